@@ -1,0 +1,92 @@
+"""What serving costs: start, worker memory, archive size, and where one photo's time goes.
+
+    python -m benchmarks.footprint [--rounds 5]
+
+Starts a TorchServe of its own, several times; prints Markdown, and one JSON line last. The photo
+is a drawn one of 1000 x 750, posted as the document's JSON by one client.
+"""
+
+import base64
+import json
+import statistics
+import tempfile
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from dataset.draw import draw
+from deploy.archive import pack
+from deploy.serve import put_in_service
+from deploy.settings import ROOT, own_environment, read_settings
+from deploy.torchserve import Server
+
+BUNDLE = ROOT / "models" / "classroom"
+REQUESTS = 100
+
+
+@click.command()
+@click.option("--rounds", default=5, show_default=True, help="Starts to measure.")
+def main(rounds: int) -> None:
+    """Measure start, memory, size and latency of the shipped model."""
+    with tempfile.TemporaryDirectory() as work:
+        mar = pack(BUNDLE, "1.0", Path(work) / "store")
+        results = [one_round(Path(work), mar) for _ in range(rounds)]
+    columns = {key: sorted(result[key] for result in results) for key in results[0]}
+    figures = {
+        key: {"median": round(statistics.median(values), 2), "min": values[0], "max": values[-1]}
+        for key, values in columns.items()
+    }
+    for key, values in figures.items():
+        click.echo(f"| {key.replace('_', ' ')} | {values['median']} | {values['min']} to {values['max']} |")
+    click.echo(json.dumps({"benchmark": "footprint", "rounds": rounds, **figures}))
+
+
+def one_round(work: Path, mar: Path) -> dict[str, float]:
+    """Start once, ask often, stop."""
+    settings = read_settings(own_environment(work / "var", mar.parent))
+    started = time.perf_counter()
+    with Server(settings) as server:
+        put_in_service(server, mar, BUNDLE)
+        ready = time.perf_counter() - started
+        body = {"image_id": "1", "image_base64": base64.b64encode(photo()).decode()}
+        spent = [ask(server, body) for _ in range(REQUESTS + 10)][10:]
+        assert server.process is not None
+        sizes = memory(server.process.pid)
+    return {
+        "ready_s": round(ready, 2),
+        "request_p50_ms": round(statistics.median(spent), 2),
+        "request_p95_ms": round(sorted(spent)[int(len(spent) * 0.95)], 2),
+        **sizes,
+        "archive_mb": round(mar.stat().st_size / 1e6, 2),
+    }
+
+
+def ask(server: Server, body: dict[str, Any]) -> float:
+    """Milliseconds of one request, answer read."""
+    started = time.perf_counter()
+    server.client.predict("classroom", body).raise_for_status()
+    return (time.perf_counter() - started) * 1000
+
+
+def memory(launcher: int) -> dict[str, float]:
+    """Resident megabytes of the worker and of the Java front end."""
+    found = {}
+    for process in psutil.Process(launcher).children(recursive=True):
+        name = "worker_rss_mb" if "model_service_worker" in " ".join(process.cmdline()) else "java_rss_mb"
+        found[name] = round(process.memory_info().rss / 1e6, 1)
+    return found
+
+
+def photo() -> bytes:
+    """A drawn photo of 1000 x 750 as a JPEG file."""
+    buffer = BytesIO()
+    draw("room", 1).resize((1000, 750)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Accuracy through the served door, on labelled photos that the model was not trained on.
+
+    python -m benchmarks.served_accuracy --data PHOTOS --where open_licence=no
+
+Starts a TorchServe of its own with the shipped model and posts every photo as the document's JSON: as its
+file is, and again after all are re-encoded as JPEG (quality 75), so that the file type cannot be the cue.
+Also posts PHOTOS/ambiguous, if there is one: a good model is less sure there. Markdown, then one JSON line.
+"""
+
+import base64
+import json
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from config.recipe import Recipe
+from dataset.photos import Photo
+from deploy.archive import pack
+from deploy.client import Client
+from deploy.serve import put_in_service
+from deploy.settings import ROOT, own_environment, read_settings
+from deploy.torchserve import Server
+from handler.image import open_photo
+from training.crossvalidate import WAYS, as_jpeg
+from training.metrics import score
+from training.options import data_options, read_data
+from training.runs import read_run
+
+BUNDLE = ROOT / "models" / "classroom"
+
+
+@click.command()
+@data_options
+def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
+    """Measure accuracy through the served door."""
+    recipe, _ = read_run(BUNDLE)
+    photos = read_data(data, where, recipe)
+    unclear = [path for folder in data for path in sorted(folder.glob("ambiguous/*"))]
+    with tempfile.TemporaryDirectory() as work:
+        mar = pack(BUNDLE, "1.0", Path(work) / "store")
+        settings = read_settings(own_environment(Path(work) / "var", mar.parent))
+        with Server(settings) as server:
+            put_in_service(server, mar, BUNDLE)
+            result = measure(server.client, recipe, photos)
+            result["ambiguous"] = confidence([ask(server.client, recipe, path.read_bytes()) for path in unclear])
+    click.echo(json.dumps({"benchmark": "served_accuracy", **result}))
+
+
+def measure(client: Client, recipe: Recipe, photos: Sequence[Photo]) -> dict[str, Any]:
+    """Both ways over all photos; prints a row for each."""
+    found: dict[str, Any] = {}
+    for way in WAYS:
+        answers = []
+        for photo in photos:
+            data = photo.path.read_bytes()
+            answers.append(ask(client, recipe, data if way == WAYS[0] else as_jpeg(open_photo(data, recipe.limits))))
+        scores = score(torch.tensor([[math.log(max(p, 1e-9)) for p in row] for row in answers]), photos, recipe.labels)
+        click.echo(f"| {way} | {scores} |")
+        found[way] = {**scores.as_json(), "confidence": confidence(answers)}
+    return found
+
+
+def ask(client: Client, recipe: Recipe, data: bytes) -> list[float]:
+    """One photo's probabilities in label order."""
+    body = {"image_id": "1", "image_base64": base64.b64encode(data).decode(), "detail": True}
+    answer = client.predict(recipe.name, body)
+    answer.raise_for_status()
+    return [answer.json()["probabilities"][label] for label in recipe.labels]
+
+
+def confidence(answers: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Median and quartiles of the largest probability."""
+    if len(answers) < 2:
+        return {}
+    low, middle, high = statistics.quantiles((max(row) for row in answers), n=4)
+    return {
+        "photos": len(answers),
+        "quartile_1": round(low, 3),
+        "median": round(middle, 3),
+        "quartile_3": round(high, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

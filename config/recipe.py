@@ -1,0 +1,182 @@
+"""A recipe: all that makes one task differ from another, as data.
+
+    from config.recipe import read_recipe
+    read_recipe("classroom")            # config/recipes/classroom.yaml
+    read_recipe("path/to/mine.yaml")
+
+`handler.spec` has the serving half, this file adds drawing, training, pruning,
+the gate and the export. Every default is the document's own setting, unless its
+comment says otherwise (shared documents, "classroom", sections 6.3 and 6.4).
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from handler.spec import Section, Spec
+
+FOLDER = Path(__file__).parent / "recipes"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Drawing = Literal["room", "call", "discs", "stripes", "crosses"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet"]
+
+
+class Backbone(Section):
+    """`weights`: `imagenet`, `none` (random), or the path of a state dict."""
+
+    name: BackboneName = "resnet18"
+    weights: str = "imagenet"
+
+
+class Augment(Section):
+    """What is done to a training photo each time it is seen; ranges are drawn from uniformly.
+
+    `scale` is the share of the area that a crop keeps (torchvision's RandomResizedCrop;
+    its defaults are the document's). `brightness`, `contrast` and `saturation` are
+    ColorJitter's. `jpeg` re-encodes at a quality of that range, `shrink` first
+    scales down by a factor of that range: scraped photos were both, and the
+    file type must not give the class away.
+    """
+
+    scale: tuple[Positive, Share] = (0.08, 1.0)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    flip: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
+    shrink: tuple[Share, Share] | None = None
+
+
+class Fit(Section):
+    """One optimisation: SGD or AdamW with a schedule, for so many epochs."""
+
+    epochs: int = Field(5, ge=0, le=10_000)
+    batch_size: int = Field(8, ge=1, le=4096)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.001
+    momentum: Share = 0.9
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    step_size: int = Field(7, ge=1)
+    gamma: Share = 0.1
+    keep: Literal["best", "last"] = "best"
+    class_weights: bool = Field(False, description="weigh classes inversely to their counts")
+    distill: Share = Field(0.0, description="share of the loss that comes from the teacher (pruning only)")
+
+
+class Train(Fit):
+    """`freeze` trains the last layer alone. `validation`: the share held out, by source."""
+
+    freeze: bool = False
+    validation: float = Field(0.2, gt=0, lt=1)
+    precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 where the CPU has it")
+    seed: int = 0
+
+
+class Prune(Fit):
+    """Global L1 unstructured pruning: the share of weights set to zero, then a fine-tune that keeps the zeros."""
+
+    amount: float = Field(0.45, ge=0, lt=1)
+
+
+class Gate(Section):
+    """What a run must reach to be packed: mean of the classes' accuracies, and points lost to its parent."""
+
+    mean_accuracy: Share = 0.95
+    max_loss: Share = 0.01
+
+
+class Export(Section):
+    """`int8: auto` quantises where the gate still holds; otherwise weights are stored as fp16."""
+
+    int8: Literal["auto", "never"] = "auto"
+    calibration: int = Field(128, ge=1, description="photos for post-training quantisation")
+
+
+class Recipe(Spec):
+    """A whole recipe. Fields are documented on their sections."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = ""
+    drawn: dict[str, Drawing] = Field(default_factory=dict)
+    backbone: Backbone = Backbone()
+    augment: Augment = Augment()
+    train: Train = Train()
+    prune: Prune = Prune()
+    gate: Gate = Gate()
+    export: Export = Export()
+    folds: int = Field(5, ge=2, description="of grouped cross-validation")
+
+    @model_validator(mode="after")
+    def _drawings_fit_labels(self) -> "Recipe":
+        strange = set(self.drawn) - set(self.labels)
+        if strange:
+            raise ValueError(f"drawn: {sorted(strange)} are no labels: legal are {list(self.labels)}")
+        return self
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Read and validate a recipe by name or path.
+
+    Raises:
+        click.ClickException: naming file, key, value and legal values.
+    """
+    path = _find(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise click.ClickException(f"{path}: {' '.join(str(error).split())}") from error
+    return validated(content, str(path))
+
+
+def validated(content: Any, origin: str) -> Recipe:
+    """Make a recipe of plain data.
+
+    Raises:
+        click.ClickException: for each fault a line that names origin, key, value and legal values.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise click.ClickException("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
+
+
+def names() -> list[str]:
+    """The recipes that lie in config/recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def _find(name: str | Path) -> Path:
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)
+    if str(name) not in names():
+        near = difflib.get_close_matches(str(name), names(), 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise click.ClickException(f"no recipe {name}: {hint}legal are {', '.join(names())}, or a path to a .yaml file")
+    return FOLDER / f"{name}.yaml"
+
+
+def _explain(entry: Any) -> str:
+    key = ".".join(map(str, entry["loc"])) or "the recipe"
+    if entry["type"] == "extra_forbidden":
+        legal = _keys(entry["loc"][:-1])
+        near = difflib.get_close_matches(str(entry["loc"][-1]), legal, 1)
+        return f"{key}: unknown key; {f'did you mean {near[0]}? ' if near else ''}legal are {', '.join(legal)}"
+    if entry["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {entry['input']!r:.60} given; {entry['msg'][0].lower()}{entry['msg'][1:]}"
+
+
+def _keys(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

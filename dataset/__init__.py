@@ -1,0 +1,1 @@
+"""Photos before any model sees them: read, grouped by source, drawn."""

@@ -1,0 +1,1 @@
+"""A bundle -> an archive -> a version that is registered, proven and answers. Imports no torch."""

@@ -1,0 +1,71 @@
+"""Ask the running server about photos.
+
+    python -m deploy predict room.jpg call.png
+
+prints one JSON line for each photo, in order: the answer as received, plus `photo` and the HTTP
+`status`. A bad photo is a line with its `error`; the others are still answered, and the exit code is 1.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.client import Client
+from deploy.serve import served
+from deploy.settings import Settings, read_settings
+
+
+@click.command(epilog="Example: python -m deploy predict --detail room.jpg call.png")
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", help="NAME or NAME/VERSION.  [default: what the server serves]")
+@click.option("--detail", is_flag=True, help="Also probabilities, confidence, unsure and the model's version.")
+def predict(photos: tuple[Path, ...], model: str | None, detail: bool) -> None:
+    """Ask the running server about PHOTOS, one JSON line each."""
+    settings = read_settings()
+    client = Client(settings)
+    name = model or default_model(settings)
+    lines = (ask(client, name, photo, detail) for photo in photos)
+    failed = 0
+    for line in lines:
+        click.echo(json.dumps(line, ensure_ascii=False))
+        failed += "error" in line
+    if failed:
+        raise SystemExit(1)
+
+
+def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[str, Any]:
+    """One photo's answer as received, with `photo` and `status` (null when it was never sent)."""
+    try:
+        data = photo.read_bytes()
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror}"
+        return {"photo": str(photo), "status": None, "error": {"code": "unreadable_file", "message": message}}
+    body = {"image_id": photo.name[-256:], "image_base64": base64.b64encode(data).decode(), "detail": detail}
+    answer = client.predict(model, body)
+    return {**_content(answer.text, answer.ok), "photo": str(photo), "status": answer.status_code}
+
+
+def default_model(settings: Settings) -> str:
+    """The name of the served model, as written down when it was put in service.
+
+    Raises:
+        click.ClickException: nothing is served.
+    """
+    entries = served(settings.var)
+    if not entries:
+        raise click.ClickException("nothing is served: start the server with make serve, or give --model NAME")
+    return str(entries[0]["name"])
+
+
+def _content(text: str, ok: bool) -> dict[str, Any]:
+    """The handler's JSON; what TorchServe's front end answers itself has another shape and becomes an `error`."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = {"message": text[:200]}
+    if ok or "error" in content:
+        return dict(content)
+    return {"error": content}

@@ -1,0 +1,181 @@
+"""Serve a recipe's newest archive in the foreground, until Ctrl-C.
+
+    make serve        or        python -m deploy serve --bundle models/classroom
+
+packs the bundle if the store has no archive of it yet, starts TorchServe on loopback,
+registers the version by its bare file name, waits until a real prediction on that very version is
+right, and prints a curl that works when pasted.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.files import write_json
+from deploy.archive import pack, read_manifest
+from deploy.settings import ROOT, Settings, read_settings
+from deploy.torchserve import Server
+from handler import goldens
+from handler.spec import read_spec
+
+SERVED = "served.json"
+EXAMPLE = "example-request.json"
+
+
+@click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
+@click.option(
+    "--bundle",
+    default=ROOT / "models" / "classroom",
+    show_default="models/classroom",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Packed as 1.0 if the store has no archive of its recipe.",
+)
+@click.option("--version", help="Which of the store's versions.  [default: the newest]")
+def serve(bundle: Path, version: str | None) -> None:
+    """Serve a recipe's newest archive in the foreground, until Ctrl-C."""
+    settings = read_settings()
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with Ctrl-C ignored
+    with locked(settings.var):
+        mar = choose(bundle, version, settings.store)
+        click.echo(f"starting TorchServe with {mar.name} ...", err=True)
+        try:
+            with Server(settings) as server:
+                put_in_service(server, mar, bundle)
+                click.echo(ready_text(settings, mar, bundle, time.monotonic() - started))
+                while not server.ended():
+                    time.sleep(0.5)
+                raise click.ClickException(f"TorchServe ended by itself:\n{server.last_words()}")
+        except (KeyboardInterrupt, SystemExit):
+            click.echo("stopped", err=True)
+
+
+def choose(bundle: Path, version: str | None, store: Path) -> Path:
+    """The archive to serve: the asked version, else the newest in the store, else the bundle packed as 1.0.
+
+    Raises:
+        click.ClickException: the asked version is not in the store.
+    """
+    name = read_spec(bundle / "recipe.json").name
+    if version is not None:
+        mar = store / f"{name}-{version}.mar"
+        if not mar.is_file():
+            raise click.ClickException(f"{mar} is missing: pack it with scripts/archive.sh {bundle} {version}")
+        return mar
+    found = versions(store, name)
+    return found[-1] if found else pack(bundle, "1.0", store)
+
+
+def versions(store: Path, name: str) -> list[Path]:
+    """The archives of a recipe, oldest version first (1.10 is newer than 1.9)."""
+    pairs = [(mar, mar.stem.removeprefix(f"{name}-")) for mar in store.glob(f"{name}-*.mar")]
+    numbered = [
+        (tuple(map(int, version.split("."))), mar) for mar, version in pairs if version.replace(".", "").isdigit()
+    ]
+    return [mar for _, mar in sorted(numbered)]
+
+
+def put_in_service(server: Server, mar: Path, bundle: Path) -> None:
+    """Register an archive, prove that its version answers a golden photo rightly, and write down that it is served.
+
+    Raises:
+        click.ClickException: it was refused, its worker did not start, or the answer is wrong.
+    """
+    known = read_manifest(mar)
+    name, version = known["name"], known["version"]
+    try:
+        server.client.register(mar.name, name)
+    except click.ClickException as error:
+        raise click.ClickException(f"{mar.name}: {error.message}: see {server.logs / 'model_log.log'}") from error
+    golden, body = example(bundle)
+    answer = server.client.predict(f"{name}/{version}", body)
+    if not answer.ok or answer.json().get("result") != golden.label:
+        raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not served")
+    entry = {"name": name, "version": version, "archive": mar.name, "default": True, "digest": known["digest"]}
+    write_json(server.settings.var / SERVED, [entry])
+    write_json(server.settings.var / EXAMPLE, body)
+
+
+def example(bundle: Path) -> tuple[goldens.Golden, dict[str, Any]]:
+    """A golden photo and the request that asks for it."""
+    golden = goldens.read(bundle)[0]
+    encoded = base64.b64encode((bundle / golden.photo).read_bytes()).decode()
+    return golden, {"image_id": "12345", "image_base64": encoded}
+
+
+def ready_text(settings: Settings, mar: Path, bundle: Path, seconds: float) -> str:
+    """What `make serve` prints when the version answers."""
+    name, label = read_manifest(mar)["name"], example(bundle)[0].label
+    token = f"$({_environment()}{_relative(Path(sys.executable), resolve=False)} -m deploy token)"
+    return "\n".join(
+        [
+            f"ready after {seconds:.1f} s: {mar.stem} on {settings.url('inference')}",
+            f"Ask it, from {ROOT.name}/ (this photo is {label}):",
+            "",
+            f"  curl -s {settings.url('inference')}/predictions/{name} \\",
+            f'    -H "Authorization: Bearer {token}" \\',
+            f"    -H 'Content-Type: application/json' -d @{_relative(settings.var / EXAMPLE)}",
+            "",
+            "Ctrl-C stops it.",
+        ]
+    )
+
+
+@contextmanager
+def locked(var: Path) -> Iterator[None]:
+    """One server for each runtime folder; the kernel frees the lock when its holder dies.
+
+    Raises:
+        click.ClickException: another holds it, naming its process.
+    """
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+        var.chmod(0o700)
+        file = (var / "lock").open("a+")
+    except OSError as error:
+        raise click.ClickException(
+            f"{var} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read() or "unknown"
+            raise click.ClickException(
+                f"a server is running already (process {holder}): stop it with Ctrl-C or kill {holder}, "
+                "or start a second one with SERVE_VAR=FOLDER and ports of its own"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def served(var: Path) -> list[dict[str, Any]]:
+    """What we wrote down as served, the default first; empty when nothing is."""
+    try:
+        content: list[dict[str, Any]] = json.loads((var / SERVED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return content
+
+
+def _environment() -> str:
+    return f"SERVE_VAR={os.environ['SERVE_VAR']} " if os.environ.get("SERVE_VAR") else ""
+
+
+def _relative(path: Path, resolve: bool = True) -> Path:
+    path = path.resolve() if resolve else path
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

@@ -1,0 +1,101 @@
+"""Where TorchServe listens and keeps its files: environment, then config/config.properties, then defaults.
+
+Each row of `ROWS` is an environment variable, the property that it stands for and its help.
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+PROPERTIES = ROOT / "config" / "config.properties"
+HOST = "127.0.0.1"
+
+ROWS: tuple[tuple[str, str, str], ...] = (
+    ("SERVE_INFERENCE_PORT", "inference_address", "predictions, HTTP"),
+    ("SERVE_MANAGEMENT_PORT", "management_address", "registering versions, HTTP"),
+    ("SERVE_METRICS_PORT", "metrics_address", "Prometheus metrics, HTTP"),
+    ("SERVE_GRPC_INFERENCE_PORT", "grpc_inference_port", "predictions, gRPC"),
+    ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
+    ("SERVE_STORE", "model_store", "folder of the archives"),
+    ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved settings; ports are TCP ports on the loopback address."""
+
+    ports: Mapping[str, int]
+    store: Path
+    var: Path
+    properties: Mapping[str, str]
+
+    def url(self, address: str) -> str:
+        """`inference`, `management` or `metrics` -> http://127.0.0.1:PORT."""
+        return f"http://{HOST}:{self.ports[f'{address}_address']}"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Resolve all settings.
+
+    Raises:
+        click.ClickException: naming the variable or property and what is legal.
+    """
+    environ = os.environ if environ is None else environ
+    properties = read_properties(PROPERTIES)
+    ports = {
+        key: _port(environ.get(name) or properties.get(key, ""), name)
+        for name, key, _ in ROWS
+        if key.endswith(("_address", "_port"))
+    }
+    twice = [name for name, key, _ in ROWS if key in ports and list(ports.values()).count(ports[key]) > 1]
+    if twice:
+        raise click.ClickException(f"{' and '.join(twice)} are the same port: give each its own")
+    return Settings(
+        ports=ports,
+        store=(ROOT / (environ.get("SERVE_STORE") or properties["model_store"])).resolve(),
+        var=(ROOT / (environ.get("SERVE_VAR") or "var")).resolve(),
+        properties=properties,
+    )
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """Read a Java properties file of plain KEY=VALUE lines."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def resolved_properties(settings: Settings) -> str:
+    """The properties that TorchServe is started with: the file's, with settings filled in."""
+    changed = {
+        key: f"http://{HOST}:{port}" if key.endswith("_address") else str(port) for key, port in settings.ports.items()
+    }
+    changed["model_store"] = str(settings.store)
+    return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **changed}.items())
+
+
+def own_environment(var: Path, store: Path) -> dict[str, str]:
+    """The environment of a second server beside others: its own folder, and ports that are free now."""
+    names = [name for name, _, _ in ROWS if name.endswith("_PORT")]
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        ports = {name: str(each.getsockname()[1]) for name, each in zip(names, sockets, strict=True)}
+    finally:
+        for each in sockets:
+            each.close()
+    return {**ports, "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
+
+
+def _port(text: str, name: str) -> int:
+    number = text.rpartition(":")[2]
+    if not number.isdigit() or not 1 <= int(number) <= 65535:
+        raise click.ClickException(f"{name}: {text!r} is no port: give a number from 1 to 65535")
+    return int(number)

@@ -1,0 +1,77 @@
+"""Golden answers: drawn photos that an archive must answer as it did when it was made.
+
+They are checked when the archive is packed and each time a worker starts, on
+the very machine that will serve: another CPU, another runtime version or a
+damaged graph shows here, before a client sees it.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from handler.engine import Engine
+from handler.errors import RequestError
+from handler.image import Pixels, preprocess
+from handler.spec import Spec
+
+FILE = "goldens.json"
+
+
+class GoldenMismatch(RuntimeError):
+    """The graph does not answer as it did when it was made."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A drawn photo (path relative to its bundle) and its probabilities in label order."""
+
+    photo: str
+    label: str
+    probabilities: tuple[float, ...]
+
+
+def read(bundle: Path) -> list[Golden]:
+    """Read a bundle's `goldens.json`.
+
+    Raises:
+        OSError, ValueError, KeyError: it is missing or damaged.
+    """
+    rows = json.loads((bundle / FILE).read_text(encoding="utf-8"))
+    return [Golden(row["photo"], row["label"], tuple(row["probabilities"])) for row in rows]
+
+
+def check(bundle: Path, spec: Spec, engine: Engine) -> float:
+    """Ask every golden photo again.
+
+    Returns:
+        the largest |p - p when made| over all photos and classes.
+
+    Raises:
+        GoldenMismatch: another label, or a difference above the recipe's tolerance.
+    """
+    largest = 0.0
+    for golden in read(bundle):
+        now = engine(_pixels(bundle / golden.photo, spec))
+        difference = float(np.abs(now - np.asarray(golden.probabilities)).max())
+        label = spec.labels[int(now.argmax())]
+        if label != golden.label or not difference <= spec.goldens.tolerance:
+            raise GoldenMismatch(_explain(golden, label, [round(float(p), 4) for p in now], spec))
+        largest = max(largest, difference)
+    return largest
+
+
+def _pixels(photo: Path, spec: Spec) -> Pixels:
+    try:
+        return preprocess(photo.read_bytes(), spec.input, spec.limits)
+    except RequestError as error:
+        raise GoldenMismatch(f"{photo.name}: {error}: export the run again") from error
+
+
+def _explain(golden: Golden, label: str, now: list[float], spec: Spec) -> str:
+    return (
+        f"{golden.photo}: was {golden.label} {list(golden.probabilities)}, is {label} {now} "
+        f"(tolerance {spec.goldens.tolerance}): pack the model again on this kind of machine, "
+        "or serve it where it was packed"
+    )

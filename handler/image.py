@@ -1,0 +1,127 @@
+"""The one preprocessing: bytes of a picture file -> uint8, RGB, CHW, of the recipe's size.
+
+Training, calibration, evaluation and the served archive all call this module, so
+what a model was measured on is what it is served. Scaling to floats, mean and
+std are inside the graph.
+"""
+
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
+from handler.spec import Input, Limits
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
+_ANIMATED = {"PNG", "WEBP", "AVIF"}
+# The first bytes of what we take: tells a damaged photo (400) from no photo at all (415).
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+_TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
+
+
+def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
+    """Turn a picture file into the array that the graph takes.
+
+    Returns:
+        uint8, shape (3, height, width), RGB.
+
+    Raises:
+        RequestError: `empty_image`, `image_too_large`, `too_many_pixels`,
+            `unsupported_format`, `animated_image` or `corrupt_image`.
+    """
+    return to_array(fit(open_photo(data, limits), size))
+
+
+def open_photo(data: bytes, limits: Limits) -> Image.Image:
+    """Decode a picture file whole, upright (EXIF) and in RGB, transparency on white.
+
+    Raises: as `preprocess`.
+    """
+    if not data:
+        raise InvalidRequest("empty_image", "the photo has no bytes: " + _TAKEN)
+    if len(data) > limits.bytes:
+        raise TooLarge("image_too_large", f"the photo has {len(data)} bytes, at most {limits.bytes} are taken")
+    try:
+        photo = Image.open(BytesIO(data), formats=FORMATS)
+        _check(photo, limits)
+        photo.load()
+        return _to_rgb(_upright(photo))
+    except RequestError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLarge("too_many_pixels", f"at most {limits.pixels} pixels are taken") from error
+    except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
+        raise _broken(data, error) from error
+
+
+def fit(photo: Image.Image, size: Input) -> Image.Image:
+    """Bring a photo to the recipe's size, bilinear with antialias.
+
+    `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
+    shape of things, cutting or filling (black) around the centre.
+    """
+    target = (size.width, size.height)
+    if size.resize == "crop":
+        return ImageOps.fit(photo, target, Image.Resampling.BILINEAR)
+    if size.resize == "pad":
+        return ImageOps.pad(photo, target, Image.Resampling.BILINEAR)
+    return photo.resize(target, Image.Resampling.BILINEAR)
+
+
+def to_array(photo: Image.Image) -> Pixels:
+    """An RGB photo as uint8, CHW, contiguous."""
+    return np.ascontiguousarray(np.asarray(photo, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _check(photo: Image.Image, limits: Limits) -> None:
+    if photo.width * photo.height > limits.pixels:
+        raise TooLarge(
+            "too_many_pixels",
+            f"the photo has {photo.width} x {photo.height} pixels, at most {limits.pixels} in all are taken",
+        )
+    if photo.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
+        raise Unsupported("animated_image", "the picture is animated: " + _TAKEN)
+
+
+def _upright(photo: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(photo)
+    except Exception:  # a broken EXIF block is no reason to refuse sound pixels
+        return photo
+
+
+def _to_rgb(photo: Image.Image) -> Image.Image:
+    if photo.mode.startswith("I"):
+        return _from_16_bit(photo)
+    if photo.mode == "F":
+        raise Unsupported("unsupported_format", "floating-point pixels are not taken: " + _TAKEN)
+    if not photo.has_transparency_data:
+        return photo.convert("RGB")
+    layer = photo.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _from_16_bit(photo: Image.Image) -> Image.Image:
+    values = np.asarray(photo).astype(np.int64)
+    grey = (values >> 8).clip(0, 255).astype(np.uint8)
+    transparent = photo.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _broken(data: bytes, error: Exception) -> RequestError:
+    known = data.startswith(_SIGNATURES) or data[8:12] == b"WEBP" or data[4:12] in (b"ftypavif", b"ftypavis")
+    if known and not _undecodable(error):
+        return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the whole file again")
+    return Unsupported("unsupported_format", "not a picture that we take: " + _TAKEN)
+
+
+def _undecodable(error: Exception) -> bool:
+    """A sound file in a variant that this Pillow was built without."""
+    return isinstance(error, OSError) and "not available" in str(error)

@@ -1,0 +1,194 @@
+"""One HTTP request -> the photos in it, whichever of the taken forms it has.
+
+- JSON {"image_id", "image_base64", "detail"}; the base64 may be Python's
+  `str(bytes)` ("b'...'", parsed, never evaluated) or a `data:` URL
+- JSON {"data": [{"content_type", "data", "shape"}, ...]}, or a list of the above
+- the bytes of a photo, with its own content type (and headers X-Image-Id, X-Detail)
+- a form with one or more files, whatever their fields are called
+
+An `image_id` is echoed and nothing else: it never names a file.
+"""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handler.errors import InvalidRequest, RequestError, TooLarge
+from handler.spec import Limits
+
+ImageId = str | int | float | None
+_FIELDS = {"image_id", "detail"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo that was asked about (bytes of its file), or why there is none."""
+
+    image_id: ImageId = None
+    image: bytes = b""
+    detail: bool = False
+    error: RequestError | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The items of one HTTP request; `many` when it was a list and so is its answer."""
+
+    items: tuple[Item, ...]
+    many: bool = False
+
+
+def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Limits) -> Request:
+    """Read what TorchServe hands over for one request.
+
+    Args:
+        parameters: form fields, query parameters, or {"body": ...}; values are bytes
+            (`decode_input_request=false`).
+        headers: HTTP headers by name, in whatever case the client sent them.
+
+    Returns:
+        A request. What is wrong with it stands in its items' `error`; never raises
+        for a client's mistake.
+    """
+    fallback = _header(headers, "x-image-id")
+    detail = _truth((_header(headers, "x-detail") or "").encode())
+    try:
+        if not parameters and "urlencoded" in (_header(headers, "content-type") or ""):
+            raise _no_content_type()
+        return _parse(parameters, fallback, detail, limits)
+    except RequestError as error:
+        known = fallback if _acceptable(fallback, limits) else None
+        return Request((Item(known, error=error),))
+
+
+def decode_base64(text: object, limits: Limits) -> bytes:
+    """Decode a photo's base64, also as `str(bytes)` or a `data:` URL; line breaks are passed over.
+
+    Raises:
+        RequestError: `missing_image`, `invalid_base64`, or `image_too_large` (told
+            from the length alone, before anything is decoded).
+    """
+    if not isinstance(text, str) or not text:
+        raise InvalidRequest("missing_image", "image_base64 must be a non-empty string")
+    text = _unwrap(text.strip())
+    if len(text) * 3 // 4 > limits.bytes + 2 * text.count("\n") + 3:
+        raise TooLarge("image_too_large", f"the photo has more than {limits.bytes} bytes")
+    if any(map(text.__contains__, "\n\r\t ")):
+        text = "".join(text.split())
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest("invalid_base64", "image_base64 is not base64 (RFC 4648)") from error
+
+
+def _parse(parameters: Mapping[str, Any], fallback: ImageId, detail: bool, limits: Limits) -> Request:
+    values = {name: _as_bytes(value) for name, value in parameters.items()}
+    detail = detail or _truth(values.get("detail", b""))
+    if "image_id" in values:
+        fallback = values["image_id"].decode("utf-8", "replace")
+    files = {name: value for name, value in values.items() if name not in _FIELDS}
+    if any(name.lstrip().startswith(("{", "[")) for name in files):
+        raise _no_content_type()
+    if not files:
+        raise InvalidRequest("missing_image", "the request has no photo: send image_base64, a file or its bytes")
+    if len(files) > limits.items:
+        raise TooLarge("too_many_items", f"{len(files)} photos in one request, at most {limits.items} are taken")
+    requests = [_from_field(name, value, fallback, detail, limits) for name, value in files.items()]
+    if len(requests) == 1:
+        return requests[0]
+    return Request(tuple(item for request in requests for item in request.items), many=True)
+
+
+def _from_field(name: str, value: bytes, fallback: ImageId, detail: bool, limits: Limits) -> Request:
+    if value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return _from_json(value, fallback, detail, limits)
+    if name == "image_base64":
+        return Request((_item({"image_base64": value.decode("latin-1")}, fallback, detail, limits),))
+    error = None if _acceptable(fallback, limits) else _bad_id(limits)
+    return Request((Item(None if error else fallback, value, detail, error),))
+
+
+def _from_json(body: bytes, fallback: ImageId, detail: bool, limits: Limits) -> Request:
+    try:
+        content = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("invalid_json", "the body is not JSON (RFC 8259)") from error
+    listed = content.get("data") if isinstance(content, dict) and "image_base64" not in content else content
+    if not isinstance(listed, list):
+        return Request((_item(content, fallback, detail, limits),))
+    if not listed:
+        raise InvalidRequest("missing_image", "the list of photos is empty")
+    if len(listed) > limits.items:
+        raise TooLarge("too_many_items", f"{len(listed)} photos in one request, at most {limits.items} are taken")
+    detail = detail or (isinstance(content, dict) and content.get("detail") is True)
+    return Request(tuple(_item(entry, None, detail, limits) for entry in listed), many=True)
+
+
+def _item(content: object, fallback: ImageId, detail: bool, limits: Limits) -> Item:
+    if not isinstance(content, dict):
+        return Item(error=InvalidRequest("invalid_request", "a photo is an object with image_id and image_base64"))
+    image_id = content.get("image_id", fallback)
+    detail = detail or content.get("detail") is True
+    if not _acceptable(image_id, limits):
+        return Item(error=_bad_id(limits))
+    try:
+        encoded = content["image_base64"] if "image_base64" in content else content.get("data")
+        return Item(image_id, decode_base64(encoded, limits), detail)
+    except RequestError as error:
+        return Item(image_id, error=error)
+
+
+def _unwrap(text: str) -> str:
+    if text[:2] in ("b'", 'b"') and len(text) > 2 and text[-1] == text[1]:
+        return text[2:-1]
+    if text[:5].lower() == "data:":
+        return text.partition(",")[2]
+    return text
+
+
+def _acceptable(image_id: object, limits: Limits) -> bool:
+    if isinstance(image_id, float) and not math.isfinite(image_id):
+        return False
+    if image_id is None:
+        return True
+    return (
+        isinstance(image_id, str | int | float)
+        and not isinstance(image_id, bool)
+        and len(str(image_id)) <= limits.image_id
+    )
+
+
+def _bad_id(limits: Limits) -> RequestError:
+    return InvalidRequest(
+        "invalid_image_id", f"image_id must be a string or a finite number of at most {limits.image_id} characters"
+    )
+
+
+def _no_content_type() -> RequestError:
+    """What `curl -d` sends by itself: TorchServe's front end takes JSON apart as a form."""
+    return InvalidRequest("invalid_request", "send JSON with the header Content-Type: application/json")
+
+
+def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
+    for name, value in headers.items():
+        if name.lower() == wanted and isinstance(value, str):
+            return value
+    return None
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value)
+    return str(value).encode()
+
+
+def _truth(value: bytes) -> bool:
+    return value.strip().lower() in (b"true", b"1", b"yes")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")

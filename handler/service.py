@@ -1,0 +1,132 @@
+"""The handler in TorchServe's four verbs: initialize, preprocess, inference, postprocess.
+
+A batch holds several clients' requests. Each keeps its own HTTP status and its
+own answer, whatever its neighbours sent.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ts.torch_handler.base_handler import BaseHandler
+
+from handler import engine, goldens, request
+from handler.engine import Probabilities
+from handler.errors import PHRASES, RequestError
+from handler.image import Pixels, preprocess
+from handler.spec import read_spec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Photo:
+    """One photo on its way: asked for, then pixels, then probabilities; or an error, which is final."""
+
+    asked: request.Item
+    pixels: Pixels | None = None
+    probabilities: Probabilities | None = None
+    error: RequestError | None = None
+
+
+@dataclass
+class Row:
+    """One client's request: its photos, and whether it was a list."""
+
+    photos: list[Photo]
+    many: bool
+
+
+class ClassifierService(BaseHandler):  # type: ignore[misc]
+    """Answers photos with the labels of the archive's recipe."""
+
+    def initialize(self, context: Any) -> None:
+        """Load recipe and graph from the unpacked archive, and refuse to start on a wrong golden answer.
+
+        Raises:
+            goldens.GoldenMismatch: naming both values.
+        """
+        self.context = context
+        self.manifest = context.manifest
+        root = Path(context.system_properties["model_dir"])
+        self.version = str(self.manifest["model"]["modelVersion"])
+        self.spec = read_spec(root / "recipe.json")
+        self.engine = engine.load(root / "model.onnx", self.spec)
+        difference = goldens.check(root, self.spec, self.engine)
+        log.info("%s %s ready, goldens within %.4f", self.spec.name, self.version, difference)
+        self.initialized = True
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
+        """One batch: a list of requests in, as many JSON texts out, in order."""
+        self.context = context
+        started = time.perf_counter()
+        if len(data) > 1:
+            log.info("%s: a batch of %d", self.spec.name, len(data))
+        answers = self.postprocess(self.inference(self.preprocess(data)))
+        context.metrics.add_time("HandlerTime", round((time.perf_counter() - started) * 1000, 2), None, "ms")
+        return answers
+
+    def preprocess(self, data: list[dict[str, Any]]) -> list[Row]:
+        """Requests as TorchServe hands them over -> rows with pixels or errors."""
+        return [self._row(index, parameters) for index, parameters in enumerate(data)]
+
+    def inference(self, data: list[Row], *args: Any, **kwargs: Any) -> list[Row]:
+        """Rows with pixels -> rows with probabilities."""
+        for photo in (photo for row in data for photo in row.photos):
+            if photo.pixels is not None:
+                photo.probabilities = self.engine(photo.pixels)
+        return data
+
+    def postprocess(self, data: list[Row]) -> list[str]:
+        """Rows -> JSON texts; sets each request's own status and content type."""
+        return [self._answer(index, row) for index, row in enumerate(data)]
+
+    def _row(self, index: int, parameters: dict[str, Any]) -> Row:
+        headers = self.context.get_all_request_header(index)
+        asked = request.parse(parameters, headers, self.spec.limits)
+        return Row([self._photo(item) for item in asked.items], asked.many)
+
+    def _photo(self, item: request.Item) -> Photo:
+        if item.error:
+            return Photo(item, error=item.error)
+        try:
+            return Photo(item, preprocess(item.image, self.spec.input, self.spec.limits))
+        except RequestError as error:
+            return Photo(item, error=error)
+        except Exception:  # a bug of ours with one photo must not cost its neighbours their answers
+            log.exception("preprocessing failed")
+            return Photo(item, error=RequestError("internal_error", "this photo could not be processed"))
+
+    def _answer(self, index: int, row: Row) -> str:
+        status = _status(row)
+        self.context.set_response_status(status, PHRASES[status], index)
+        self.context.set_response_content_type(index, "application/json")
+        entries = [self._entry(photo) for photo in row.photos]
+        return json.dumps(entries if row.many else entries[0])
+
+    def _entry(self, photo: Photo) -> dict[str, Any]:
+        entry: dict[str, Any] = {"image_id": photo.asked.image_id}
+        if photo.probabilities is None:
+            return entry | {"error": photo.error.as_json() if photo.error else None}
+        entry["result"] = self.spec.labels[int(photo.probabilities.argmax())]
+        return entry | self._detail(photo.probabilities) if photo.asked.detail else entry
+
+    def _detail(self, scores: Probabilities) -> dict[str, Any]:
+        confidence = float(scores.max())
+        return {
+            "probabilities": {label: round(float(p), 6) for label, p in zip(self.spec.labels, scores, strict=True)},
+            "confidence": round(confidence, 6),
+            "unsure": confidence < self.spec.answer.unsure_below,
+            "model_version": self.version,
+        }
+
+
+def _status(row: Row) -> int:
+    """A single photo's own status; for a list 200 unless all of its photos failed."""
+    failed = [photo.error for photo in row.photos if photo.error]
+    if len(failed) < len(row.photos):
+        return 200
+    return 400 if row.many else failed[0].status

@@ -1,0 +1,94 @@
+"""What an archive must know about its task: the serving half of a recipe.
+
+The handler holds no number and no label of its own; all of them are here, read
+from the `recipe.json` that lies in the archive beside the graph.
+`training.recipe` adds the training half.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Label = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(Section):
+    """What the network sees: uint8, RGB, CHW, of exactly this size.
+
+    `height` comes first, as in torchvision's `Resize((height, width))`.
+    """
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+
+
+class Limits(Section):
+    """What is refused before decoding. Bytes are those of the picture file, not of its base64."""
+
+    bytes: int = Field(10 * 2**20, ge=1)
+    pixels: int = Field(50_000_000, ge=1)
+    items: int = Field(16, ge=1, le=1024)
+    image_id: int = Field(256, ge=1, description="longest image_id, in characters")
+
+
+class Answer(Section):
+    """`label`: {"image_id", "result"}. Below `unsure_below` (probability) `detail` says unsure."""
+
+    format: Literal["label"] = "label"
+    unsure_below: float = Field(0.8, ge=0, le=1)
+
+
+class Runtime(Section):
+    """What runs the graph. The precision is pinned: OpenVINO picks bf16 by itself where a CPU has it."""
+
+    engine: Literal["openvino", "onnxruntime"] = "openvino"
+    precision: Literal["f32", "bf16"] = "f32"
+    threads: int = Field(2, ge=1, le=256)
+
+
+class Goldens(Section):
+    """Drawn photos whose answers are checked at packing and at every start."""
+
+    count: int = Field(8, ge=1, le=64)
+    margin: float = Field(0.3, gt=0, lt=1, description="least p(first) - p(second) of a golden photo")
+    tolerance: float = Field(0.02, gt=0, lt=0.5, description="largest |p - p at packing|")
+
+
+class Spec(BaseModel):
+    """The serving half of a recipe; keys of the training half are passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    labels: tuple[Label, ...] = Field(min_length=2)
+    input: Input
+    limits: Limits = Limits()
+    answer: Answer = Answer()
+    runtime: Runtime = Runtime()
+    goldens: Goldens = Goldens()
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels):
+            raise ValueError("every label once: index 0 is the first, and so on")
+        return labels
+
+
+def read_spec(path: Path) -> Spec:
+    """Read `recipe.json` as `training export` wrote it.
+
+    Raises:
+        OSError: it cannot be read.
+        pydantic.ValidationError: it is not a recipe.
+    """
+    return Spec.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,99 @@
+"""Fixtures in layers: drawn photos -> run -> bundle -> archive -> a real TorchServe with both recipes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.archive import pack
+from deploy.settings import ROOT, Settings, own_environment, read_settings
+
+SHAPES = ROOT / "tests" / "e2e" / "shapes.yaml"
+SHIPPED = ROOT / "models" / "classroom"
+
+
+def command(
+    *arguments: object, env: dict[str, str] | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ...` or a script as a person would."""
+    words = [str(word) for word in arguments]
+    if words[0] in ("dataset", "training", "deploy"):
+        words = [sys.executable, "-m", *words]
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **(env or {})}, check=False
+    )
+    assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def newest(folder: Path, step: str) -> Path:
+    return sorted(folder.glob(f"*-{step}"))[-1]
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 30)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train, then prune, with the commands that a person types."""
+    root = tmp_path_factory.mktemp("runs")
+    command("training", "train", SHAPES, "--data", drawn, "--runs", root)
+    command("training", "prune", newest(root / "shapes", "train"), "--data", drawn, "--runs", root)
+    return root / "shapes"
+
+
+@pytest.fixture(scope="session")
+def bundle(runs: Path, drawn: Path) -> Path:
+    run = newest(runs, "prune")
+    command("training", "export", run, "--data", drawn)
+    return run / "bundle"
+
+
+@pytest.fixture
+def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def store(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    pack(bundle, "1.0", folder)
+    pack(SHIPPED, "1.0", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unpacked(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the drawn recipe as TorchServe unpacks it."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    shutil.unpack_archive(store / "shapes-1.0.mar", folder, "zip")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return read_settings(own_environment(tmp_path_factory.mktemp("var"), store))
+
+
+@pytest.fixture(scope="session")
+def server(settings: Settings) -> Iterator[Any]:
+    """One real TorchServe with classroom and shapes, and each again as a batched model."""
+    from deploy.torchserve import Server
+
+    with Server(settings) as running:
+        for name in ("classroom", "shapes"):
+            running.client.register(f"{name}-1.0.mar", name)
+            batched = {"batch_size": 8, "max_batch_delay": 50, "initial_workers": 1, "synchronous": "true"}
+            running.client.manage(
+                "POST", "/models", params={"url": f"{name}-1.0.mar", "model_name": f"{name}_batched", **batched}
+            )
+        yield running

@@ -1,0 +1,212 @@
+"""The contract through the served door: every request form, on two recipes beside each other."""
+
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from deploy.torchserve import Server
+from handler import goldens
+from tests import pictures
+from tests.conftest import SHIPPED
+
+MODELS = ("classroom", "shapes")
+
+
+class Door:
+    """One model's address, its golden photos and labels."""
+
+    def __init__(self, server: Server, name: str, bundle: Path) -> None:
+        self.client, self.name, self.bundle = server.client, name, bundle
+        self.goldens = goldens.read(bundle)
+        self.labels = json.loads((bundle / "recipe.json").read_text())["labels"]
+
+    def bytes_of(self, index: int) -> bytes:
+        return (self.bundle / self.goldens[index].photo).read_bytes()
+
+    def text_of(self, index: int) -> str:
+        return base64.b64encode(self.bytes_of(index)).decode()
+
+    def post(self, model: str | None = None, **arguments: Any) -> requests.Response:
+        return self.client.ask("inference", "POST", f"/predictions/{model or self.name}", **arguments)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def door(request: pytest.FixtureRequest, server: Server, bundle: Path) -> Door:
+    return Door(server, request.param, SHIPPED if request.param == "classroom" else bundle)
+
+
+def test_the_documents_request_and_answer_exactly(door: Door) -> None:
+    for index, golden in enumerate(door.goldens):
+        answer = door.post(json={"image_id": "12345", "image_base64": door.text_of(index)})
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.json() == {"image_id": "12345", "result": golden.label}
+
+
+def test_a_client_that_sends_str_of_bytes(door: Door) -> None:
+    answer = door.post(json={"image_id": 7, "image_base64": str(base64.b64encode(door.bytes_of(0)))})
+    assert answer.json() == {"image_id": 7, "result": door.goldens[0].label}
+
+
+def test_detail(door: Door) -> None:
+    answer = door.post(json={"image_base64": door.text_of(0), "detail": True}).json()
+    assert set(answer) == {"image_id", "result", "probabilities", "confidence", "unsure", "model_version"}
+    assert list(answer["probabilities"]) == door.labels
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert list(answer["probabilities"].values()) == pytest.approx(door.goldens[0].probabilities, abs=0.02)
+    assert answer["confidence"] == max(answer["probabilities"].values())
+    assert answer["model_version"] == "1.0"
+    assert answer["unsure"] is (
+        answer["confidence"] < json.loads((door.bundle / "recipe.json").read_text())["answer"]["unsure_below"]
+    )
+
+
+def test_a_list_answers_each_in_order(door: Door) -> None:
+    data = [
+        {"content_type": "image/jpeg", "data": door.text_of(0), "shape": [3, 1, 1]},
+        {"data": "!"},
+        {"data": door.text_of(-1)},
+    ]
+    answer = door.post(json={"data": data})
+    assert answer.status_code == 200
+    first, second, third = answer.json()
+    assert first == {"image_id": None, "result": door.goldens[0].label}
+    assert second["error"]["code"] == "invalid_base64"
+    assert third["result"] == door.goldens[-1].label
+
+
+def test_a_list_in_which_all_fail_is_a_400(door: Door) -> None:
+    answer = door.post(json={"data": [{"data": "!"}, {"data": base64.b64encode(b"GIF89a").decode()}]})
+    assert answer.status_code == 400
+    assert [entry["error"]["code"] for entry in answer.json()] == ["invalid_base64", "unsupported_format"]
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
+def test_raw_bytes_with_their_id_in_the_header(door: Door, kind: str) -> None:
+    headers = {"Content-Type": kind, "X-Image-Id": "a b"}
+    assert door.post(data=door.bytes_of(0), headers=headers).json() == {
+        "image_id": "a b",
+        "result": door.goldens[0].label,
+    }
+    assert door.post(data=door.bytes_of(0), headers={"Content-Type": kind}).json()["image_id"] is None
+
+
+@pytest.mark.parametrize("field", ["images", "data", "photo"])
+def test_a_form_with_a_file(door: Door, field: str) -> None:
+    answer = door.post(files={field: ("x.jpg", door.bytes_of(0))}, data={"image_id": "9"})
+    assert answer.json() == {"image_id": "9", "result": door.goldens[0].label}
+
+
+def test_a_form_with_two_files_is_a_list(door: Door) -> None:
+    files = [("a", ("a.jpg", door.bytes_of(0))), ("b", ("b.jpg", door.bytes_of(-1)))]
+    assert [entry["result"] for entry in door.post(files=files).json()] == [
+        door.goldens[0].label,
+        door.goldens[-1].label,
+    ]
+
+
+def test_detail_of_raw_bytes_by_header(door: Door) -> None:
+    answer = door.post(data=door.bytes_of(0), headers={"Content-Type": "image/jpeg", "x-detail": "true"})
+    assert "probabilities" in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"image_id": "1"', "application/json", "invalid_json"),
+        (b"not json at all", "application/json", "unsupported_format"),
+        (b'{"image_id": "1"}', "application/json", "missing_image"),
+        (b'{"image_id": {}, "image_base64": "AAAA"}', "application/json", "invalid_image_id"),
+        (b'{"image_id": "1", "image_base64": "%%"}', "application/json", "invalid_base64"),
+        (b'{"image_id": "1", "image_path": "/etc/passwd"}', "application/json", "missing_image"),
+        (b"[" * 50_000, "application/json", "invalid_json"),
+        (b"", "application/json", "empty_image"),
+        (b'{"image_id": "1", "image_base64": "AAAA"}', "application/x-www-form-urlencoded", "invalid_request"),
+        (b'{"image_id": "1", "image_base64": "AAA="}', "application/x-www-form-urlencoded", "invalid_request"),
+    ],
+)
+def test_bad_requests_say_why(door: Door, body: bytes, kind: str, code: str) -> None:
+    answer = door.post(data=body, headers={"Content-Type": kind})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert (answer.json()["error"]["code"], answer.status_code // 100) == (code, 4)
+    assert set(answer.json()) == {"image_id", "error"}
+
+
+def test_bad_json_leaves_no_stack_trace(server: Server) -> None:
+    server.client.ask(
+        "inference", "POST", "/predictions/shapes", data=b"{", headers={"Content-Type": "application/json"}
+    )
+    assert "Traceback" not in (server.logs / "model_log.log").read_text()
+
+
+def test_an_image_id_that_is_a_path_is_only_echoed(door: Door, tmp_path: Path) -> None:
+    path = str(tmp_path / "../../etc/passwd")
+    assert door.post(json={"image_id": path, "image_base64": door.text_of(0)}).json()["image_id"] == path
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_photo_above_the_limit_is_a_413_of_ours(door: Door) -> None:
+    answer = door.post(data=bytes(10 * 2**20 + 1), headers={"Content-Type": "image/jpeg"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "image_too_large")
+
+
+def test_a_photo_of_10_mb_in_base64_is_taken(door: Door) -> None:
+    padded = door.bytes_of(0) + bytes(10 * 2**20 - len(door.bytes_of(0)))
+    answer = door.post(json={"image_base64": base64.b64encode(padded).decode()})
+    assert answer.json()["result"] == door.goldens[0].label
+
+
+class TestWhatTheFrontEndAnswersItself:
+    def test_unknown_model(self, server: Server) -> None:
+        assert server.client.ask("inference", "POST", "/predictions/nobody", data=b"x").status_code == 404
+
+    def test_unknown_version(self, server: Server) -> None:
+        assert server.client.ask("inference", "POST", "/predictions/shapes/9.9", data=b"x").status_code == 404
+
+    def test_body_too_large(self, server: Server) -> None:
+        body = bytes(16_000_001)
+        kind = {"Content-Type": "image/jpeg"}
+        assert server.client.ask("inference", "POST", "/predictions/shapes", data=body, headers=kind).status_code == 413
+
+    @pytest.mark.parametrize("address", ["inference", "management"])
+    def test_wrong_token(self, server: Server, address: str) -> None:
+        path = "/predictions/shapes" if address == "inference" else "/models"
+        answer = server.client.ask(address, "GET", path, headers={"Authorization": "Bearer wrong"})
+        assert answer.status_code == 400
+
+    def test_an_archive_is_not_fetched_from_elsewhere(self, server: Server) -> None:
+        answer = server.client.ask("management", "POST", "/models?url=http://127.0.0.1:9/x.mar")
+        assert answer.status_code in (403, 404)
+
+
+def all_pictures(door: Door) -> list[tuple[str, bytes, int, str | None]]:
+    """Good photos between awkward ones: (name, bytes, status, error code)."""
+    mixed: list[tuple[str, bytes, int, str | None]] = []
+    for name, make in pictures.TAKEN.items():
+        mixed.append((name, make(), 200, None))
+    for index, (name, (make, status, code)) in enumerate(pictures.REFUSED.items()):
+        mixed.append((name, make(), status, code))
+        mixed.append((f"golden {index}", door.bytes_of(index % len(door.goldens)), 200, None))
+    return mixed
+
+
+@pytest.mark.parametrize("clients", [1, 8], ids=["one by one", "batched"])
+def test_awkward_pictures_do_not_cost_their_neighbours(door: Door, clients: int) -> None:
+    model = door.name if clients == 1 else f"{door.name}_batched"
+    asked = all_pictures(door)
+    with ThreadPoolExecutor(clients) as pool:
+        kind = {"Content-Type": "application/octet-stream"}
+        answers = list(pool.map(lambda entry: door.post(model, data=entry[1], headers=kind), asked))
+    for (name, _, status, code), answer in zip(asked, answers, strict=True):
+        assert answer.status_code == status, (name, answer.text)
+        assert answer.json().get("error", {}).get("code") == code, name
+        if name.startswith("golden"):
+            assert answer.json()["result"] == door.goldens[int(name.split()[1]) % len(door.goldens)].label
+    if clients > 1:
+        log = (door.client.settings.var / "logs" / "model_log.log").read_text()
+        assert f"{door.name}: a batch of " in log

@@ -1,0 +1,149 @@
+"""`make serve` as a newcomer uses it: started, pasted from, asked, interrupted."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.settings import ROOT, own_environment
+from tests.conftest import SHIPPED, command
+
+
+class Serving:
+    """A running `make serve` and what it printed."""
+
+    def __init__(self, process: subprocess.Popen[str], env: dict[str, str], text: str) -> None:
+        self.process, self.env, self.text = process, env, text
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """What a terminal does at Ctrl-C: the signal goes to make and all that it started."""
+        os.killpg(self.process.pid, number)
+        self.process.wait(timeout=60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def members(self) -> list[psutil.Process]:
+        """Every process below make: serve, the launcher, Java, the worker."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def start(env: dict[str, str], bundle: Path) -> Serving:
+    process = subprocess.Popen(
+        ["make", "--no-print-directory", "serve", f"BUNDLE={bundle}"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Ctrl-C" in line:
+            return Serving(process, env, "".join(lines))
+    raise AssertionError("".join(lines))
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    env = own_environment(tmp_path_factory.mktemp("serve") / "var", tmp_path_factory.mktemp("serve-store"))
+    running = start(env, SHIPPED)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+def test_it_packs_starts_and_prints_a_curl_that_works_when_pasted(serving: Serving) -> None:
+    pasted = serving.text[serving.text.index("  curl") : serving.text.index("Ctrl-C")]
+    label = re.search(r"this photo is (\w+)", serving.text)
+    done = subprocess.run(["bash", "-c", pasted], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert label is not None
+    assert json.loads(done.stdout) == {"image_id": "12345", "result": label[1]}
+    assert re.search(r"ready after [0-9.]+ s: classroom-1.0", serving.text)
+
+
+def test_models_lists_what_is_served(serving: Serving) -> None:
+    (row,) = json.loads(command("deploy", "models", "--json", env=serving.env).stdout)
+    assert (row["name"], row["version"], row["default"], row["workers_ready"]) == ("classroom", "1.0", True, 1)
+    manifest = json.loads((Path(serving.env["SERVE_STORE"]) / "classroom-1.0.json").read_text())
+    assert (row["digest"], row["run"]) == (manifest["digest"], manifest["run"])
+
+
+def test_predict_answers_every_photo_in_order(serving: Serving, tmp_path: Path) -> None:
+    good = sorted((SHIPPED / "goldens").glob("*.jpg"))
+    bad = tmp_path / "page.jpg"
+    bad.write_text("<html>")
+    asked = [good[0], bad, tmp_path / "absent.jpg", good[-1]]
+    done = command("deploy", "predict", *asked, env=serving.env, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert [line["photo"] for line in lines] == [str(path) for path in asked]
+    assert [line["status"] for line in lines] == [200, 415, None, 200]
+    labels = json.loads((SHIPPED / "recipe.json").read_text())["labels"]
+    assert [lines[0]["result"], lines[3]["result"]] == [labels[0], labels[-1]]
+    assert [line["error"]["code"] for line in lines[1:3]] == ["unsupported_format", "unreadable_file"]
+    assert set(lines[0]) == {"image_id", "result", "photo", "status"}
+
+
+def test_predict_exits_0_when_all_are_good(serving: Serving) -> None:
+    done = command("deploy", "predict", "--detail", next((SHIPPED / "goldens").glob("*.jpg")), env=serving.env)
+    assert json.loads(done.stdout)["model_version"] == "1.0"
+
+
+def test_a_second_one_says_that_one_is_running(serving: Serving) -> None:
+    done = command("make", "serve", env=serving.env, check=False)
+    assert done.returncode != 0
+    assert "a server is running already (process" in done.stderr
+
+
+def test_a_taken_port_is_named(serving: Serving, tmp_path: Path) -> None:
+    done = command("deploy", "serve", env={**serving.env, "SERVE_VAR": str(tmp_path)}, check=False)
+    assert done.returncode == 1
+    assert re.search(rf"port {serving.env['SERVE_INFERENCE_PORT']} is taken", done.stderr)
+    assert "SERVE_INFERENCE_PORT=PORT" in done.stderr
+
+
+def test_runtime_files_are_the_owners_alone(serving: Serving) -> None:
+    var = Path(serving.env["SERVE_VAR"])
+    assert var.stat().st_mode & 0o077 == 0
+    assert (var / "key_file.json").stat().st_mode & 0o077 == 0
+    assert {"logs", "tmp", "key_file.json"} <= {path.name for path in var.iterdir()}
+
+
+def test_ctrl_c_leaves_no_process_and_no_key(serving: Serving) -> None:
+    members = serving.members()
+    assert any("java" in process.name() for process in members)
+    serving.stop()
+    _, alive = psutil.wait_procs(members, timeout=5)
+    assert not alive
+    assert not (Path(serving.env["SERVE_VAR"]) / "key_file.json").exists()
+    assert command("deploy", "models", env=serving.env, check=False).returncode == 1
+
+
+def test_what_a_killed_serve_leaves_behind_is_stopped_by_the_next(store: Path, bundle: Path, tmp_path: Path) -> None:
+    env = own_environment(tmp_path / "var", store)
+    first = start(env, bundle)
+    left = first.members()
+    first.stop(signal.SIGKILL)
+    assert any(process.is_running() and "java" in process.name() for process in left)
+    second = start(env, bundle)
+    _, alive = psutil.wait_procs(left, timeout=5)
+    second.stop(signal.SIGTERM)
+    assert not alive
+
+
+def test_it_works_from_a_folder_whose_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:
+    env = own_environment(tmp_path / ("deep" * 30) / "var", store)
+    running = start(env, bundle)
+    running.stop()
+    assert "ready after" in running.text
+    shutil.rmtree(tmp_path / ("deep" * 30))

@@ -1,0 +1,163 @@
+"""The archive: what lies in it, what is refused, and that it computes what training computes."""
+
+import concurrent.futures
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from config.recipe import Recipe, read_recipe
+from deploy.archive import digests, identity, pack, read_manifest
+from deploy.settings import ROOT
+from tests import pictures
+from tests.conftest import SHAPES, command
+from training.data import PhotoSet
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return read_recipe(SHAPES)
+
+
+def test_it_holds_the_handler_as_a_package_and_nothing_else_of_the_project(store: Path) -> None:
+    with zipfile.ZipFile(store / "shapes-1.0.mar") as mar:
+        names = set(mar.namelist())
+        modules = {f"handler/{path.name}" for path in (ROOT / "handler").glob("*.py")} - {"handler/torchserve_entry.py"}
+        assert {name for name in names if name.endswith(".py")} == modules | {"torchserve_entry.py"}
+        assert {"model.onnx", "recipe.json", "goldens.json", "MAR-INF/MANIFEST.json"} <= names
+        assert not [name for name in names if name.endswith(".data")]
+        for name in modules:
+            assert mar.read(name) == (ROOT / name).read_bytes()
+
+
+def test_the_manifest_says_where_it_comes_from(store: Path, bundle: Path) -> None:
+    mar = store / "shapes-1.0.mar"
+    known, run = read_manifest(mar), json.loads((bundle / "run.json").read_text())
+    assert (known["name"], known["version"]) == ("shapes", "1.0")
+    assert (known["run"], known["parent"]) == (run["id"], run["parent"])
+    assert known["contents"] == digests(mar)
+    assert known["digest"] == identity(digests(mar))
+    assert known["gate"]["passed"] is True
+    assert known["runtime"]["engine"] == "onnxruntime"
+    assert known["runtime"]["precision"] == "f32"
+    assert known["recipe"]["labels"] == ["disc", "stripe", "cross"]
+    assert {"metrics", "weights", "cpu_flags", "goldens_difference"} <= set(known)
+
+
+def test_two_builds_of_one_bundle_have_one_identity(bundle: Path, store: Path, tmp_path: Path) -> None:
+    assert read_manifest(pack(bundle, "1.0", tmp_path))["digest"] == read_manifest(store / "shapes-1.0.mar")["digest"]
+
+
+PROGRAM = """
+import pathlib, sys
+import numpy as np
+from handler.image import preprocess
+from handler.spec import read_spec
+assert pathlib.Path(sys.modules["handler"].__file__).parent.parent == pathlib.Path.cwd(), "not the archive's handler"
+spec = read_spec(pathlib.Path("recipe.json"))
+for name in sys.argv[1:]:
+    np.save(name + ".npy", preprocess(pathlib.Path(name).read_bytes(), spec.input, spec.limits))
+"""
+
+
+def test_an_unpacked_archive_computes_exactly_the_arrays_of_training(
+    unpacked: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    from dataset.photos import Photo
+
+    files = []
+    for name, make in pictures.TAKEN.items():
+        files.append(tmp_path / name)
+        files[-1].write_bytes(make())
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, files)], cwd=unpacked, check=True, env={"PATH": "/usr/bin"}
+    )
+    photos = PhotoSet([Photo(path, 0, "x") for path in files], recipe, augment=False)
+    for index, path in enumerate(files):
+        assert np.array_equal(photos[index][0].numpy(), np.load(f"{path}.npy")), path.name
+
+
+def test_the_script_packs_and_never_overwrites(bundle: Path, tmp_path: Path) -> None:
+    env = {"SERVE_STORE": str(tmp_path)}
+    done = command(ROOT / "scripts" / "archive.sh", bundle, "2.1", env=env)
+    assert "shapes-2.1.mar" in done.stdout
+    before = (tmp_path / "shapes-2.1.mar").read_bytes()
+    again = command(ROOT / "scripts" / "archive.sh", bundle, "2.1", env=env, check=False)
+    assert again.returncode == 1
+    assert "is never overwritten: pack under a higher version" in again.stderr
+    assert (tmp_path / "shapes-2.1.mar").read_bytes() == before
+    assert command(ROOT / "scripts" / "archive.sh", env=env, check=False).returncode == 1
+
+
+def test_make_archive_is_the_same(bundle: Path, tmp_path: Path) -> None:
+    command("make", "archive", f"BUNDLE={bundle}", "VERSION=1.1", env={"SERVE_STORE": str(tmp_path)})
+    assert sorted(path.name for path in tmp_path.glob("shapes*")) == ["shapes-1.1.json", "shapes-1.1.mar"]
+    assert command("make", "archive", env={"SERVE_STORE": str(tmp_path)}, check=False).returncode != 0
+
+
+def refusal(bundle: Path, version: str, store: Path) -> str:
+    with pytest.raises(click.ClickException) as caught:
+        pack(bundle, version, store)
+    assert not [path for path in store.iterdir() if path.name != ".lock"], "something was left behind"
+    return caught.value.message
+
+
+def test_a_run_that_failed_its_gate_is_refused(copy_of_bundle: Path, tmp_path: Path) -> None:
+    run = json.loads((copy_of_bundle / "run.json").read_text())
+    run["gate"]["passed"] = False
+    (copy_of_bundle / "run.json").write_text(json.dumps(run))
+    (tmp_path / "store").mkdir()
+    assert "failed its gate" in refusal(copy_of_bundle, "1.0", tmp_path / "store")
+
+
+def test_a_golden_answer_that_changed_is_refused(copy_of_bundle: Path, tmp_path: Path) -> None:
+    rows = json.loads((copy_of_bundle / "goldens.json").read_text())
+    rows[0]["probabilities"] = [p - 0.05 for p in rows[0]["probabilities"]]
+    (copy_of_bundle / "goldens.json").write_text(json.dumps(rows))
+    (tmp_path / "store").mkdir()
+    message = refusal(copy_of_bundle, "1.0", tmp_path / "store")
+    assert rows[0]["photo"] in message
+    assert "tolerance 0.02" in message
+
+
+@pytest.mark.parametrize("damage", ["model.onnx", "goldens.json", "recipe.json", "goldens/0_0.jpg"])
+def test_a_damaged_bundle_is_refused(copy_of_bundle: Path, tmp_path: Path, damage: str) -> None:
+    (copy_of_bundle / damage).write_bytes(b"\0garbage")
+    (tmp_path / "store").mkdir()
+    assert str(copy_of_bundle) in refusal(copy_of_bundle, "1.0", tmp_path / "store")
+
+
+@pytest.mark.parametrize("version", ["1", "v1.0", "1.0.0.0", "../1.0", "1.0 ", ""])
+def test_a_version_that_is_none(bundle: Path, tmp_path: Path, version: str) -> None:
+    assert "write two or three numbers" in refusal(bundle, version, tmp_path)
+
+
+def test_what_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    assert "is no bundle" in refusal(tmp_path, "1.0", tmp_path / "store")
+
+
+def test_of_two_packers_at_once_one_wins(bundle: Path, tmp_path: Path) -> None:
+    def attempt(_: int) -> str:
+        done = command(ROOT / "scripts" / "archive.sh", bundle, "3.0", env={"SERVE_STORE": str(tmp_path)}, check=False)
+        return "packed" if done.returncode == 0 else done.stderr
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = sorted(pool.map(attempt, range(2)), key=len)
+    assert results[0] == "packed"
+    assert "is never overwritten" in results[1]
+    assert read_manifest(tmp_path / "shapes-3.0.mar")["contents"] == digests(tmp_path / "shapes-3.0.mar")
+
+
+def test_a_full_disk_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    assert "No space left on device" in refusal(bundle, "1.0", tmp_path)

@@ -1,0 +1,126 @@
+"""The handler on a real unpacked archive with a mock context: batches, statuses, and what it refuses to start on."""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ts.context import Context
+from ts.service import Service
+
+import handler.image
+from handler import goldens
+from handler.service import ClassifierService
+from tests import pictures
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.times: list[str] = []
+
+    def add_time(self, name: str, *_: Any) -> None:
+        self.times.append(name)
+
+
+def context(folder: Path) -> Context:
+    manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
+    return Context("shapes", str(folder), manifest, 8, None, "0.12.0", metrics=Metrics())
+
+
+@pytest.fixture(scope="module")
+def service(unpacked: Path) -> ClassifierService:
+    made = ClassifierService()
+    made.initialize(context(unpacked))
+    return made
+
+
+def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[Any], Context]:
+    """Hand over a batch as TorchServe's own code does."""
+    parameters = [{"name": "body", "contentType": "application/json", "value": body} for body in bodies]
+    batch = [{"requestId": str(i).encode(), "headers": [], "parameters": [p]} for i, p in enumerate(parameters)]
+    now = context(folder)
+    now.request_processor, data, _ = Service.retrieve_data_for_inference(batch)
+    return [json.loads(answer) for answer in service.handle(data, now)], now
+
+
+def encoded(data: bytes, image_id: object = "1") -> bytes:
+    return json.dumps({"image_id": image_id, "image_base64": base64.b64encode(data).decode()}).encode()
+
+
+def test_each_request_of_a_batch_keeps_its_own_status(service: ClassifierService, unpacked: Path) -> None:
+    golden = goldens.read(unpacked)[0]
+    good = (unpacked / golden.photo).read_bytes()
+    bodies = [
+        encoded(good),
+        b"{",
+        encoded(pictures.bomb()),
+        encoded(pictures.encode(pictures.photo(), "GIF")),
+        encoded(good),
+    ]
+    answers, now = ask(service, unpacked, *bodies)
+    statuses = [now.get_response_status(index) for index in range(5)]
+    assert [status for status, _ in statuses] == [200, 400, 413, 415, 200]
+    assert all(phrase for _, phrase in statuses)
+    assert all(now.get_response_content_type(index) == "application/json" for index in range(5))
+    assert answers[0] == answers[4] == {"image_id": "1", "result": golden.label}
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(service: ClassifierService, unpacked: Path) -> None:
+    bodies = [
+        json.dumps(
+            {"image_base64": base64.b64encode((unpacked / g.photo).read_bytes()).decode(), "detail": True}
+        ).encode()
+        for g in goldens.read(unpacked)
+    ]
+    together, _ = ask(service, unpacked, *bodies)
+    alone = [ask(service, unpacked, body)[0][0] for body in bodies]
+    assert together == alone
+
+
+def test_a_bug_with_one_photo_is_a_500_of_that_photo_alone(
+    service: ClassifierService, unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = handler.image.preprocess
+
+    def buggy(data: bytes, *rest: Any) -> Any:
+        if data == b"bug":
+            raise ZeroDivisionError
+        return real(data, *rest)
+
+    monkeypatch.setattr("handler.service.preprocess", buggy)
+    good = (unpacked / goldens.read(unpacked)[0].photo).read_bytes()
+    answers, now = ask(service, unpacked, encoded(b"bug"), encoded(good))
+    assert [now.get_response_status(index)[0] for index in range(2)] == [500, 200]
+    assert answers[0]["error"]["code"] == "internal_error"
+
+
+def test_it_counts_its_time(service: ClassifierService, unpacked: Path) -> None:
+    _, now = ask(service, unpacked, b"{}")
+    assert now.metrics.times == ["HandlerTime"]
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_it_refuses_to_start_on_a_wrong_golden_answer(unpacked: Path, tmp_path: Path, label: bool) -> None:
+    folder = Path(shutil.copytree(unpacked, tmp_path / "edited"))
+    rows = json.loads((folder / "goldens.json").read_text())
+    was = rows[0]["probabilities"]
+    if label:
+        rows[0]["label"] = "cross"
+    else:
+        rows[0]["probabilities"] = [was[0] - 0.03, was[1] + 0.03, was[2]]
+    (folder / "goldens.json").write_text(json.dumps(rows))
+    with pytest.raises(goldens.GoldenMismatch) as caught:
+        ClassifierService().initialize(context(folder))
+    assert str(rows[0]["probabilities"]) in str(caught.value)
+    assert str(round(was[0], 4))[:5] in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_both_runtimes_give_the_goldens(unpacked: Path, tmp_path: Path, engine: str) -> None:
+    folder = Path(shutil.copytree(unpacked, tmp_path / "other"))
+    recipe = json.loads((folder / "recipe.json").read_text())
+    recipe["runtime"] |= {"engine": engine}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    ClassifierService().initialize(context(folder))

@@ -1,0 +1,105 @@
+"""The one preprocessing: what is taken, what is refused, and that the pixels are right."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import v2
+
+from handler.errors import CODES, RequestError
+from handler.image import fit, open_photo, preprocess, to_array
+from handler.spec import Input, Limits
+from tests import pictures
+
+SIZE = Input(height=70, width=50)
+LIMITS = Limits()
+
+
+@pytest.mark.parametrize("name", pictures.TAKEN)
+def test_still_pictures_are_taken(name: str) -> None:
+    pixels = preprocess(pictures.TAKEN[name](), SIZE, LIMITS)
+    assert pixels.shape == (3, 70, 50)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("name", pictures.REFUSED)
+def test_refusals_have_their_own_code(name: str) -> None:
+    make, status, code = pictures.REFUSED[name]
+    with pytest.raises(RequestError) as caught:
+        preprocess(make(), SIZE, LIMITS)
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert CODES[code] == status
+
+
+@pytest.mark.parametrize("name", ["png", "png_palette", "webp", "bmp", "tiff", "jpeg_multi_picture"])
+def test_formats_agree_on_the_picture(name: str) -> None:
+    wanted = preprocess(pictures.encode(pictures.photo(), "PNG"), SIZE, LIMITS).astype(int)
+    found = preprocess(pictures.TAKEN[name](), SIZE, LIMITS).astype(int)
+    assert np.abs(found - wanted).mean() < 6
+
+
+def test_exif_turns_the_photo_upright() -> None:
+    plain = pictures.photo()
+    stored = Image.open(io.BytesIO(pictures.turned(6)))
+    stored.load()
+    upright = open_photo(pictures.turned(6), LIMITS)
+    assert upright.size == (plain.height, plain.width)
+    assert np.array_equal(np.asarray(upright), np.asarray(stored.transpose(Image.Transpose.ROTATE_270)))
+
+
+def test_transparency_is_laid_on_white() -> None:
+    clear = pictures.encode(Image.new("RGBA", (20, 20), (10, 20, 30, 0)), "PNG")
+    assert (preprocess(clear, SIZE, LIMITS) == 255).all()
+    half = pictures.encode(Image.new("RGBA", (20, 20), (0, 0, 0, 128)), "PNG")
+    assert abs(int(preprocess(half, SIZE, LIMITS)[0, 0, 0]) - 127) <= 1
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    dim = Image.fromarray(np.full((20, 20), 0x4080, dtype=np.uint16))
+    assert (preprocess(pictures.encode(dim, "PNG"), SIZE, LIMITS) == 0x40).all()
+
+
+def test_transparent_grey_of_a_16_bit_png_becomes_white() -> None:
+    grey = Image.fromarray(np.full((20, 20), 0x1234, dtype=np.uint16))
+    assert (preprocess(pictures.encode(grey, "PNG", transparency=0x1234), SIZE, LIMITS) == 255).all()
+
+
+def test_cmyk_white_is_white() -> None:
+    white = pictures.encode(Image.new("CMYK", (20, 20), (0, 0, 0, 0)), "JPEG")
+    assert preprocess(white, SIZE, LIMITS).min() >= 250
+
+
+def test_stretch_is_torchvisions_resize_of_height_and_width() -> None:
+    photo = pictures.photo()
+    wanted = v2.Compose([v2.Resize((70, 50), v2.InterpolationMode.BILINEAR, antialias=True), v2.PILToTensor()])(photo)
+    assert np.array_equal(to_array(fit(photo, SIZE)), wanted.numpy())
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
+def test_every_resize_rule_gives_the_recipes_size(rule: str) -> None:
+    size = Input(height=70, width=50, resize=rule)
+    assert fit(pictures.photo(), size).size == (50, 70)
+
+
+def test_pad_keeps_the_shape_and_fills_with_black() -> None:
+    padded = np.asarray(fit(Image.new("RGB", (100, 10), "white"), Input(height=50, width=50, resize="pad")))
+    assert (padded[0] == 0).all()
+    assert (padded[25] == 255).all()
+
+
+def test_bytes_are_refused_before_decoding() -> None:
+    with pytest.raises(RequestError, match="at most 10 are taken") as caught:
+        open_photo(b"\xff\xd8\xff" + bytes(20), Limits(bytes=10))
+    assert caught.value.code == "image_too_large"
+
+
+def test_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
+    with pytest.raises(RequestError) as caught:
+        open_photo(pictures.encode(Image.new("RGB", (1, 1)), "PNG"), Limits(pixels=1).model_copy(update={"pixels": 0}))
+    assert caught.value.code == "too_many_pixels"

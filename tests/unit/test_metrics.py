@@ -1,0 +1,47 @@
+"""Intervals and temperature against published values and plain reasoning."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataset.photos import Photo
+from training.metrics import fit_temperature, score, wilson
+
+
+def photos(labels: list[int]) -> list[Photo]:
+    return [Photo(Path("x"), label, "s") for label in labels]
+
+
+def test_wilson_against_agresti_and_coull() -> None:
+    """Newcombe (1998), table I: 81 of 263 and 15 of 148."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_mean_of_classes_is_unmoved_by_counts() -> None:
+    logits = torch.tensor([[9.0, 0.0]] * 90 + [[9.0, 0.0]] * 5 + [[0.0, 9.0]] * 5)
+    found = score(logits, photos([0] * 90 + [1] * 10), ("a", "b"))
+    assert found.accuracy == {"a": 1.0, "b": 0.5}
+    assert found.mean_accuracy == 0.75
+    assert found.confusion == [[90, 0], [5, 5]]
+    low, high = found.interval
+    assert low < 0.75 < high
+
+
+def test_temperature_cools_an_overconfident_model() -> None:
+    logits = torch.tensor([[8.0, 0.0]] * 60 + [[0.0, 8.0]] * 40)
+    labels = [0] * 50 + [1] * 10 + [1] * 30 + [0] * 10
+    fitted = fit_temperature(logits, photos(labels))
+    confidence = float((logits / fitted).softmax(1).max(1).values.mean())
+    assert confidence == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_few_right_answers_do_not_make_it_sure_of_everything() -> None:
+    logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 5)
+    fitted = fit_temperature(logits, photos([0, 1] * 5))
+    confidence = float((logits / fitted).softmax(1).max())
+    assert confidence == pytest.approx(6 / 7, abs=0.02)
+    assert math.isfinite(fitted)

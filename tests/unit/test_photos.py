@@ -1,0 +1,77 @@
+"""Splits by source: nothing of a source on both sides."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from dataset.photos import Photo, counts, folds, hold_out, read_photos
+
+
+def photos(sources: int = 10, each: int = 4) -> list[Photo]:
+    return [Photo(Path(f"{s}-{i}"), (s + i) % 2, f"source {s}") for s in range(sources) for i in range(each)]
+
+
+def test_folds_test_each_photo_once_and_share_no_source() -> None:
+    everything = photos()
+    parts = folds(everything, 5, 0)
+    assert sorted(index for part in parts for index in part) == list(range(len(everything)))
+    for part in parts:
+        inside = {everything[index].source for index in part}
+        outside = {photo.source for index, photo in enumerate(everything) if index not in part}
+        assert not inside & outside
+
+
+def test_folds_are_pinned() -> None:
+    assert folds(photos(), 5, 0) == folds(photos(), 5, 0)
+    assert folds(photos(), 5, 0) != folds(photos(), 5, 1)
+
+
+def test_held_out_sources_are_not_trained_on_and_have_every_class() -> None:
+    training, held = hold_out(photos(), 0.2, 0)
+    assert not {p.source for p in training} & {p.source for p in held}
+    assert len(training) + len(held) == 40
+    assert all(counts(held, ("a", "b")).values())
+    assert 0.1 <= len(held) / 40 <= 0.3
+
+
+def test_a_class_of_one_source_cannot_be_split() -> None:
+    one = [Photo(Path(str(i)), i % 2, "all the same") for i in range(8)]
+    with pytest.raises(click.ClickException, match="sources"):
+        hold_out(one, 0.2, 0)
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_read_photos_takes_sources_and_conditions_from_the_table(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.jpg", "b/sub/3.jpg", "other/4.jpg")
+    (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\na/1.jpg\tx\tyes\na/2.jpg\ty\tno\nb/sub/3.jpg\tz\tyes\n")
+    found = read_photos(tmp_path, ("a", "b"), {"free": "yes"})
+    assert [(p.path.name, p.label, p.source) for p in found] == [("1.jpg", 0, "x"), ("3.jpg", 1, "z")]
+
+
+def test_without_a_table_every_photo_is_its_own_source(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "b/1.jpg")
+    assert [p.source for p in read_photos(tmp_path, ("a", "b"))] == ["a/1.jpg", "b/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [({"free": "maybe"}, "no photo of a, b"), ({"licence": "x"}, "no column licence: it has path, source, free")],
+)
+def test_conditions_that_leave_nothing(tmp_path: Path, where: dict[str, str], words: str) -> None:
+    make(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\n")
+    with pytest.raises(click.ClickException, match=words):
+        read_photos(tmp_path, ("a", "b"), where)
+
+
+def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg")
+    with pytest.raises(click.ClickException, match="no folder b"):
+        read_photos(tmp_path, ("a", "b"))

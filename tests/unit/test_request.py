@@ -1,0 +1,154 @@
+"""Every request form that is taken, and every way in which one is refused."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from handler.request import Item, Request, decode_base64, parse
+from handler.spec import Limits
+
+LIMITS = Limits(bytes=1000, items=3, image_id=8)
+PHOTO = b"\xff\xd8\xff photo"
+TEXT = base64.b64encode(PHOTO).decode()
+
+
+def body(content: Any) -> dict[str, bytes]:
+    return {"body": json.dumps(content).encode()}
+
+
+def only(request: Request) -> Item:
+    assert not request.many
+    (item,) = request.items
+    return item
+
+
+def code(request: Request) -> str:
+    error = only(request).error
+    assert error is not None
+    return error.code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        str(TEXT.encode()),
+        f'b"{TEXT}"',
+        f"data:image/jpeg;base64,{TEXT}",
+        f"DATA:;base64,{TEXT}",
+        f"  {TEXT[:4]}\n{TEXT[4:]}\r\n",
+        TEXT.rstrip("="),
+    ],
+)
+def test_base64_as_clients_send_it(text: str) -> None:
+    assert decode_base64(text, LIMITS) == PHOTO
+
+
+def test_json_of_the_document() -> None:
+    item = only(parse(body({"image_id": "12345", "image_base64": str(TEXT.encode())}), {}, LIMITS))
+    assert item == Item("12345", PHOTO, False)
+
+
+@pytest.mark.parametrize("image_id", ["", "x", 7, -1, 1.5, None])
+def test_image_id_is_echoed_as_sent(image_id: object) -> None:
+    assert only(parse(body({"image_id": image_id, "image_base64": TEXT}), {}, LIMITS)).image_id == image_id
+
+
+@pytest.mark.parametrize("image_id", ["123456789", True, [], {}, 1234567890])
+def test_image_id_of_another_kind_is_refused(image_id: object) -> None:
+    assert code(parse(body({"image_id": image_id, "image_base64": TEXT}), {}, LIMITS)) == "invalid_image_id"
+
+
+def test_detail_is_asked_for_with_true_alone() -> None:
+    assert only(parse(body({"image_base64": TEXT, "detail": True}), {}, LIMITS)).detail
+    assert not only(parse(body({"image_base64": TEXT, "detail": "true"}), {}, LIMITS)).detail
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ({"image_id": "1"}, "missing_image"),
+        ({"image_id": "1", "image_base64": None}, "missing_image"),
+        ({"image_id": "1", "image_base64": ""}, "missing_image"),
+        ({"image_id": "1", "image_base64": 5}, "missing_image"),
+        ({"image_id": "1", "image_path": "/etc/passwd"}, "missing_image"),
+        ({"image_id": "1", "image_base64": "no base64!"}, "invalid_base64"),
+        ({"image_id": "1", "image_base64": "b'abc"}, "invalid_base64"),
+        ({"image_id": "1", "image_base64": "__import__('os').system('true')"}, "invalid_base64"),
+        ({"image_id": "1", "image_base64": "\u4f60\u597d"}, "invalid_base64"),
+        ({"image_id": "1", "image_base64": "A" * 1400}, "image_too_large"),
+        ([], "missing_image"),
+        ({"data": []}, "missing_image"),
+        ([{}] * 4, "too_many_items"),
+    ],
+)
+def test_json_that_is_refused(content: object, wanted: str) -> None:
+    assert code(parse(body(content), {}, LIMITS)) == wanted
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"image_id"', b"{", b"[1,", b'{"a": NaN}', b"[" * 100_000, b'{"image_id": ' + b"9" * 5000 + b"}", b"{\xff}"],
+)
+def test_what_is_not_json(raw: bytes) -> None:
+    assert code(parse({"body": raw}, {}, LIMITS)) == "invalid_json"
+
+
+def test_other_json_than_objects() -> None:
+    assert code(parse(body({"data": {"x": 1}}), {}, LIMITS)) == "missing_image"
+    (item,) = parse(body(["text"]), {}, LIMITS).items
+    assert item.error is not None
+    assert item.error.code == "invalid_request"
+
+
+def test_a_list_keeps_its_order_and_its_good_items() -> None:
+    entries = [
+        {"content_type": "image/jpeg", "data": TEXT, "shape": [3, 8, 8]},
+        {"data": "!"},
+        {"image_id": 3, "data": TEXT},
+    ]
+    request = parse(body({"data": entries}), {}, LIMITS)
+    assert request.many
+    assert [item.error and item.error.code for item in request.items] == [None, "invalid_base64", None]
+    assert [item.image_id for item in request.items] == [None, None, 3]
+
+
+def test_raw_bytes_take_their_id_from_the_header() -> None:
+    assert only(parse({"body": PHOTO}, {"x-IMAGE-id": "77"}, LIMITS)) == Item("77", PHOTO)
+    assert only(parse({"body": PHOTO}, {}, LIMITS)) == Item(None, PHOTO)
+    assert code(parse({"body": PHOTO}, {"X-Image-Id": "x" * 9}, LIMITS)) == "invalid_image_id"
+
+
+@pytest.mark.parametrize("field", ["images", "data", "file", "whatever"])
+def test_a_form_with_a_file_in_any_field(field: str) -> None:
+    assert only(parse({field: PHOTO, "image_id": b"5", "detail": b"true"}, {}, LIMITS)) == Item("5", PHOTO, True)
+
+
+def test_a_form_with_several_files_is_a_list() -> None:
+    request = parse({"a": PHOTO, "b": PHOTO}, {}, LIMITS)
+    assert request.many
+    assert [item.image for item in request.items] == [PHOTO, PHOTO]
+
+
+def test_a_form_with_base64() -> None:
+    assert only(parse({"image_id": b"5", "image_base64": TEXT.encode()}, {}, LIMITS)) == Item("5", PHOTO)
+
+
+def test_json_in_a_form_field_as_grpc_sends_it() -> None:
+    request = parse({"data": json.dumps({"image_id": 1, "image_base64": TEXT}).encode()}, {}, LIMITS)
+    assert only(request) == Item(1, PHOTO)
+
+
+def test_json_sent_without_its_content_type_is_told_so() -> None:
+    request = parse({'{"image_id": "1", "image_base64": "AAAA': b"="}, {}, LIMITS)
+    assert code(request) == "invalid_request"
+    error = only(request).error
+    assert error is not None
+    assert "Content-Type: application/json" in error.message
+
+
+@pytest.mark.parametrize("parameters", [{}, {"image_id": b"5"}])
+def test_no_photo_at_all(parameters: dict[str, bytes]) -> None:
+    assert code(parse(parameters, {}, LIMITS)) == "missing_image"

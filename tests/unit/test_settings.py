@@ -1,0 +1,65 @@
+"""Settings: environment before file, and what each row promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from deploy.settings import PROPERTIES, ROOT, ROWS, read_properties, read_settings, resolved_properties
+
+
+def test_defaults_are_loopback() -> None:
+    settings = read_settings({})
+    assert settings.url("inference") == "http://127.0.0.1:8080"
+    assert settings.url("management") == "http://127.0.0.1:8081"
+    assert settings.url("metrics") == "http://127.0.0.1:8082"
+    assert settings.var == ROOT / "var"
+    assert settings.store == ROOT / "model_store"
+
+
+def test_environment_wins_and_reaches_torchserve(tmp_path: Path) -> None:
+    settings = read_settings({"SERVE_INFERENCE_PORT": "9000", "SERVE_STORE": str(tmp_path)})
+    text = resolved_properties(settings)
+    assert "inference_address=http://127.0.0.1:9000\n" in text
+    assert f"model_store={tmp_path}\n" in text
+    assert "decode_input_request=false\n" in text
+
+
+@pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
+def test_a_wrong_port_names_its_variable(value: str) -> None:
+    with pytest.raises(click.ClickException, match="SERVE_METRICS_PORT"):
+        read_settings({"SERVE_METRICS_PORT": value})
+
+
+def test_the_same_port_twice_is_refused() -> None:
+    with pytest.raises(click.ClickException, match="SERVE_METRICS_PORT are the same port"):
+        read_settings({"SERVE_METRICS_PORT": "8080"})
+
+
+def test_every_property_has_a_comment_that_says_why() -> None:
+    """Each run of KEY=VALUE lines follows a comment."""
+    blocks = PROPERTIES.read_text().strip().split("\n\n")[1:]
+    assert all(block.startswith("#") for block in blocks)
+
+
+def test_doors_are_closed_by_the_properties() -> None:
+    properties = read_properties(PROPERTIES)
+    assert properties["disable_token_authorization"] == "false"
+    assert properties["allowed_urls"] == "^$"
+    assert int(properties["max_request_size"]) > 10 * 2**20 * 4 / 3
+    for key, value in properties.items():
+        if key.endswith("_address"):
+            assert "127.0.0.1" in value
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in ROWS])
+def test_every_setting_is_in_the_readme(name: str) -> None:
+    assert name in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("module", ["deploy.__main__", "config.recipe", "handler.image", "handler.request"])
+def test_deploy_imports_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

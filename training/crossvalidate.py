@@ -1,0 +1,116 @@
+"""Grouped cross-validation of the whole way: train, prune, export, ask the graph that would be served.
+
+    python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn
+
+Every photo is tested once, by a model that saw no photo of its source, neither in training nor in the
+held-out share by which that model was tempered and gated. The folds are pinned by the recipe
+(`folds`, `train.seed`). Each is tested twice: as it is, and after re-encoding all photos as JPEG, so that
+the file type cannot be the cue. Finished folds are kept: run again, it goes on where it was interrupted.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from config.files import write_json
+from config.recipe import Recipe, read_recipe
+from dataset.photos import Photo, folds, hold_out
+from handler import engine
+from handler.image import open_photo, preprocess
+from training.export import export_model
+from training.loop import console
+from training.metrics import Scores, score
+from training.options import data_options, read_data, runs_option
+from training.prune import prune_model
+from training.runs import fingerprint, new_run
+from training.train import train_model
+
+JPEG_QUALITY = 75
+WAYS = ("as they are", "all re-encoded as JPEG")
+
+
+@click.command(epilog="Example: python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn")
+@click.argument("recipe")
+@data_options
+@click.option(
+    "--extra",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Trained on in every fold, never tested on: drawn photos, say.",
+)
+@runs_option
+def crossvalidate(
+    recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path
+) -> None:
+    """Cross-validate RECIPE's whole way, grouped by source."""
+    resolved = read_recipe(recipe)
+    photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
+    parts = folds(photos, resolved.folds, resolved.train.seed)
+    print_of_all = fingerprint([*photos, *added], resolved.labels)["sha256"]
+    kept = root / resolved.name / f"crossvalidate-{print_of_all[:12]}.folds.json"
+    done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+    with new_run("crossvalidate", resolved, root, data=fingerprint(photos, resolved.labels)) as (folder, facts):
+        for number, part in enumerate(parts[len(done) :], start=len(done) + 1):
+            console.rule(f"fold {number} of {len(parts)}")
+            tested = [photos[index] for index in part]
+            rest = [photo for index, photo in enumerate(photos) if index not in set(part)]
+            done.append({"photos": part, **run_fold(resolved, rest, added, tested)})
+            write_json(kept, done)
+        facts["folds"] = done
+        facts["metrics"] = {way: _together(done, photos, resolved, way).as_json() for way in WAYS}
+        facts["summary"] = "; ".join(f"{way}: {_together(done, photos, resolved, way)}" for way in WAYS)
+    kept.unlink(missing_ok=True)
+    click.echo(f"{folder.with_suffix('')}: {facts['summary']}")
+
+
+def run_fold(
+    recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], tested: Sequence[Photo]
+) -> dict[str, Any]:
+    """Train, prune and export on `photos`; the graph's log-probabilities on `tested`, each way."""
+    training, validation = hold_out(photos, recipe.train.validation, recipe.train.seed)
+    facts: dict[str, Any] = {}
+    model = train_model(recipe, [*training, *added], validation, facts)
+    unpruned = facts["metrics"]["mean_accuracy"]
+    model = prune_model(model, recipe, [*training, *added], validation, facts)
+    with tempfile.TemporaryDirectory() as work:
+        made = export_model(model, recipe, training, validation, Path(work), unpruned)
+        run = engine.load(Path(work) / "model.onnx", recipe)
+        answers = {way: [ask(run, recipe, photo, way) for photo in tested] for way in WAYS}
+    for way in WAYS:
+        console.print(f"{way}: {score(torch.tensor(answers[way]), tested, recipe.labels)}")
+    return {
+        "answers": answers,
+        "precision": made["precision"],
+        "gate": made["gate"],
+        "temperature": made["temperature"],
+    }
+
+
+def ask(run: engine.Engine, recipe: Recipe, photo: Photo, way: str) -> list[float]:
+    """One photo's log-probabilities, from its own bytes or from a JPEG of it."""
+    data = photo.path.read_bytes()
+    if way == WAYS[1]:
+        data = as_jpeg(open_photo(data, recipe.limits))
+    return [
+        round(float(value), 5) for value in np.log(np.clip(run(preprocess(data, recipe.input, recipe.limits)), 1e-9, 1))
+    ]
+
+
+def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
+    """A photo as the bytes of a JPEG file without EXIF."""
+    buffer = BytesIO()
+    photo.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _together(done: list[dict[str, Any]], photos: Sequence[Photo], recipe: Recipe, way: str) -> Scores:
+    tested = [photos[index] for fold in done for index in fold["photos"]]
+    return score(torch.tensor([row for fold in done for row in fold["answers"][way]]), tested, recipe.labels)

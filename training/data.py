@@ -1,0 +1,52 @@
+"""Photos -> batches: the handler's preprocessing for evaluation, the augmenter on top for training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from config.recipe import Recipe
+from dataset.photos import Photo
+from handler.errors import RequestError
+from handler.image import Pixels, open_photo, preprocess
+from training.augment import Augmenter
+
+
+class PhotoSet(Dataset[tuple[Tensor, int]]):
+    """(uint8 (3, H, W), label index), augmented if `augment`.
+
+    Raises (on access):
+        click.ClickException: a photo cannot be read, naming it.
+    """
+
+    def __init__(self, photos: Sequence[Photo], recipe: Recipe, augment: bool) -> None:
+        self.photos = photos
+        self.recipe = recipe
+        self.augmenter = Augmenter(recipe.augment, recipe.input) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        photo = self.photos[index]
+        return torch.from_numpy(self._pixels(photo.path)), photo.label
+
+    def _pixels(self, path: Path) -> Pixels:
+        try:
+            data = path.read_bytes()
+            if self.augmenter:
+                return self.augmenter(open_photo(data, self.recipe.limits))
+            return preprocess(data, self.recipe.input, self.recipe.limits)
+        except (OSError, RequestError) as error:
+            raise click.ClickException(f"{path}: {error}: take it out of the folder") from error
+
+
+def batches(
+    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool, seed: int
+) -> DataLoader[tuple[Tensor, int]]:
+    """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise."""
+    order = torch.Generator().manual_seed(seed)
+    return DataLoader(PhotoSet(photos, recipe, augment), batch_size=size, shuffle=augment, generator=order)

@@ -1,0 +1,237 @@
+"""Export a run as a bundle: what scripts/archive.sh packs.
+
+    python -m training export runs/classroom/ID-prune --data PHOTOS --where open_licence=yes
+
+writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
+tempered logits out; recipe.json; goldens.json and its drawn photos; run.json with
+the gate. The graph is quantised to int8 where the gate still holds on the held-out
+photos, else its weights are stored as fp16 and computed in f32.
+"""
+
+import copy
+import os
+import tempfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from rich.progress import track
+
+from config.files import write_json, write_whole
+from config.recipe import Recipe
+from dataset.draw import draw
+from dataset.photos import Photo, hold_out
+from handler import engine, goldens
+from handler.image import preprocess
+from training.backbones import Classifier
+from training.loop import console, predict
+from training.metrics import Scores, fit_temperature, score
+from training.options import data_options, read_data, run_argument
+from training.prune import gate
+from training.runs import fingerprint, load_model
+
+OPSET = 18
+GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
+
+
+@click.command(epilog="Example: python -m training export runs/classroom/20260101-000000-prune --data runs/drawn")
+@run_argument
+@data_options
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: RUN/bundle]")
+def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None) -> None:
+    """Export RUN as a bundle that scripts/archive.sh packs."""
+    recipe, model, facts = load_model(run)
+    training, validation = hold_out(read_data(data, where, recipe), recipe.train.validation, recipe.train.seed)
+    if fingerprint(validation, recipe.labels) != facts["validation"]:
+        raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+    target = out or run / "bundle"
+    if target.exists():
+        raise click.ClickException(f"{target} exists: remove it, or give another --out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as work:
+        folder = Path(work) / "bundle"
+        folder.mkdir()
+        made = export_model(model, recipe, training, validation, folder, unpruned(facts))
+        facts |= made
+        write_json(folder / "run.json", facts)
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        folder.rename(target)
+    verdict = "passed" if facts["gate"]["passed"] else "FAILED: this bundle cannot be packed"
+    click.echo(f"{target}: {made['precision']}, {made['megabytes']} MB, {facts['summary']}; gate {verdict}")
+
+
+def unpruned(facts: dict[str, Any]) -> float:
+    """The accuracy that a run is held to: its unpruned parent's, or its own where nothing was pruned."""
+    return float(facts.get("before", facts["metrics"])["mean_accuracy"])
+
+
+def export_model(
+    model: Classifier,
+    recipe: Recipe,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    folder: Path,
+    parent: float,
+) -> dict[str, Any]:
+    """Write graph and goldens into a folder.
+
+    Args:
+        parent: mean of classes of the unpruned model on the held-out photos, for the gate.
+
+    Returns:
+        what run.json says of it: precision, temperature, size, metrics, gate.
+    """
+    model = copy.deepcopy(model)
+    logits = predict(model, validation, recipe)
+    model.temperature.fill_(fit_temperature(logits, validation))
+    plain = to_onnx(model, recipe)
+    found, precision = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
+    _draw_goldens(folder, recipe)
+    return {
+        "precision": precision,
+        "opset": OPSET,
+        "temperature": float(model.temperature),
+        "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
+        "metrics": found.as_json(),
+        "summary": str(found),
+        "gate": gate(found.mean_accuracy, parent, recipe),
+    }
+
+
+def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
+    """One graph, weights inside: `input` uint8 (batch, 3, H, W) -> `logits` float32 (batch, classes)."""
+    photos = torch.zeros(2, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "model.onnx"
+        program = torch.onnx.export(
+            model.eval(),
+            (photos,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=False)
+        graph = onnx.load(str(path))
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Half the bytes: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
+    graph = copy.deepcopy(graph)
+    casts, kept = [], []
+    for tensor in graph.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < 1024:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
+        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name], to=TensorProto.FLOAT))
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+    nodes = list(graph.graph.node)
+    del graph.graph.node[:]
+    graph.graph.node.extend([*casts, *nodes])
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) -> onnx.ModelProto:
+    """Post-training int8 (QDQ) by NNCF, calibrated through the handler's preprocessing.
+
+    The overflow fix halves the weights' range, so that CPUs without VNNI compute
+    the same answers.
+    """
+    os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
+    import nncf
+
+    step = max(1, len(photos) // recipe.export.calibration)
+    chosen = photos[::step][: recipe.export.calibration]
+
+    def prepare(photo: Photo) -> dict[str, Any]:
+        return {"input": preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
+
+    quantised: onnx.ModelProto = nncf.quantize(
+        graph,
+        nncf.Dataset(chosen, prepare),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(chosen),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+    )
+    return quantised
+
+
+def served_scores(graph: Path, recipe: Recipe, photos: Sequence[Photo]) -> tuple[Scores, torch.Tensor]:
+    """Score a graph as it will be served.
+
+    Returns:
+        scores, and log-probabilities of shape (photos, classes).
+    """
+    run = engine.load(graph, recipe)
+    answers = [
+        run(preprocess(photo.path.read_bytes(), recipe.input, recipe.limits))
+        for photo in track(photos, "asking the graph", console=console, transient=True)
+    ]
+    logits = torch.from_numpy(np.log(np.clip(np.stack(answers), 1e-12, 1)))
+    return score(logits, photos, recipe.labels), logits
+
+
+def _store(
+    path: Path,
+    graph: onnx.ModelProto,
+    recipe: Recipe,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    parent: float,
+) -> tuple[Scores, str]:
+    if recipe.export.int8 == "auto":
+        write_whole(path, quantise(graph, recipe, training).SerializeToString())
+        found, _ = served_scores(path, recipe, validation)
+        if gate(found.mean_accuracy, parent, recipe)["passed"]:
+            return found, "int8"
+        console.print(f"int8 does not hold the gate ({found}): weights are stored as fp16 instead")
+    write_whole(path, store_as_fp16(graph).SerializeToString())
+    return served_scores(path, recipe, validation)[0], "fp16 weights, f32 arithmetic"
+
+
+def _draw_goldens(folder: Path, recipe: Recipe) -> None:
+    run = engine.load(folder / "model.onnx", recipe)
+    rows = [row for index in range(len(recipe.labels)) for row in _golden_rows(folder, recipe, run, index)]
+    write_json(folder / goldens.FILE, rows)
+
+
+def _golden_rows(folder: Path, recipe: Recipe, run: engine.Engine, index: int) -> list[dict[str, Any]]:
+    """Draw photos of one label until enough are answered rightly and with the recipe's margin."""
+    label = recipe.labels[index]
+    rows: list[dict[str, Any]] = []
+    if label not in recipe.drawn:
+        raise click.ClickException(
+            f"recipe {recipe.name} has no drawing for {label}: goldens need one, add it under drawn"
+        )
+    each = -(-recipe.goldens.count // len(recipe.labels))
+    for attempt in range(200):
+        buffer = BytesIO()
+        draw(recipe.drawn[label], GOLDEN_SEED + attempt).save(buffer, "JPEG", quality=85)
+        answer = run(preprocess(buffer.getvalue(), recipe.input, recipe.limits))
+        second, first = np.sort(answer)[-2:]
+        if answer.argmax() != index or first - second < recipe.goldens.margin:
+            continue
+        name = f"goldens/{index}_{len(rows)}.jpg"
+        write_whole(folder / name, buffer.getvalue())
+        rows.append({"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer]})
+        if len(rows) == each:
+            return rows
+    raise click.ClickException(
+        f"only {len(rows)} of 200 drawn photos of {label} are answered with a margin of {recipe.goldens.margin}: "
+        "train on drawn photos too (--extra)"
+    )

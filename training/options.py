@@ -1,0 +1,50 @@
+"""Options that several steps share, and how they are read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.recipe import Recipe
+from dataset.photos import Photo, read_photos
+from training.runs import RUNS
+
+Command = Callable[..., Any]
+
+
+def data_options(command: Command) -> Command:
+    """--data (again and again), --where."""
+    command = click.option(
+        "--where", metavar="COLUMN=VALUE", multiple=True, help="Keep photos whose row in SOURCES.tsv has this value."
+    )(command)
+    return click.option(
+        "--data",
+        multiple=True,
+        required=True,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="A folder with one folder for each label; may be given again.",
+    )(command)
+
+
+runs_option = click.option(
+    "--runs", "root", default=RUNS, show_default=True, type=click.Path(path_type=Path), help="Where runs are written."
+)
+run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+
+def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> list[Photo]:
+    """The photos of all folders.
+
+    Raises:
+        click.ClickException: as `dataset.photos.read_photos`; or `where` has no "=".
+    """
+    wanted = _conditions(where)
+    return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted)]
+
+
+def _conditions(where: Sequence[str]) -> Mapping[str, str]:
+    wrong = [condition for condition in where if "=" not in condition]
+    if wrong:
+        raise click.ClickException(f"--where {wrong[0]}: write COLUMN=VALUE, for example open_licence=yes")
+    return {column: value for column, _, value in (condition.partition("=") for condition in where)}
