@@ -173,9 +173,7 @@ def _archive(stage: Path, spec: Spec, version: str, work: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     made = work / f"{spec.name}.mar"
     if done.returncode or not made.is_file():
-        raise click.ClickException(
-            f"torch-model-archiver failed: {done.stderr.strip()[-500:] or done.stdout.strip()[-500:]}"
-        )
+        raise click.ClickException(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")
     return made
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from deploy.client import Client
+from deploy.client import Client, Unreachable
 from deploy.serve import served
 from deploy.settings import Settings, read_settings
 
@@ -44,7 +44,10 @@ def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[s
         message = f"the file cannot be read: {error.strerror}"
         return {"photo": str(photo), "status": None, "error": {"code": "unreadable_file", "message": message}}
     body = {"image_id": photo.name[-256:], "image_base64": base64.b64encode(data).decode(), "detail": detail}
-    answer = client.predict(model, body)
+    try:
+        answer = client.predict(model, body)
+    except Unreachable as error:
+        return {"photo": str(photo), "status": None, "error": {"code": "unreachable", "message": error.message}}
     return {**_content(answer.text, answer.ok), "photo": str(photo), "status": answer.status_code}
 
 

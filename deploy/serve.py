@@ -30,6 +30,7 @@ from handler.spec import read_spec
 
 SERVED = "served.json"
 EXAMPLE = "example-request.json"
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
@@ -45,8 +46,8 @@ def serve(bundle: Path, version: str | None) -> None:
     """Serve a recipe's newest archive in the foreground, until Ctrl-C."""
     settings = read_settings()
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with Ctrl-C ignored
+    for number in STOPPING:
+        signal.signal(number, _stop_once)
     with locked(settings.var):
         mar = choose(bundle, version, settings.store)
         click.echo(f"starting TorchServe with {mar.name} ...", err=True)
@@ -57,7 +58,7 @@ def serve(bundle: Path, version: str | None) -> None:
                 while not server.ended():
                     time.sleep(0.5)
                 raise click.ClickException(f"TorchServe ended by itself:\n{server.last_words()}")
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             click.echo("stopped", err=True)
 
 
@@ -170,6 +171,13 @@ def served(var: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return content
+
+
+def _stop_once(*_: object) -> None:
+    """The first Ctrl-C stops the server; a second (make passes one on, too) must not interrupt the stopping."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _environment() -> str:

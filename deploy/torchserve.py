@@ -19,7 +19,7 @@ import psutil
 
 from config.files import write_whole
 from deploy.client import Client, Unreachable
-from deploy.settings import ROWS, Settings, resolved_properties
+from deploy.settings import PROPERTIES, ROWS, Settings, resolved_properties
 
 START_S = 60
 STOP_S = 15
@@ -55,6 +55,7 @@ class Server:
         command = [
             *(str(Path(sys.executable).parent / "torchserve"), "--start", "--foreground", "--ncs"),
             *("--ts-config", str(self.settings.var / "config.properties")),
+            *("--log-config", str(PROPERTIES.with_name("log4j2.xml"))),
             *("--model-store", str(self.settings.store)),
         ]
         with (self.logs / "console.log").open("wb") as console:

@@ -4,37 +4,29 @@ RequestError
 ├── InvalidRequest (400)   invalid_json · invalid_request · invalid_image_id
 │                          missing_image · invalid_base64 · empty_image · corrupt_image
 ├── TooLarge (413)         image_too_large · too_many_pixels · too_many_items
-└── Unsupported (415)      unsupported_format · animated_image
+├── Unsupported (415)      unsupported_format · animated_image
+└── (itself, 500)          internal_error: a bug of ours, kept from the photo's neighbours
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 
-PHRASES: Mapping[int, str] = MappingProxyType(
+CODES: Mapping[str, HTTPStatus] = MappingProxyType(
     {
-        200: "OK",
-        400: "Bad Request",
-        413: "Content Too Large",
-        415: "Unsupported Media Type",
-        500: "Internal Server Error",
-    }
-)
-
-CODES: Mapping[str, int] = MappingProxyType(
-    {
-        "invalid_json": 400,
-        "invalid_request": 400,
-        "invalid_image_id": 400,
-        "missing_image": 400,
-        "invalid_base64": 400,
-        "empty_image": 400,
-        "corrupt_image": 400,
-        "image_too_large": 413,
-        "too_many_pixels": 413,
-        "too_many_items": 413,
-        "unsupported_format": 415,
-        "animated_image": 415,
-        "internal_error": 500,
+        "invalid_json": HTTPStatus.BAD_REQUEST,
+        "invalid_request": HTTPStatus.BAD_REQUEST,
+        "invalid_image_id": HTTPStatus.BAD_REQUEST,
+        "missing_image": HTTPStatus.BAD_REQUEST,
+        "invalid_base64": HTTPStatus.BAD_REQUEST,
+        "empty_image": HTTPStatus.BAD_REQUEST,
+        "corrupt_image": HTTPStatus.BAD_REQUEST,
+        "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_many_pixels": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_many_items": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "unsupported_format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "animated_image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
 """Error code -> HTTP status. The README's table is tested against this."""

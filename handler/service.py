@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from handler import engine, goldens, request
 from handler.engine import Probabilities
-from handler.errors import PHRASES, RequestError
+from handler.errors import RequestError
 from handler.image import Pixels, preprocess
 from handler.spec import read_spec
 
@@ -102,7 +103,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _answer(self, index: int, row: Row) -> str:
         status = _status(row)
-        self.context.set_response_status(status, PHRASES[status], index)
+        self.context.set_response_status(int(status), status.phrase, index)
         self.context.set_response_content_type(index, "application/json")
         entries = [self._entry(photo) for photo in row.photos]
         return json.dumps(entries if row.many else entries[0])
@@ -124,9 +125,9 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         }
 
 
-def _status(row: Row) -> int:
+def _status(row: Row) -> HTTPStatus:
     """A single photo's own status; for a list 200 unless all of its photos failed."""
     failed = [photo.error for photo in row.photos if photo.error]
     if len(failed) < len(row.photos):
-        return 200
-    return 400 if row.many else failed[0].status
+        return HTTPStatus.OK
+    return HTTPStatus.BAD_REQUEST if row.many else failed[0].status

@@ -8,27 +8,27 @@ held-out share by which that model was tempered and gated. The folds are pinned 
 the file type cannot be the cue. Finished folds are kept: run again, it goes on where it was interrupted.
 """
 
+import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 from PIL import Image
 
 from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
-from handler import engine
-from handler.image import open_photo, preprocess
+from handler.image import Pixels, open_photo, preprocess
+from training.evaluate import served
 from training.export import export_model
 from training.loop import console
 from training.metrics import Scores, score
-from training.options import data_options, read_data, runs_option
+from training.options import data_options, extra_option, read_data, runs_option
 from training.prune import prune_model
 from training.runs import fingerprint, new_run
 from training.train import train_model
@@ -40,12 +40,7 @@ WAYS = ("as they are", "all re-encoded as JPEG")
 @click.command(epilog="Example: python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn")
 @click.argument("recipe")
 @data_options
-@click.option(
-    "--extra",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Trained on in every fold, never tested on: drawn photos, say.",
-)
+@extra_option
 @runs_option
 def crossvalidate(
     recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path
@@ -54,8 +49,7 @@ def crossvalidate(
     resolved = read_recipe(recipe)
     photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
     parts = folds(photos, resolved.folds, resolved.train.seed)
-    print_of_all = fingerprint([*photos, *added], resolved.labels)["sha256"]
-    kept = root / resolved.name / f"crossvalidate-{print_of_all[:12]}.folds.json"
+    kept = root / resolved.name / f"crossvalidate-{_key(resolved, [*photos, *added])}.folds.json"
     done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
     with new_run("crossvalidate", resolved, root, data=fingerprint(photos, resolved.labels)) as (folder, facts):
         for number, part in enumerate(parts[len(done) :], start=len(done) + 1):
@@ -82,7 +76,7 @@ def run_fold(
     model = prune_model(model, recipe, [*training, *added], validation, facts)
     with tempfile.TemporaryDirectory() as work:
         made = export_model(model, recipe, training, validation, Path(work), unpruned)
-        run = engine.load(Path(work) / "model.onnx", recipe)
+        run = served(Path(work) / "model.onnx", recipe)
         answers = {way: [ask(run, recipe, photo, way) for photo in tested] for way in WAYS}
     for way in WAYS:
         console.print(f"{way}: {score(torch.tensor(answers[way]), tested, recipe.labels)}")
@@ -94,14 +88,12 @@ def run_fold(
     }
 
 
-def ask(run: engine.Engine, recipe: Recipe, photo: Photo, way: str) -> list[float]:
+def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way: str) -> list[float]:
     """One photo's log-probabilities, from its own bytes or from a JPEG of it."""
     data = photo.path.read_bytes()
     if way == WAYS[1]:
         data = as_jpeg(open_photo(data, recipe.limits))
-    return [
-        round(float(value), 5) for value in np.log(np.clip(run(preprocess(data, recipe.input, recipe.limits)), 1e-9, 1))
-    ]
+    return [round(float(value), 5) for value in run(preprocess(data, recipe.input, recipe.limits))]
 
 
 def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
@@ -109,6 +101,12 @@ def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
     buffer = BytesIO()
     photo.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def _key(recipe: Recipe, photos: Sequence[Photo]) -> str:
+    """What finished folds depend on: they are not taken up again for another recipe or other photos."""
+    text = recipe.model_dump_json() + fingerprint(photos, recipe.labels)["sha256"]
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _together(done: list[dict[str, Any]], photos: Sequence[Photo], recipe: Recipe, way: str) -> Scores:

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from rich.progress import track
 from rich.table import Table
 
 from config.files import write_json
@@ -57,7 +58,7 @@ def measure(
         scores, and for each photo the seconds of decode, resize and inference.
     """
     logits, spent = [], []
-    for photo in photos:
+    for photo in track(photos, "asking", console=console, transient=True):
         data = photo.path.read_bytes()
         marks = [time.perf_counter()]
         upright = open_photo(data, recipe.limits)
@@ -94,11 +95,16 @@ def show(found: Scores, milliseconds: dict[str, dict[str, float]]) -> None:
     console.print(times)
 
 
+def served(graph: Path, recipe: Recipe) -> Callable[[Pixels], torch.Tensor]:
+    """A graph as it will be served: pixels -> log-probabilities, shape (classes,)."""
+    ask = engine.load(graph, recipe)
+    return lambda pixels: torch.from_numpy(np.log(np.clip(ask(pixels), 1e-12, 1)))
+
+
 def _load(run: Path) -> tuple[Recipe, Callable[[Pixels], torch.Tensor]]:
     if (run / "model.onnx").is_file():
         recipe, _ = read_run(run)
-        ask = engine.load(run / "model.onnx", recipe)
-        return recipe, lambda pixels: torch.from_numpy(np.log(np.clip(ask(pixels), 1e-12, 1)))
+        return recipe, served(run / "model.onnx", recipe)
     recipe, model, _ = load_model(run)
 
     @torch.no_grad()

@@ -21,22 +21,24 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from rich.progress import track
 
 from config.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.draw import draw
-from dataset.photos import Photo, hold_out
+from dataset.photos import Photo
 from handler import engine, goldens
 from handler.image import preprocess
 from training.backbones import Classifier
+from training.evaluate import measure, served
 from training.loop import console, predict
-from training.metrics import Scores, fit_temperature, score
-from training.options import data_options, read_data, run_argument
+from training.metrics import Scores, fit_temperature
+from training.options import data_options, run_argument, split_of_run
 from training.prune import gate
-from training.runs import fingerprint, load_model
+from training.runs import load_model
+from training.timing import milliseconds
 
 OPSET = 18
+INT8, FP16 = "int8", "fp16 weights, f32 arithmetic"
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
 
@@ -47,9 +49,7 @@ GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None) -> None:
     """Export RUN as a bundle that scripts/archive.sh packs."""
     recipe, model, facts = load_model(run)
-    training, validation = hold_out(read_data(data, where, recipe), recipe.train.validation, recipe.train.seed)
-    if fingerprint(validation, recipe.labels) != facts["validation"]:
-        raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+    training, validation = split_of_run(run, recipe, facts, data, where)
     target = out or run / "bundle"
     if target.exists():
         raise click.ClickException(f"{target} exists: remove it, or give another --out")
@@ -91,10 +91,11 @@ def export_model(
     logits = predict(model, validation, recipe)
     model.temperature.fill_(fit_temperature(logits, validation))
     plain = to_onnx(model, recipe)
-    found, precision = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
+    precision, found, measured = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
     _draw_goldens(folder, recipe)
     return {
         "precision": precision,
+        "variants": measured,
         "opset": OPSET,
         "temperature": float(model.temperature),
         "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
@@ -171,21 +172,6 @@ def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) ->
     return quantised
 
 
-def served_scores(graph: Path, recipe: Recipe, photos: Sequence[Photo]) -> tuple[Scores, torch.Tensor]:
-    """Score a graph as it will be served.
-
-    Returns:
-        scores, and log-probabilities of shape (photos, classes).
-    """
-    run = engine.load(graph, recipe)
-    answers = [
-        run(preprocess(photo.path.read_bytes(), recipe.input, recipe.limits))
-        for photo in track(photos, "asking the graph", console=console, transient=True)
-    ]
-    logits = torch.from_numpy(np.log(np.clip(np.stack(answers), 1e-12, 1)))
-    return score(logits, photos, recipe.labels), logits
-
-
 def _store(
     path: Path,
     graph: onnx.ModelProto,
@@ -193,15 +179,35 @@ def _store(
     training: Sequence[Photo],
     validation: Sequence[Photo],
     parent: float,
-) -> tuple[Scores, str]:
-    if recipe.export.int8 == "auto":
-        write_whole(path, quantise(graph, recipe, training).SerializeToString())
-        found, _ = served_scores(path, recipe, validation)
-        if gate(found.mean_accuracy, parent, recipe)["passed"]:
-            return found, "int8"
-        console.print(f"int8 does not hold the gate ({found}): weights are stored as fp16 instead")
-    write_whole(path, store_as_fp16(graph).SerializeToString())
-    return served_scores(path, recipe, validation)[0], "fp16 weights, f32 arithmetic"
+) -> tuple[str, Scores, dict[str, Any]]:
+    """Write the first variant that holds the gate, else the last.
+
+    Returns:
+        its name, its scores, and size and latency of every variant that was measured.
+    """
+    wanted = [FP16, INT8] if recipe.export.int8 == "auto" else [FP16]
+    measured: dict[str, Any] = {}
+    graphs, found = {}, {}
+    for name in wanted:
+        graphs[name] = quantise(graph, recipe, training) if name == INT8 else store_as_fp16(graph)
+        write_whole(path, graphs[name].SerializeToString())
+        found[name], _ = measure(recipe, served(path, recipe), validation)
+        measured[name] = _describe(path, recipe, found[name])
+        console.print(name, ", ".join(f"{key} {value}" for key, value in measured[name].items()))
+    chosen = next((n for n in reversed(wanted) if gate(found[n].mean_accuracy, parent, recipe)["passed"]), FP16)
+    write_whole(path, graphs[chosen].SerializeToString())
+    return chosen, found[chosen], measured
+
+
+def _describe(path: Path, recipe: Recipe, found: Scores) -> dict[str, float]:
+    run = engine.load(path, recipe)
+    photo = np.zeros((3, recipe.input.height, recipe.input.width), np.uint8)
+    return {
+        "mean_accuracy": round(found.mean_accuracy, 5),
+        "loss": round(found.loss, 5),
+        "megabytes": round(path.stat().st_size / 1e6, 2),
+        f"milliseconds_{recipe.runtime.engine}": milliseconds(lambda: run(photo)),
+    }
 
 
 def _draw_goldens(folder: Path, recipe: Recipe) -> None:

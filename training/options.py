@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from config.recipe import Recipe
-from dataset.photos import Photo, read_photos
-from training.runs import RUNS
+from dataset.photos import Photo, hold_out, read_photos
+from training.runs import RUNS, fingerprint
 
 Command = Callable[..., Any]
 
@@ -27,6 +27,12 @@ def data_options(command: Command) -> Command:
     )(command)
 
 
+extra_option = click.option(
+    "--extra",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="As --data, but only ever trained on, never held out or tested: drawn photos, say.",
+)
 runs_option = click.option(
     "--runs", "root", default=RUNS, show_default=True, type=click.Path(path_type=Path), help="Where runs are written."
 )
@@ -41,6 +47,20 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
     """
     wanted = _conditions(where)
     return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted)]
+
+
+def split_of_run(
+    run: Path, recipe: Recipe, facts: Mapping[str, Any], data: Sequence[Path], where: Sequence[str]
+) -> tuple[list[Photo], list[Photo]]:
+    """The training and held-out photos of a run, found again.
+
+    Raises:
+        click.ClickException: these photos give another split than the run's.
+    """
+    training, validation = hold_out(read_data(data, where, recipe), recipe.train.validation, recipe.train.seed)
+    if fingerprint(validation, recipe.labels) != facts["validation"]:
+        raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+    return training, validation
 
 
 def _conditions(where: Sequence[str]) -> Mapping[str, str]:

@@ -18,31 +18,27 @@ import click
 import torch
 from torch import nn
 from torch.nn.utils import prune as torch_prune
+from torch.utils.flop_counter import FlopCounterMode
 
 from config.recipe import Recipe
-from dataset.photos import Photo, hold_out
+from dataset.photos import Photo
 from training.backbones import Classifier
 from training.loop import console, optimise, predict
 from training.metrics import Scores, score
-from training.options import data_options, read_data, run_argument, runs_option
-from training.runs import fingerprint, load_model, new_run, save_model
+from training.options import data_options, extra_option, read_data, run_argument, runs_option, split_of_run
+from training.runs import load_model, new_run, save_model
 from training.timing import milliseconds
 
 
 @click.command(epilog="Example: python -m training prune runs/classroom/20260101-000000-train --data runs/drawn")
 @run_argument
 @data_options
-@click.option(
-    "--extra", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="As in train."
-)
+@extra_option
 @runs_option
 def prune(run: Path, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path) -> None:
     """Prune RUN and fine-tune what is left, on the photos it was trained on."""
     recipe, parent, before = load_model(run)
-    photos = read_data(data, where, recipe)
-    training, validation = hold_out(photos, recipe.train.validation, recipe.train.seed)
-    if fingerprint(validation, recipe.labels) != before["validation"]:
-        raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+    training, validation = split_of_run(run, recipe, before, data, where)
     added = read_data(extra, (), recipe)
     with new_run("prune", recipe, root, parent=before["id"], data=before["data"]) as (folder, facts):
         facts["validation"] = before["validation"]
@@ -95,9 +91,18 @@ def describe(model: Classifier, found: Scores, recipe: Recipe) -> dict[str, floa
         "mean_accuracy": round(found.mean_accuracy, 5),
         "sparsity": round(sparsity(model), 4),
         "parameters": flat.numel(),
+        "gigamacs": round(_macs(model, photo) / 1e9, 3),
         "megabytes_f16_zipped": round(len(zlib.compress(flat.half().numpy().tobytes())) / 1e6, 2),
         "milliseconds_torch": milliseconds(lambda: model(photo)),
     }
+
+
+@torch.no_grad()
+def _macs(model: Classifier, photo: torch.Tensor) -> float:
+    """Multiply-accumulates of one photo, zeros counted like any weight: a dense kernel multiplies them too."""
+    with FlopCounterMode(display=False) as counter:
+        model(photo)
+    return float(counter.get_total_flops()) / 2
 
 
 def gate(found: float, parent: float, recipe: Recipe) -> dict[str, Any]:

@@ -18,19 +18,14 @@ from dataset.photos import Photo, hold_out
 from training.backbones import Classifier, build
 from training.loop import console, optimise, predict
 from training.metrics import score
-from training.options import data_options, read_data, runs_option
+from training.options import data_options, extra_option, read_data, runs_option
 from training.runs import fingerprint, new_run, save_model
 
 
 @click.command(epilog="Example: python -m training train classroom --data runs/drawn --epochs 2")
 @click.argument("recipe")
 @data_options
-@click.option(
-    "--extra",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="As --data, but never held out: drawn photos, say.",
-)
+@extra_option
 @click.option("--freeze/--full", default=None, help="Train the last layer alone, or all (default: the recipe's).")
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")

@@ -136,9 +136,11 @@ def test_what_a_killed_serve_leaves_behind_is_stopped_by_the_next(store: Path, b
     first.stop(signal.SIGKILL)
     assert any(process.is_running() and "java" in process.name() for process in left)
     second = start(env, bundle)
+    members = second.members()
     _, alive = psutil.wait_procs(left, timeout=5)
     second.stop(signal.SIGTERM)
     assert not alive
+    assert not psutil.wait_procs(members, timeout=20)[1]
 
 
 def test_it_works_from_a_folder_whose_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:

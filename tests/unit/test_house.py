@@ -1,0 +1,103 @@
+"""Rules of the house that no other test would notice: who imports whom, who knows what, what the README promises."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.recipe import names, read_recipe
+from deploy.settings import ROOT
+from handler.errors import CODES
+
+ROOMS = {
+    "handler": {"handler"},
+    "config": {"config", "handler"},
+    "dataset": {"dataset", "config", "handler"},
+    "training": {"training", "dataset", "config", "handler"},
+    "deploy": {"deploy", "dataset", "config", "handler"},
+}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full name"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_point_one_way(room: str) -> None:
+    project = {*ROOMS, "benchmarks", "tests", "web"}
+    for path in modules(room):
+        tops = {name.partition(".")[0] for name in imported(path)}
+        assert tops & project <= ROOMS[room], path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_outside_a_recipe_knows_the_labels_or_the_size(room: str) -> None:
+    recipe = read_recipe("classroom")
+    secret = {*recipe.labels, recipe.input.height, recipe.input.width}
+    for path in modules(room):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and type(node.value) in (str, int):
+                assert node.value not in secret, f"{path}:{node.lineno} knows {node.value!r}"
+
+
+def test_every_error_code_is_in_the_readme_with_its_status() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", README, re.MULTILINE))
+    assert table == {code: str(status) for code, status in CODES.items()}
+
+
+def test_every_code_that_is_raised_is_in_the_list() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in modules("handler"))
+    raised = set(re.findall(r"(?:InvalidRequest|TooLarge|Unsupported|RequestError)\(\s*\"(\w+)\"", text))
+    assert raised == set(CODES)
+
+
+COMMANDS = sorted(set(re.findall(r"python -m (\w+(?:\.\w+)?)(?: ([a-z]+))?", README)))
+
+
+@pytest.mark.parametrize(("module", "step"), COMMANDS)
+def test_every_command_of_the_readme_exists_and_explains_itself(module: str, step: str) -> None:
+    words = [sys.executable, "-m", module, *([step] if step else []), "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+    if step:
+        assert "Example: " in done.stdout
+
+
+@pytest.mark.parametrize("room", ["dataset", "training", "deploy"])
+def test_every_command_is_in_the_readme(room: str) -> None:
+    done = subprocess.run([sys.executable, "-m", room, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    commands = re.findall(r"^  ([a-z]+)  ", done.stdout.partition("Commands:")[2], re.MULTILINE)
+    assert commands
+    for name in commands:
+        assert f"python -m {room} {name}" in README, name
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    tree = README.partition("```tree\n")[2].partition("```")[0]
+    paths = re.findall(r"^([\w./-]+)", tree, re.MULTILINE)
+    assert len(paths) > 10
+    made = ("runs/", "var/")
+    for path in paths:
+        assert path in made or (ROOT / path).exists(), path
+
+
+def test_the_shipped_model_is_small_and_has_its_card() -> None:
+    for name in names():
+        folder = ROOT / "models" / name
+        assert (folder / "MODEL_CARD.md").is_file()
+        assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 12_000_000
