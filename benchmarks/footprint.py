@@ -50,7 +50,7 @@ def one_round(work: Path, mar: Path) -> dict[str, float]:
     settings = read_settings(own_environment(work / "var", mar.parent))
     started = time.perf_counter()
     with Server(settings) as server:
-        put_in_service(server, mar, BUNDLE)
+        put_in_service(server, mar)
         ready = time.perf_counter() - started
         body = {"image_id": "1", "image_base64": base64.b64encode(photo()).decode()}
         spent = [ask(server, body) for _ in range(REQUESTS + 10)][10:]

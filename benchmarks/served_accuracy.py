@@ -46,7 +46,7 @@ def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
         mar = pack(BUNDLE, "1.0", Path(work) / "store")
         settings = read_settings(own_environment(Path(work) / "var", mar.parent))
         with Server(settings) as server:
-            put_in_service(server, mar, BUNDLE)
+            put_in_service(server, mar)
             result = measure(server.client, recipe, photos)
             result["ambiguous"] = confidence([ask(server.client, recipe, path.read_bytes()) for path in unclear])
     click.echo(json.dumps({"benchmark": "served_accuracy", **result}))

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import click
 
 from config.files import write_json
-from deploy.archive import pack, read_manifest
+from deploy.archive import VERSION, pack, read_manifest
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.torchserve import Server
 from handler import goldens
@@ -53,8 +54,8 @@ def serve(bundle: Path, version: str | None) -> None:
         click.echo(f"starting TorchServe with {mar.name} ...", err=True)
         try:
             with Server(settings) as server:
-                put_in_service(server, mar, bundle)
-                click.echo(ready_text(settings, mar, bundle, time.monotonic() - started))
+                put_in_service(server, mar)
+                click.echo(ready_text(settings, mar, time.monotonic() - started))
                 while not server.ended():
                     time.sleep(0.5)
                 raise click.ClickException(f"TorchServe ended by itself:\n{server.last_words()}")
@@ -80,14 +81,12 @@ def choose(bundle: Path, version: str | None, store: Path) -> Path:
 
 def versions(store: Path, name: str) -> list[Path]:
     """The archives of a recipe, oldest version first (1.10 is newer than 1.9)."""
-    pairs = [(mar, mar.stem.removeprefix(f"{name}-")) for mar in store.glob(f"{name}-*.mar")]
-    numbered = [
-        (tuple(map(int, version.split("."))), mar) for mar, version in pairs if version.replace(".", "").isdigit()
-    ]
+    pairs = [(mar.stem.removeprefix(f"{name}-"), mar) for mar in store.glob(f"{name}-*.mar")]
+    numbered = [(tuple(map(int, text.split("."))), mar) for text, mar in pairs if VERSION.fullmatch(text)]
     return [mar for _, mar in sorted(numbered)]
 
 
-def put_in_service(server: Server, mar: Path, bundle: Path) -> None:
+def put_in_service(server: Server, mar: Path) -> None:
     """Register an archive, prove that its version answers a golden photo rightly, and write down that it is served.
 
     Raises:
@@ -98,8 +97,8 @@ def put_in_service(server: Server, mar: Path, bundle: Path) -> None:
     try:
         server.client.register(mar.name, name)
     except click.ClickException as error:
-        raise click.ClickException(f"{mar.name}: {error.message}: see {server.logs / 'model_log.log'}") from error
-    golden, body = example(bundle)
+        raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
+    golden, body = example(mar)
     answer = server.client.predict(f"{name}/{version}", body)
     if not answer.ok or answer.json().get("result") != golden.label:
         raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not served")
@@ -108,16 +107,17 @@ def put_in_service(server: Server, mar: Path, bundle: Path) -> None:
     write_json(server.settings.var / EXAMPLE, body)
 
 
-def example(bundle: Path) -> tuple[goldens.Golden, dict[str, Any]]:
-    """A golden photo and the request that asks for it."""
-    golden = goldens.read(bundle)[0]
-    encoded = base64.b64encode((bundle / golden.photo).read_bytes()).decode()
+def example(mar: Path) -> tuple[goldens.Golden, dict[str, Any]]:
+    """An archive's first golden photo, and the request that asks for it."""
+    contents = zipfile.Path(mar)
+    golden = goldens.read(contents)[0]
+    encoded = base64.b64encode((contents / golden.photo).read_bytes()).decode()
     return golden, {"image_id": "12345", "image_base64": encoded}
 
 
-def ready_text(settings: Settings, mar: Path, bundle: Path, seconds: float) -> str:
+def ready_text(settings: Settings, mar: Path, seconds: float) -> str:
     """What `make serve` prints when the version answers."""
-    name, label = read_manifest(mar)["name"], example(bundle)[0].label
+    name, label = read_manifest(mar)["name"], example(mar)[0].label
     token = f"$({_environment()}{_relative(Path(sys.executable), resolve=False)} -m deploy token)"
     return "\n".join(
         [

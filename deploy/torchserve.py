@@ -5,6 +5,7 @@ in `var`, and all five ports are set.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,7 @@ class Server:
         self.client = Client(settings)
         self.logs = settings.var / "logs"
         self.process: subprocess.Popen[bytes] | None = None
-        self.temporary = _temporary(settings.var)
+        self.temporary = settings.var / "tmp"
 
     def __enter__(self) -> "Server":
         self.start()
@@ -94,7 +95,7 @@ class Server:
         var.mkdir(parents=True, exist_ok=True)
         var.chmod(0o700)
         self.logs.mkdir(exist_ok=True)
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        self.temporary = _temporary(var)
         self.settings.store.mkdir(parents=True, exist_ok=True)
         (var / "key_file.json").unlink(missing_ok=True)
         write_whole(var / "config.properties", resolved_properties(self.settings).encode())
@@ -133,6 +134,16 @@ class Server:
                 pass
             time.sleep(0.1)
         raise click.ClickException(f"TorchServe did not answer within {START_S} s:\n{self.last_words()}")
+
+    def why_no_worker(self) -> str:
+        """The last error that a worker logged, for an error message."""
+        log = self.logs / "model_log.log"
+        try:
+            errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", log.read_text(errors="replace"))
+        except OSError:
+            errors = []
+        found = [error for error in errors if "500 - Unknown exception" not in error]  # what TorchServe makes of each
+        return f"{found[-1]}\n(see {log})" if found else f"see {log}"
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its console, for an error message."""
@@ -173,10 +184,12 @@ def _group_file(var: Path) -> Path:
 
 
 def _temporary(var: Path) -> Path:
-    """Worker sockets need a short path: var/tmp, or a folder in the system's when var lies too deep."""
-    if len(str(var / "tmp")) <= _SOCKET_PATH:
-        return var / "tmp"
-    return Path(tempfile.gettempdir()) / f"serve-{os.getuid()}-{abs(hash(str(var))) % 10**10}"
+    """An empty folder for worker sockets, which need a short path: var/tmp, or one elsewhere when var lies deep."""
+    if len(str(var / "tmp")) > _SOCKET_PATH:
+        return Path(tempfile.mkdtemp(prefix="serve-"))
+    shutil.rmtree(var / "tmp", ignore_errors=True)
+    (var / "tmp").mkdir()
+    return var / "tmp"
 
 
 def _listening() -> dict[int, int | None]:

@@ -6,6 +6,7 @@ damaged graph shows here, before a client sees it.
 """
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class Golden:
     probabilities: tuple[float, ...]
 
 
-def read(bundle: Path) -> list[Golden]:
-    """Read a bundle's `goldens.json`.
+def read(bundle: Path | zipfile.Path) -> list[Golden]:
+    """Read the `goldens.json` of a bundle, or of an archive as it is.
 
     Raises:
         OSError, ValueError, KeyError: it is missing or damaged.

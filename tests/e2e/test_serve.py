@@ -6,13 +6,16 @@ import re
 import shutil
 import signal
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from deploy.archive import pack
 from deploy.settings import ROOT, own_environment
+from handler import goldens
 from tests.conftest import SHIPPED, command
 
 
@@ -149,3 +152,31 @@ def test_it_works_from_a_folder_whose_path_is_too_long_for_sockets(store: Path, 
     running.stop()
     assert "ready after" in running.text
     shutil.rmtree(tmp_path / ("deep" * 30))
+
+
+def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Path) -> None:
+    """An archive whose golden answers are not this machine's: both values are named, and nothing is left running."""
+    mar = pack(bundle, "1.0", tmp_path / "store")
+    edited = tmp_path / "edited.zip"
+    with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            if name == goldens.FILE:
+                rows = json.loads(content)
+                rows[0]["probabilities"] = [0.123, 0.456, 0.421]
+                content = json.dumps(rows).encode()
+            after.writestr(name, content)
+    edited.replace(mar)
+    env = own_environment(tmp_path / "var", tmp_path / "store")
+    done = command("deploy", "serve", "--bundle", bundle, env=env, check=False)
+    assert done.returncode == 1
+    assert "GoldenMismatch: goldens/0_0.jpg" in done.stderr
+    assert "[0.123, 0.456, 0.421]" in done.stderr
+    assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
