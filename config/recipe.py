@@ -41,12 +41,14 @@ class Augment(Section):
     its defaults are the document's). `brightness`, `contrast` and `saturation` are
     ColorJitter's. `jpeg` re-encodes at a quality of that range, `shrink` first
     scales down by a factor of that range: scraped photos were both, and the
-    file type must not give the class away.
+    file type must not give the class away. `border` is the share of photos that
+    get bars above and below or beside them, as screenshots of photos have.
     """
 
     scale: tuple[Positive, Share] = (0.08, 1.0)
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     flip: Share = 0.0
+    border: Share = 0.0
     brightness: Share = 0.0
     contrast: Share = 0.0
     saturation: Share = 0.0

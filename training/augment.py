@@ -20,7 +20,8 @@ class Augmenter:
     def __init__(self, settings: Augment, size: Input) -> None:
         self.settings = settings
         self.size = size
-        steps: list[Any] = [v2.RandomHorizontalFlip(settings.flip)]
+        steps: list[Any] = [v2.RandomApply([_Border()], settings.border)] if settings.border else []
+        steps += [v2.RandomHorizontalFlip(settings.flip)]
         if settings.brightness or settings.contrast or settings.saturation:
             steps.append(v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation))
         if settings.shrink:
@@ -42,6 +43,24 @@ class Augmenter:
             .values()
         )
         return photo.crop((left, top, left + width, top + height))
+
+
+class _Border(torch.nn.Module):
+    """Bars of one colour above and below a photo, or beside it, that make it up to 2.4 times as high or wide."""
+
+    def forward(self, photo: Image.Image) -> Image.Image:
+        factor, place, upright, shade = (float(value) for value in torch.rand(4))
+        grown = (1, 1.1 + 1.3 * factor) if upright < 0.5 else (1.1 + 1.3 * factor, 1)
+        width, height = int(photo.width * grown[0]), int(photo.height * grown[1])
+        canvas = Image.new("RGB", (width, height), _bar_colour(shade))
+        canvas.paste(photo, (int((width - photo.width) * place), int((height - photo.height) * place)))
+        return canvas
+
+
+def _bar_colour(shade: float) -> tuple[int, int, int]:
+    """Mostly black or white, else a grey."""
+    level = 0 if shade < 0.45 else 255 if shade < 0.75 else int(255 * (shade - 0.75) / 0.25)
+    return level, level, level
 
 
 class _Shrink(torch.nn.Module):

@@ -45,7 +45,7 @@ class PhotoSet(Dataset[tuple[Tensor, int]]):
 
 
 def batches(
-    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool, seed: int
+    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool = False, seed: int = 0
 ) -> DataLoader[tuple[Tensor, int]]:
     """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise."""
     order = torch.Generator().manual_seed(seed)

@@ -30,7 +30,7 @@ from handler import engine, goldens
 from handler.image import preprocess
 from training.backbones import Classifier
 from training.evaluate import measure, served
-from training.loop import console, predict
+from training.loop import console, predict_views
 from training.metrics import Scores, fit_temperature
 from training.options import data_options, run_argument, split_of_run
 from training.prune import gate
@@ -39,6 +39,7 @@ from training.timing import milliseconds
 
 OPSET = 18
 INT8, FP16 = "int8", "fp16 weights, f32 arithmetic"
+VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are harder than a few clean ones
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
 
@@ -88,8 +89,7 @@ def export_model(
         what run.json says of it: precision, temperature, size, metrics, gate.
     """
     model = copy.deepcopy(model)
-    logits = predict(model, validation, recipe)
-    model.temperature.fill_(fit_temperature(logits, validation))
+    model.temperature.fill_(fit_temperature(*predict_views(model, validation, recipe, VIEWS)))
     plain = to_onnx(model, recipe)
     precision, found, measured = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
     _draw_goldens(folder, recipe)

@@ -68,9 +68,17 @@ def optimise(
 def predict(model: Classifier, photos: Sequence[Photo], recipe: Recipe) -> Tensor:
     """Logits, shape (photos, classes), in order, in f32 as they will be served."""
     model.eval()
-    if not photos:
-        return torch.empty(0, len(recipe.labels))
-    return torch.cat([model(pixels) for pixels, _ in batches(photos, recipe, 8, augment=False, seed=0)])
+    return torch.cat([model(pixels) for pixels, _ in batches(photos, recipe, 8)])
+
+
+@torch.no_grad()
+def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, views: int) -> tuple[Tensor, Tensor]:
+    """Logits of so many augmented views of each photo, and the views' labels."""
+    model.eval()
+    torch.manual_seed(recipe.train.seed)
+    loader = batches(list(photos) * views, recipe, 8, augment=True)
+    pairs = [(model(pixels), labels) for pixels, labels in loader]
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 
 def autocast(recipe: Recipe) -> torch.autocast:

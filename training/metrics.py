@@ -72,7 +72,7 @@ def score(logits: Tensor, photos: Sequence[Photo], labels: Sequence[str]) -> Sco
     confusion = torch.zeros(len(labels), len(labels), dtype=torch.long)
     for wanted, answered in zip(truth, logits.argmax(1), strict=True):
         confusion[wanted, answered] += 1
-    loss = float(torch.nn.functional.cross_entropy(logits, truth)) if photos else 0.0
+    loss = float(torch.nn.functional.cross_entropy(logits, truth))
     return Scores(tuple(labels), confusion.tolist(), loss)
 
 
@@ -86,13 +86,12 @@ def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def fit_temperature(logits: Tensor, photos: Sequence[Photo]) -> float:
+def fit_temperature(logits: Tensor, truth: Tensor) -> float:
     """The divisor of the logits with the least loss on held-out photos (Guo et al., 2017), in 0.25 to 10.
 
     Targets are Platt's (1999): (n + 1) / (n + 2) instead of 1 for a class with n
     photos, so that a few photos, all answered rightly, do not make a model sure of everything.
     """
-    truth = torch.tensor([photo.label for photo in photos], dtype=torch.long)
     classes = logits.shape[1]
     share = (torch.bincount(truth, minlength=classes) + 1) / (torch.bincount(truth, minlength=classes) + 2)
     wanted = torch.nn.functional.one_hot(truth, classes).float()

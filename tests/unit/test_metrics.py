@@ -34,14 +34,14 @@ def test_mean_of_classes_is_unmoved_by_counts() -> None:
 def test_temperature_cools_an_overconfident_model() -> None:
     logits = torch.tensor([[8.0, 0.0]] * 60 + [[0.0, 8.0]] * 40)
     labels = [0] * 50 + [1] * 10 + [1] * 30 + [0] * 10
-    fitted = fit_temperature(logits, photos(labels))
+    fitted = fit_temperature(logits, torch.tensor(labels))
     confidence = float((logits / fitted).softmax(1).max(1).values.mean())
     assert confidence == pytest.approx(0.8, abs=0.03)
 
 
 def test_a_few_right_answers_do_not_make_it_sure_of_everything() -> None:
     logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 5)
-    fitted = fit_temperature(logits, photos([0, 1] * 5))
+    fitted = fit_temperature(logits, torch.tensor([0, 1] * 5))
     confidence = float((logits / fitted).softmax(1).max())
     assert confidence == pytest.approx(6 / 7, abs=0.02)
     assert math.isfinite(fitted)
