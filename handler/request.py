@@ -14,7 +14,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from handler.errors import InvalidRequest, RequestError, TooLarge
@@ -54,15 +54,19 @@ def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Lim
         A request. What is wrong with it stands in its items' `error`; never raises
         for a client's mistake.
     """
-    fallback = _header(headers, "x-image-id")
-    detail = _truth((_header(headers, "x-detail") or "").encode())
+    kind = _header(headers, "content-type") or ""
+    common = _Common(
+        image_id=_header(headers, "x-image-id"),
+        detail=_truth((_header(headers, "x-detail") or "").encode()),
+        json="json" in kind.lower(),
+        limits=limits,
+    )
     try:
-        if not parameters and "urlencoded" in (_header(headers, "content-type") or ""):
+        if not parameters and "urlencoded" in kind:
             raise _no_content_type()
-        return _parse(parameters, fallback, detail, limits)
+        return _parse(parameters, common)
     except RequestError as error:
-        known = fallback if _acceptable(fallback, limits) else None
-        return Request((Item(known, error=error),))
+        return Request((Item(common.image_id if _acceptable(common.image_id, limits) else None, error=error),))
 
 
 def decode_base64(text: object, limits: Limits) -> bytes:
@@ -85,61 +89,75 @@ def decode_base64(text: object, limits: Limits) -> bytes:
         raise InvalidRequest("invalid_base64", "image_base64 is not base64 (RFC 4648)") from error
 
 
-def _parse(parameters: Mapping[str, Any], fallback: ImageId, detail: bool, limits: Limits) -> Request:
+@dataclass(frozen=True)
+class _Common:
+    """What holds for every photo of a request that does not say otherwise."""
+
+    image_id: ImageId
+    detail: bool
+    json: bool
+    limits: Limits
+
+
+def _parse(parameters: Mapping[str, Any], common: _Common) -> Request:
     values = {name: _as_bytes(value) for name, value in parameters.items()}
-    detail = detail or _truth(values.get("detail", b""))
     if "image_id" in values:
-        fallback = values["image_id"].decode("utf-8", "replace")
+        common = replace(common, image_id=values["image_id"].decode("utf-8", "replace"))
+    common = replace(common, detail=common.detail or _truth(values.get("detail", b"")))
     files = {name: value for name, value in values.items() if name not in _FIELDS}
     if any(name.lstrip().startswith(("{", "[")) for name in files):
         raise _no_content_type()
     if not files:
         raise InvalidRequest("missing_image", "the request has no photo: send image_base64, a file or its bytes")
-    if len(files) > limits.items:
-        raise TooLarge("too_many_items", f"{len(files)} photos in one request, at most {limits.items} are taken")
-    requests = [_from_field(name, value, fallback, detail, limits) for name, value in files.items()]
-    if len(requests) == 1:
-        return requests[0]
-    return Request(tuple(item for request in requests for item in request.items), many=True)
+    requests = [_from_field(name, value, common) for name, value in files.items()]
+    items = tuple(item for request in requests for item in request.items)
+    _refuse_many(len(items), common.limits)
+    return Request(items, many=len(requests) > 1 or requests[0].many)
 
 
-def _from_field(name: str, value: bytes, fallback: ImageId, detail: bool, limits: Limits) -> Request:
-    if value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        return _from_json(value, fallback, detail, limits)
+def _from_field(name: str, value: bytes, common: _Common) -> Request:
+    looks_json = value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    if looks_json or (common.json and name == "body"):
+        return _from_json(value, common)
     if name == "image_base64":
-        return Request((_item({"image_base64": value.decode("latin-1")}, fallback, detail, limits),))
-    error = None if _acceptable(fallback, limits) else _bad_id(limits)
-    return Request((Item(None if error else fallback, value, detail, error),))
+        return Request((_item({"image_base64": value.decode("latin-1")}, common),))
+    if not _acceptable(common.image_id, common.limits):
+        return Request((Item(error=_bad_id(common.limits)),))
+    return Request((Item(common.image_id, value, common.detail),))
 
 
-def _from_json(body: bytes, fallback: ImageId, detail: bool, limits: Limits) -> Request:
+def _from_json(body: bytes, common: _Common) -> Request:
     try:
         content = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("invalid_json", "the body is not JSON (RFC 8259)") from error
     listed = content.get("data") if isinstance(content, dict) and "image_base64" not in content else content
     if not isinstance(listed, list):
-        return Request((_item(content, fallback, detail, limits),))
+        return Request((_item(content, common),))
     if not listed:
         raise InvalidRequest("missing_image", "the list of photos is empty")
-    if len(listed) > limits.items:
-        raise TooLarge("too_many_items", f"{len(listed)} photos in one request, at most {limits.items} are taken")
-    detail = detail or (isinstance(content, dict) and content.get("detail") is True)
-    return Request(tuple(_item(entry, None, detail, limits) for entry in listed), many=True)
+    _refuse_many(len(listed), common.limits)
+    detail = common.detail or (isinstance(content, dict) and content.get("detail") is True)
+    common = replace(common, image_id=None, detail=detail)
+    return Request(tuple(_item(entry, common) for entry in listed), many=True)
 
 
-def _item(content: object, fallback: ImageId, detail: bool, limits: Limits) -> Item:
+def _item(content: object, common: _Common) -> Item:
     if not isinstance(content, dict):
         return Item(error=InvalidRequest("invalid_request", "a photo is an object with image_id and image_base64"))
-    image_id = content.get("image_id", fallback)
-    detail = detail or content.get("detail") is True
-    if not _acceptable(image_id, limits):
-        return Item(error=_bad_id(limits))
+    image_id = content.get("image_id", common.image_id)
+    if not _acceptable(image_id, common.limits):
+        return Item(error=_bad_id(common.limits))
     try:
         encoded = content["image_base64"] if "image_base64" in content else content.get("data")
-        return Item(image_id, decode_base64(encoded, limits), detail)
+        return Item(image_id, decode_base64(encoded, common.limits), common.detail or content.get("detail") is True)
     except RequestError as error:
         return Item(image_id, error=error)
+
+
+def _refuse_many(count: int, limits: Limits) -> None:
+    if count > limits.items:
+        raise TooLarge("too_many_items", f"{count} photos in one request, at most {limits.items} are taken")
 
 
 def _unwrap(text: str) -> str:

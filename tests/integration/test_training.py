@@ -14,6 +14,7 @@ import yaml
 
 from dataset.photos import hold_out, read_photos
 from handler import engine
+from handler.spec import Runtime
 from tests.conftest import SHAPES, command, newest
 from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
@@ -49,6 +50,18 @@ def test_the_exported_graph_is_the_model(runs: Path, drawn: Path, tmp_path: Path
         photos = PhotoSet(held, recipe, augment=False)
         found = np.stack([run(photos[index][0].numpy()) for index in range(len(photos))])
         assert np.abs(found - wanted).max() < tolerance
+
+
+def test_the_precision_is_pinned(runs: Path, tmp_path: Path) -> None:
+    """OpenVINO left alone computes in bf16 where a CPU can: its answers would then differ in the third decimal."""
+    recipe, model, _ = load_model(newest(runs, "prune"))
+    (tmp_path / "model.onnx").write_bytes(to_onnx(model, recipe).SerializeToString())
+    photo = np.random.default_rng(0).integers(0, 256, (3, recipe.input.height, recipe.input.width), np.uint8)
+    answers = []
+    for runtime in (Runtime(engine="onnxruntime"), Runtime(engine="openvino")):
+        changed = recipe.model_copy(update={"runtime": runtime})
+        answers.append(engine.load(tmp_path / "model.onnx", changed)(photo))
+    assert np.abs(answers[0] - answers[1]).max() < 1e-5
 
 
 def test_the_bundles_graph_is_one_file_that_takes_uint8(bundle: Path) -> None:

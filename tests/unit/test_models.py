@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from config.recipe import Backbone, Recipe, read_recipe
+from config.recipe import Augment, Backbone, Recipe, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
+from handler.spec import Input
+from tests import pictures
 from tests.conftest import SHAPES
+from training.augment import Augmenter
 from training.backbones import BACKBONES, build
 from training.loop import optimise, predict
 from training.prune import prunable, prune_model, sparsity
@@ -131,6 +134,19 @@ def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
     other = train_model(override(short, seed=1), few, few, {}).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("factor", range(4))
+def test_augmentation_keeps_the_recipes_size(factor: int) -> None:
+    settings = Augment(
+        border=1.0, flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, jpeg=(30, 90), shrink=(0.3, 1)
+    )
+    torch.manual_seed(factor)
+    augment = Augmenter(settings, Input(height=70, width=50))
+    seen = [augment(pictures.photo()) for _ in range(8)]
+    assert all(pixels.shape == (3, 70, 50) for pixels in seen)
+    assert any(len(set(map(tuple, pixels[:, 0].T))) < 5 for pixels in seen), "no bars above"
+    assert not all((pixels == seen[0]).all() for pixels in seen)
 
 
 def test_the_documents_schedule_falls_every_seven_epochs(recipe: Recipe) -> None:

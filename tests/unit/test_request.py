@@ -92,8 +92,23 @@ def test_json_that_is_refused(content: object, wanted: str) -> None:
     "raw",
     [b'{"image_id"', b"{", b"[1,", b'{"a": NaN}', b"[" * 100_000, b'{"image_id": ' + b"9" * 5000 + b"}", b"{\xff}"],
 )
-def test_what_is_not_json(raw: bytes) -> None:
+def test_what_is_not_json_by_its_looks(raw: bytes) -> None:
     assert code(parse({"body": raw}, {}, LIMITS)) == "invalid_json"
+
+
+@pytest.mark.parametrize("raw", [b"", b"plain text", b"\xff\xd8\xff photo"])
+def test_what_says_that_it_is_json_and_is_not(raw: bytes) -> None:
+    assert code(parse({"body": raw}, {"content-type": "application/json"}, LIMITS)) == "invalid_json"
+
+
+@pytest.mark.parametrize("raw", [b"5", b'"text"', b"null"])
+def test_json_that_is_no_object(raw: bytes) -> None:
+    assert code(parse({"body": raw}, {"Content-Type": "application/json"}, LIMITS)) == "invalid_request"
+
+
+def test_files_and_lists_together_are_counted() -> None:
+    listed = json.dumps([{"image_base64": TEXT}] * 2).encode()
+    assert code(parse({"a": listed, "b": listed}, {}, LIMITS)) == "too_many_items"
 
 
 def test_other_json_than_objects() -> None:
