@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import click
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from handler.spec import Section, Spec
 
@@ -54,6 +54,13 @@ class Augment(Section):
     saturation: Share = 0.0
     jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
     shrink: tuple[Share, Share] | None = None
+
+    @field_validator("scale", "ratio", "jpeg", "shrink")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError("write the lower end of the range first")
+        return value
 
 
 class Fit(Section):

@@ -11,6 +11,7 @@ import datetime
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -60,9 +61,11 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
         store.mkdir(parents=True, exist_ok=True)
         with _locked(store), tempfile.TemporaryDirectory(dir=store, prefix=".packing-") as work:
             _refuse(bundle, version, run, target)
+            _clear_left_over(store, Path(work))
             difference = _check_goldens(bundle, spec)
             made = _archive(_stage(bundle, Path(work)), spec, version, Path(work))
             write_json(target.with_suffix(".json"), manifest(made, spec, run, version, difference))
+            _sync(made)
             made.replace(target)
     except OSError as error:
         raise click.ClickException(f"{store} cannot be written: {error.strerror}") from error
@@ -119,6 +122,15 @@ def read_manifest(mar: Path) -> dict[str, Any]:
     return content
 
 
+def run_of(bundle: Path) -> str:
+    """The id of the run that a bundle was made from.
+
+    Raises:
+        click.ClickException: it is no bundle.
+    """
+    return str(_read_bundle(bundle)[1]["id"])
+
+
 def cpu_flags() -> list[str]:
     """The vector instructions of this machine's CPU: what the golden answers were computed with."""
     try:
@@ -131,8 +143,12 @@ def cpu_flags() -> list[str]:
 
 def _read_bundle(bundle: Path) -> tuple[Spec, dict[str, Any]]:
     try:
-        return read_spec(bundle / "recipe.json"), json.loads((bundle / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        run = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
+        absent = {"id", "metrics", "gate", "precision"} - set(run)
+        if absent:
+            raise ValueError(f"run.json lacks {', '.join(sorted(absent))}")
+        return read_spec(bundle / "recipe.json"), run
+    except (OSError, ValueError, TypeError) as error:
         raise click.ClickException(f"{bundle} is no bundle: make one with python -m training export RUN") from error
 
 
@@ -147,8 +163,9 @@ def _refuse(bundle: Path, version: str, run: dict[str, Any], target: Path) -> No
 
 def _check_goldens(bundle: Path, spec: Spec) -> float:
     try:
+        goldens.require(goldens.read(bundle), spec)
         return goldens.check(bundle, spec, engine.load(bundle / "model.onnx", spec))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise click.ClickException(f"{bundle}: {error}") from error
 
 
@@ -175,6 +192,19 @@ def _archive(stage: Path, spec: Spec, version: str, work: Path) -> Path:
     if done.returncode or not made.is_file():
         raise click.ClickException(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")
     return made
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes on the disk before their name: an empty archive after a power cut could never be replaced."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _clear_left_over(store: Path, mine: Path) -> None:
+    """Remove what packers that were killed have left; we hold the lock, so none is at work."""
+    for folder in store.glob(".packing-*"):
+        if folder != mine:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

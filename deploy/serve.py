@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from config.files import write_json
-from deploy.archive import VERSION, pack, read_manifest
+from deploy.archive import VERSION, pack, read_manifest, run_of
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.torchserve import Server
 from handler import goldens
@@ -31,7 +31,7 @@ from handler.spec import read_spec
 
 SERVED = "served.json"
 EXAMPLE = "example-request.json"
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
@@ -76,7 +76,16 @@ def choose(bundle: Path, version: str | None, store: Path) -> Path:
             raise click.ClickException(f"{mar} is missing: pack it with scripts/archive.sh {bundle} {version}")
         return mar
     found = versions(store, name)
-    return found[-1] if found else pack(bundle, "1.0", store)
+    if not found:
+        return pack(bundle, "1.0", store)
+    mine, newest = run_of(bundle), read_manifest(found[-1])["run"]
+    if mine != newest:
+        click.echo(
+            f"note: {found[-1].name} is of run {newest}, not of {bundle} (run {mine}): "
+            f"to serve that, pack it under a higher version with scripts/archive.sh {bundle} VERSION",
+            err=True,
+        )
+    return found[-1]
 
 
 def versions(store: Path, name: str) -> list[Path]:
@@ -122,7 +131,7 @@ def ready_text(settings: Settings, mar: Path, seconds: float) -> str:
     return "\n".join(
         [
             f"ready after {seconds:.1f} s: {mar.stem} on {settings.url('inference')}",
-            f"Ask it, from {ROOT.name}/ (this photo is {label}):",
+            f"Ask it, from the project's folder (this photo is {label}):",
             "",
             f"  curl -s {settings.url('inference')}/predictions/{name} \\",
             f'    -H "Authorization: Bearer {token}" \\',

@@ -59,22 +59,31 @@ class Server:
             *("--log-config", str(PROPERTIES.with_name("log4j2.xml"))),
             *("--model-store", str(self.settings.store)),
         ]
-        with (self.logs / "console.log").open("wb") as console:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.settings.var,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        write_whole(_group_file(self.settings.var), str(self.process.pid).encode())
         try:
+            self._spawn(command)
             self._wait_until_it_answers()
         except BaseException:
             self.stop()
             raise
+
+    def _spawn(self, command: list[str]) -> None:
+        """Start the process; a signal waits until we know whom to stop."""
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+        try:
+            with (self.logs / "console.log").open("wb") as console:
+                self.process = subprocess.Popen(
+                    command,
+                    cwd=self.settings.var,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, blocked),
+                )
+            write_whole(_group_file(self.settings.var), str(self.process.pid).encode())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def stop(self) -> None:
         """End every process of the server; returns when none is left."""
@@ -155,15 +164,13 @@ class Server:
 
 def end_group(group: int) -> None:
     """Terminate a process group, and kill what is left of it after a while."""
-    members = [p for p in psutil.process_iter() if _group_of(p) == group]
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+        members = [p for p in psutil.process_iter() if _group_of(p) == group]  # again: Java may have restarted a worker
         try:
             os.killpg(group, number)
         except ProcessLookupError:
             return
-        _, members = psutil.wait_procs(members, timeout=STOP_S)
-        if not members:
-            return
+        psutil.wait_procs(members, timeout=STOP_S)
 
 
 def stop_left_over(var: Path) -> None:

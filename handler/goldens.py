@@ -43,6 +43,25 @@ def read(bundle: Path | zipfile.Path) -> list[Golden]:
     return [Golden(row["photo"], row["label"], tuple(row["probabilities"])) for row in rows]
 
 
+def require(found: list[Golden], spec: Spec) -> None:
+    """Refuse goldens that would prove little: too few, a label without one, or one that could tip over.
+
+    Raises:
+        GoldenMismatch: naming what is wanted.
+    """
+    if len(found) < spec.goldens.count:
+        raise GoldenMismatch(
+            f"{len(found)} golden photos, at least {spec.goldens.count} are wanted: export the run again"
+        )
+    absent = set(spec.labels) - {golden.label for golden in found}
+    if absent:
+        raise GoldenMismatch(f"no golden photo of {', '.join(sorted(absent))}: export the run again")
+    for golden in found:
+        second, first = sorted(golden.probabilities)[-2:]
+        if first - second < spec.goldens.margin:
+            raise GoldenMismatch(f"{golden.photo}: margin {first - second:.3f} is below {spec.goldens.margin}")
+
+
 def check(bundle: Path, spec: Spec, engine: Engine) -> float:
     """Ask every golden photo again.
 

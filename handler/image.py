@@ -20,6 +20,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _ANIMATED = {"PNG", "WEBP", "AVIF"}
 # The first bytes of what we take: tells a damaged photo (400) from no photo at all (415).
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+# A progressive JPEG has about ten scans; each costs time by its pixels, and a file may repeat one thousands of times.
+_SCANS = 100
 _TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
 
 
@@ -48,6 +50,8 @@ def open_photo(data: bytes, limits: Limits) -> Image.Image:
     try:
         photo = Image.open(BytesIO(data), formats=FORMATS)
         _check(photo, limits)
+        if photo.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _SCANS:
+            raise InvalidRequest("corrupt_image", f"the JPEG has more than {_SCANS} scans: save it again")
         photo.load()
         return _to_rgb(_upright(photo))
     except RequestError:
@@ -107,8 +111,10 @@ def _to_rgb(photo: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(photo: Image.Image) -> Image.Image:
-    values = np.asarray(photo).astype(np.int64)
-    grey = (values >> 8).clip(0, 255).astype(np.uint8)
+    values = np.asarray(photo)
+    if values.dtype != np.uint16:  # mode I holds 16 bits in 32
+        values = values.clip(0, 0xFFFF).astype(np.uint16)
+    grey = (values >> 8).astype(np.uint8)
     transparent = photo.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255

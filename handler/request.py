@@ -22,6 +22,9 @@ from handler.spec import Limits
 
 ImageId = str | int | float | None
 _FIELDS = {"image_id", "detail"}
+_TEXTS = {*_FIELDS, "image_base64"}
+_LINE_BREAKS = str.maketrans("", "", "\n\r\t")
+_PART = 1024  # bytes around a form's part, at most: boundary, names, headers
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Lim
     """
     kind = _header(headers, "content-type") or ""
     common = _Common(
-        image_id=_header(headers, "x-image-id"),
+        image_id=_as_utf8(_header(headers, "x-image-id")),
         detail=_truth((_header(headers, "x-detail") or "").encode()),
         json="json" in kind.lower(),
         limits=limits,
@@ -64,6 +67,8 @@ def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Lim
     try:
         if not parameters and "urlencoded" in kind:
             raise _no_content_type()
+        if kind.lower().startswith("multipart/"):
+            parameters = _form(parameters, headers)
         return _parse(parameters, common)
     except RequestError as error:
         return Request((Item(common.image_id if _acceptable(common.image_id, limits) else None, error=error),))
@@ -81,8 +86,8 @@ def decode_base64(text: object, limits: Limits) -> bytes:
     text = _unwrap(text.strip())
     if len(text) * 3 // 4 > limits.bytes + 2 * text.count("\n") + 3:
         raise TooLarge("image_too_large", f"the photo has more than {limits.bytes} bytes")
-    if any(map(text.__contains__, "\n\r\t ")):
-        text = "".join(text.split())
+    if any(map(text.__contains__, "\n\r\t")):  # not blanks: one was a "+" that a form took apart
+        text = text.translate(_LINE_BREAKS)
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -115,9 +120,33 @@ def _parse(parameters: Mapping[str, Any], common: _Common) -> Request:
     return Request(items, many=len(requests) > 1 or requests[0].many)
 
 
+def _form(parameters: Mapping[str, Any], headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a multipart form that may be photos: files, and of the texts those that we know.
+
+    Raises:
+        RequestError: `invalid_request`; the form had more than arrived. TorchServe keeps
+            one value for each name, so of two files under one name only the last arrives.
+    """
+    arrived = sum(len(name) + len(_as_bytes(value)) + _PART for name, value in parameters.items())
+    length = _header(headers, "content-length") or "0"
+    if length.isdigit() and int(length) > arrived:
+        raise InvalidRequest("invalid_request", "give each file of a form a field name of its own")
+    return {name: value for name, value in parameters.items() if name in _TEXTS or not _is_text(name, value, headers)}
+
+
+def _is_text(name: str, value: object, headers: Mapping[str, Any]) -> bool:
+    """A form's text field: TorchServe gives files a content type, and texts none."""
+    part = headers.get(name)
+    kind = part.get("content-type") if isinstance(part, dict) else None
+    return not kind and not _looks_json(_as_bytes(value))
+
+
+def _looks_json(value: bytes) -> bool:
+    return value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+
+
 def _from_field(name: str, value: bytes, common: _Common) -> Request:
-    looks_json = value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-    if looks_json or (common.json and name == "body"):
+    if _looks_json(value) or (common.json and name == "body"):
         return _from_json(value, common)
     if name == "image_base64":
         return Request((_item({"image_base64": value.decode("latin-1")}, common),))
@@ -162,7 +191,7 @@ def _refuse_many(count: int, limits: Limits) -> None:
 
 def _unwrap(text: str) -> str:
     if text[:2] in ("b'", 'b"') and len(text) > 2 and text[-1] == text[1]:
-        return text[2:-1]
+        return text[2:-1].replace("\\n", "")  # encodebytes breaks lines, which str() spells out
     if text[:5].lower() == "data:":
         return text.partition(",")[2]
     return text
@@ -196,6 +225,14 @@ def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
         if name.lower() == wanted and isinstance(value, str):
             return value
     return None
+
+
+def _as_utf8(text: str | None) -> str | None:
+    """A header as its client wrote it: HTTP hands bytes over as Latin-1."""
+    try:
+        return text and text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _as_bytes(value: object) -> bytes:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Label = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -35,7 +35,7 @@ class Limits(Section):
     """What is refused before decoding. Bytes are those of the picture file, not of its base64."""
 
     bytes: int = Field(10 * 2**20, ge=1)
-    pixels: int = Field(50_000_000, ge=1)
+    pixels: int = Field(50_000_000, ge=1, le=170_000_000)  # above it Pillow refuses by itself
     items: int = Field(16, ge=1, le=1024)
     image_id: int = Field(256, ge=1, description="longest image_id, in characters")
 
@@ -54,12 +54,18 @@ class Runtime(Section):
     precision: Literal["f32", "bf16"] = "f32"
     threads: int = Field(2, ge=1, le=256)
 
+    @model_validator(mode="after")
+    def _together(self) -> "Runtime":
+        if self.engine == "onnxruntime" and self.precision != "f32":
+            raise ValueError("onnxruntime computes f32 on CPUs: set precision to f32, or engine to openvino")
+        return self
+
 
 class Goldens(Section):
     """Drawn photos whose answers are checked at packing and at every start."""
 
-    count: int = Field(8, ge=1, le=64)
-    margin: float = Field(0.3, gt=0, lt=1, description="least p(first) - p(second) of a golden photo")
+    count: int = Field(8, ge=8, le=64)
+    margin: float = Field(0.3, ge=0.3, lt=1, description="least p(first) - p(second) of a golden photo")
     tolerance: float = Field(0.02, gt=0, lt=0.5, description="largest |p - p at packing|")
 
 

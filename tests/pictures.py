@@ -61,6 +61,13 @@ def palette_with_transparency() -> bytes:
     return encode(photo().quantize(16), "PNG", transparency=0)
 
 
+def many_scans() -> bytes:
+    """A progressive JPEG whose last scan is repeated: small to send, long to decode."""
+    data = encode(photo(), "JPEG", progressive=True)
+    scan = data.rindex(b"\xff\xda")
+    return data[:-2] + data[scan:-2] * 200 + data[-2:]
+
+
 def half(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -107,6 +114,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "png_truncated": (lambda: half(encode(photo(), "PNG")), 400, "corrupt_image"),
     "webp_truncated": (lambda: half(encode(photo(), "WEBP")), 400, "corrupt_image"),
     "avif_truncated": (lambda: half(encode(photo(), "AVIF")), 400, "corrupt_image"),
+    "jpeg_many_scans": (many_scans, 400, "corrupt_image"),
     "jpeg_header_only": (lambda: encode(photo(), "JPEG")[:20], 400, "corrupt_image"),
     "empty": (lambda: b"", 400, "empty_image"),
 }

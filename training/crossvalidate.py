@@ -23,7 +23,8 @@ from PIL import Image
 from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
-from handler.image import Pixels, open_photo, preprocess
+from handler.image import Pixels, fit, open_photo, to_array
+from training.data import check_readable, naming
 from training.evaluate import served
 from training.export import export_model
 from training.loop import console
@@ -48,8 +49,9 @@ def crossvalidate(
     """Cross-validate RECIPE's whole way, grouped by source."""
     resolved = read_recipe(recipe)
     photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
+    check_readable([*photos, *added], resolved)
     parts = folds(photos, resolved.folds, resolved.train.seed)
-    kept = root / resolved.name / f"crossvalidate-{_key(resolved, [*photos, *added])}.folds.json"
+    kept = root / resolved.name / f"crossvalidate-{_key(resolved, photos, added, parts)}.folds.json"
     done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
     with new_run("crossvalidate", resolved, root, data=fingerprint(photos, resolved.labels)) as (folder, facts):
         for number, part in enumerate(parts[len(done) :], start=len(done) + 1):
@@ -90,10 +92,11 @@ def run_fold(
 
 def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way: str) -> list[float]:
     """One photo's log-probabilities, from its own bytes or from a JPEG of it."""
-    data = photo.path.read_bytes()
-    if way == WAYS[1]:
-        data = as_jpeg(open_photo(data, recipe.limits))
-    return [round(float(value), 5) for value in run(preprocess(data, recipe.input, recipe.limits))]
+    with naming(photo.path):
+        upright = open_photo(photo.path.read_bytes(), recipe.limits)
+        if way == WAYS[1]:
+            upright = open_photo(as_jpeg(upright), recipe.limits)
+    return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
 
 
 def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
@@ -103,9 +106,11 @@ def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
     return buffer.getvalue()
 
 
-def _key(recipe: Recipe, photos: Sequence[Photo]) -> str:
-    """What finished folds depend on: they are not taken up again for another recipe or other photos."""
-    text = recipe.model_dump_json() + fingerprint(photos, recipe.labels)["sha256"]
+def _key(recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], parts: Sequence[Sequence[int]]) -> str:
+    """What finished folds depend on: they are not taken up again for another recipe, split or set of photos."""
+    prints = [fingerprint(some, recipe.labels) for some in (photos, added)]
+    places = [(str(photo.path), photo.source) for photo in photos]
+    text = json.dumps([recipe.model_dump(mode="json"), prints, places, parts])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

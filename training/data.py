@@ -1,10 +1,13 @@
 """Photos -> batches: the handler's preprocessing for evaluation, the augmenter on top for training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,13 +38,35 @@ class PhotoSet(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(self._pixels(photo.path)), photo.label
 
     def _pixels(self, path: Path) -> Pixels:
-        try:
+        with naming(path):
             data = path.read_bytes()
             if self.augmenter:
                 return self.augmenter(open_photo(data, self.recipe.limits))
             return preprocess(data, self.recipe.input, self.recipe.limits)
-        except (OSError, RequestError) as error:
-            raise click.ClickException(f"{path}: {error}: take it out of the folder") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a photo into one line that names it.
+
+    Raises:
+        click.ClickException: in place of OSError and RequestError.
+    """
+    try:
+        yield
+    except (OSError, RequestError) as error:
+        raise click.ClickException(f"{path}: {error}: take it out of the folder") from error
+
+
+def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
+    """Decode every photo once, before hours are spent on the others.
+
+    Raises:
+        click.ClickException: the first that cannot be read.
+    """
+    for photo in track(photos, "checking", console=Console(stderr=True), transient=True):
+        with naming(photo.path):
+            open_photo(photo.path.read_bytes(), recipe.limits)
 
 
 def batches(

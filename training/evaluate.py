@@ -23,6 +23,7 @@ from config.recipe import Recipe
 from dataset.photos import Photo
 from handler import engine
 from handler.image import Pixels, fit, open_photo, to_array
+from training.data import naming
 from training.loop import console
 from training.metrics import Scores, score
 from training.options import data_options, read_data
@@ -59,9 +60,10 @@ def measure(
     """
     logits, spent = [], []
     for photo in track(photos, "asking", console=console, transient=True):
-        data = photo.path.read_bytes()
-        marks = [time.perf_counter()]
-        upright = open_photo(data, recipe.limits)
+        with naming(photo.path):
+            data = photo.path.read_bytes()
+            marks = [time.perf_counter()]
+            upright = open_photo(data, recipe.limits)
         marks.append(time.perf_counter())
         pixels = to_array(fit(upright, recipe.input))
         marks.append(time.perf_counter())

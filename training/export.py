@@ -59,6 +59,7 @@ def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path 
         folder = Path(work) / "bundle"
         folder.mkdir()
         made = export_model(model, recipe, training, validation, folder, unpruned(facts))
+        draw_goldens(folder, recipe)
         facts |= made
         write_json(folder / "run.json", facts)
         write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
@@ -80,7 +81,7 @@ def export_model(
     folder: Path,
     parent: float,
 ) -> dict[str, Any]:
-    """Write graph and goldens into a folder.
+    """Write the graph into a folder.
 
     Args:
         parent: mean of classes of the unpruned model on the held-out photos, for the gate.
@@ -92,7 +93,6 @@ def export_model(
     model.temperature.fill_(fit_temperature(*predict_views(model, validation, recipe, VIEWS)))
     plain = to_onnx(model, recipe)
     precision, found, measured = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
-    _draw_goldens(folder, recipe)
     return {
         "precision": precision,
         "variants": measured,
@@ -147,6 +147,12 @@ def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
+def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
+    """So many photos (or all), evenly over the whole list: it is sorted by label, and every label must be seen."""
+    count = min(count, len(photos))
+    return [photos[index * len(photos) // count] for index in range(count)]
+
+
 def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) -> onnx.ModelProto:
     """Post-training int8 (QDQ) by NNCF, calibrated through the handler's preprocessing.
 
@@ -156,8 +162,7 @@ def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) ->
     os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
     import nncf
 
-    step = max(1, len(photos) // recipe.export.calibration)
-    chosen = photos[::step][: recipe.export.calibration]
+    chosen = spread(photos, recipe.export.calibration)
 
     def prepare(photo: Photo) -> dict[str, Any]:
         return {"input": preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
@@ -210,7 +215,8 @@ def _describe(path: Path, recipe: Recipe, found: Scores) -> dict[str, float]:
     }
 
 
-def _draw_goldens(folder: Path, recipe: Recipe) -> None:
+def draw_goldens(folder: Path, recipe: Recipe) -> None:
+    """Write goldens.json and its photos beside a graph."""
     run = engine.load(folder / "model.onnx", recipe)
     rows = [row for index in range(len(recipe.labels)) for row in _golden_rows(folder, recipe, run, index)]
     write_json(folder / goldens.FILE, rows)

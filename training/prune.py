@@ -38,6 +38,10 @@ from training.timing import milliseconds
 def prune(run: Path, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path) -> None:
     """Prune RUN and fine-tune what is left, on the photos it was trained on."""
     recipe, parent, before = load_model(run)
+    if before["step"] == "prune":
+        raise click.ClickException(
+            f"{run} is pruned already: raise prune.amount in the recipe and prune {before['parent']}"
+        )
     training, validation = split_of_run(run, recipe, before, data, where)
     added = read_data(extra, (), recipe)
     with new_run("prune", recipe, root, parent=before["id"], data=before["data"]) as (folder, facts):

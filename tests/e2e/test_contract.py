@@ -110,6 +110,25 @@ def test_a_form_with_two_files_is_a_list(door: Door) -> None:
     ]
 
 
+def test_two_files_under_one_name_are_refused_not_lost(door: Door) -> None:
+    files = [("images", ("a.jpg", door.bytes_of(0))), ("images", ("b.jpg", door.bytes_of(-1)))]
+    answer = door.post(files=files)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert "a field name of its own" in answer.json()["error"]["message"]
+
+
+def test_other_fields_of_a_form_are_passed_over(door: Door) -> None:
+    answer = door.post(
+        files={"images": ("x.jpg", door.bytes_of(0), "image/jpeg")}, data={"user": "bob", "image_id": "9"}
+    )
+    assert answer.json() == {"image_id": "9", "result": door.goldens[0].label}
+
+
+def test_an_image_id_of_another_script_in_the_header(door: Door) -> None:
+    headers = {"Content-Type": "image/jpeg", "X-Image-Id": "\u8bfe1".encode()}
+    assert door.post(data=door.bytes_of(0), headers=headers).json()["image_id"] == "\u8bfe1"
+
+
 def test_detail_of_raw_bytes_by_header(door: Door) -> None:
     answer = door.post(data=door.bytes_of(0), headers={"Content-Type": "image/jpeg", "x-detail": "true"})
     assert "probabilities" in answer.json()

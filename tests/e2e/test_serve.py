@@ -6,14 +6,17 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click.testing
 import psutil
 import pytest
 
 from deploy.archive import pack
+from deploy.serve import choose
 from deploy.settings import ROOT, own_environment
 from handler import goldens
 from tests.conftest import SHIPPED, command
@@ -144,6 +147,32 @@ def test_what_a_killed_serve_leaves_behind_is_stopped_by_the_next(store: Path, b
     second.stop(signal.SIGTERM)
     assert not alive
     assert not psutil.wait_procs(members, timeout=20)[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_it_stops_cleanly_while_it_starts(store: Path, bundle: Path, tmp_path: Path, number: int) -> None:
+    words = [sys.executable, "-m", "deploy", "serve", "--bundle", str(bundle)]
+    env = {**os.environ, **own_environment(tmp_path / "var", store)}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while not (tmp_path / "var" / "torchserve.pgid").exists():
+        assert process.poll() is None
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert errors.strip().endswith("stopped")
+    assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
+
+
+def test_another_model_than_the_bundles_is_said(store: Path, copy_of_bundle: Path) -> None:
+    run = json.loads((copy_of_bundle / "run.json").read_text())
+    (copy_of_bundle / "run.json").write_text(json.dumps(run | {"id": "another"}))
+    runner = click.testing.CliRunner()
+    with runner.isolation() as (_, errors, _):
+        assert choose(copy_of_bundle, None, store) == store / "shapes-1.0.mar"
+        assert b"note: shapes-1.0.mar is of run" in errors.getvalue()
+    assert choose(copy_of_bundle, "1.0", store) == store / "shapes-1.0.mar"
+    with pytest.raises(click.ClickException, match=r"scripts/archive.sh .* 7.7"):
+        choose(copy_of_bundle, "7.7", store)
 
 
 def test_it_works_from_a_folder_whose_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:

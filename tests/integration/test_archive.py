@@ -126,7 +126,26 @@ def test_a_golden_answer_that_changed_is_refused(copy_of_bundle: Path, tmp_path:
     assert "tolerance 0.02" in message
 
 
-@pytest.mark.parametrize("damage", ["model.onnx", "goldens.json", "recipe.json", "goldens/0_0.jpg"])
+@pytest.mark.parametrize("rows", [0, 3, "margin"])
+def test_goldens_that_prove_little_are_refused(copy_of_bundle: Path, tmp_path: Path, rows: int | str) -> None:
+    found = json.loads((copy_of_bundle / "goldens.json").read_text())
+    if rows == "margin":
+        found[0]["probabilities"] = [0.4, 0.35, 0.25]
+    kept = found if rows == "margin" else found[: int(rows)]
+    (copy_of_bundle / "goldens.json").write_text(json.dumps(kept))
+    (tmp_path / "store").mkdir()
+    assert ("margin 0.050" if rows == "margin" else "at least 8 are wanted") in refusal(
+        copy_of_bundle, "1.0", tmp_path / "store"
+    )
+
+
+def test_what_a_killed_packer_left_is_cleared(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / ".packing-left").mkdir()
+    pack(bundle, "1.0", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "shapes-1.0.json", "shapes-1.0.mar"]
+
+
+@pytest.mark.parametrize("damage", ["model.onnx", "goldens.json", "recipe.json", "run.json", "goldens/0_0.jpg"])
 def test_a_damaged_bundle_is_refused(copy_of_bundle: Path, tmp_path: Path, damage: str) -> None:
     (copy_of_bundle / damage).write_bytes(b"\0garbage")
     (tmp_path / "store").mkdir()

@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
-from dataset.photos import hold_out, read_photos
+from dataset.photos import Photo, hold_out, read_photos
 from handler import engine
 from handler.spec import Runtime
 from tests.conftest import SHAPES, command, newest
 from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
-from training.export import store_as_fp16, to_onnx
+from training.export import spread, store_as_fp16, to_onnx
 from training.loop import predict
 from training.runs import load_model
 
@@ -105,7 +105,7 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
 def short(tmp_path: Path) -> Path:
     """The drawn recipe with as little training as possible, and no gate."""
     content = yaml.safe_load(SHAPES.read_text())
-    content |= {"folds": 2, "gate": {"mean_accuracy": 0, "max_loss": 1}, "goldens": {"count": 3, "margin": 0.0001}}
+    content |= {"folds": 2, "gate": {"mean_accuracy": 0, "max_loss": 1}}
     content["train"]["epochs"] = content["prune"]["epochs"] = 1
     content["export"] = {"int8": "never"}
     path = tmp_path / "short.yaml"
@@ -170,10 +170,30 @@ def test_prune_and_export_insist_on_the_photos_of_the_run(runs: Path, drawn: Pat
     assert not (tmp_path / "x").exists()
 
 
+def test_a_pruned_run_is_not_pruned_again(runs: Path, drawn: Path) -> None:
+    assert "is pruned already" in refused("training", "prune", newest(runs, "prune"), "--data", drawn)
+
+
+def test_calibration_sees_every_label() -> None:
+    photos = [Photo(Path(str(index)), int(index >= 130), "s") for index in range(174)]
+    chosen = spread(photos, 128)
+    assert len(chosen) == len(set(chosen)) == 128
+    assert {photo.label for photo in chosen} == {0, 1}
+    assert spread(photos[:5], 128) == photos[:5]
+
+
 def test_a_bundle_is_not_overwritten(runs: Path, drawn: Path, bundle: Path) -> None:
     assert "exists: remove it, or give another --out" in refused(
         "training", "export", newest(runs, "prune"), "--data", drawn
     )
+
+
+@pytest.mark.parametrize("step", ["evaluate", "crossvalidate"])
+def test_a_photo_that_cannot_be_measured_is_named(runs: Path, drawn: Path, tmp_path: Path, step: str) -> None:
+    photos = Path(shutil.copytree(drawn, tmp_path / "photos"))
+    (photos / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    first = newest(runs, "prune") if step == "evaluate" else SHAPES
+    assert "broken.jpg" in refused("training", step, first, "--data", photos)
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_no_run_is_left(drawn: Path, tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ def test_defaults_are_the_documents(tmp_path: Path) -> None:
         ({"pruning": {}}, ["pruning: unknown key", "did you mean prune?"]),
         ({"drawn": {"circle": "discs"}}, ["'circle'", "legal are ['disc', 'stripe', 'cross']"]),
         ({"name": "Not A Name"}, ["name", "'Not A Name'"]),
+        ({"augment__jpeg": [95, 30]}, ["augment.jpeg", "lower end of the range first"]),
+        ({"runtime": {"engine": "onnxruntime", "precision": "bf16"}}, ["runtime", "onnxruntime computes f32"]),
+        ({"goldens__count": 1}, ["goldens.count", "greater than or equal to 8"]),
         ({"runtime__precision": "f16"}, ["runtime.precision", "'f32' or 'bf16'"]),
     ],
 )

@@ -40,6 +40,7 @@ def code(request: Request) -> str:
         f"DATA:;base64,{TEXT}",
         f"  {TEXT[:4]}\n{TEXT[4:]}\r\n",
         TEXT.rstrip("="),
+        str(base64.encodebytes(PHOTO)),
     ],
 )
 def test_base64_as_clients_send_it(text: str) -> None:
@@ -76,6 +77,7 @@ def test_detail_is_asked_for_with_true_alone() -> None:
         ({"image_id": "1", "image_path": "/etc/passwd"}, "missing_image"),
         ({"image_id": "1", "image_base64": "no base64!"}, "invalid_base64"),
         ({"image_id": "1", "image_base64": "b'abc"}, "invalid_base64"),
+        ({"image_id": "1", "image_base64": "AAAA BBBB"}, "invalid_base64"),
         ({"image_id": "1", "image_base64": "__import__('os').system('true')"}, "invalid_base64"),
         ({"image_id": "1", "image_base64": "\u4f60\u597d"}, "invalid_base64"),
         ({"image_id": "1", "image_base64": "A" * 1400}, "image_too_large"),
@@ -139,6 +141,30 @@ def test_raw_bytes_take_their_id_from_the_header() -> None:
 @pytest.mark.parametrize("field", ["images", "data", "file", "whatever"])
 def test_a_form_with_a_file_in_any_field(field: str) -> None:
     assert only(parse({field: PHOTO, "image_id": b"5", "detail": b"true"}, {}, LIMITS)) == Item("5", PHOTO, True)
+
+
+FORM = {
+    "Content-Type": "multipart/form-data; boundary=x",
+    "images": {"content-type": "image/jpeg"},
+    "user": {"content-type": ""},
+}
+
+
+def test_texts_of_a_form_are_no_photos() -> None:
+    assert only(parse({"images": PHOTO, "user": b"bob"}, FORM, LIMITS)) == Item(None, PHOTO)
+    assert code(parse({"user": b"bob"}, FORM, LIMITS)) == "missing_image"
+
+
+def test_a_form_of_which_a_file_got_lost_is_refused() -> None:
+    """Two files under one name: TorchServe hands over the last alone."""
+    length = {"content-length": str(len(PHOTO) + 5000)}
+    assert code(parse({"images": PHOTO}, {**FORM, **length}, LIMITS)) == "invalid_request"
+    assert only(parse({"images": PHOTO}, {**FORM, "content-length": "300"}, LIMITS)).image == PHOTO
+
+
+def test_a_header_of_other_scripts_is_echoed_as_sent() -> None:
+    sent = "\u8bfe1".encode().decode("latin-1")
+    assert only(parse({"body": PHOTO}, {"X-Image-Id": sent}, LIMITS)).image_id == "\u8bfe1"
 
 
 def test_a_form_with_several_files_is_a_list() -> None:
