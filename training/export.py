@@ -123,8 +123,17 @@ def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
         assert program is not None
         program.save(str(path), external_data=False)
         graph = onnx.load(str(path))
+    strip(graph)
     onnx.checker.check_model(graph)
     return graph
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter notes of our source files: stack traces with the paths of this one machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:

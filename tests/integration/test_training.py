@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from dataset.photos import Photo, hold_out, read_photos
+from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime
-from tests.conftest import SHAPES, command, newest
+from tests.conftest import SHAPES, SHIPPED, command, newest
 from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
 from training.export import spread, store_as_fp16, to_onnx
@@ -72,6 +73,13 @@ def test_the_bundles_graph_is_one_file_that_takes_uint8(bundle: Path) -> None:
     sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
     assert sizes == [0, 3, 64, 96]
     assert [entry.name for entry in graph.graph.output] == ["logits"]
+
+
+def test_a_graph_tells_no_path_of_this_machine(bundle: Path) -> None:
+    for folder in (bundle, SHIPPED):
+        content = (folder / "model.onnx").read_bytes()
+        assert b".py" not in content
+        assert str(ROOT).encode() not in content
 
 
 def test_the_bundle_says_what_was_measured(bundle: Path) -> None:
