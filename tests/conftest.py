@@ -97,3 +97,9 @@ def server(settings: Settings) -> Iterator[Any]:
                 "POST", "/models", params={"url": f"{name}-1.0.mar", "model_name": f"{name}_batched", **batched}
             )
         yield running
+
+
+def batches_logged(server: Any) -> int:
+    """How many batches of more than one request the handlers of this server have logged so far."""
+    text: str = (server.logs / "model_log.log").read_text()
+    return text.count(": a batch of ")

@@ -19,7 +19,7 @@ from tests.conftest import SHAPES
 from training.augment import Augmenter
 from training.backbones import BACKBONES, build
 from training.loop import optimise, predict
-from training.prune import prunable, prune_model, sparsity
+from training.prune import gate, prunable, prune_model, sparsity
 from training.train import override
 
 
@@ -124,6 +124,16 @@ def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, 
         assert torch.equal(after.weight == 0, before.weight.abs() <= smallest)  # type: ignore[operator, arg-type]
     assert facts["before"]["sparsity"] == 0
     assert not torch.equal(predict(parent, few, recipe), predict(child, few, recipe))
+
+
+@pytest.mark.parametrize(
+    ("found", "parent", "passed"),
+    [(0.95, 0.95, True), (0.9499, 0.95, False), (0.97, 0.98, True), (0.97, 0.981, False), (0.99, 0.96, True)],
+)
+def test_the_gate_wants_enough_and_little_lost(found: float, parent: float, passed: bool) -> None:
+    verdict = gate(found, parent, read_recipe("classroom"))
+    assert verdict["passed"] is passed
+    assert verdict["lost"] == pytest.approx(parent - found, abs=1e-5)
 
 
 def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
