@@ -1,16 +1,14 @@
 """`python -m dataset`: one command a step."""
 
-import click
+from config.steps import Steps
 
-from dataset.sample import sample
-
-
-@click.group()
-def main() -> None:
-    """Photos before any model sees them."""
-
-
-main.add_command(sample)
+main = Steps(
+    "dataset",
+    {
+        "sample": "Draw a set of photos, so that every command can be tried with none at hand.",
+    },
+)
+main.help = "Photos before any model sees them."
 
 if __name__ == "__main__":
     main(prog_name="python -m dataset")

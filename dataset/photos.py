@@ -1,13 +1,14 @@
-"""A folder of class folders -> a list of photos with label and source.
+"""Labelled photos, from folders or a table -> a list of photos with label, source and part.
 
-    FOLDER/offline/0001.jpg  FOLDER/online/0002.png  FOLDER/SOURCES.tsv (optional)
+    FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder for each label
+    FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --folders`)
+    TABLE.tsv                                                    columns path, label; source, split where there are
 
-SOURCES.tsv (tab-separated, columns `path` and `source`, any others) says where a
-photo comes from. Photos of one source share rooms, people and screens: they must
-not stand on both sides of a split. Without the table every photo is its own source.
+SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from. Photos of
+one source share rooms, people and screens: they must not stand on both sides of a split. Without a source
+every photo is its own. Paths are relative to the folder or the table.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,41 +16,50 @@ from pathlib import Path
 
 import click
 
+from dataset.table import Row, read_rows
+
 TABLE = "SOURCES.tsv"
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file, the index of its label, and where it comes from."""
+    """A picture file, the index of its label, where it comes from, and its part of a split (`PARTS`, or none)."""
 
     path: Path
     label: int
     source: str
+    part: str = ""
 
 
-def read_photos(folder: Path, labels: Sequence[str], where: Mapping[str, str] | None = None) -> list[Photo]:
-    """List the photos of a folder, in order of their paths.
+def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None) -> list[Photo]:
+    """List the photos of a folder or a table, label by label, in order of their paths.
 
     Args:
-        folder: holds one folder for each label; others are passed over.
-        where: keep only photos whose row in SOURCES.tsv has these values.
+        place: a folder with one folder for each label (others are passed over), such a folder split
+            into parts, or a table; rows of a table without a label are passed over.
+        where: keep only photos whose row in the table, or in the folder's SOURCES.tsv, has these values.
 
     Raises:
-        click.ClickException: a label's folder is missing, nothing is left, or `where`
-            asks for a column that the table does not have.
+        click.ClickException: a label's folder is missing, a row has another label, nothing is left, or
+            `where` asks for a column that the table does not have.
     """
-    missing = [label for label in labels if not (folder / label).is_dir()]
-    if missing:
-        raise click.ClickException(f"{folder}: no folder {', '.join(missing)}: one folder for each label is read")
-    table = _read_table(folder, where or {})
-    photos = []
-    for index, label in enumerate(labels):
-        for path in sorted(path for path in (folder / label).rglob("*") if path.is_file()):
-            row = table.get(path.relative_to(folder).as_posix(), {})
-            if all(row.get(column) == value for column, value in (where or {}).items()):
-                photos.append(Photo(path, index, row.get("source") or path.relative_to(folder).as_posix()))
-    _refuse_empty(photos, labels, folder)
+    rows = _rows_of_folder(place, labels, where or {}) if place.is_dir() else _rows_of_table(place, labels, where or {})
+    photos = [
+        Photo(place / row["path"] if place.is_dir() else place.parent / row["path"], index, _source(row), row["split"])
+        for index, label in enumerate(labels)
+        for row in rows
+        if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
+    ]
+    _refuse_empty(photos, labels, place)
     return photos
+
+
+def split_parts(folder: Path, labels: Sequence[str]) -> list[str]:
+    """The parts of a split folder (`train` and others of `PARTS`), none for a folder of label folders."""
+    if all((folder / label).is_dir() for label in labels) or not (folder / PARTS[0]).is_dir():
+        return []
+    return [part for part in PARTS if (folder / part).is_dir()]
 
 
 def counts(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
@@ -108,22 +118,48 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
     return [p for i, p in enumerate(photos) if i not in held], [p for i, p in enumerate(photos) if i in held]
 
 
-def _read_table(folder: Path, where: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
+    table = _sources(folder, where)
+    rows = []
+    for part in split_parts(folder, labels) or [""]:
+        missing = [label for label in labels if not (folder / part / label).is_dir()]
+        if missing:
+            raise click.ClickException(
+                f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read"
+            )
+        for label in labels:
+            for path in sorted(path for path in (folder / part / label).rglob("*") if path.is_file()):
+                name = path.relative_to(folder).as_posix()
+                rows.append({**table.get(name, {}), "path": name, "label": label, "split": part})
+    return rows
+
+
+def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
+    rows = [{"split": "", **row} for row in read_rows(table, ("path", "label", *where))]
+    for row in rows:
+        if row["label"] and row["label"] not in labels:
+            raise click.ClickException(
+                f"{table}: {row['path']}: {row['label']} is no label: legal are {', '.join(labels)}"
+            )
+        if row["split"] and row["split"] not in PARTS:
+            raise click.ClickException(f"{table}: {row['path']}: split {row['split']}: legal are {', '.join(PARTS)}")
+    return sorted((row for row in rows if row["label"]), key=lambda row: row["path"])
+
+
+def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
     path = folder / TABLE
-    if not path.is_file():
-        if where:
-            raise click.ClickException(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        columns = reader.fieldnames or []
-        unknown = [column for column in ("path", *where) if column not in columns]
-        if unknown:
-            raise click.ClickException(f"{path}: no column {', '.join(unknown)}: it has {', '.join(columns)}")
-        return {row["path"]: row for row in reader}
+    if path.is_file():
+        return {row["path"]: row for row in read_rows(path, ("path", *where))}
+    if where:
+        raise click.ClickException(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
+    return {}
 
 
-def _refuse_empty(photos: list[Photo], labels: Sequence[str], folder: Path) -> None:
+def _source(row: Row) -> str:
+    return row.get("source") or row["path"]
+
+
+def _refuse_empty(photos: list[Photo], labels: Sequence[str], place: Path) -> None:
     empty = [label for label, count in counts(photos, labels).items() if not count]
     if empty:
-        raise click.ClickException(f"{folder}: no photo of {', '.join(empty)} is left to read")
+        raise click.ClickException(f"{place}: no photo of {', '.join(empty)} is left to read")

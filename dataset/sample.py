@@ -16,6 +16,7 @@ from config.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.draw import draw
 from dataset.photos import TABLE
+from dataset.table import Row, write_rows
 
 
 @click.command(epilog="Example: python -m dataset sample runs/drawn --recipe classroom --count 40")
@@ -42,13 +43,12 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
     try:
         plan = [(label, index) for label in recipe.labels for index in range(count)]
         rows = [_draw_one(folder, recipe, *pair, seed) for pair in track(plan, "drawing", transient=True)]
-        lines = ["\t".join(row) for row in [("path", "source", "open_licence"), *rows]]
-        write_whole(folder / TABLE, ("\n".join(lines) + "\n").encode())
+        write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from error
 
 
-def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> tuple[str, str, str]:
+def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> Row:
     path = folder / label / (f"{index:04d}.png" if index % 4 == 3 else f"{index:04d}.jpg")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,4 +56,4 @@ def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -
         picture = draw(recipe.drawn[label], seed * 1_000_003 + index)
         picture.save(buffer, "PNG" if path.suffix == ".png" else "JPEG", quality=60 + index * 7 % 36)
         write_whole(path, buffer.getvalue())
-    return path.relative_to(folder).as_posix(), f"drawn/{label}/{index}", "yes"
+    return {"path": path.relative_to(folder).as_posix(), "source": f"drawn/{label}/{index}", "open_licence": "yes"}

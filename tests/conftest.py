@@ -13,7 +13,7 @@ import pytest
 from deploy.archive import pack
 from deploy.settings import ROOT, Settings, own_environment, read_settings
 
-SHAPES = ROOT / "tests" / "e2e" / "shapes.yaml"
+SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
 SHIPPED = ROOT / "models" / "classroom"
 
 

@@ -1,0 +1,50 @@
+"""Tables as people and spreadsheets read them: tab-separated, UTF-8, one row a photo, first line names the columns."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+import click
+
+from config.files import write_whole
+
+Row = dict[str, str]
+
+
+def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
+    """Read a table.
+
+    Args:
+        need: columns that it must have.
+
+    Raises:
+        click.ClickException: it cannot be read, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", restval="")
+            columns = reader.fieldnames or []
+            rows = list(reader)
+    except (OSError, csv.Error) as error:
+        raise click.ClickException(f"{path} cannot be read as a table: {error}") from error
+    absent = [column for column in need if column not in columns]
+    if absent:
+        raise click.ClickException(f"{path}: no column {', '.join(absent)}: it has {', '.join(columns)}")
+    return rows
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a table, whole; keys that are no column are left out.
+
+    Raises:
+        click.ClickException: it cannot be written; what stood there stands there still.
+    """
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n", extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}: give another --out") from error
