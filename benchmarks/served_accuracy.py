@@ -27,7 +27,8 @@ from deploy.serve import put_in_service
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 from handler.image import open_photo
-from training.crossvalidate import WAYS, as_jpeg
+from training.changes import as_jpeg
+from training.crossvalidate import WAYS
 from training.metrics import score
 from training.options import data_options, read_data
 from training.runs import read_run

@@ -76,7 +76,9 @@ class Fit(Section):
     step_size: int = Field(7, ge=1)
     gamma: Share = 0.1
     keep: Literal["best", "last"] = "best"
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a lower validation loss")
     class_weights: bool = Field(False, description="weigh classes inversely to their counts")
+    sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
     distill: Share = Field(0.0, description="share of the loss that comes from the teacher (pruning only)")
 
 
@@ -90,8 +92,13 @@ class Train(Fit):
 
 
 class Prune(Fit):
-    """Global L1 unstructured pruning: the share of weights set to zero, then a fine-tune that keeps the zeros."""
+    """Global L1 unstructured pruning: the share of weights set to zero, then a fine-tune that keeps the zeros.
 
+    `layers`: `convolutions` are all but the down-sampling ones; `document` is the document's list for
+    ResNet-18, batch norms of the first layers included.
+    """
+
+    layers: Literal["convolutions", "document"] = "convolutions"
     amount: float = Field(0.45, ge=0, lt=1)
 
 
@@ -156,6 +163,17 @@ def validated(content: Any, origin: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise click.ClickException("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
+
+
+def override(recipe: Recipe, section: str, **values: Any) -> Recipe:
+    """A recipe with the command line's changes to a section, validated again; None changes nothing.
+
+    Raises:
+        click.ClickException: a change is not legal.
+    """
+    content = recipe.model_dump()
+    content[section] |= {key: value for key, value in values.items() if value is not None}
+    return validated(content, "command line")
 
 
 def names() -> list[str]:

@@ -1,7 +1,9 @@
 """A room's commands, one module each, imported when one is asked for: `--help` does not wait for torch."""
 
 import importlib
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -20,6 +22,27 @@ class Steps(click.Group):
         self.room = room
         self.steps = steps
         self.modules = modules or {}
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's, but what is wrong with the arguments is one line and exit 1, as every other failure."""
+        if not extra.pop("standalone_mode", True):
+            return super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
+        try:
+            code = super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(0)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else f"python -m {self.room}"
+            click.echo(f"Error: {error.format_message()} See {path} --help", err=True)
+            sys.exit(1)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.steps)

@@ -11,7 +11,7 @@ every photo is its own. Paths are relative to the folder or the table.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -24,12 +24,16 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file, the index of its label, where it comes from, and its part of a split (`PARTS`, or none)."""
+    """A picture file, the index of its label, where it comes from, and its part of a split (`PARTS`, or none).
+
+    `row` is what the table says of it besides.
+    """
 
     path: Path
     label: int
     source: str
     part: str = ""
+    row: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None) -> list[Photo]:
@@ -45,8 +49,9 @@ def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | N
             `where` asks for a column that the table does not have.
     """
     rows = _rows_of_folder(place, labels, where or {}) if place.is_dir() else _rows_of_table(place, labels, where or {})
+    base = place if place.is_dir() else place.parent
     photos = [
-        Photo(place / row["path"] if place.is_dir() else place.parent / row["path"], index, _source(row), row["split"])
+        Photo(base / row["path"], index, row.get("source") or row["path"], row["split"], row)
         for index, label in enumerate(labels)
         for row in rows
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
@@ -153,10 +158,6 @@ def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
     if where:
         raise click.ClickException(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
     return {}
-
-
-def _source(row: Row) -> str:
-    return row.get("source") or row["path"]
 
 
 def _refuse_empty(photos: list[Photo], labels: Sequence[str], place: Path) -> None:

@@ -1,21 +1,19 @@
 """`python -m deploy`: one command a step. Imports no torch."""
 
-import click
+from config.steps import Steps
 
-from deploy.archive import archive
-from deploy.keys import token
-from deploy.models import models
-from deploy.predict import predict
-from deploy.serve import serve
-
-
-@click.group()
-def main() -> None:
-    """A bundle -> an archive -> a version that is registered, proven and answers."""
-
-
-for command in (archive, serve, predict, models, token):
-    main.add_command(command)
+main = Steps(
+    "deploy",
+    {
+        "archive": "Pack a bundle as a TorchServe archive with its manifest.",
+        "serve": "Serve the newest version in the store, until Ctrl-C.",
+        "predict": "Ask the running server about photos.",
+        "models": "List what the running server serves.",
+        "token": "Print the inference token of the running server.",
+    },
+    modules={"token": "keys"},
+)
+main.help = "A bundle -> an archive -> a version that is registered, proven and answers."
 
 if __name__ == "__main__":
     main(prog_name="python -m deploy")

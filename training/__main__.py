@@ -10,7 +10,11 @@ main = Steps(
         "evaluate": "Measure a run or a bundle: accuracy by class, confusion, latency.",
         "export": "Turn a run into a bundle that can be packed: one-file ONNX, goldens, gate.",
         "crossvalidate": "Train, prune and export on all but one group of sources, test on it, in turn.",
+        "summary": "Show a model's layers, shapes, parameters and memory.",
+        "predict": "Ask a run or a bundle about photos, without a server.",
+        "runs": "List runs with metrics and lineage, compare two, delete some.",
     },
+    modules={"runs": "lineage"},
 )
 main.help = "Labelled photos -> a candidate: train, prune, evaluate, export."
 

@@ -21,6 +21,10 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class NoWeights(click.ClickException):
+    """A backbone's ImageNet weights cannot be had here; the message says what to do."""
+
+
 class Scale(nn.Module):
     """uint8 (N, 3, H, W) -> float (x / 255 - mean) / std, same shape."""
 
@@ -81,7 +85,8 @@ def build(backbone: Backbone, classes: int) -> Classifier:
     """Build a classifier with the weights that the recipe names.
 
     Raises:
-        click.ClickException: the weights cannot be had: says where to put them.
+        NoWeights: the ImageNet weights cannot be had: says where to put them.
+        click.ClickException: a named file does not fit.
     """
     entry = BACKBONES[backbone.name]
     network = entry.build(classes, backbone.weights == "imagenet")
@@ -111,7 +116,7 @@ def _download(weights: object, name: str) -> dict[str, Tensor]:
     try:
         return dict(torch.hub.load_state_dict_from_url(url, str(place.parent), progress=True, check_hash=True))
     except (urllib.error.URLError, OSError) as error:
-        raise click.ClickException(
+        raise NoWeights(
             f"{name}: its ImageNet weights cannot be downloaded here: put {Path(url).name} into {place.parent}, "
             "give --weights FILE, choose --backbone efficientnet_lite0 (its weights come with a package), "
             "or ask for random ones with --weights none"
@@ -138,7 +143,7 @@ def _lite0_weights(names: list[str]) -> dict[str, Tensor]:
 
 def _smallnet(classes: int, pretrained: bool) -> nn.Module:
     if pretrained:
-        raise click.ClickException("smallnet has no ImageNet weights: set backbone.weights to none")
+        raise NoWeights("smallnet has no ImageNet weights: set backbone.weights to none")
     widths = [3, 16, 32, 64]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):

@@ -5,66 +5,86 @@
 Every photo is tested once, by a model that saw no photo of its source, neither in training nor in the
 held-out share by which that model was tempered and gated. The folds are pinned by the recipe
 (`folds`, `train.seed`). Each is tested twice: as it is, and after re-encoding all photos as JPEG, so that
-the file type cannot be the cue. Finished folds are kept: run again, it goes on where it was interrupted.
+the file type cannot be the cue. Finished folds are kept: the same command goes on where it was interrupted.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from PIL import Image
 
 from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, fit, open_photo, to_array
+from training.changes import as_jpeg
 from training.data import check_readable, naming
-from training.evaluate import served
 from training.export import export_model
 from training.loop import console
 from training.metrics import Scores, score
-from training.options import data_options, extra_option, read_data, runs_option
+from training.options import data_options, extra_option, fresh_option, read_data, runs_option
+from training.predict import served
 from training.prune import prune_model
-from training.runs import fingerprint, new_run
+from training.runs import PROGRESS, digest, fingerprint, new_run
 from training.train import train_model
 
 JPEG_QUALITY = 75
 WAYS = ("as they are", "all re-encoded as JPEG")
 
 
-@click.command(epilog="Example: python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn")
+@click.command(epilog="Example: python -m training crossvalidate shapes --data runs/drawn")
 @click.argument("recipe")
 @data_options
 @extra_option
+@fresh_option
 @runs_option
 def crossvalidate(
-    recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path
+    recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], fresh: bool, root: Path
 ) -> None:
     """Cross-validate RECIPE's whole way, grouped by source."""
     resolved = read_recipe(recipe)
     photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
-    check_readable([*photos, *added], resolved)
-    parts = folds(photos, resolved.folds, resolved.train.seed)
-    kept = root / resolved.name / f"crossvalidate-{_key(resolved, photos, added, parts)}.folds.json"
-    done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
-    with new_run("crossvalidate", resolved, root, data=fingerprint(photos, resolved.labels)) as (folder, facts):
+    folder, facts = cross_validate(resolved, photos, added, root, fresh)
+    click.echo(f"{folder}: {facts['summary']}")
+
+
+def cross_validate(
+    recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], root: Path, fresh: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """Test every photo once, by a model that saw none of its source, into a run of its own.
+
+    Returns:
+        the run's folder and its run.json: `metrics` and `summary` by way.
+    """
+    photos = [replace(photo, part="") for photo in photos]
+    check_readable([*photos, *added], recipe)
+    parts = folds(photos, recipe.folds, recipe.train.seed)
+    prints = {"data": fingerprint(photos, recipe.labels), "extra": fingerprint(added, recipe.labels)}
+    with new_run(
+        "crossvalidate",
+        recipe,
+        root,
+        fresh,
+        **prints,
+        split=digest([[str(photos[i].path) for i in part] for part in parts]),
+    ) as (folder, facts):
+        kept = folder / PROGRESS
+        done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
         for number, part in enumerate(parts[len(done) :], start=len(done) + 1):
             console.rule(f"fold {number} of {len(parts)}")
             tested = [photos[index] for index in part]
             rest = [photo for index, photo in enumerate(photos) if index not in set(part)]
-            done.append({"photos": part, **run_fold(resolved, rest, added, tested)})
+            done.append({"photos": part, **run_fold(recipe, rest, added, tested)})
             write_json(kept, done)
         facts["folds"] = done
-        facts["metrics"] = {way: _together(done, photos, resolved, way).as_json() for way in WAYS}
-        facts["summary"] = "; ".join(f"{way}: {_together(done, photos, resolved, way)}" for way in WAYS)
-    kept.unlink(missing_ok=True)
-    click.echo(f"{folder.with_suffix('')}: {facts['summary']}")
+        facts["metrics"] = {way: _together(done, photos, recipe, way).as_json() for way in WAYS}
+        facts["summary"] = "; ".join(f"{way}: {_together(done, photos, recipe, way)}" for way in WAYS)
+    return folder.with_suffix(""), facts
 
 
 def run_fold(
@@ -95,23 +115,8 @@ def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way
     with naming(photo.path):
         upright = open_photo(photo.path.read_bytes(), recipe.limits)
         if way == WAYS[1]:
-            upright = open_photo(as_jpeg(upright), recipe.limits)
+            upright = open_photo(as_jpeg(upright, JPEG_QUALITY), recipe.limits)
     return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
-
-
-def as_jpeg(photo: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
-    """A photo as the bytes of a JPEG file without EXIF."""
-    buffer = BytesIO()
-    photo.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def _key(recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], parts: Sequence[Sequence[int]]) -> str:
-    """What finished folds depend on: they are not taken up again for another recipe, split or set of photos."""
-    prints = [fingerprint(some, recipe.labels) for some in (photos, added)]
-    places = [(str(photo.path), photo.source) for photo in photos]
-    text = json.dumps([recipe.model_dump(mode="json"), prints, places, parts])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _together(done: list[dict[str, Any]], photos: Sequence[Photo], recipe: Recipe, way: str) -> Scores:

@@ -1,5 +1,6 @@
 """Photos -> batches: the handler's preprocessing for evaluation, the augmenter on top for training."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -70,8 +71,19 @@ def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
 
 
 def batches(
-    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool = False, seed: int = 0
+    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool = False, seed: int = 0, balanced: bool = False
 ) -> DataLoader[tuple[Tensor, int]]:
-    """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise."""
+    """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise.
+
+    Args:
+        balanced: draw photos so that classes come equally often, some photos again and again (training only).
+    """
     order = torch.Generator().manual_seed(seed)
-    return DataLoader(PhotoSet(photos, recipe, augment), batch_size=size, shuffle=augment, generator=order)
+    sampler = _balanced(photos, order) if augment and balanced else None
+    shuffle = augment and sampler is None
+    return DataLoader(PhotoSet(photos, recipe, augment), size, shuffle, sampler, generator=order)
+
+
+def _balanced(photos: Sequence[Photo], order: torch.Generator) -> WeightedRandomSampler:
+    counts = Counter(photo.label for photo in photos)
+    return WeightedRandomSampler([1 / counts[photo.label] for photo in photos], len(photos), generator=order)

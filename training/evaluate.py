@@ -1,116 +1,164 @@
-"""Measure a run or a bundle on labelled photos.
+"""Measure a run or a bundle on labelled photos, and write the evidence down.
 
-    python -m training evaluate models/classroom --data PHOTOS --where open_licence=no
+    python -m training evaluate runs/classroom/ID-prune --data SPLIT
+    python -m training evaluate models/classroom --data PHOTOS --where open_licence=no --ambiguous PHOTOS/ambiguous
 
-A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime). Prints and writes beside
-it (evaluation.json, or --out): accuracy by class with Wilson's 95 % intervals, confusion matrix, loss, and
-where the time of a photo goes: decode, resize, inference.
+A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime); of a split the `val` part, unless
+--part says otherwise. Writes RUN/evaluation/ (or --out):
+
+    report.html     opens without the internet; holds no photo, so it can be passed on
+    report.json     the same as data
+    answers.tsv     every photo's label, answer and probabilities
+    hardest.jpg     contact sheet of the photos whose label got the least probability: photos, so for this machine only
 """
 
-import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
-import torch
-from rich.progress import track
 from rich.table import Table
 
-from config.files import write_json
+from config.files import write_json, write_whole
 from config.recipe import Recipe
-from dataset.photos import Photo
-from handler import engine
-from handler.image import Pixels, fit, open_photo, to_array
-from training.data import naming
+from dataset.photos import PARTS, Photo
+from dataset.table import write_rows
+from training.evidence import Evidence, gather
 from training.loop import console
-from training.metrics import Scores, score
-from training.options import data_options, read_data
-from training.runs import fingerprint, load_model, read_run
+from training.metrics import Scores
+from training.options import data_options, extra_option, read_data, runs_option
+from training.predict import inference
+from training.report import contact_sheet_of, render
+from training.runs import fingerprint, read_run
 
-STAGES = ("decode", "resize", "inference")
+HARDEST = 24
 
 
-@click.command(epilog="Example: python -m training evaluate models/classroom --data runs/drawn")
+@click.command(epilog="Example: python -m training evaluate runs/shapes/ID-prune --data runs/drawn")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @data_options
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/evaluation.json]")
-def evaluate(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None) -> None:
-    """Measure RUN (a run, or a bundle) on labelled photos."""
-    recipe, infer = _load(run)
-    photos = read_data(data, where, recipe)
-    found, spent = measure(recipe, infer, photos)
-    result = {"data": fingerprint(photos, recipe.labels), "metrics": found.as_json(), "milliseconds": latency(spent)}
-    try:
-        write_json(out or run / "evaluation.json", result)
-    except OSError as error:
-        raise click.ClickException(f"the result cannot be written: {error.strerror}: give --out FILE") from error
-    show(found, result["milliseconds"])
-    click.echo(str(found))
-
-
-def measure(
-    recipe: Recipe, infer: Callable[[Pixels], torch.Tensor], photos: Sequence[Photo]
-) -> tuple[Scores, list[list[float]]]:
-    """Ask every photo once.
-
-    Returns:
-        scores, and for each photo the seconds of decode, resize and inference.
-    """
-    logits, spent = [], []
-    for photo in track(photos, "asking", console=console, transient=True):
-        with naming(photo.path):
-            data = photo.path.read_bytes()
-            marks = [time.perf_counter()]
-            upright = open_photo(data, recipe.limits)
-        marks.append(time.perf_counter())
-        pixels = to_array(fit(upright, recipe.input))
-        marks.append(time.perf_counter())
-        logits.append(infer(pixels))
-        marks.append(time.perf_counter())
-        spent.append([after - before for before, after in itertools.pairwise(marks)])
-    return score(torch.stack(logits), photos, recipe.labels), spent
-
-
-def latency(spent: Sequence[Sequence[float]]) -> dict[str, dict[str, float]]:
-    """Milliseconds by stage: median (p50) and p95 over all photos but the first, which warms up."""
-    table = np.asarray(spent[1:] or spent) * 1000
-    columns = {stage: table[:, index] for index, stage in enumerate(STAGES)} | {"together": table.sum(axis=1)}
-    return {
-        name: {"p50": round(float(np.median(values)), 2), "p95": round(float(np.percentile(values, 95)), 2)}
-        for name, values in columns.items()
+@extra_option
+@click.option(
+    "--part", type=click.Choice([*PARTS, "all"]), help="Of a split.  [default: val, or all where nothing is split]"
+)
+@click.option(
+    "--ambiguous",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of photos that are neither: a good model is less sure of them.",
+)
+@click.option("--folds", type=click.IntRange(2), help="Cross-validate the recipe on all of --data too: takes long.")
+@click.option("--changes/--no-changes", default=True, help="Ask again about re-encoded, scaled, turned ... photos.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/evaluation]")
+@runs_option
+def evaluate(
+    run: Path,
+    data: tuple[Path, ...],
+    where: tuple[str, ...],
+    extra: tuple[Path, ...],
+    part: str | None,
+    ambiguous: Path | None,
+    folds: int | None,
+    changes: bool,
+    out: Path | None,
+    root: Path,
+) -> None:
+    """Measure RUN (a run, or a bundle) on labelled photos and write a report."""
+    recipe, infer, device = inference(run)
+    everything = read_data(data, where, recipe)
+    photos = choose(everything, part)
+    found = gather(recipe, infer, photos, list_photos(ambiguous), changes)
+    result = {
+        "run": read_run(run)[1].get("id", run.name),
+        "device": device,
+        "data": fingerprint(photos, recipe.labels),
+        **found.as_json(),
+        "folds": _folds(recipe, folds, everything, read_data(extra, (), recipe), root),
     }
+    write(out or run / "evaluation", run, found, result)
+    show(found.scores, result)
+    click.echo(f"{out or run / 'evaluation'}/report.html: {found.scores}")
 
 
-def show(found: Scores, milliseconds: dict[str, dict[str, float]]) -> None:
-    """Print the confusion matrix and the latency."""
+def choose(photos: Sequence[Photo], part: str | None) -> list[Photo]:
+    """The photos of a part; by default what was not trained on.
+
+    Raises:
+        click.ClickException: nothing is split, or the part has no photo.
+    """
+    split = any(photo.part for photo in photos)
+    wanted = part or ("val" if split else "all")
+    chosen = [photo for photo in photos if wanted in ("all", photo.part)]
+    if not chosen:
+        have = ", ".join(dict.fromkeys(photo.part for photo in photos)) if split else "no split"
+        raise click.ClickException(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
+    return chosen
+
+
+def list_photos(folder: Path | None) -> list[Path]:
+    """The files of a folder that has no labels, in order; none without a folder."""
+    if folder is None:
+        return []
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if not found:
+        raise click.ClickException(f"--ambiguous {folder} is empty: leave it out, or give a folder of photos")
+    return found
+
+
+def write(folder: Path, run: Path, found: Evidence, result: dict[str, Any]) -> None:
+    """Write report, data, answers and contact sheet.
+
+    Raises:
+        click.ClickException: the folder cannot be written.
+    """
+    try:
+        write_json(folder / "report.json", result)
+        write_whole(folder / "hardest.jpg", contact_sheet_of(found, found.hardest(HARDEST)))
+        write_whole(folder / "report.html", render(run, found, result).encode())
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
+    labels = found.recipe.labels
+    rows = [
+        {
+            "path": photo.path.as_posix(),
+            "label": labels[photo.label],
+            "answer": labels[int(probabilities.argmax())],
+            **{f"p({label})": f"{float(p):.6f}" for label, p in zip(labels, probabilities, strict=True)},
+        }
+        for photo, probabilities in zip(found.photos, found.probabilities, strict=True)
+    ]
+    write_rows(folder / "answers.tsv", list(rows[0]), rows)
+
+
+def show(found: Scores, result: dict[str, Any]) -> None:
+    """Print the confusion matrix, the changes and the latency."""
     matrix = Table("is \\ answered", *found.labels, "accuracy", "95 %")
-    entry = found.as_json()
+    metrics = result["metrics"]
     for label, row in zip(found.labels, found.confusion, strict=True):
-        low, high = entry["accuracy_95"].get(label, (0, 1))
-        matrix.add_row(label, *map(str, row), f"{entry['accuracy'].get(label, 0):.1%}", f"{low:.1%} to {high:.1%}")
+        low, high = metrics["accuracy_95"].get(label, (0, 1))
+        matrix.add_row(label, *map(str, row), f"{metrics['accuracy'].get(label, 0):.1%}", f"{low:.1%} to {high:.1%}")
     console.print(matrix)
+    if result["changes"]:
+        changed = Table("photos that were", "mean of classes", "answers that changed")
+        for name, entry in result["changes"].items():
+            changed.add_row(name, f"{entry['mean_accuracy']:.1%}", str(entry["answers_that_changed"]))
+        console.print(changed)
     times = Table("milliseconds", "p50", "p95")
-    for name, values in milliseconds.items():
+    for name, values in result["milliseconds"].items():
         times.add_row(name, str(values["p50"]), str(values["p95"]))
     console.print(times)
+    console.print(
+        f"ROC AUC {metrics['roc_auc']}, expected calibration error {metrics['expected_calibration_error']}, "
+        f"median confidence {result['confidence']['median']}"
+        + (f", of ambiguous photos {result['ambiguous']['median']}" if result["ambiguous"] else "")
+    )
 
 
-def served(graph: Path, recipe: Recipe) -> Callable[[Pixels], torch.Tensor]:
-    """A graph as it will be served: pixels -> log-probabilities, shape (classes,)."""
-    ask = engine.load(graph, recipe)
-    return lambda pixels: torch.from_numpy(np.log(np.clip(ask(pixels), 1e-12, 1)))
+def _folds(
+    recipe: Recipe, count: int | None, photos: Sequence[Photo], added: Sequence[Photo], root: Path
+) -> dict[str, Any] | None:
+    if count is None:
+        return None
+    from training.crossvalidate import cross_validate
 
-
-def _load(run: Path) -> tuple[Recipe, Callable[[Pixels], torch.Tensor]]:
-    if (run / "model.onnx").is_file():
-        recipe, _ = read_run(run)
-        return recipe, served(run / "model.onnx", recipe)
-    recipe, model, _ = load_model(run)
-
-    @torch.no_grad()
-    def infer(pixels: Pixels) -> torch.Tensor:
-        return model(torch.from_numpy(pixels)[None])[0]  # type: ignore[no-any-return]
-
-    return recipe, infer
+    folder, facts = cross_validate(recipe.model_copy(update={"folds": count}), photos, added, root)
+    return {"run": folder.name, "count": count, "metrics": facts["metrics"], "summary": facts["summary"]}

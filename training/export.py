@@ -29,10 +29,11 @@ from dataset.photos import Photo
 from handler import engine, goldens
 from handler.image import preprocess
 from training.backbones import Classifier
-from training.evaluate import measure, served
+from training.evidence import measure
 from training.loop import console, predict_views
-from training.metrics import Scores, fit_temperature
+from training.metrics import Scores, fit_temperature, score
 from training.options import data_options, run_argument, split_of_run
+from training.predict import served
 from training.prune import gate
 from training.runs import load_model
 from training.timing import milliseconds
@@ -43,7 +44,7 @@ VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
 
-@click.command(epilog="Example: python -m training export runs/classroom/20260101-000000-prune --data runs/drawn")
+@click.command(epilog="Example: python -m training export runs/shapes/ID-prune --data runs/drawn")
 @run_argument
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: RUN/bundle]")
@@ -205,7 +206,8 @@ def _store(
     for name in wanted:
         graphs[name] = quantise(graph, recipe, training) if name == INT8 else store_as_fp16(graph)
         write_whole(path, graphs[name].SerializeToString())
-        found[name], _ = measure(recipe, served(path, recipe), validation)
+        logits, _ = measure(recipe, served(path, recipe), validation)
+        found[name] = score(logits, validation, recipe.labels)
         measured[name] = _describe(path, recipe, found[name])
         console.print(name, ", ".join(f"{key} {value}" for key, value in measured[name].items()))
     chosen = next((n for n in reversed(wanted) if gate(found[n].mean_accuracy, parent, recipe)["passed"]), FP16)

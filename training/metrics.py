@@ -76,6 +76,51 @@ def score(logits: Tensor, photos: Sequence[Photo], labels: Sequence[str]) -> Sco
     return Scores(tuple(labels), confusion.tolist(), loss)
 
 
+def roc_auc(probabilities: Tensor, truth: Tensor) -> float | None:
+    """Area under the ROC curve of the second label against the first; mean of one against the rest for more.
+
+    Args:
+        probabilities: shape (photos, classes).
+
+    Returns:
+        0 to 1, or None where a class has no photo.
+
+    Source: scikit-learn's roc_auc_score.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    classes = probabilities.shape[1]
+    if len(truth.unique()) < classes:
+        return None
+    scores = probabilities[:, 1] if classes == 2 else probabilities / probabilities.sum(1, keepdim=True)
+    return round(float(roc_auc_score(truth.numpy(), scores.double().numpy(), multi_class="ovr")), 5)
+
+
+def calibration(probabilities: Tensor, truth: Tensor, bins: int = 10) -> tuple[float, list[dict[str, float]]]:
+    """Expected calibration error (Naeini et al., 2015; Guo et al., 2017) over bins of equal width.
+
+    Returns:
+        mean |accuracy - confidence|, weighed by photos; and for each bin that has photos its lower end,
+        photos, accuracy and mean confidence.
+    """
+    confidence, answered = probabilities.max(1)
+    right = (answered == truth).float()
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    rows = []
+    for index in place.unique().tolist():
+        inside = place == index
+        rows.append(
+            {
+                "from": index / bins,
+                "photos": int(inside.sum()),
+                "accuracy": round(float(right[inside].mean()), 5),
+                "confidence": round(float(confidence[inside].mean()), 5),
+            }
+        )
+    error = sum(row["photos"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / max(1, len(truth))
+    return round(error, 5), rows
+
+
 def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a proportion (E. B. Wilson, 1927); 95 % by default."""
     if not trials:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from config.recipe import Recipe
-from dataset.photos import Photo, hold_out, read_photos
+from dataset.photos import PARTS, Photo, counts, hold_out, read_photos
 from training.runs import RUNS, fingerprint
 
 Command = Callable[..., Any]
@@ -16,37 +16,60 @@ Command = Callable[..., Any]
 def data_options(command: Command) -> Command:
     """--data (again and again), --where."""
     command = click.option(
-        "--where", metavar="COLUMN=VALUE", multiple=True, help="Keep photos whose row in SOURCES.tsv has this value."
+        "--where", metavar="COLUMN=VALUE", multiple=True, help="Keep photos whose row in the table has this value."
     )(command)
     return click.option(
         "--data",
         multiple=True,
         required=True,
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="A folder with one folder for each label; may be given again.",
+        type=click.Path(exists=True, path_type=Path),
+        help="Label folders, a split (dataset split), or a table of path and label; may be given again.",
     )(command)
 
 
 extra_option = click.option(
     "--extra",
     multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     help="As --data, but only ever trained on, never held out or tested: drawn photos, say.",
 )
 runs_option = click.option(
     "--runs", "root", default=RUNS, show_default=True, type=click.Path(path_type=Path), help="Where runs are written."
 )
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Start anew where the same command was interrupted (it would go on)."
+)
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
 def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> list[Photo]:
-    """The photos of all folders.
+    """The photos of all folders and tables.
 
     Raises:
         click.ClickException: as `dataset.photos.read_photos`; or `where` has no "=".
     """
     wanted = _conditions(where)
     return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted)]
+
+
+def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[Photo]]:
+    """Training and validation photos: as the data is split, or else a held-out share of the sources.
+
+    Photos of a `test` part are in neither.
+
+    Raises:
+        click.ClickException: some photos are split and others not; a part lacks a label.
+    """
+    if not any(photo.part for photo in photos):
+        return hold_out(photos, recipe.train.validation, recipe.train.seed)
+    if not all(photo.part for photo in photos):
+        raise click.ClickException("some of --data is split and some not: split all of it, or give it with --extra")
+    parts = [[photo for photo in photos if photo.part == part] for part in PARTS[:2]]
+    for part, chosen in zip(PARTS, parts, strict=False):
+        absent = [label for label, count in counts(chosen, recipe.labels).items() if not count]
+        if absent:
+            raise click.ClickException(f"the split has no {part} photo of {', '.join(absent)}: split it again")
+    return parts[0], parts[1]
 
 
 def split_of_run(
@@ -57,7 +80,7 @@ def split_of_run(
     Raises:
         click.ClickException: these photos give another split than the run's.
     """
-    training, validation = hold_out(read_data(data, where, recipe), recipe.train.validation, recipe.train.seed)
+    training, validation = divide(read_data(data, where, recipe), recipe)
     if fingerprint(validation, recipe.labels) != facts["validation"]:
         raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
     return training, validation

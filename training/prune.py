@@ -9,6 +9,7 @@ Writes runs/classroom/ID-prune with accuracy, sparsity, size and latency of pare
 """
 
 import copy
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,54 +17,95 @@ from typing import Any
 
 import click
 import torch
+from rich.table import Table
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from config.recipe import Recipe
+from config.recipe import Recipe, override
 from dataset.photos import Photo
 from training.backbones import Classifier
 from training.loop import console, optimise, predict
 from training.metrics import Scores, score
-from training.options import data_options, extra_option, read_data, run_argument, runs_option, split_of_run
-from training.runs import load_model, new_run, save_model
-from training.timing import milliseconds
+from training.options import (
+    data_options,
+    extra_option,
+    fresh_option,
+    read_data,
+    run_argument,
+    runs_option,
+    split_of_run,
+)
+from training.recorder import Recorder
+from training.runs import fingerprint, load_model, new_run, save_model
+from training.timing import alternating
+
+PRESETS = {
+    "convolutions": r"(?!.*downsample).*",
+    "document": r"(conv|bn)1|layer\d\.\d+\.conv\d|layer[1-3]\.\d+\.bn\d",
+}
+"""`prune.layers` -> the names of the layers: the document's leaves out fc, down-sampling and layer4's batch norms."""
 
 
-@click.command(epilog="Example: python -m training prune runs/classroom/20260101-000000-train --data runs/drawn")
+@click.command(epilog="Example: python -m training prune runs/shapes/ID-train --data runs/drawn")
 @run_argument
 @data_options
 @extra_option
+@click.option("--amount", type=click.FloatRange(0, 1, max_open=True), help="Share of zeros, instead of the recipe's.")
+@click.option("--layers", type=click.Choice(list(PRESETS)), help="document: the document's list for ResNets.")
+@click.option("--epochs", type=click.IntRange(0), help="Of fine-tuning, instead of the recipe's; the document has 0.")
+@fresh_option
 @runs_option
-def prune(run: Path, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path) -> None:
+def prune(
+    run: Path,
+    data: tuple[Path, ...],
+    where: tuple[str, ...],
+    extra: tuple[Path, ...],
+    fresh: bool,
+    root: Path,
+    **changes: Any,
+) -> None:
     """Prune RUN and fine-tune what is left, on the photos it was trained on."""
     recipe, parent, before = load_model(run)
+    recipe = override(recipe, "prune", **changes)
     if before["step"] == "prune":
         raise click.ClickException(
             f"{run} is pruned already: raise prune.amount in the recipe and prune {before['parent']}"
         )
     training, validation = split_of_run(run, recipe, before, data, where)
     added = read_data(extra, (), recipe)
-    with new_run("prune", recipe, root, parent=before["id"], data=before["data"]) as (folder, facts):
-        facts["validation"] = before["validation"]
-        model = prune_model(parent, recipe, [*training, *added], validation, facts)
+    prints = {"data": before["data"], "validation": before["validation"], "extra": fingerprint(added, recipe.labels)}
+    with new_run("prune", recipe, root, fresh, parent=before["id"], **prints) as (folder, facts):
+        model = prune_model(parent, recipe, [*training, *added], validation, facts, Recorder(folder))
         save_model(folder, model)
+        save_state_dicts(folder, recipe, parent, model)
     click.echo(f"{folder.with_suffix('')}: {facts['summary']}")
 
 
 def prune_model(
-    parent: Classifier, recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo], facts: dict[str, Any]
+    parent: Classifier,
+    recipe: Recipe,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    facts: dict[str, Any],
+    recorder: Recorder | None = None,
 ) -> Classifier:
-    """A pruned and fine-tuned copy; writes before, after, epochs and the gate into `facts`."""
+    """A pruned and fine-tuned copy; writes before, after, sparsity by layer, epochs and the gate into `facts`."""
     model = copy.deepcopy(parent).requires_grad_(True)
-    layers = prunable(model)
+    layers = list(prunable(model, recipe.prune.layers).values())
     torch_prune.global_unstructured(layers, pruning_method=torch_prune.L1Unstructured, amount=recipe.prune.amount)
-    facts["epochs"] = optimise(model, training, validation, recipe, recipe.prune, teacher=parent)
+    facts["epochs"] = optimise(model, training, validation, recipe, recipe.prune, parent, recorder)
+    parent.cpu()
     for module, name in layers:
         torch_prune.remove(module, name)
+    facts["sparsity_by_layer"] = show_sparsity(parent, model, recipe.prune.layers)
     before = score(predict(parent, validation, recipe), validation, recipe.labels)
     after = score(predict(model, validation, recipe), validation, recipe.labels)
     facts["before"], facts["after"] = describe(parent, before, recipe), describe(model, after, recipe)
+    photo = _blank(recipe)
+    times = alternating([lambda: parent(photo), lambda: model(photo)])
+    for entry, time in zip((facts["before"], facts["after"]), times, strict=True):
+        entry["milliseconds_torch"] = time
     facts["metrics"], facts["summary"] = after.as_json(), str(after)
     facts["gate"] = gate(after.mean_accuracy, before.mean_accuracy, recipe)
     for name, entry in (("before", facts["before"]), ("after", facts["after"])):
@@ -71,34 +113,70 @@ def prune_model(
     return model
 
 
-def prunable(model: Classifier) -> list[tuple[nn.Module, str]]:
-    """What is pruned: every convolution except the down-sampling ones of ResNets, which the document leaves out."""
-    return [
-        (module, "weight")
+def prunable(model: Classifier, preset: str = "convolutions") -> dict[str, tuple[nn.Module, str]]:
+    """What is pruned: for each layer's name its module and the parameter's name.
+
+    Raises:
+        click.ClickException: the network has none of the preset's layers.
+    """
+    wanted = re.compile(PRESETS[preset])
+    found: dict[str, tuple[nn.Module, str]] = {
+        name: (module, "weight")
         for name, module in model.network.named_modules()
-        if isinstance(module, nn.Conv2d) and "downsample" not in name
-    ]
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) and wanted.fullmatch(name)
+    }
+    if preset == "convolutions":
+        found = {name: pair for name, pair in found.items() if isinstance(pair[0], nn.Conv2d)}
+    if not found:
+        raise click.ClickException(f"prune.layers {preset}: this backbone has none of them: use convolutions")
+    return found
 
 
-def sparsity(model: Classifier) -> float:
+def sparsity(model: Classifier, preset: str = "convolutions") -> float:
     """The share of zeros among the weights that are pruned."""
-    weights: list[torch.Tensor] = [getattr(module, name) for module, name in prunable(model)]
-    zeros, all_weights = sum(int((weight == 0).sum()) for weight in weights), sum(weight.numel() for weight in weights)
-    return zeros / all_weights
+    weights = [_weight(*pair) for pair in prunable(model, preset).values()]
+    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+
+
+def show_sparsity(parent: Classifier, model: Classifier, preset: str) -> dict[str, float]:
+    """Print and return the share of zeros by layer; a global threshold takes more where weights are small."""
+    before, after = prunable(parent, preset), prunable(model, preset)
+    table = Table("layer", "weights", "zeros before", "zeros after")
+    found = {}
+    for name, pair in after.items():
+        weight, old = _weight(*pair), _weight(*before[name])
+        found[name] = round(float((weight == 0).float().mean()), 4)
+        table.add_row(name, f"{weight.numel():,}", f"{float((old == 0).float().mean()):.1%}", f"{found[name]:.1%}")
+    console.print(table)
+    return found
+
+
+def save_state_dicts(folder: Path, recipe: Recipe, parent: Classifier, model: Classifier) -> None:
+    """The document's artefacts, before and after: state dicts that torchvision's (or timm's) own network loads."""
+    name = f"{recipe.backbone.name.removeprefix('resnet')}_model_ft_params.pth"
+    torch.save(parent.network.state_dict(), folder / name)
+    torch.save(model.network.state_dict(), folder / f"pruned_{name}")
+
+
+def _weight(module: nn.Module, name: str) -> torch.Tensor:
+    weight: torch.Tensor = getattr(module, name)
+    return weight.detach()
 
 
 def describe(model: Classifier, found: Scores, recipe: Recipe) -> dict[str, float]:
-    """What a step that changes a model records of parent and child."""
+    """What a step that changes a model records of parent and child, besides the times."""
     flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-    photo = torch.zeros(1, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
     return {
         "mean_accuracy": round(found.mean_accuracy, 5),
-        "sparsity": round(sparsity(model), 4),
+        "sparsity": round(sparsity(model, recipe.prune.layers), 4),
         "parameters": flat.numel(),
-        "gigamacs": round(_macs(model, photo) / 1e9, 3),
+        "gigamacs": round(_macs(model, _blank(recipe)) / 1e9, 3),
         "megabytes_f16_zipped": round(len(zlib.compress(flat.half().numpy().tobytes())) / 1e6, 2),
-        "milliseconds_torch": milliseconds(lambda: model(photo)),
     }
+
+
+def _blank(recipe: Recipe) -> torch.Tensor:
+    return torch.zeros(1, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
 
 
 @torch.no_grad()

@@ -1,10 +1,12 @@
 """A run: runs/RECIPE/ID/ with the resolved recipe, weights, and a run.json that explains it.
 
-A run appears under its name when it is complete; while it is made it is called
-ID.partial, so an interrupted one is never taken for a result.
+A run appears under its name when it is complete; while it is made it is called ID.partial, so an
+interrupted one is never taken for a result. What was reached (`checkpoint.pt`, `progress.json`) is taken up
+again by the same command on the same photos, recipe, code and versions.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +22,7 @@ from typing import Any
 
 import click
 import safetensors.torch
+from safetensors import SafetensorError
 
 from config.files import write_json
 from config.recipe import Recipe
@@ -27,40 +30,104 @@ from dataset.photos import Photo, counts
 from training.backbones import Classifier, build
 
 RUNS = Path("runs")
+CHECKPOINT = "checkpoint.pt"
+PROGRESS = "progress.json"
+KEY = "key"
 
 
 @contextlib.contextmanager
-def new_run(step: str, recipe: Recipe, root: Path, **facts: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Make a run: yields its folder and the dict that becomes its run.json.
+def new_run(
+    step: str, recipe: Recipe, root: Path, fresh: bool = False, **facts: Any
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Make a run, or go on with an interrupted one: yields its folder and the dict that becomes its run.json.
 
-    The folder is renamed to its final name when the block ends, and deleted when
-    the block fails.
+    The folder is renamed to its final name when the block ends. When the block fails, it is kept if it
+    holds a checkpoint or progress, and deleted otherwise.
+
+    Args:
+        fresh: start anew, whatever was reached.
+        facts: what the run is made from; with the recipe it decides which interrupted run is the same.
     """
-    parent = root / recipe.name
     started = time.time()
-    name = time.strftime("%Y%m%d-%H%M%S", time.localtime(started)) + f"-{step}"
-    folder = parent / f"{_free(parent, name)}.partial"
-    facts = {
-        "id": folder.stem,
-        "step": step,
-        "recipe": recipe.name,
-        "arguments": [_portable(word) for word in sys.argv[1:]],
-        **_versions(),
-        **facts,
-    }
+    key = digest([step, recipe.model_dump(mode="json"), _versions(), facts])
+    with contextlib.ExitStack() as stack:
+        folder = (None if fresh else _unfinished(root / recipe.name, key, stack)) or _begin(
+            root / recipe.name, step, key, stack
+        )
+        facts = {
+            "id": folder.stem,
+            "step": step,
+            "recipe": recipe.name,
+            "arguments": _arguments(),
+            **_versions(),
+            **facts,
+        }
+        try:
+            yield folder, facts
+            facts["seconds"] = round(time.time() - started + facts.pop("seconds_before", 0.0), 1)
+            write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+            write_json(folder / "run.json", facts)
+            for name in (CHECKPOINT, PROGRESS, KEY):
+                (folder / name).unlink(missing_ok=True)
+            folder.rename(folder.with_suffix(""))
+        except BaseException as error:
+            if any((folder / name).exists() for name in (CHECKPOINT, PROGRESS)):
+                click.echo(f"{folder} is kept: the same command goes on from there", err=True)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise click.ClickException(f"{folder} cannot be written: {error}: make room, or give --runs") from error
+            raise
+
+
+def digest(content: Any) -> str:
+    """A short name for plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _begin(parent: Path, step: str, key: str, stack: contextlib.ExitStack) -> Path:
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{step}"
+    for attempt in range(1, 1000):
+        folder = parent / f"{name if attempt == 1 else f'{name}-{attempt}'}.partial"
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            if folder.with_suffix("").exists():
+                continue
+            folder.mkdir()
+            (folder / KEY).write_text(key)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise click.ClickException(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
+        _lock(folder, stack)
+        return folder
+    raise click.ClickException(f"{parent} has a thousand runs of this second: give --runs FOLDER")
+
+
+def _unfinished(parent: Path, key: str, stack: contextlib.ExitStack) -> Path | None:
+    """The interrupted run of the same command, unless another process is at it."""
+    for folder in sorted(parent.glob("*.partial")):
+        try:
+            same = (folder / KEY).read_text() == key
+        except OSError:
+            continue
+        if same and _lock(folder, stack):
+            click.echo(f"going on with {folder}, which was interrupted (--fresh starts anew)", err=True)
+            return folder
+    return None
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
+    file = stack.enter_context((folder / KEY).open())
     try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise click.ClickException(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
-    try:
-        yield folder, facts
-        facts["seconds"] = round(time.time() - started, 1)
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-        write_json(folder / "run.json", facts)
-        folder.rename(folder.with_suffix(""))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _arguments() -> list[str]:
+    return [_portable(word) for word in sys.argv[1:]]
 
 
 def save_model(folder: Path, model: Classifier) -> None:
@@ -78,8 +145,8 @@ def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
         recipe, facts = read_run(folder)
         model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
         safetensors.torch.load_model(model, str(folder / "model.safetensors"))
-    except (OSError, RuntimeError) as error:
-        raise click.ClickException(f"{folder} is no run with a model: {error}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise click.ClickException(f"{folder} is no run with a whole model: {error}: train it again") from error
     return recipe, model.eval(), facts
 
 
@@ -106,11 +173,6 @@ def fingerprint(photos: Sequence[Photo], labels: Sequence[str]) -> dict[str, Any
         "sources": len({photo.source for photo in photos}),
         "sha256": digest.hexdigest(),
     }
-
-
-def _free(parent: Path, name: str) -> str:
-    taken = {path.name.removesuffix(".partial") for path in parent.glob(f"{name}*")}
-    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1000))) if n not in taken)
 
 
 def _versions() -> dict[str, Any]:

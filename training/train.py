@@ -1,9 +1,13 @@
 """Train a model on labelled photos.
 
     python -m training train classroom --data PHOTOS --where open_licence=yes --extra runs/drawn
+    python -m training train classroom --data SPLIT --backbone resnet18 --full --epochs 5
+    python -m training train classroom --data SPLIT --sweep
 
-holds out a share of the sources (recipe: train.validation), trains on the rest and
-writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json.
+trains on the `train` part of a split and validates on `val`; photos that are not split are held out by
+source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
+curves.png, TensorBoard's logs. Interrupted, the same command goes on after the last whole epoch and ends
+with the weights that it would have had.
 """
 
 from collections.abc import Sequence
@@ -13,16 +17,17 @@ from typing import Any
 import click
 import torch
 
-from config.recipe import Recipe, read_recipe, validated
-from dataset.photos import Photo, hold_out
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import Photo
 from training.backbones import Classifier, build
 from training.loop import console, optimise, predict
 from training.metrics import score
-from training.options import data_options, extra_option, read_data, runs_option
-from training.runs import fingerprint, new_run, save_model
+from training.options import data_options, divide, extra_option, fresh_option, read_data, runs_option
+from training.recorder import Recorder
+from training.runs import fingerprint, load_model, new_run, save_model
 
 
-@click.command(epilog="Example: python -m training train classroom --data runs/drawn --epochs 2")
+@click.command(epilog="Example: python -m training train shapes --data runs/drawn --epochs 12")
 @click.argument("recipe")
 @data_options
 @extra_option
@@ -30,30 +35,91 @@ from training.runs import fingerprint, new_run, save_model
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")
 @click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a lower validation loss.")
+@click.option("--sampling", type=click.Choice(["shuffle", "balanced"]), help="balanced: classes equally often.")
 @click.option("--seed", type=int, help="Instead of the recipe's.")
+@click.option(
+    "--init-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Fine-tune: start from another run's weights.",
+)
+@click.option(
+    "--sweep",
+    is_flag=False,
+    flag_value="all",
+    metavar="[BACKBONE[:WEIGHTS],...]",
+    help="Train each backbone (all, if none is named), full and frozen, into one table.",
+)
+@fresh_option
 @runs_option
 def train(
-    recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], root: Path, **changes: Any
+    recipe: str,
+    data: tuple[Path, ...],
+    where: tuple[str, ...],
+    extra: tuple[Path, ...],
+    root: Path,
+    sweep: str | None,
+    init_from: Path | None,
+    fresh: bool,
+    backbone: str | None,
+    weights: str | None,
+    **changes: Any,
 ) -> None:
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
-    resolved = override(read_recipe(recipe), **changes)
-    photos = read_data(data, where, resolved)
-    training, validation = hold_out(photos, resolved.train.validation, resolved.train.seed)
-    added = read_data(extra, (), resolved)
-    with new_run("train", resolved, root, data=fingerprint(photos, resolved.labels)) as (folder, facts):
-        facts["validation"] = fingerprint(validation, resolved.labels)
-        facts["extra"] = fingerprint(added, resolved.labels)
-        model = train_model(resolved, [*training, *added], validation, facts)
+    resolved = override(override(read_recipe(recipe), "train", **changes), "backbone", name=backbone, weights=weights)
+    photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
+    if sweep:
+        from training.sweep import run_sweep
+
+        run_sweep(resolved, sweep, photos, added, root, fresh)
+        return
+    folder, facts = train_run(resolved, photos, added, root, fresh, init_from)
+    click.echo(f"{folder}: {facts['summary']}")
+
+
+def train_run(
+    recipe: Recipe,
+    photos: Sequence[Photo],
+    added: Sequence[Photo],
+    root: Path,
+    fresh: bool = False,
+    init_from: Path | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Train one model into a run of its own.
+
+    Returns:
+        the run's folder and its run.json.
+    """
+    training, validation = divide(photos, recipe)
+    before = load_model(init_from) if init_from else None
+    with new_run(
+        "train",
+        recipe,
+        root,
+        fresh,
+        parent=before[2]["id"] if before else None,
+        data=fingerprint(photos, recipe.labels),
+        validation=fingerprint(validation, recipe.labels),
+        extra=fingerprint(added, recipe.labels),
+    ) as (folder, facts):
+        start = _fitting(before[1], before[0], recipe) if before else None
+        model = train_model(recipe, [*training, *added], validation, facts, Recorder(folder), start)
         save_model(folder, model)
-    click.echo(f"{folder.with_suffix('')}: {facts['summary']}")
+    return folder.with_suffix(""), facts
 
 
 def train_model(
-    recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo], facts: dict[str, Any]
+    recipe: Recipe,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    facts: dict[str, Any],
+    recorder: Recorder | None = None,
+    start: Classifier | None = None,
 ) -> Classifier:
-    """Build and train a model; writes epochs, parameters and validation scores into `facts`."""
+    """Build (or take) and train a model; writes epochs, parameters and validation scores into `facts`."""
     torch.manual_seed(recipe.train.seed)
-    model = build(recipe.backbone, len(recipe.labels))
+    model = start or build(recipe.backbone, len(recipe.labels))
     if recipe.train.freeze:
         model.freeze()
     facts["parameters"] = sum(p.numel() for p in model.parameters())
@@ -62,33 +128,16 @@ def train_model(
         f"{recipe.backbone.name}: {facts['trained_parameters']:,} of {facts['parameters']:,} parameters, "
         f"{len(training)} photos to train on, {len(validation)} held out"
     )
-    facts["epochs"] = optimise(model, training, validation, recipe, recipe.train)
+    facts["epochs"] = optimise(model, training, validation, recipe, recipe.train, recorder=recorder)
     found = score(predict(model, validation, recipe), validation, recipe.labels)
     facts["metrics"], facts["summary"] = found.as_json(), str(found)
     return model
 
 
-def override(
-    recipe: Recipe,
-    freeze: bool | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    epochs: int | None = None,
-    seed: int | None = None,
-) -> Recipe:
-    """A recipe with the command line's changes, validated again.
-
-    Raises:
-        click.ClickException: a change is not legal.
-    """
-    content = recipe.model_dump()
-    for section, key, value in (
-        ("train", "freeze", freeze),
-        ("backbone", "name", backbone),
-        ("backbone", "weights", weights),
-        ("train", "epochs", epochs),
-        ("train", "seed", seed),
-    ):
-        if value is not None:
-            content[section][key] = value
-    return validated(content, "command line")
+def _fitting(model: Classifier, before: Recipe, recipe: Recipe) -> Classifier:
+    if (before.backbone.name, before.labels) != (recipe.backbone.name, recipe.labels):
+        raise click.ClickException(
+            f"--init-from is a {before.backbone.name} for {', '.join(before.labels)}: this recipe wants a "
+            f"{recipe.backbone.name} for {', '.join(recipe.labels)}: give --backbone, or another run"
+        )
+    return model.requires_grad_(True)

@@ -99,9 +99,9 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     runs: Path, bundle: Path, drawn: Path, tmp_path: Path, what: str
 ) -> None:
     folder = bundle if what == "bundle" else newest(runs, "prune")
-    out = tmp_path / "evaluation.json"
+    out = tmp_path / "evaluation"
     done = command("training", "evaluate", folder, "--data", drawn, "--out", out)
-    result = json.loads(out.read_text())
+    result = json.loads((out / "report.json").read_text())
     assert set(result["milliseconds"]) == {"decode", "resize", "inference", "together"}
     assert sum(map(sum, result["metrics"]["confusion"])) == 90
     assert result["metrics"]["mean_accuracy"] > 0.85

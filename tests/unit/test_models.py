@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from config.recipe import Augment, Backbone, Recipe, read_recipe
+from config.recipe import Augment, Backbone, Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from handler.spec import Input
@@ -20,7 +20,6 @@ from training.augment import Augmenter
 from training.backbones import BACKBONES, build
 from training.loop import optimise, predict
 from training.prune import gate, prunable, prune_model, sparsity
-from training.train import override
 
 
 @pytest.fixture
@@ -119,8 +118,8 @@ def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, 
     assert sparsity(parent) == 0
     assert sparsity(child) == pytest.approx(0.3, abs=0.001)
     assert not any(name.endswith(("_orig", "_mask")) for name in child.state_dict())
-    smallest = torch.cat([m.weight.detach().abs().flatten() for m, _ in prunable(parent)]).quantile(0.3)  # type: ignore[operator]
-    for (before, _), (after, _) in zip(prunable(parent), prunable(child), strict=True):
+    smallest = torch.cat([m.weight.detach().abs().flatten() for m, _ in prunable(parent).values()]).quantile(0.3)  # type: ignore[operator]
+    for (before, _), (after, _) in zip(prunable(parent).values(), prunable(child).values(), strict=True):
         assert torch.equal(after.weight == 0, before.weight.abs() <= smallest)  # type: ignore[operator, arg-type]
     assert facts["before"]["sparsity"] == 0
     assert not torch.equal(predict(parent, few, recipe), predict(child, few, recipe))
@@ -139,9 +138,9 @@ def test_the_gate_wants_enough_and_little_lost(found: float, parent: float, pass
 def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
     from training.train import train_model
 
-    short = override(recipe, epochs=2)
+    short = override(recipe, "train", epochs=2)
     first, second = (train_model(short, few, few, {}).state_dict() for _ in range(2))
-    other = train_model(override(short, seed=1), few, few, {}).state_dict()
+    other = train_model(override(short, "train", seed=1), few, few, {}).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 

@@ -1,0 +1,112 @@
+"""What audit, stats and split cost on many photos: wall time, and peak memory of all their processes.
+
+    python -m benchmarks.dataset_scale [--count 5000] [--work FOLDER]
+
+Draws the photos first (its own row; in a --work folder they stay, and a second run goes on from there), then runs each
+command as a person would. Memory is the largest sum of resident sizes of a command and its children, sampled ten times
+a second: pages that they share count more than once, and at the start each process is small. Prints Markdown, and
+one JSON line last, which runs/benchmarks/dataset_scale.json holds too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from config.files import write_json
+from config.recipe import read_recipe
+from dataset.sample import draw_set
+from deploy.settings import ROOT
+
+RESULT = ROOT / "runs" / "benchmarks" / "dataset_scale.json"
+RECIPE = "classroom"
+INTERVAL = 0.1  # seconds between two looks at memory
+
+
+@click.command(epilog="Example: python -m benchmarks.dataset_scale --count 100")
+@click.option("--count", default=5000, show_default=True, type=click.IntRange(10), help="Photos in all.")
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="Keep photos here.  [default: thrown away]"
+)
+def main(count: int, work: Path | None) -> None:
+    """Draw COUNT photos, then measure audit, stats and split on them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        place = (work or Path(temporary)).absolute()
+        rows = measure(place, count)
+    result = {"benchmark": "dataset_scale", "cores": os.cpu_count(), "photos": rows[0]["photos"], "steps": rows}
+    write_json(RESULT, result)
+    click.echo("| step | photos | seconds | photos a second | peak memory |\n|---|---|---|---|---|")
+    for row in rows:
+        peak = f"{row['peak_mb']} MB" if row["peak_mb"] else ""
+        click.echo(f"| {row['step']} | {row['photos']} | {row['seconds']} | {row['a_second']} | {peak} |")
+    click.echo(json.dumps(result))
+
+
+def measure(place: Path, count: int) -> list[dict[str, Any]]:
+    """Draw, then run each command on the drawn photos."""
+    recipe, photos = read_recipe(RECIPE), place / "photos"
+    started = time.perf_counter()
+    draw_set(photos, recipe, -(-count // len(recipe.labels)), seed=0)
+    drawn = sum(1 for path in photos.rglob("*") if path.suffix in (".jpg", ".png"))
+    rows = [_row("draw", drawn, time.perf_counter() - started, 0)]
+    for step, out in commands(place):
+        rows.append(_row(step, drawn, *spent(step, photos, out)))
+    return rows
+
+
+def commands(place: Path) -> list[tuple[str, Path]]:
+    """The steps that this project has, each with what it writes."""
+    steps = [("audit", place / "audit.tsv"), ("stats", place / "stats"), ("split", place / "split.tsv")]
+    asked = subprocess.run([sys.executable, "-m", "dataset", "--help"], cwd=ROOT, capture_output=True, text=True)
+    return [(step, out) for step, out in steps if f"  {step} " in asked.stdout]
+
+
+def spent(step: str, photos: Path, out: Path) -> tuple[float, int]:
+    """Seconds and peak bytes of one command.
+
+    Raises:
+        click.ClickException: it failed; its last words are in the message.
+    """
+    words = [sys.executable, "-m", "dataset", step, str(photos), "--recipe", RECIPE, "--out", str(out)]
+    started, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        with subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=said) as process:
+            while process.poll() is None:
+                peak = max(peak, resident(process.pid))
+                time.sleep(INTERVAL)
+        seconds = time.perf_counter() - started
+        said.seek(0)
+        if process.returncode:
+            raise click.ClickException(f"{' '.join(words[1:])} failed: {said.read()[-500:]}")
+    return seconds, peak
+
+
+def resident(launcher: int) -> int:
+    """Resident bytes of a process and all its children; those that end meanwhile count nothing."""
+    total = 0
+    try:
+        processes = [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _row(step: str, photos: int, seconds: float, peak: int) -> dict[str, Any]:
+    rate = round(photos / seconds, 1)
+    return {"step": step, "photos": photos, "seconds": round(seconds, 1), "a_second": rate, "peak_mb": peak // 10**6}
+
+
+if __name__ == "__main__":
+    main()

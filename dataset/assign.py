@@ -1,0 +1,114 @@
+"""Groups of photos -> parts of a split, every class as near to its share as whole groups allow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+FEW = 2
+"""A part with one source of a class would be measured, or trained, on that source's habits alone."""
+_RESTARTS = 24
+_MOVES = 400
+
+
+def assign(groups: Counts, shares: Sequence[float], seed: int, fixed: Sequence[int | None] = ()) -> list[int]:
+    """Find a part for every group.
+
+    From a greedy start (largest group first) and from random ones, single moves and swaps of two groups while they
+    bring the classes nearer to their shares; the best of all. A part with fewer than `FEW` groups of a class is
+    avoided first.
+
+    Args:
+        groups: photos of each class, shape (groups, classes).
+        shares: of the parts, adding up to 1; a share of 0 leaves its part empty.
+        fixed: a part for groups that must not move, None for the others.
+
+    Returns:
+        the index of its part, for each group.
+    """
+    search = _Search(groups, np.asarray(shares, float), list(fixed) or [None] * len(groups))
+    starts = _RESTARTS if len(groups) <= 500 else 2
+    found = [search.run(np.random.default_rng([seed, start]), greedy=start == 0) for start in range(starts)]
+    return [int(part) for part in min(found, key=search.cost)]
+
+
+class _Search:
+    def __init__(self, groups: Counts, shares: npt.NDArray[np.float64], fixed: list[int | None]) -> None:
+        self.groups, self.shares = groups, shares
+        self.free = np.array([part is None for part in fixed])
+        self.fixed = np.array([0 if part is None else part for part in fixed])
+        self.total = np.maximum(groups.sum(0), 1)
+        self.target = shares[:, None] * groups.sum(0)
+
+    def run(self, rng: np.random.Generator, greedy: bool) -> Counts:
+        parts = self._greedy(rng) if greedy else self._random(rng)
+        for _ in range(_MOVES):
+            if not (self._move(parts) or self._swap(parts)):
+                break
+        return parts
+
+    def cost(self, parts: Counts) -> float:
+        return float(self._cost(*self._tables(parts)))
+
+    def _cost(self, photos: Counts, sources: Counts) -> npt.NDArray[np.float64]:
+        """Squared distances from the shares, and far more for each missing source; over the last two axes."""
+        distance = (((photos - self.target) / self.total) ** 2).sum((-1, -2))
+        lacking = np.clip(FEW - sources, 0, None) * (self.shares > 0)[:, None]
+        strangers = photos * (self.shares == 0)[:, None]
+        cost: npt.NDArray[np.float64] = distance + 10 * lacking.sum((-1, -2)) + 1000 * strangers.sum((-1, -2))
+        return cost
+
+    def _tables(self, parts: Counts) -> tuple[Counts, Counts]:
+        """Photos and groups by part and class, shape (parts, classes) each."""
+        member = (parts == np.arange(len(self.shares))[:, None]).astype(np.int64)
+        return member @ self.groups, member @ (self.groups > 0).astype(np.int64)
+
+    def _greedy(self, rng: np.random.Generator) -> Counts:
+        parts = self.fixed.copy()
+        placed = np.zeros((len(self.shares), self.groups.shape[1]))
+        np.add.at(placed, parts[~self.free], self.groups[~self.free])
+        order = rng.permutation(np.flatnonzero(self.free))
+        for group in order[np.argsort(-self.groups[order].sum(1), kind="stable")]:
+            want = ((self.target - placed) / self.total * self.groups[group]).sum(1)
+            parts[group] = int(np.where(self.shares > 0, want, -np.inf).argmax())
+            placed[parts[group]] += self.groups[group]
+        return parts
+
+    def _random(self, rng: np.random.Generator) -> Counts:
+        drawn = rng.choice(len(self.shares), len(self.groups), p=self.shares)
+        return np.where(self.free, drawn, self.fixed)
+
+    def _move(self, parts: Counts) -> bool:
+        """The single move that helps most."""
+        photos, sources = self._tables(parts)
+        costs = self._moved_costs(parts, photos, sources)
+        group, part = np.unravel_index(costs.argmin(), costs.shape)
+        if costs[group, part] >= self._cost(photos, sources) - 1e-12:
+            return False
+        parts[group] = part
+        return True
+
+    def _moved_costs(self, parts: Counts, photos: Counts, sources: Counts) -> npt.NDArray[np.float64]:
+        """Cost after moving each group to each part, shape (groups, parts)."""
+        eye = np.eye(len(self.shares), dtype=np.int64)
+        change = (eye[None, :, :] - eye[parts][:, None, :])[..., None]
+        has = (self.groups > 0).astype(np.int64)[:, None, None, :]
+        costs = self._cost(photos + change * self.groups[:, None, None, :], sources + change * has)
+        return np.where(self.free[:, None], costs, np.inf)
+
+    def _swap(self, parts: Counts) -> bool:
+        """The first exchange of two groups that helps; only where groups are few and so large."""
+        if len(parts) > 60:
+            return False
+        now = self.cost(parts)
+        free = np.flatnonzero(self.free)
+        for position, one in enumerate(free):
+            for other in free[position + 1 :]:
+                if parts[one] == parts[other]:
+                    continue
+                parts[[one, other]] = parts[[other, one]]
+                if self.cost(parts) < now - 1e-12:
+                    return True
+                parts[[one, other]] = parts[[other, one]]
+        return False

@@ -1,0 +1,106 @@
+"""Pictures for people: contact sheets of photos, and plots as whole files."""
+
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from config.files import write_whole
+from handler.errors import RequestError
+from handler.image import open_photo
+from handler.spec import Limits
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CAPTION = 20  # pixels below a tile
+_GAP = 8
+_GREY = (190, 190, 190)
+# Fonts that know scripts which matplotlib's own does not: whichever is installed.
+_FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "SimHei", "PingFang SC")
+
+
+def contact_sheet(entries: Sequence[tuple[Path | Image.Image, str]], columns: int = 6, tile: int = 240) -> Image.Image:
+    """Lay photos out in a grid, each whole on a square tile with a caption below; an unreadable one is a grey tile.
+
+    Args:
+        entries: (photo or its file, caption), row by row. A caption is cut where it is wider than its tile.
+        columns: of the grid; fewer where there are fewer entries.
+        tile: side of a tile in pixels.
+
+    Returns:
+        RGB.
+    """
+    columns = max(1, min(columns, len(entries)))
+    rows = max(1, -(-len(entries) // columns))
+    across, down = tile + _GAP, tile + _CAPTION + _GAP
+    sheet = Image.new("RGB", (columns * across + _GAP, rows * down + _GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for place, (source, caption) in enumerate(entries):
+        x, y = _GAP + place % columns * across, _GAP + place // columns * down
+        sheet.paste(_tile(source, tile), (x, y))
+        pen.text((x, y + tile + 3), _fitting(printable(caption), font, tile), fill="black", font=font)
+    return sheet
+
+
+def printable(text: str) -> str:
+    """Names as a terminal or a font can show them: bytes that are no UTF-8 and control characters become `?`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a plot as PNG, whole, and close it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from matplotlib import pyplot
+
+    buffer = BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that no font here knows: boxes
+            figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    finally:
+        pyplot.close(figure)
+    write_whole(path, buffer.getvalue())
+
+
+def prepare_plots() -> None:
+    """Draw to files only (no screen is needed), with fonts for any script that are installed here."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    matplotlib.use("Agg")
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    matplotlib.rcParams["font.family"] = [name for name in _FONTS if name in installed]
+
+
+def _tile(source: Path | Image.Image, side: int) -> Image.Image:
+    try:
+        photo = source if isinstance(source, Image.Image) else open_photo(source.read_bytes(), Limits())
+    except (OSError, RequestError):
+        return Image.new("RGB", (side, side), _GREY)
+    return ImageOps.pad(photo.convert("RGB"), (side, side), color="white")
+
+
+def _fitting(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

@@ -1,0 +1,217 @@
+"""Splits: whole sources, near duplicates together, the nearest reachable shares, a test part that stays frozen."""
+
+import itertools
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import click
+import click.testing
+import numpy as np
+import pytest
+from PIL import Image
+
+from config.recipe import read_recipe
+from dataset.assign import FEW, _Search, assign
+from dataset.balance import balance, brighten, plan, saturate
+from dataset.photos import Photo, counts, read_photos
+from dataset.sample import draw_set
+from dataset.split import split
+from tests import pictures
+from tests.conftest import SHAPES
+
+LABELS = ("disc", "stripe", "cross")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_shares_are_the_nearest_that_whole_groups_allow(seed: int) -> None:
+    """Against every possible split of ten groups."""
+    groups = np.random.default_rng(seed).integers(0, 40, (10, 2))
+    search = _Search(groups, np.array((0.3, 0.7)), [None] * 10)
+    best = min(search.cost(np.array(parts)) for parts in itertools.product((0, 1), repeat=10))
+    assert search.cost(np.array(assign(groups, (0.3, 0.7), seed))) == pytest.approx(best)
+
+
+def test_many_small_groups_reach_the_shares_exactly() -> None:
+    groups = np.eye(2, dtype=np.int64)[np.arange(1000) % 2]
+    parts = assign(groups, (0.3, 0.5, 0.2), 0)
+    assert np.bincount(parts).tolist() == [300, 500, 200]
+
+
+def test_fixed_groups_stay_and_a_share_of_nothing_is_empty() -> None:
+    groups = np.ones((20, 2), np.int64)
+    parts = assign(groups, (0.5, 0.5, 0.0), 3, [1, 1, *[None] * 18])
+    assert parts[:2] == [1, 1]
+    assert Counter(parts) == {0: 10, 1: 10}
+
+
+def test_two_groups_of_each_class_on_a_side_come_before_the_share() -> None:
+    groups = np.array([[50, 0], [1, 0], [1, 0], [48, 0], [0, 10], [0, 10], [0, 10], [0, 10]])
+    parts = np.array(assign(groups, (0.5, 0.5), 0))
+    for part in (0, 1):
+        assert ((groups[parts == part] > 0).sum(0) >= FEW).all()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    draw_set(folder, read_recipe(SHAPES), 10, 0)
+    return folder
+
+
+def run(*arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(split, [str(word) for word in arguments])
+
+
+def test_a_table_gives_the_same_photos_as_the_folders(photos: Path, tmp_path: Path) -> None:
+    for out in (tmp_path / "split.tsv", tmp_path / "folders"):
+        done = run(photos, "--recipe", SHAPES, "--out", out)
+        assert done.exit_code == 0, done.output
+    table, folders = (read_photos(place, LABELS) for place in (tmp_path / "split.tsv", tmp_path / "folders"))
+    assert sorted((p.path.name, p.label, p.source, p.part) for p in table) == sorted(
+        (p.path.name, p.label, p.source, p.part) for p in folders
+    )
+    assert counts([p for p in table if p.part == "train"], LABELS) == dict.fromkeys(LABELS, 3)
+    assert counts([p for p in table if p.part == "val"], LABELS) == dict.fromkeys(LABELS, 7)
+    assert {row.row["open_licence"] for row in (*table, *folders)} == {"yes"}
+    assert read_photos(tmp_path / "folders", LABELS, {"open_licence": "yes"}) == folders
+    assert "next: python -m training train" in done.output
+
+
+def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path) -> None:
+    for index in range(6):
+        original = photos / "disc" / f"000{index}.{'png' if index % 4 == 3 else 'jpg'}"
+        Image.open(original).convert("RGB").save(photos / "disc" / f"copy{index}.jpg", quality=40)
+    with (photos / "SOURCES.tsv").open("a") as table:
+        for index in range(6):
+            (photos / "stripe" / f"same{index}.jpg").write_bytes(
+                pictures.encode(pictures.photo("stripes", index), "JPEG")
+            )
+            table.write(f"stripe/same{index}.jpg\tone place\tyes\n")
+    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5")
+    assert done.exit_code == 0, done.output
+    part = {p.path.stem: p.part for p in read_photos(tmp_path / "s.tsv", LABELS) if p.label == 0}
+    assert all(part[f"copy{index}"] == part[f"000{index}"] for index in range(6))
+    found = read_photos(tmp_path / "s.tsv", LABELS)
+    assert len({p.part for p in found if p.source == "one place"}) == 1
+
+
+def test_what_was_kept_for_the_test_stays_there(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s.tsv"
+    assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.2").exit_code == 0
+    before = {p.path for p in read_photos(out, LABELS) if p.part == "test"}
+    assert len(before) == 6
+    draw_set(photos, read_recipe(SHAPES), 20, 0)
+    assert run(photos, "--recipe", SHAPES, "--out", out, "--seed", "5").exit_code == 0
+    after = {p.path for p in read_photos(out, LABELS) if p.part == "test"}
+    assert after == before
+    assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.3", "--seed", "7").exit_code == 0
+    assert before < {p.path for p in read_photos(out, LABELS) if p.part == "test"}
+
+
+def test_a_class_of_one_source_is_refused_unless_told(photos: Path, tmp_path: Path) -> None:
+    table = photos / "SOURCES.tsv"
+    table.write_text(re.sub(r"drawn/disc/\d+", "one place", table.read_text()))
+    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv")
+    assert done.exit_code == 1
+    assert "sources of disc" in done.output
+    assert "--few-sources" in done.output
+    assert not (tmp_path / "s.tsv").exists()
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--few-sources").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--train", "0.8", "--test", "0.2"], "leave nothing"),
+        (["--out", "{tmp}"], "exists"),
+        (["--out", "/proc/none/s.tsv"], "cannot be written"),
+        (["--out", "/proc/none/folder"], "cannot be written"),
+        (["--recipe", "nothing"], "no recipe nothing"),
+    ],
+)
+def test_what_is_wrong_is_one_line(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+    done = run(photos, "--recipe", SHAPES, *(word.format(tmp=tmp_path) for word in arguments))
+    assert done.exit_code == 1
+    assert words in done.output.splitlines()[-1]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_table_with_a_strange_label_or_part_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t.tsv"
+    for text, words in (("a.jpg\tcircle\t", "circle is no label"), ("a.jpg\tdisc\tdev", "split dev")):
+        table.write_text(f"path\tlabel\tsplit\n{text}\n")
+        with pytest.raises(click.ClickException, match=words):
+            read_photos(table, LABELS)
+
+
+def make_split(photos: Path, tmp_path: Path) -> Path:
+    for path in sorted((photos / "disc").iterdir())[5:]:
+        path.unlink()
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "split", "--train", "0.6").exit_code == 0
+    return tmp_path / "split"
+
+
+def run_balance(folder: Path, *more: str) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(balance, [str(folder), "--recipe", str(SHAPES), *more])
+
+
+def test_balance_grows_the_smaller_class_of_the_training_side_alone(photos: Path, tmp_path: Path) -> None:
+    folder = make_split(photos, tmp_path)
+    validation = sorted((folder / "val").rglob("*"))
+    done = run_balance(folder)
+    assert done.exit_code == 0, done.output
+    after = [p for p in read_photos(folder, LABELS) if p.part == "train"]
+    assert len(set(counts(after, LABELS).values())) == 1
+    changed = [p for p in after if p.path.name.startswith(("saturation_", "brightness_"))]
+    assert {p.label for p in changed} == {0}
+    assert all(p.source.startswith("drawn/disc/") for p in changed)
+    assert sorted((folder / "val").rglob("*")) == validation
+    assert (folder / "balance.jpg").stat().st_size > 1000
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run_balance(folder).exit_code == 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_every_makes_both_changes_of_each_photo(photos: Path, tmp_path: Path) -> None:
+    folder = make_split(photos, tmp_path)
+    originals = len(list((folder / "train" / "disc").iterdir()))
+    assert run_balance(folder, "--every").exit_code == 0
+    assert len(list((folder / "train" / "disc").iterdir())) == 3 * originals
+
+
+def test_even_classes_are_left_alone() -> None:
+    photos = [Photo(Path(str(index)), index % 3, str(index)) for index in range(9)]
+    assert plan(photos, read_recipe(SHAPES), every=False) == []
+    assert plan(photos, read_recipe(SHAPES), every=True) == []
+
+
+def test_balance_wants_a_split(photos: Path) -> None:
+    done = run_balance(photos)
+    assert done.exit_code == 1
+    assert "is not split" in done.output
+
+
+def test_saturation_is_that_of_hsv() -> None:
+    import colorsys
+
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    found = np.asarray(saturate(photo, np.random.default_rng(7)))
+    factor = np.random.default_rng(7).uniform(5, 10)
+    for before, after in zip(np.asarray(photo).reshape(-1, 3), found.reshape(-1, 3), strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*before / 255)
+        wanted = np.array(colorsys.hsv_to_rgb(hue, min(1, saturation * factor), value)) * 255
+        assert np.abs(after - wanted).max() <= 1
+    grey = Image.new("RGB", (4, 4), (90, 90, 90))
+    assert np.asarray(saturate(grey, np.random.default_rng(0))).tolist() == np.asarray(grey).tolist()
+
+
+def test_brightness_moves_all_channels_alike_within_a_fifth() -> None:
+    grey = Image.new("RGB", (2, 2), (100, 120, 140))
+    shifts = set()
+    for seed in range(50):
+        pixels = np.asarray(brighten(grey, np.random.default_rng(seed)), int)[0, 0] - (100, 120, 140)
+        assert len(set(pixels.tolist())) == 1
+        shifts.add(int(pixels[0]))
+    assert -51 <= min(shifts) < -20 < 20 < max(shifts) <= 51
