@@ -28,7 +28,7 @@ def assign(groups: Counts, shares: Sequence[float], seed: int, fixed: Sequence[i
         the index of its part, for each group.
     """
     search = _Search(groups, np.asarray(shares, float), list(fixed) or [None] * len(groups))
-    starts = _RESTARTS if len(groups) <= 500 else 2
+    starts = _RESTARTS if len(groups) <= 512 else 2
     found = [search.run(np.random.default_rng([seed, start]), greedy=start == 0) for start in range(starts)]
     return [int(part) for part in min(found, key=search.cost)]
 

@@ -167,3 +167,105 @@ def test_the_documents_schedule_falls_every_seven_epochs(recipe: Recipe) -> None
     schedule = _schedule(torch.optim.SGD(model.parameters(), 0.001), settings, steps=10)
     factors = [schedule.lr_lambdas[0](batch) for batch in (0, 69, 70, 140)]
     assert factors == pytest.approx([1, 1, 0.1, 0.01])
+
+
+DOCUMENT = {
+    "conv1",
+    "bn1",
+    *(f"layer{layer}.{block}.conv{conv}" for layer in (1, 2, 3, 4) for block in (0, 1) for conv in (1, 2)),
+    *(f"layer{layer}.{block}.bn{norm}" for layer in (1, 2, 3) for block in (0, 1) for norm in (1, 2)),
+}
+
+
+def test_the_documents_preset_is_the_documents_list() -> None:
+    model = build(Backbone(name="resnet18", weights="none"), 2)
+    assert set(prunable(model, "document")) == DOCUMENT
+    assert len(DOCUMENT) == 30
+
+
+def test_the_documents_preset_wants_a_resnet() -> None:
+    with pytest.raises(click.ClickException, match="use convolutions"):
+        prunable(build(Backbone(name="smallnet", weights="none"), 2), "document")
+
+
+def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
+    """45 % over the listed layers together, no fine-tune, everything else as it was; torchvision loads what is left."""
+    from torchvision import models
+
+    from training.prune import save_state_dicts
+
+    changed = override(override(recipe, "prune", amount=0.45, layers="document", epochs=0), "backbone", name="resnet18")
+    parent = build(changed.backbone, 3).eval()
+    facts: dict[str, Any] = {}
+    child = prune_model(parent, changed, few, few, facts)
+    assert facts["epochs"] == []
+    assert facts["after"]["sparsity"] == pytest.approx(0.45, abs=1e-4)
+    assert set(facts["sparsity_by_layer"]) == DOCUMENT
+    assert facts["after"]["gigamacs"] == facts["before"]["gigamacs"]
+    assert {"milliseconds_torch", "megabytes_f16_zipped"} <= set(facts["after"])
+    before, after = parent.network.state_dict(), child.network.state_dict()
+    untouched = [name for name in before if name.removesuffix(".weight") not in DOCUMENT]
+    assert any("downsample" in name for name in untouched)
+    assert all(torch.equal(before[name], after[name]) for name in untouched)
+    save_state_dicts(tmp_path, changed, parent, child)
+    for name, wanted in (("18_model_ft_params.pth", parent), ("pruned_18_model_ft_params.pth", child)):
+        plain = models.resnet18(num_classes=3).eval()
+        plain.load_state_dict(torch.load(tmp_path / name, weights_only=True))
+        photo = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+        assert torch.allclose(plain(wanted.scale(photo)), wanted(photo), atol=1e-4)
+
+
+def test_balanced_sampling_draws_classes_equally_often(recipe: Recipe, few: list[Photo]) -> None:
+    from training.data import batches
+
+    uneven = [photo for photo in few if photo.label == 0] * 10 + [photo for photo in few if photo.label == 1][:2]
+    labels = torch.cat([labels for _ in range(4) for _, labels in batches(uneven, recipe, 8, True, 1, balanced=True)])
+    assert len(labels) == 4 * 42
+    assert 0.35 < float((labels == 1).float().mean()) < 0.65
+    plain = torch.cat([labels for _, labels in batches(uneven, recipe, 8, True, 1)])
+    assert int((plain == 1).sum()) == 2
+
+
+def test_training_stops_when_nothing_improves(recipe: Recipe, few: list[Photo]) -> None:
+    settings = recipe.train.model_copy(update={"epochs": 40, "patience": 2, "learning_rate": 1e-12})
+    history = optimise(build(recipe.backbone, 3), few, few, recipe, settings)
+    assert len(history) < 40
+    losses = [entry["validation_loss"] for entry in history]
+    assert len(losses) - 1 - losses.index(min(losses)) == 2
+
+
+class Stop(BaseException):
+    """An interruption that nobody expects, as kill -9 is."""
+
+
+@pytest.mark.parametrize("pruning", [False, True])
+def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, pruning: bool) -> None:
+    from training.recorder import Recorder
+    from training.train import train_model
+
+    class Stops(Recorder):
+        def epoch(self, entry: dict[str, Any]) -> None:
+            if entry["epoch"] == 2:
+                raise Stop
+            super().epoch(entry)
+
+    short = override(override(recipe, "train", epochs=4, sampling="balanced"), "prune", epochs=4, keep="best")
+
+    def make(recorder: Recorder | None) -> tuple[nn.Module, dict[str, Any]]:
+        facts: dict[str, Any] = {}
+        if not pruning:
+            return train_model(short, few, few, facts, recorder), facts
+        torch.manual_seed(0)
+        return prune_model(build(short.backbone, 3).eval(), short, few, few, facts, recorder), facts
+
+    wanted, history = make(None)
+    with pytest.raises(Stop):
+        make(Stops(tmp_path))
+    torch.manual_seed(12345)
+    torch.rand(7)
+    found, again = make(Recorder(tmp_path))
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in wanted.state_dict().items())
+    without = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history["epochs"]]
+    assert without == [{k: v for k, v in entry.items() if k != "seconds"} for entry in again["epochs"]]
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert list((tmp_path / "tensorboard").glob("events.*"))

@@ -1,0 +1,85 @@
+"""What an evaluation says: areas, calibration, confidence and changes, against figures worked out by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from config.recipe import read_recipe
+from dataset.photos import Photo
+from tests.conftest import SHAPES
+from training.changes import CHANGES
+from training.evidence import Evidence, latency, spread
+from training.metrics import calibration, roc_auc
+
+
+def test_roc_auc_counts_pairs_in_the_right_order() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]])
+    assert roc_auc(probabilities, torch.tensor([0, 0, 1, 1])) == 0.75
+    assert roc_auc(probabilities, torch.tensor([0, 0, 0, 0])) is None
+
+
+def test_roc_auc_of_more_classes_is_the_mean_against_the_rest() -> None:
+    probabilities = torch.eye(3) * 0.4 + 0.2
+    assert roc_auc(probabilities, torch.tensor([0, 1, 2])) == 1.0
+
+
+def test_calibration_error_is_the_distance_between_sure_and_right() -> None:
+    probabilities = torch.tensor([[0.85, 0.15]] * 4 + [[0.35, 0.65]] * 4)
+    truth = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0])
+    error, bins = calibration(probabilities, truth)
+    assert [(row["from"], row["photos"], row["accuracy"]) for row in bins] == [(0.6, 4, 0.5), (0.8, 4, 0.75)]
+    assert error == pytest.approx(0.5 * abs(0.5 - 0.65) + 0.5 * abs(0.75 - 0.85), abs=1e-5)
+
+
+def test_a_model_as_sure_as_it_is_right_has_no_calibration_error() -> None:
+    assert calibration(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))[0] == 0
+
+
+def test_confidence_is_told_by_quartiles_and_the_recipes_threshold() -> None:
+    found = spread(torch.tensor([[0.5, 0.5, 0], [0.7, 0.3, 0], [0.9, 0.1, 0], [1.0, 0, 0]]), read_recipe(SHAPES))
+    assert found["photos"] == 4
+    assert found["median"] == pytest.approx(0.8, abs=1e-4)
+    assert found["unsure"] == 0.25
+
+
+def test_the_first_photo_warms_up_and_is_not_counted() -> None:
+    stages = ("decode", "resize", "inference", "together")
+    spent = [dict.fromkeys(stages, 1000.0), *[dict.fromkeys(stages, 2.0)] * 3]
+    assert latency(spent)["together"] == {"p50": 2.0, "p95": 2.0}
+
+
+def evidence(logits: list[list[float]], labels: list[int], changed: list[list[float]]) -> Evidence:
+    photos = [Photo(Path(f"{index}.jpg"), label, str(index)) for index, label in enumerate(labels)]
+    stages = dict.fromkeys(("decode", "resize", "inference", "together"), 1.0)
+    return Evidence(
+        read_recipe(SHAPES),
+        photos,
+        torch.tensor(logits).float(),
+        [stages] * len(photos),
+        {"x": torch.tensor(changed).float()},
+        None,
+    )
+
+
+def test_the_hardest_photo_is_the_one_most_surely_wrong() -> None:
+    found = evidence([[2, 0, 0], [9, 0, 0], [0, 1, 0]], [0, 1, 1], [[2, 0, 0], [9, 0, 0], [0, 0, 3]])
+    assert found.hardest(2) == [1, 2]
+    assert found.as_json()["changes"]["x"]["answers_that_changed"] == 1
+    assert found.as_json()["ambiguous"] is None
+
+
+KEPT = ("turned by EXIF", "all re-encoded as JPEG 75", "640 pixels, JPEG 35")
+
+
+def test_changes_change_the_pixels_but_turning_by_exif_does_not() -> None:
+    from tests import pictures
+
+    photo = pictures.photo()
+    for name, change in CHANGES.items():
+        changed = change(photo.copy())
+        assert changed.mode == "RGB"
+        same = changed.size == photo.size
+        difference = np.abs(np.asarray(changed, int) - np.asarray(photo, int)).mean() if same else np.inf
+        assert 0 < difference < 3 if name in KEPT else difference > 3, name
