@@ -19,15 +19,12 @@ Stopped by Ctrl-C or kill -9, it goes on from the journal beside the table (.aud
 """
 
 import filecmp
-import json
 import os
 import shlex
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -35,6 +32,7 @@ from rich.progress import track
 
 from config.recipe import Recipe, read_recipe
 from dataset.inspect_photo import MIN_SIDE, Facts, inspect_all, inspector, photo_files
+from dataset.journal import Journal
 from dataset.pictures import printable
 from dataset.similar import duplicates
 from dataset.table import Row, read_rows, write_rows
@@ -82,76 +80,6 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
         journal.close()
     journal.remove()
     _tell(read_rows(out), folder, out, name)
-
-
-class Journal:
-    """What an unfinished run knows already: JSON, one line a file, beside the table; a torn last line is dropped.
-
-    Args:
-        out: the table.
-        settings: a journal of other settings is of no use and is begun anew.
-
-    Raises:
-        click.ClickException: it cannot be written, so neither could the table.
-    """
-
-    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
-        self.path = out.parent / f".{out.name}.partial"
-        self.known: dict[tuple[str, int, int], Facts] = {}
-        self.plan: list[tuple[str, str]] = []
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self._read(settings)
-            self.file = self.path.open("r+b" if kept else "wb", buffering=0)
-            self.file.truncate(kept)
-            self.file.seek(kept)
-            if not kept:
-                self._write(settings)
-        except OSError as error:
-            raise click.ClickException(f"{out} cannot be written: {error.strerror}: give another --out") from error
-
-    def add(self, key: tuple[str, int, int], facts: Facts) -> None:
-        """Remember a file by its name, bytes and time of change."""
-        self.known[key] = facts
-        self._write([*key, asdict(facts)])
-
-    def add_plan(self, plan: list[tuple[str, str]]) -> None:
-        """Remember what will be moved where, before anything is."""
-        self.plan = plan
-        self._write({"plan": plan})
-
-    def close(self) -> None:
-        self.file.close()
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def _write(self, content: Any) -> None:
-        try:  # unbuffered: a killed process loses nothing, a lost machine a few lines
-            self.file.write(json.dumps(content).encode() + b"\n")  # ASCII: any name survives
-        except OSError as error:
-            raise click.ClickException(f"{self.path}: {error.strerror}: make room, then run again to go on") from error
-
-    def _read(self, settings: dict[str, Any]) -> int:
-        """Returns: how many bytes are whole lines of a run with these settings."""
-        data = self.path.read_bytes() if self.path.is_file() else b""
-        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-        if not lines or _parsed(lines[0]) != settings:
-            return 0
-        for line in lines[1:]:
-            content = _parsed(line)
-            if isinstance(content, dict):
-                self.plan = [(source, target) for source, target in content["plan"]]
-            elif content:
-                self.known[(content[0], content[1], content[2])] = Facts(**content[3])
-        return sum(map(len, lines))
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:  # a lost machine can leave zeros
-        return None
 
 
 def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path | None, journal: Journal) -> None:

@@ -19,7 +19,7 @@ from dataset.photos import TABLE
 from dataset.table import Row, write_rows
 
 
-@click.command(epilog="Example: python -m dataset sample runs/drawn --recipe classroom --count 40")
+@click.command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels and drawings.")
 @click.option("--count", default=40, show_default=True, type=click.IntRange(1), help="Photos of each label.")

@@ -32,7 +32,7 @@ from dataset.table import Row, read_rows, write_rows
 console = Console(stderr=True)
 
 
-@click.command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7")
+@click.command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7 --out runs/split")
 @click.argument("place", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels.")
 @click.option("--out", type=click.Path(path_type=Path), help="A .tsv, or a folder.  [default: runs/RECIPE/split.tsv]")

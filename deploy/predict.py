@@ -18,7 +18,7 @@ from deploy.serve import served
 from deploy.settings import Settings, read_settings
 
 
-@click.command(epilog="Example: python -m deploy predict --detail room.jpg call.png")
+@click.command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", help="NAME or NAME/VERSION.  [default: what the server serves]")
 @click.option("--detail", is_flag=True, help="Also probabilities, confidence, unsure and the model's version.")

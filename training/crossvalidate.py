@@ -37,17 +37,25 @@ JPEG_QUALITY = 75
 WAYS = ("as they are", "all re-encoded as JPEG")
 
 
-@click.command(epilog="Example: python -m training crossvalidate shapes --data runs/drawn")
+@click.command(epilog="Example: python -m training crossvalidate shapes --data runs/drawn --folds 2")
 @click.argument("recipe")
 @data_options
 @extra_option
+@click.option("--folds", "count", type=click.IntRange(2), help="Instead of the recipe's.")
 @fresh_option
 @runs_option
 def crossvalidate(
-    recipe: str, data: tuple[Path, ...], where: tuple[str, ...], extra: tuple[Path, ...], fresh: bool, root: Path
+    recipe: str,
+    data: tuple[Path, ...],
+    where: tuple[str, ...],
+    extra: tuple[Path, ...],
+    count: int | None,
+    fresh: bool,
+    root: Path,
 ) -> None:
     """Cross-validate RECIPE's whole way, grouped by source."""
     resolved = read_recipe(recipe)
+    resolved = resolved.model_copy(update={"folds": count or resolved.folds})
     photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
     folder, facts = cross_validate(resolved, photos, added, root, fresh)
     click.echo(f"{folder}: {facts['summary']}")

@@ -55,18 +55,20 @@ def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path 
     target = out or run / "bundle"
     if target.exists():
         raise click.ClickException(f"{target} exists: remove it, or give another --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as work:
-        folder = Path(work) / "bundle"
-        folder.mkdir()
-        made = export_model(model, recipe, training, validation, folder, unpruned(facts))
-        draw_goldens(folder, recipe)
-        facts |= made
-        write_json(folder / "run.json", facts)
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-        folder.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as work:
+            folder = Path(work) / "bundle"
+            folder.mkdir()
+            facts |= export_model(model, recipe, training, validation, folder, unpruned(facts))
+            draw_goldens(folder, recipe)
+            write_json(folder / "run.json", facts)
+            write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+            folder.rename(target)
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}: give --out FOLDER") from error
     verdict = "passed" if facts["gate"]["passed"] else "FAILED: this bundle cannot be packed"
-    click.echo(f"{target}: {made['precision']}, {made['megabytes']} MB, {facts['summary']}; gate {verdict}")
+    click.echo(f"{target}: {facts['precision']}, {facts['megabytes']} MB, {facts['summary']}; gate {verdict}")
 
 
 def unpruned(facts: dict[str, Any]) -> float:

@@ -10,60 +10,23 @@ an archive in model_store/ came from is deleted by --force only; copies elsewher
 """
 
 import difflib
-import fcntl
 import itertools
 import json
-import re
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from config.recipe import names
-from training.runs import CHECKPOINT, KEY, PROGRESS, RUNS
+from training.compare import show_comparison
+from training.deletion import delete_runs
+from training.ledger import Run, cell, console, dig, find, read_run, read_runs, shipped
+from training.runs import RUNS
 
-ID = re.compile(r"\d{8}-\d{6}-(?P<step>[a-z]+)(-\d+)?")
-BUNDLES, STORE = Path("models"), Path("model_store")
-PARTIAL, DELETED = ".partial", ".deleted"
-WIDTH = 160  # of tables that go into a file or a pipe, where there is no terminal to ask
 COLUMNS = ("run", "backbone", "trained", "photos", "mean of classes (95 %)", "seconds", "commit", "gate", "packed")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder of runs/RECIPE/: `complete`, `unfinished` (stopped or being made), or `damaged` (unreadable JSON)."""
-
-    folder: Path
-    state: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return self.folder.name.removesuffix(PARTIAL)
-
-    @property
-    def task(self) -> str:
-        return self.folder.parent.name
-
-    @property
-    def step(self) -> str:
-        named = ID.fullmatch(self.id)
-        return str(self.facts.get("step") or (named["step"] if named else ""))
-
-    @property
-    def parents(self) -> list[str]:
-        """Ids of the runs that this one names: its parent, and the members of a sweep."""
-        rows = self.facts.get("rows")
-        named = [self.facts.get("parent"), *(_dig(row, "run") for row in (rows if isinstance(rows, list) else []))]
-        return [name for name in named if isinstance(name, str)]
 
 
 @click.command(epilog="Example: python -m training runs")
@@ -106,45 +69,6 @@ def runs(
         click.echo(f"no run in {root}: make the first: python -m training train {name} --data PHOTOS", err=True)
 
 
-def read_runs(root: Path) -> list[Run]:
-    """All runs under a folder, by recipe and age; what is unfinished only where something was reached.
-
-    Raises:
-        click.ClickException: `root` is no folder, and not the default one.
-    """
-    if not root.is_dir() and root != RUNS:
-        raise click.ClickException(f"{root} is no folder: give the --runs FOLDER that the runs were written to")
-    folders = (path for path in sorted(root.glob("*/*")) if path.is_dir())
-    entries = (read_run(path) for path in folders if ID.fullmatch(path.name.removesuffix(PARTIAL)))
-    return [run for run in entries if run]
-
-
-def read_run(folder: Path) -> Run | None:
-    """One run; None for an unfinished one that reached nothing."""
-    if folder.name.endswith(PARTIAL):
-        reached = any((folder / name).exists() for name in (CHECKPOINT, PROGRESS))
-        return Run(folder, "unfinished") if reached else None
-    facts, recipe = (_json(folder / name) for name in ("run.json", "recipe.json"))
-    return Run(folder, "complete" if facts and recipe else "damaged", facts, recipe)
-
-
-def find(word: str, found: Sequence[Run]) -> Run:
-    """The run of an id or a folder.
-
-    Raises:
-        click.ClickException: there is none (names the nearest), or two recipes have one of this id.
-    """
-    place = _place(Path(word))
-    fitting = [run for run in found if word in (run.id, run.folder.name) or _place(run.folder) == place]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise click.ClickException(f"{word} is of several recipes: give {' or '.join(str(r.folder) for r in fitting)}")
-    near = difflib.get_close_matches(Path(word).name, [run.id for run in found], 1)
-    hint = f"did you mean {near[0]}?" if near else "python -m training runs lists them"
-    raise click.ClickException(f"no run {word}: {hint}")
-
-
 def tree(found: Sequence[Run]) -> list[tuple[int, Run]]:
     """Runs in the order of the list, each with its depth: below its parent, what has the newest run last."""
     newest = {run.task: run.id for run in sorted(found, key=lambda run: run.id)}
@@ -170,18 +94,18 @@ def _tree_of_task(found: Sequence[Run]) -> list[tuple[int, Run]]:
 
 def describe(run: Run) -> dict[str, Any]:
     """One run as plain data; what is not known is None."""
-    photos, passed = _dig(run.facts, "data", "photos"), _dig(run.facts, "gate", "passed")
+    photos, passed = dig(run.facts, "data", "photos"), dig(run.facts, "gate", "passed")
     return {
         "id": run.id,
         "recipe": run.task,
         "step": run.step,
         "state": run.state,
         "parent": run.facts.get("parent"),
-        "backbone": _dig(run.recipe, "backbone", "name"),
+        "backbone": dig(run.recipe, "backbone", "name"),
         "trained": _trained(run),
         "photos": sum(n for n in photos.values() if isinstance(n, int)) if isinstance(photos, dict) else None,
-        "mean_accuracy": _dig(run.facts, "metrics", "mean_accuracy"),
-        "mean_accuracy_95": _dig(run.facts, "metrics", "mean_accuracy_95"),
+        "mean_accuracy": dig(run.facts, "metrics", "mean_accuracy"),
+        "mean_accuracy_95": dig(run.facts, "metrics", "mean_accuracy_95"),
         "summary": run.facts.get("summary"),
         "seconds": run.facts.get("seconds"),
         "commit": run.facts.get("commit"),
@@ -198,66 +122,7 @@ def show(found: Sequence[Run]) -> None:
         table.columns[0].no_wrap = True
         for depth, run in rows:
             table.add_row(*map(Text, _cells(depth, run)))
-        _console().print(table)
-
-
-def compared(first: Run, second: Run) -> list[dict[str, Any]]:
-    """What differs between two runs, and what one wants to see even where it does not.
-
-    Returns:
-        rows of `key`, `values` (of the first, of the second; None where it has none) and `same`.
-    """
-    sides = [_flat(first), _flat(second)]
-    rows = [(key, [side.get(key) for side in sides]) for key in dict.fromkeys([*sides[0], *sides[1]])]
-    always = ("data", "validation", "mean_accuracy", "mean_accuracy_95", "seconds")
-    return [{"key": k, "values": v, "same": v[0] == v[1]} for k, v in rows if k in always or v[0] != v[1]]
-
-
-def show_comparison(first: Run, second: Run, as_json: bool) -> None:
-    """Print what differs.
-
-    Raises:
-        click.ClickException: one of them is not complete.
-    """
-    for run in (first, second):
-        if run.state != "complete":
-            raise click.ClickException(f"{run.folder} is {run.state}: compare complete runs")
-    rows = compared(first, second)
-    if as_json:
-        click.echo(json.dumps({"runs": [first.id, second.id], "rows": rows}, indent=2, ensure_ascii=False))
-        return
-    table = Table("", str(first.folder), str(second.folder), "")
-    for row in rows:
-        table.add_row(*map(Text, (row["key"], *map(_cell, row["values"]), "same" if row["same"] else "different")))
-    _console().print(table)
-    if not all(row["same"] for row in rows if row["key"] == "validation"):
-        click.echo("they were validated on different photos: a difference in accuracy may be the photos'", err=True)
-
-
-def delete_runs(chosen: Sequence[Run], every: Sequence[Run], root: Path, force: bool, yes: bool) -> None:
-    """Delete runs, the newest first, each out of sight before its first file goes.
-
-    Args:
-        every: all runs under `root`: those that came from a chosen one protect it, unless they are chosen too.
-
-    Raises:
-        click.ClickException: one must not be deleted (then none is), or cannot be.
-    """
-    for run in chosen:
-        _refuse(run, chosen, every, root, force)
-    if not yes:
-        click.confirm(f"delete {', '.join(map(_with_bundle, chosen))}?", abort=True)
-    for left in root.glob(f"*/.*{DELETED}"):  # of a deletion that was interrupted
-        if ID.fullmatch(left.name[1:].removesuffix(DELETED).removesuffix(PARTIAL)) and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-    for run in sorted(chosen, key=lambda run: run.id, reverse=True):
-        hidden = run.folder.with_name(f".{run.folder.name}{DELETED}")
-        try:
-            run.folder.rename(hidden)
-            shutil.rmtree(hidden)
-        except OSError as error:
-            raise click.ClickException(f"{run.folder} cannot be deleted: {error}") from error
-        click.echo(f"{run.folder}: deleted")
+        console().print(table)
 
 
 def _check(ids: Sequence[str], compare: bool, delete: bool) -> None:
@@ -286,55 +151,17 @@ def _named(word: str, found: Sequence[Run]) -> Run:
     return run or find(word, found)
 
 
-def _refuse(run: Run, chosen: Sequence[Run], every: Sequence[Run], root: Path, force: bool) -> None:
-    if run.folder.resolve() != root.resolve() / run.task / run.folder.name:
-        raise click.ClickException(f"{run.folder} is a link, or lies behind one: delete it where it is")
-    if run.state == "unfinished" and _in_work(run.folder):
-        raise click.ClickException(f"{run.folder} is being made: stop that process first")
-    needed = [other.id for other in every if run.id in other.parents and other not in [run, *chosen]]
-    needed += _shipped(run)
-    if needed and not force:
-        raise click.ClickException(f"{run.folder}: {', '.join(needed)} came from it: give --force to delete it anyway")
-
-
-def _in_work(folder: Path) -> bool:
-    try:
-        with (folder / KEY).open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def _shipped(run: Run) -> Iterator[str]:
-    """The bundles and archives, outside the run, that were made of it."""
-    for path in sorted(BUNDLES.glob("*/run.json")):
-        made = _json(path)
-        if (made.get("recipe"), made.get("id")) == (run.task, run.id):
-            yield str(path.parent)
-    for path in sorted(STORE.glob("*.json")):
-        made = _json(path)
-        if (made.get("name"), made.get("run")) == (run.task, run.id):
-            yield path.stem
-
-
 def _packed(run: Run) -> Iterator[str]:
     if (run.folder / "bundle").is_dir():
         yield "bundle"
-    yield from _shipped(run)
-
-
-def _with_bundle(run: Run) -> str:
-    return f"{run.folder} and the bundle in it" if (run.folder / "bundle").is_dir() else str(run.folder)
+    yield from shipped(run)
 
 
 def _trained(run: Run) -> str | None:
     """Which layers: pruning fine-tunes all of them, whatever training did; other steps do both, or neither."""
     if run.step not in ("train", "prune") or not run.recipe:
         return None
-    return "frozen" if run.step == "train" and _dig(run.recipe, "train", "freeze") is True else "full"
+    return "frozen" if run.step == "train" and dig(run.recipe, "train", "freeze") is True else "full"
 
 
 def _cells(depth: int, run: Run) -> list[str]:
@@ -342,8 +169,8 @@ def _cells(depth: int, run: Run) -> list[str]:
     parent = f" of {row['parent']}" if row["parent"] and not depth else ""  # deleted, or of another recipe
     name = f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{run.id}{parent}"
     seconds = f"{row['seconds']:,.0f}" if isinstance(row["seconds"], int | float) else ""
-    middle = [_cell(row[key]) for key in ("backbone", "trained", "photos")]
-    return [name, *middle, _told(row), seconds, _cell(row["commit"])[:7], _cell(row["gate"]), ", ".join(row["packed"])]
+    middle = [cell(row[key]) for key in ("backbone", "trained", "photos")]
+    return [name, *middle, _told(row), seconds, cell(row["commit"])[:7], cell(row["gate"]), ", ".join(row["packed"])]
 
 
 def _told(row: dict[str, Any]) -> str:
@@ -353,64 +180,8 @@ def _told(row: dict[str, Any]) -> str:
     match row["mean_accuracy"], row["mean_accuracy_95"]:
         case float(mean), [float(low), float(high)]:
             return f"{mean:.1%} ({low:.1%} to {high:.1%})"
-    return _cell(row["summary"])
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str) or value is None:
-        return value or ""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _flat(run: Run) -> dict[str, Any]:
-    """A run by dotted keys, in the order in which one asks; photos as counts and a digest."""
-    facts = run.facts
-    flat: dict[str, Any] = {name: _photos(facts[name]) for name in ("data", "validation", "extra") if name in facts}
-    scores = _leaves(facts.get("metrics") or {})
-    flat |= {key: value for key, value in scores if not key.endswith(("confusion", "labels"))}
-    flat |= {key: facts.get(key) for key in ("seconds", "parent", "commit", "python")}
-    return flat | dict(
-        _leaves({**{key: facts.get(key, {}) for key in ("gate", "after", "packages")}, "recipe": run.recipe})
-    )
-
-
-def _photos(prints: Any) -> str:
-    counts = _dig(prints, "photos")
-    each = ", ".join(f"{count} {label}" for label, count in counts.items()) if isinstance(counts, dict) else "?"
-    return f"{each}; {str(_dig(prints, 'sha256'))[:12]}"
-
-
-def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(content, dict):
-        yield prefix, content
-        return
-    for key, value in content.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    return cell(row["summary"])
 
 
 def _newest(branch: Sequence[tuple[int, Run]]) -> str:
     return max(run.id for _, run in branch)
-
-
-def _place(path: Path) -> Path:
-    """Where a path is, a link at its end not followed."""
-    return path.parent.resolve() / path.name
-
-
-def _dig(content: Any, *keys: str) -> Any:
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where it cannot be read: one damaged file must not hide the other runs."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH)

@@ -27,7 +27,7 @@ from training.recorder import Recorder
 from training.runs import fingerprint, load_model, new_run, save_model
 
 
-@click.command(epilog="Example: python -m training train shapes --data runs/drawn --epochs 12")
+@click.command(epilog="Example: python -m training train shapes --data runs/drawn")
 @click.argument("recipe")
 @data_options
 @extra_option

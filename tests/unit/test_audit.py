@@ -21,10 +21,11 @@ from PIL import Image, ImageEnhance
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
 from dataset.draw import draw
-from dataset.inspect_photo import Facts, cut_short, hash_photo, inspect_all, inspect_photo, inspector, photo_files
+from dataset.inspect_photo import Facts, hash_photo, inspect_all, inspect_photo, inspector, photo_files
 from dataset.pictures import contact_sheet
 from dataset.similar import near_groups, similar_groups
 from dataset.table import Row, read_rows
+from dataset.truncation import cut_short
 from deploy.settings import ROOT
 from handler.spec import Limits
 from tests.pictures import REFUSED, TAKEN, animated, bomb, encode, half, photo, turned

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 

@@ -1,0 +1,224 @@
+"""The labelling page in a real browser: by keys, by names that a screen reader says, by two people."""
+
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.recipe import read_recipe
+from dataset.table import read_rows
+from tests.conftest import SHAPES, SHIPPED
+from tests.unit.test_labelling import BEN, Serving, numbered, photos, serving, table
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: requirements-dev.txt")
+expect = sync_api.expect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
+LABELS = read_recipe(SHAPES).labels
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as play:
+        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Serving]:
+    with serving(numbered(tmp_path, 4), "--by", "ann") as running:
+        yield running
+
+
+def opened(browser: Any, server: Serving, **options: object) -> Any:
+    """A person's page; a fault in its script, or anything from elsewhere, fails the test."""
+    page = browser.new_context(**options).new_page()
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(server.url) else pytest.fail(request.url))
+    page.set_default_timeout(10_000)
+    page.goto(server.url)
+    ready(page)
+    return page
+
+
+def ready(page: Any) -> None:
+    page.wait_for_selector("body[data-state=ready]")
+
+
+def press(page: Any, key: str) -> None:
+    """A key, and what comes of it."""
+    ready(page)
+    page.keyboard.press(key)
+    ready(page)
+
+
+def test_photos_are_labelled_by_keys_and_the_end_says_what_is_next(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    folder = Path(server.state["table"]).parent
+    expect(page.locator("figcaption")).to_have_text("000.png")
+    press(page, "2")
+    expect(page.get_by_role("status")).to_have_text(f"000.png: {LABELS[1]}. Next: 001.png.")
+    expect(page.get_by_text("1 of 4 labelled, 0 set aside").first).to_be_visible()
+    assert table(folder)["000.png"] == LABELS[1]
+    press(page, "b")
+    expect(page.get_by_role("status")).to_contain_text("001.png: set aside as broken.")
+    press(page, "z")
+    expect(page.get_by_role("status")).to_have_text("001.png: taken back. Next: 001.png.")
+    assert table(folder) == {"000.png": LABELS[1], "001.png": "", "002.png": "", "003.png": ""}
+    press(page, "u")
+    press(page, "s")
+    expect(page.locator("figcaption")).to_have_text("003.png")
+    press(page, "3")
+    press(page, "1")
+    expect(page.get_by_role("heading", name="All photos are decided")).to_be_focused()
+    expect(page.locator("#done")).to_contain_text("3 of 4 labelled, 1 set aside")
+    expect(page.locator("#next")).to_have_text(f"python -m dataset split {folder}/labels.tsv --recipe {SHAPES}")
+    assert table(folder) == {"000.png": LABELS[1], "001.png": "unclear", "002.png": LABELS[0], "003.png": LABELS[2]}
+    press(page, "z")
+    expect(page.locator("figcaption")).to_have_text("002.png")
+    assert table(folder)["002.png"] == ""
+
+
+def test_it_is_worked_by_roles_and_names(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    assert page.get_by_role("img", name="Photo 000.png").evaluate("photo => photo.naturalWidth") == 64
+    bar = page.get_by_role("progressbar", name="0 of 4 labelled, 0 set aside")
+    assert (bar.get_attribute("max"), bar.get_attribute("value")) == ("4", "0")
+    page.get_by_role("group", name="Set aside").get_by_role("button", name="unclear").click()
+    expect(page.locator("figcaption")).to_have_text("001.png")
+    ready(page)
+    group = page.get_by_role("group", name="Label", exact=True)
+    assert group.get_by_role("button").all_text_contents() == [f"{name}{key}" for key, name in enumerate(LABELS, 1)]
+    for key, name in enumerate(LABELS, 1):
+        assert group.get_by_role("button", name=name, exact=True).get_attribute("aria-keyshortcuts") == str(key)
+    page.keyboard.press("Tab")  # on from the button that was clicked: all is reached without a mouse
+    reached = []
+    for _ in range(12):
+        reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.id"))
+        page.keyboard.press("Tab")
+    assert {"undo", "skip", "by", "keys"} <= {word.split("\n")[0].lower() for word in reached}
+    page.get_by_role("button", name=LABELS[0], exact=True).focus()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    expect(page.locator("figcaption")).to_have_text("002.png")
+    expect(page.get_by_role("button", name=LABELS[0], exact=True)).to_be_focused()
+    press(page, "ArrowRight")
+    expect(page.locator("figcaption")).to_have_text("003.png")
+    assert page.evaluate("[...document.querySelectorAll('button, input')].every(e => e.tabIndex === 0)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_light_and_dark(browser: Any, server: Serving, scheme: str) -> None:
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
+    page = opened(browser, server, color_scheme=scheme)
+    script = """() => {
+      const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+          .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+      const ground = (e) => { const c = getComputedStyle(e).backgroundColor;
+          return c.startsWith("rgba(0, 0, 0, 0") ? ground(e.parentElement) : c; };
+      const seen = [...document.querySelectorAll("h1, p, label, button, kbd, figcaption")].filter(e => e.innerText);
+      return seen.map(e => { const a = light(getComputedStyle(e).color), b = light(ground(e));
+          return [e.innerText, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; }); }"""
+    ratios = page.evaluate(script)
+    assert len(ratios) > 12
+    assert [pair for pair in ratios if pair[1] < 4.5] == []
+
+
+def test_keys_that_mean_something_else_are_left_alone(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    for keys in ("Control+1", "Alt+1", "Meta+1", "Control+z"):
+        page.keyboard.press(keys)
+    page.get_by_label("Labelled by").fill("")
+    page.get_by_label("Labelled by").press_sequentially("bus 1")
+    page.get_by_label("Keyboard shortcuts").uncheck()
+    page.keyboard.press("1")
+    page.wait_for_timeout(300)
+    folder = Path(server.state["table"]).parent
+    assert not any(table(folder).values())
+    page.get_by_label("Keyboard shortcuts").check()
+    page.evaluate("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: true, bubbles: true}))")
+    page.wait_for_timeout(300)
+    assert not any(table(folder).values())
+    press(page, "1")
+    assert [row["labelled_by"] for row in read_rows(folder / "labels.tsv")] == ["bus 1", "", "", ""]
+
+
+def test_a_second_person_gets_another_photo_and_a_reload_goes_on(browser: Any, server: Serving) -> None:
+    ann, ben = opened(browser, server), opened(browser, server)
+    expect(ann.locator("figcaption")).to_have_text("000.png")
+    expect(ben.locator("figcaption")).to_have_text("001.png")
+    press(ann, "1")
+    expect(ann.locator("figcaption")).to_have_text("002.png")
+    for page, name in ((ann, "002.png"), (ben, "001.png")):
+        page.reload()
+        ready(page)
+        expect(page.locator("figcaption")).to_have_text(name)
+    press(ann, "2")
+    press(ann, "3")
+    expect(ann.get_by_role("heading", name="Others have the last photos open")).to_be_visible()
+    press(ben, "1")
+    expect(ann.get_by_role("heading", name="All photos are decided")).to_be_visible()
+    expect(ben.get_by_role("heading", name="All photos are decided")).to_be_visible()
+    assert all(table(Path(server.state["table"]).parent).values())
+
+
+def test_what_somebody_else_decided_is_told_and_stays(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    server.post("decide", BEN, id=0, revision=0, label=LABELS[2], by="ben")  # and ben gets the next, 001.png
+    press(page, "1")
+    expect(page.get_by_role("alert")).to_contain_text(f"000.png: ben chose {LABELS[2]} meanwhile; that stays")
+    expect(page.locator("figcaption")).to_have_text("002.png")
+    assert table(Path(server.state["table"]).parent)["000.png"] == LABELS[2]
+    ready(page)
+    press(page, "z")
+    expect(page.get_by_role("alert")).to_contain_text("nothing to undo")
+    press(page, "1")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_what_cannot_be_shown_can_be_set_aside(browser: Any, tmp_path: Path) -> None:
+    photos(tmp_path, "z.png")
+    (tmp_path / "a<b>.jpg").write_text("a web page")
+    with serving(tmp_path) as server:
+        page = opened(browser, server)
+        expect(page.locator("#reason")).to_contain_text("Not a picture that we take")
+        expect(page.get_by_role("status")).to_contain_text("a<b>.jpg. It cannot be shown.")
+        expect(page.locator("figcaption")).to_have_text("a<b>.jpg")
+        press(page, "b")
+        expect(page.get_by_role("img", name="Photo z.png")).to_be_visible()
+        assert table(tmp_path)["a<b>.jpg"] == "broken"
+
+
+def test_the_model_suggests_and_the_person_decides(browser: Any, tmp_path: Path) -> None:
+    recipe = read_recipe("classroom")
+    golden = sorted((SHIPPED / "goldens").iterdir())[0]
+    (tmp_path / "photo.jpg").write_bytes(golden.read_bytes())
+    with serving(tmp_path, recipe="classroom") as server:
+        page = opened(browser, server)
+        said = recipe.labels[int(golden.name.partition("_")[0])]
+        expect(page.locator("#suggestion")).to_have_text(re.compile(rf"^model says: {said} \(\d+ %\)$"))
+        assert table(tmp_path) == {"photo.jpg": ""}
+        assert page.evaluate("document.activeElement === document.body")
+        press(page, "1")
+        assert table(tmp_path) == {"photo.jpg": recipe.labels[0]}
+
+
+def test_a_server_that_ends_is_told_and_the_page_goes_on_with_the_next(browser: Any, tmp_path: Path) -> None:
+    with serving(numbered(tmp_path, 3)) as server:
+        page = opened(browser, server)
+        press(page, "1")
+        server.stop(signal.SIGKILL)
+    page.keyboard.press("1")
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer; every decision so far is in the")
+    with serving(tmp_path, port=int(server.url.rpartition(":")[2])):
+        expect(page.get_by_role("alert")).to_be_hidden()
+        expect(page.locator("figcaption")).to_have_text("001.png")
+        press(page, "2")
+        assert table(tmp_path) == {"000.png": LABELS[0], "001.png": LABELS[1], "002.png": ""}

@@ -1,0 +1,155 @@
+"""The data team's way, all of it, with the commands that a person types; and every example of every --help."""
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from deploy.settings import ROOT, ROWS
+from tests import pictures
+from tests.conftest import SHAPES, command, newest
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.fixture
+def scraped(tmp_path: Path) -> Path:
+    """Drawn photos as a scraper leaves them: some broken, some twice, one class smaller."""
+    folder = tmp_path / "scraped"
+    command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 36)
+    for path in sorted((folder / "stripe").iterdir())[28:]:
+        path.unlink()
+    whole = (folder / "disc" / "0000.jpg").read_bytes()
+    (folder / "disc" / "page.jpg").write_bytes(b"<!doctype html><title>gone</title>")
+    (folder / "disc" / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "cross" / "moving.gif").write_bytes(pictures.animated("GIF"))
+    (folder / "cross" / "tiny.png").write_bytes(pictures.encode(pictures.photo().resize((20, 20)), "PNG"))
+    (folder / "cross" / "zbomb.png").write_bytes(pictures.bomb())
+    (folder / "disc" / "zcopy.jpg").write_bytes(whole)
+    (folder / "disc" / "znear.jpg").write_bytes(pictures.encode(Image.open(io.BytesIO(whole)), "JPEG", quality=45))
+    return folder
+
+
+VERDICTS = {
+    "disc/page.jpg": "not_a_photo",
+    "disc/half.jpg": "truncated",
+    "cross/moving.gif": "not_a_photo",
+    "cross/tiny.png": "too_small",
+    "cross/zbomb.png": "too_large",
+    "disc/zcopy.jpg": "exact_duplicate",
+    "disc/znear.jpg": "near_duplicate",
+}
+
+
+def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, server: Any, settings: Any) -> None:
+    content = yaml.safe_load(SHAPES.read_text())
+    recipe = tmp_path / "walk.yaml"
+    recipe.write_text(yaml.safe_dump({**content, "name": "walk"}))
+    split, runs = tmp_path / "split", tmp_path / "runs"
+
+    audit = command("dataset", "audit", scraped, "--recipe", recipe, "--move-to", tmp_path / "refused")
+    found = {row["path"]: row["verdict"] for row in rows(scraped / "audit.tsv")}
+    assert {path: verdict for path, verdict in found.items() if verdict != "ok"} == VERDICTS
+    assert "500" in audit.stdout + audit.stderr
+    assert {path.relative_to(tmp_path / "refused").as_posix() for path in (tmp_path / "refused").rglob("*.*")} == set(
+        VERDICTS
+    )
+
+    command("dataset", "split", scraped, "--recipe", recipe, "--train", 0.7, "--out", split)
+    command("dataset", "balance", split, "--recipe", recipe)
+    assert len({len(list((split / "train" / label).iterdir())) for label in content["labels"]}) == 1
+
+    command("training", "train", recipe, "--data", split, "--runs", runs)
+    trained = newest(runs / "walk", "train")
+    command("training", "prune", trained, "--data", split, "--runs", runs)
+    pruned = newest(runs / "walk", "prune")
+    command("training", "evaluate", pruned, "--data", split)
+    report = (pruned / "evaluation" / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=[\"'](?!data:)", report), "the report needs something that is not in it"
+    assert report.count("data:image/png;base64,") >= 3
+    validation = sorted(path for path in (split / "val").rglob("*") if path.is_file())
+    answers = rows(pruned / "evaluation" / "answers.tsv")
+    assert sorted(row["path"] for row in answers) == [path.as_posix() for path in validation]
+    assert json.loads((pruned / "evaluation" / "report.json").read_text())["metrics"]["mean_accuracy"] > 0.85
+
+    command("training", "export", pruned, "--data", split)
+    command("deploy", "archive", pruned / "bundle", "1.0", env={"SERVE_STORE": str(settings.store)})
+    server.client.register("walk-1.0.mar", "walk")
+    try:
+        told = command("training", "predict", pruned / "bundle", *validation).stdout.splitlines()
+        for path, line in zip(validation, map(json.loads, told), strict=True):
+            body = {"image_id": path.name, "image_base64": base64.b64encode(path.read_bytes()).decode()}
+            answer = server.client.predict("walk", {**body, "detail": True}).json()
+            assert (answer["image_id"], answer["result"]) == (path.name, line["result"])
+            assert answer["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
+    finally:
+        server.client.manage("DELETE", "/models/walk")
+
+
+def examples(room: str) -> dict[str, str]:
+    """The example of each command's --help, in the order in which the room lists its commands."""
+    listed = command(room, "--help").stdout.partition("Commands:")[2]
+    found = {}
+    for name in re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE):
+        text = command(room, name, "--help").stdout.partition("Example: ")[2]
+        found[name] = " ".join(text.split())
+        assert found[name], f"python -m {room} {name} --help has no example"
+    return found
+
+
+ORDER = {
+    "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
+    "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
+}
+
+
+@pytest.mark.parametrize("rooms", [("dataset", "training")])
+def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for room in rooms:
+        found = examples(room)
+        assert set(found) == set(ORDER[room])
+        for name in ORDER[room]:
+            text = found[name]
+            for step in re.findall(r"ID-(\w+)", text):
+                text = text.replace(f"ID-{step}", newest(tmp_path / "runs" / "shapes", step).name)
+            words = shlex.split(text)
+            assert words[:4] == ["python", "-m", room, name]
+            done = subprocess.run(
+                [sys.executable, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+            assert done.stdout.strip(), text
+
+
+def test_every_example_of_deploy_runs(server: Any, settings: Any, tmp_path: Path) -> None:
+    """`serve` is what `make serve` calls: test_serve.py."""
+    ports = {name: str(settings.ports[key]) for name, key, _ in ROWS if key in settings.ports}
+    env = {**os.environ, **ports, "SERVE_VAR": str(settings.var), "SERVE_STORE": str(tmp_path)}
+    for name, text in examples("deploy").items():
+        if name == "serve":
+            continue
+        inner = re.search(r"\$\((python .*?)\)", text)
+        words = shlex.split(inner[1] if inner else text)
+        assert words[:4] == ["python", "-m", "deploy", name]
+        words += ["--model", "classroom"] if name == "predict" else []  # this server was not started by `serve`
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert shutil.which("curl") is None or "curl" in examples("deploy")["token"]

@@ -1,0 +1,571 @@
+"""Labelling: what is decided is kept, by whom, whoever else decides and however the server ends."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import requests
+from PIL import Image
+
+import dataset.labelling
+from config.recipe import read_recipe
+from dataset.classfolders import ClassFolders
+from dataset.desk import LEASE, Desk
+from dataset.labelling import Conflict, Decision, Labelling
+from dataset.labelrows import COLUMNS
+from dataset.photos import counts, read_photos
+from dataset.suggest import Suggestion, Suggestions
+from dataset.table import read_rows
+from dataset.tablelock import locked
+from deploy.settings import ROOT
+from tests.conftest import SHAPES, SHIPPED, command
+
+LABELS = read_recipe(SHAPES).labels
+ANN, BEN = "ann-0000", "ben-0000"
+
+
+def photos(folder: Path, *names: str) -> Path:
+    for place, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48), (40 * place % 256, 90, 160)).save(folder / name)
+    return folder
+
+
+def numbered(folder: Path, count: int) -> Path:
+    return photos(folder, *(f"{place:03d}.png" for place in range(count)))
+
+
+def labelling(folder: Path, copies: ClassFolders | None = None) -> Labelling:
+    made = Labelling(folder, folder / "labels.tsv", LABELS, copies)
+    made.begin()
+    return made
+
+
+def desk(folder: Path, clock: Sequence[float] = (0.0,)) -> Desk:
+    return Desk(labelling(folder), lambda index: (0, 0.0), lambda: clock[0])
+
+
+def table(folder: Path) -> dict[str, str]:
+    return {row["path"]: row["label"] or row["set_aside"] for row in read_rows(folder / "labels.tsv")}
+
+
+class Serving:
+    """A running `python -m dataset label`."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, lines: list[str]) -> None:
+        self.process, self.url, self.lines = process, url, lines
+        self.state: dict[str, Any] = requests.get(f"{url}/api/state", timeout=20).json()
+
+    def post(self, step: str, client: str = ANN, headers: dict[str, str] | None = None, **body: object) -> Any:
+        told = {"X-Labelling": self.state["session"], "Content-Type": "application/json", **(headers or {})}
+        data = json.dumps({"client": client, **body})
+        return requests.post(f"{self.url}/api/{step}", data=data, headers=told, timeout=20)
+
+    def decide(self, photo: dict[str, Any], client: str = ANN, **decision: Any) -> Any:
+        return self.post("decide", client, id=photo["id"], revision=photo["revision"], **decision)
+
+    def stop(self, number: int = signal.SIGINT) -> str:
+        """What it still printed."""
+        self.process.send_signal(number)
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        self.process.wait(timeout=60)
+        return rest
+
+
+@contextmanager
+def serving(folder: Path, *options: object, recipe: object = SHAPES, port: int = 0) -> Iterator[Serving]:
+    words = [sys.executable, "-m", "dataset", "label", folder, "--recipe", recipe, "--port", port, *options]
+    process = subprocess.Popen(
+        [str(word) for word in words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            found = re.match(r"http://127\.0\.0\.1:\d+", line)
+            if found:
+                break
+        assert found, "".join(lines)
+        yield Serving(process, found[0], lines)
+    finally:
+        process.kill()
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+# The table
+
+
+def test_every_decision_is_in_the_table_and_read_photos_reads_it(tmp_path: Path) -> None:
+    photos(tmp_path, "a.png", "sub/b.png", "sub/c.png", "d.png")
+    (tmp_path / "SOURCES.tsv").write_text("path\tsource\nsub/b.png\tschool\n")
+    work = labelling(tmp_path)
+    for index, decision in enumerate([Decision(LABELS[0]), Decision("", "broken"), Decision(LABELS[1])]):
+        work.decide(index, 0, decision, "ann")
+        assert len([value for value in table(tmp_path).values() if value]) == index + 1
+    work.decide(3, 0, Decision(LABELS[2]), "ben")
+    assert (tmp_path / "labels.tsv").read_text().splitlines()[0].split("\t") == list(COLUMNS)
+    read = read_photos(tmp_path / "labels.tsv", LABELS)
+    assert {(photo.path.relative_to(tmp_path).as_posix(), photo.label, photo.source) for photo in read} == {
+        ("a.png", 0, "a.png"),
+        ("sub/b.png", 1, "school"),
+        ("sub/c.png", 2, "sub/c.png"),
+    }
+    rows = {row["path"]: row for row in read_rows(tmp_path / "labels.tsv")}
+    assert rows["d.png"]["set_aside"] == "broken"
+    assert rows["d.png"]["label"] == ""
+    assert rows["sub/c.png"]["labelled_by"] == "ben"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows["a.png"]["labelled_at"])
+
+
+def test_it_goes_on_where_it_stopped_and_keeps_what_it_does_not_know(tmp_path: Path) -> None:
+    numbered(tmp_path, 3)
+    labelling(tmp_path).decide(1, 0, Decision(LABELS[2]), "ann")
+    text = (tmp_path / "labels.tsv").read_text().splitlines()
+    text = [text[0] + "\tnote", *(line + "\tmine" for line in text[1:]), f"gone.png\t{LABELS[0]}\t\tx\tbo\t\tmine"]
+    (tmp_path / "labels.tsv").write_text("\n".join(text) + "\n")
+    again = labelling(tmp_path)
+    assert str(again.progress()) == "1 of 3 labelled, 0 set aside"
+    again.decide(0, 0, Decision(LABELS[0]), "ben")
+    rows = read_rows(tmp_path / "labels.tsv")
+    assert [row["path"] for row in rows] == ["000.png", "001.png", "002.png", "gone.png"]
+    assert [row["label"] for row in rows] == [LABELS[0], LABELS[2], "", LABELS[0]]
+    assert {row["note"] for row in rows} == {"mine"}
+
+
+def test_a_table_elsewhere_has_paths_relative_to_itself(tmp_path: Path) -> None:
+    photos(tmp_path / "photos", "a.png", "sub/b.png", "c.png")
+    place = tmp_path / "tables" / "mine.tsv"
+    work = Labelling(tmp_path / "photos", place, LABELS)
+    for index, label in enumerate(LABELS):
+        work.decide(index, 0, Decision(label), "ann")
+    assert read_rows(place)[0]["path"] == "../photos/a.png"
+    assert all(photo.path.is_file() for photo in read_photos(place, LABELS))
+
+
+def test_hidden_files_and_tables_are_no_photos_and_odd_names_are_kept(tmp_path: Path) -> None:
+    photos(tmp_path, "b.png", ".hidden/a.png", 'tab\there "q".png', "ä/é.png")
+    (tmp_path / "notes.TSV").write_text("x")
+    (tmp_path / ".DS_Store").write_text("x")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).write_text("no photo, but a person should see it")
+    work = labelling(tmp_path)
+    assert [entry.name for entry in work.entries] == sorted(["b.png", 'tab\there "q".png', "ä/é.png", "\udcff.jpg"])
+    for index in range(4):
+        work.decide(index, 0, Decision(LABELS[0]), "ann")
+    assert labelling(tmp_path).progress().labelled == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path\n0.png\n", "no column label"),
+        ("path\tlabel\n000.png\tsquare\n", f"000.png: square is no label: legal are {', '.join(LABELS)}"),
+        ("path\tlabel\n000.png\t\n./000.png\t\n", "two rows: leave one"),
+        ("path\tlabel\tset_aside\n000.png\t\tlater\n", "set_aside later: legal are broken, unclear"),
+        (f"path\tlabel\tset_aside\n000.png\t{LABELS[0]}\tbroken\n", "both label and set_aside"),
+        ("path\tlabel\n000.png\t\tmore\n", "more cells than columns"),
+    ],
+)
+def test_a_table_that_cannot_be_continued_is_refused_and_left(tmp_path: Path, text: str, words: str) -> None:
+    (numbered(tmp_path, 2) / "labels.tsv").write_text(text)
+    with pytest.raises(click.ClickException, match=re.escape(words)):
+        labelling(tmp_path)
+    assert (tmp_path / "labels.tsv").read_text() == text
+
+
+def test_a_table_that_another_program_changed_is_not_overwritten(tmp_path: Path) -> None:
+    work = labelling(numbered(tmp_path, 2))
+    mine = (tmp_path / "labels.tsv").read_text().replace("001.png", "001.png ")
+    (tmp_path / "labels.tsv").write_text(mine)
+    with pytest.raises(click.ClickException, match="changed by another program: stop"):
+        work.decide(0, 0, Decision(LABELS[0]), "ann")
+    assert (tmp_path / "labels.tsv").read_text() == mine
+
+
+def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = ClassFolders(tmp_path / "out", tmp_path / "in", LABELS)
+    work = labelling(numbered(tmp_path / "in", 2), copies)
+    before = (tmp_path / "in" / "labels.tsv").read_bytes()
+
+    def refuse(*_: object) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise click.ClickException("cannot") from error
+
+    monkeypatch.setattr(dataset.labelling, "write_rows", refuse)
+    with pytest.raises(click.ClickException, match=r"labels.tsv cannot be written: No space left.*--table"):
+        work.decide(0, 0, Decision(LABELS[0]), "ann")
+    assert work.entries[0].undecided
+    assert work.entries[0].revision == 0
+    assert (tmp_path / "in" / "labels.tsv").read_bytes() == before
+    assert not list((tmp_path / "out").rglob("*.png"))
+    monkeypatch.undo()
+    work.decide(0, 0, Decision(LABELS[0]), "ann")
+    assert (tmp_path / "out" / LABELS[0] / "000.png").is_file()
+
+
+# Class folders
+
+
+def test_class_folders_follow_and_names_do_not_collide(tmp_path: Path) -> None:
+    photos(tmp_path / "in", "a/1.png", "b/1.png", "c/1.png", "d/1.png")
+    (tmp_path / "in" / "SOURCES.tsv").write_text("path\tsource\na/1.png\tschool\n")
+    out = tmp_path / "in" / "out"  # also inside the folder, where its copies are no photos
+    work = labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS))
+    for index, label in enumerate([LABELS[0], LABELS[0], LABELS[1], LABELS[2]]):
+        work.decide(index, 0, Decision(label), "ann")
+    assert (out / LABELS[0] / "b" / "1.png").read_bytes() == (tmp_path / "in" / "b" / "1.png").read_bytes()
+    read = read_photos(out, LABELS)
+    assert counts(read, LABELS) == {LABELS[0]: 2, LABELS[1]: 1, LABELS[2]: 1}
+    assert sorted(photo.source for photo in read) == ["b/1.png", "c/1.png", "d/1.png", "school"]
+    work.decide(0, 1, Decision(LABELS[1]), "ben")
+    work.decide(1, 1, Decision("", "unclear"), "ben")
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == sorted(
+        [f"{LABELS[1]}/a/1.png", f"{LABELS[1]}/c/1.png", f"{LABELS[2]}/d/1.png"]
+    )
+    assert len(labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS)).entries) == 4
+
+
+def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path: Path) -> None:
+    work = labelling(numbered(tmp_path / "in", 2))
+    work.decide(0, 0, Decision(LABELS[0]), "ann")
+    out = tmp_path / "out"
+    photos(out, f"{LABELS[1]}/other.png")
+    (out / LABELS[1] / "000.png").write_bytes((tmp_path / "in" / "000.png").read_bytes())  # of a crash
+    (out / LABELS[2]).mkdir()
+    (out / LABELS[2] / "001.png").write_bytes(b"another picture")
+    again = labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS))
+    kept = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert kept == sorted([f"{LABELS[0]}/000.png", f"{LABELS[1]}/other.png", f"{LABELS[2]}/001.png"])
+    with pytest.raises(click.ClickException, match=r"is another picture than .*: give another --folders"):
+        again.decide(1, 0, Decision(LABELS[2]), "ann")
+    assert again.entries[1].undecided
+    assert (out / LABELS[2] / "001.png").read_bytes() == b"another picture"
+
+
+def test_class_folders_are_not_written_over_the_photos(tmp_path: Path) -> None:
+    for out in (tmp_path, tmp_path / "in"):
+        with pytest.raises(click.ClickException, match="the photos lie there: give another folder"):
+            ClassFolders(out, tmp_path / "in", LABELS)
+
+
+# Two people
+
+
+def test_two_clients_get_two_photos_until_a_lease_runs_out(tmp_path: Path) -> None:
+    clock = [0.0]
+    both = desk(numbered(tmp_path, 2), clock)
+    assert (both.turn(ANN).index, both.turn(BEN).index) == (0, 1)
+    assert both.turn("eve-0000").index is None
+    assert both.turn("eve-0000").elsewhere == 2
+    clock[0] = LEASE - 1
+    assert both.hold(ANN, 0)
+    clock[0] = LEASE + 1
+    turn = both.turn("eve-0000")
+    assert (turn.index, turn.elsewhere) == (1, 1)
+    assert not both.hold(BEN, 1)
+    assert both.turn(BEN).index is None
+
+
+def test_a_second_decision_is_refused_and_told_by_whom(tmp_path: Path) -> None:
+    both = desk(numbered(tmp_path, 2))
+    both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    with pytest.raises(Conflict, match=f"ann chose {LABELS[0]} meanwhile; that stays") as caught:
+        both.decide(BEN, 0, 0, Decision(LABELS[1]), "ben")
+    assert (caught.value.who, caught.value.what.label) == ("ann", LABELS[0])
+    assert table(tmp_path)["000.png"] == LABELS[0]
+    both.undo(ANN)
+    with pytest.raises(Conflict, match="took the decision back"):
+        both.decide(BEN, 0, 1, Decision(LABELS[1]), "ben")
+    assert table(tmp_path)["000.png"] == ""
+
+
+def test_undo_takes_back_only_ones_own(tmp_path: Path) -> None:
+    both = desk(numbered(tmp_path, 4))
+    both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    both.decide(ANN, 1, 0, Decision("", "unclear"), "ann")
+    both.decide(BEN, 2, 0, Decision(LABELS[1]), "ben")
+    name, turn = both.undo(ANN)
+    assert (name, turn.index) == ("001.png", 1)
+    assert both.undo(ANN)[0] == "000.png"
+    with pytest.raises(LookupError, match="nothing to undo"):
+        both.undo(ANN)
+    assert table(tmp_path) == {"000.png": "", "001.png": "", "002.png": LABELS[1], "003.png": ""}
+    assert read_rows(tmp_path / "labels.tsv")[0]["labelled_by"] == ""
+
+
+def test_undo_does_not_undo_what_another_has_changed_since(tmp_path: Path) -> None:
+    both = desk(numbered(tmp_path, 3))
+    both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    both.decide(ANN, 1, 0, Decision(LABELS[0]), "ann")
+    both.decide(BEN, 1, 1, Decision(LABELS[1]), "ben")
+    with pytest.raises(Conflict, match="ben"):
+        both.undo(ANN)
+    assert table(tmp_path)["001.png"] == LABELS[1]
+    assert both.undo(ANN)[0] == "000.png"
+
+
+def test_skipped_photos_come_last_and_the_same_one_after_a_reload(tmp_path: Path) -> None:
+    alone = desk(numbered(tmp_path, 3))
+    assert alone.skip(ANN, 0).index == 1
+    assert alone.turn(ANN).index == 1
+    assert alone.skip(ANN, 1).index == 2
+    assert alone.skip(ANN, 2).index == 0
+
+
+def test_many_threads_lose_nothing(tmp_path: Path) -> None:
+    both = desk(numbered(tmp_path, 40))
+    conflicts = []
+
+    def label(client: str) -> None:
+        turn = both.turn(client)
+        while turn.index is not None:
+            try:
+                turn = both.decide(client, turn.index, 0, Decision(LABELS[0]), client)
+            except Conflict as error:
+                conflicts.append(error)
+                turn = both.turn(client)
+
+    threads = [threading.Thread(target=label, args=(f"client-{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not conflicts  # a lease keeps them apart
+    assert list(table(tmp_path).values()) == [LABELS[0]] * 40
+
+
+# The model
+
+
+def test_least_sure_first_and_what_it_has_not_seen_before_what_it_is_sure_of(tmp_path: Path) -> None:
+    said = Suggestions(SHIPPED, read_recipe("classroom").labels)
+    said._said = {0: Suggestion("x", 0.99), 1: Suggestion("x", 0.7), 2: Suggestion("y", 0.55)}
+    assert sorted(range(4), key=said.rank) == [2, 1, 3, 0]
+
+
+def test_a_model_suggests_and_passes_over_what_it_cannot_open(tmp_path: Path) -> None:
+    recipe = read_recipe("classroom")
+    golden = sorted((SHIPPED / "goldens").iterdir())[0]
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not a photo")
+    said = Suggestions(SHIPPED, recipe.labels)
+    said.start([(0, tmp_path / "bad.jpg"), (1, tmp_path / "missing.jpg"), (2, golden)])
+    assert said._thread is not None
+    said._thread.join(timeout=60)
+    assert (said.busy, said.fault) == (False, "")
+    assert said.of(0) is said.of(1) is None
+    expected = recipe.labels[int(golden.name.partition("_")[0])]
+    suggestion = said.of(2)
+    assert suggestion is not None
+    assert suggestion.label == expected
+    assert 0.5 < suggestion.probability <= 1
+
+
+def test_a_model_that_breaks_leaves_the_labelling_alone(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_bytes((SHIPPED / "recipe.json").read_bytes())
+    (tmp_path / "model.onnx").write_bytes(b"broken")
+    said = Suggestions(tmp_path, read_recipe("classroom").labels)
+    said.start([(0, tmp_path / "none.jpg")])
+    assert said._thread is not None
+    said._thread.join(timeout=60)
+    assert said.fault.startswith("no suggestions: model.onnx cannot be loaded")
+
+
+# The server
+
+
+def test_a_killed_server_has_every_acknowledged_decision_and_goes_on(tmp_path: Path) -> None:
+    numbered(tmp_path, 120)
+    acknowledged: dict[str, str] = {}
+    with serving(tmp_path) as server:
+        killer = threading.Timer(0.05, server.process.kill)
+        try:
+            photo = server.post("turn").json()["photo"]
+            while photo:
+                label = LABELS[photo["id"] % 2]
+                answer = server.decide(photo, label=label)
+                assert answer.status_code == 200
+                acknowledged[photo["name"]] = label
+                if len(acknowledged) == 30:
+                    killer.start()
+                photo = answer.json()["photo"]
+        except requests.RequestException:
+            pass
+        killer.join()
+    assert 0 < len(acknowledged) < 120, "killed in the middle"
+    kept = table(tmp_path)
+    assert len(kept) == 120
+    assert acknowledged.items() <= kept.items()
+    with serving(tmp_path) as server:  # the dead one's lock is gone with it
+        answer = server.post("turn").json()
+        assert answer["progress"]["decided"] in (len(acknowledged), len(acknowledged) + 1)
+        assert not kept[answer["photo"]["name"]]
+
+
+def test_a_second_server_on_the_same_table_is_refused_by_name(tmp_path: Path) -> None:
+    numbered(tmp_path, 2)
+    with serving(tmp_path) as server:
+        done = command("dataset", "label", tmp_path, "--recipe", SHAPES, "--port", 0, check=False)
+        assert done.returncode == 1
+        expected = f"Error: {tmp_path}/labels.tsv is being labelled by process {server.process.pid} {server.url}: "
+        assert done.stderr.startswith(expected)
+        assert done.stderr.count("\n") == 1
+        assert server.post("turn").status_code == 200
+
+
+def test_a_lock_is_given_back_and_leaves_no_file(tmp_path: Path) -> None:
+    with locked(tmp_path / "t.tsv") as announce:
+        announce("http://there")
+        with (tmp_path / ".t.tsv.lock").open() as file:
+            assert file.read() == f"process {os.getpid()} http://there"
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_and_says_what_is_next(tmp_path: Path, number: int) -> None:
+    numbered(tmp_path, 2)
+    with serving(tmp_path, "--no-model") as server:
+        photo = server.post("turn").json()["photo"]
+        assert server.decide(photo, label=LABELS[0]).status_code == 200
+        said = server.stop(number)
+        assert server.process.returncode == 0
+    assert "Warning" not in said
+    words = f"python -m dataset label {tmp_path} --recipe {SHAPES} --no-model --port 0"
+    assert said.strip() == f"1 of 2 labelled, 0 set aside: {tmp_path}/labels.tsv; go on: {words}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000.png", "001.png", "labels.tsv"]
+
+
+def test_it_ends_cleanly_at_once_too(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "dataset", "label", str(numbered(tmp_path, 1)), "--port", "0"]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    while "http://" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)  # before it serves, while the model is being loaded
+    said = process.communicate(timeout=60)[0]
+    assert said.startswith("0 of 1 labelled, 0 set aside: ")
+    assert (said.count("\n"), process.returncode) == (1, 0)
+
+
+def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (2400, 1200)).save(tmp_path / "a.tif", exif=exif)
+    (tmp_path / "b.jpg").write_bytes(b"GIF89a, really")
+    with serving(tmp_path) as server:
+        answer = requests.get(f"{server.url}/photo/0", timeout=20)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert Image.open(BytesIO(answer.content)).size == (800, 1600)
+        broken = requests.get(f"{server.url}/photo/1", timeout=20)
+        assert (broken.status_code, broken.json()["error"]["code"]) == (415, "unsupported_format")
+        for path in ("photo/2", "photo/..%2f..%2fREADME.md", "static/..%2flabel.py", "photo/-1"):
+            assert requests.get(f"{server.url}/{path}", timeout=20).status_code == 404
+
+
+def test_every_label_that_can_have_a_key_has_one_of_its_own(tmp_path: Path) -> None:
+    labels = [f"label {number}" for number in range(40)]
+    (tmp_path / "many.yaml").write_text(
+        json.dumps({"name": "many", "labels": labels, "input": {"height": 64, "width": 64}})
+    )
+    with serving(numbered(tmp_path / "in", 1), recipe=tmp_path / "many.yaml") as server:
+        keys = [row["key"] for row in server.state["labels"]]
+    assert "".join(keys[:12]) == "123456789acd"
+    assert not set("busz") & set(keys)
+    assert len({*keys}) == 9 + 22 + 1
+    assert keys[-9:] == [""] * 9
+
+
+def test_only_this_page_may_post(tmp_path: Path) -> None:
+    with serving(numbered(tmp_path, 1)) as server:
+        own: dict[str, Any] = {"id": 0, "revision": 0, "label": LABELS[0]}
+        refused = [
+            (server.post("decide", headers={"Host": "evil.example"}, **own), 400),
+            (server.post("decide", headers={"Content-Type": "text/plain"}, **own), 415),
+            (server.post("decide", headers={"X-Labelling": ""}, **own), 403),
+            (server.post("decide", headers={"X-Labelling": "of another start"}, **own), 409),
+            (server.post("decide", id=0, revision=0, label="square"), 400),
+            (server.post("decide", id=0, revision=0), 400),
+            (server.post("decide", id=7, revision=0, label=LABELS[0]), 400),
+            (server.post("decide", client="<>", **own), 400),
+            (server.post("decide", **own, by="x" * 20_000), 413),
+            (requests.get(f"{server.url}/api/decide", timeout=20), 405),
+        ]
+        assert [answer.status_code for answer, _ in refused] == [status for _, status in refused]
+        assert table(tmp_path) == {"000.png": ""}
+        page = requests.get(server.url, timeout=20)
+        assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+        assert "//" not in page.text  # nothing from elsewhere
+        with pytest.raises(requests.ConnectionError):  # bound to loopback alone
+            requests.get(server.url.replace("127.0.0.1", "127.0.0.2"), headers={"Host": "localhost"}, timeout=5)
+
+
+def test_a_conflict_is_a_409_with_who_and_what(tmp_path: Path) -> None:
+    with serving(numbered(tmp_path, 2), "--by", "the team") as server:
+        photo = server.post("turn").json()["photo"]
+        assert server.decide(photo, label=LABELS[0]).status_code == 200
+        answer = server.decide(photo, BEN, label=LABELS[1])
+        assert answer.status_code == 409
+        error = answer.json()["error"]
+        assert (error["code"], error["who"], error["what"]) == ("conflict", "the team", LABELS[0])
+        assert server.post("undo", BEN).json()["error"]["code"] == "nothing_to_undo"
+
+
+# One-line errors
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{}/none"], "is no folder: give the folder with the photos"),
+        (["{}/empty"], "has no photos: put some there, or python -m dataset sample"),
+        (["{}/full/000.png"], "is no folder: give the folder with the photos"),
+        (["{}/full", "--recipe", "shape"], "no recipe shape: did you mean shapes?"),
+        (["{}/full", "--model", "{}/empty"], "has no model.onnx: give a bundle with --model, or --no-model"),
+        (["{}/full", "--model", SHIPPED], f"apart, not {', '.join(LABELS)}: give another --model or --recipe"),
+        (["{}/full", "--folders", "{}/full"], "the photos lie there: give another folder"),
+        (["{}/full", "--table", "/proc/labels.tsv"], "/proc/labels.tsv cannot be written: "),
+        (["{}/full", "--folders", "/proc/out"], "/proc/out cannot be written: "),
+        (["{}/full", "--port", "{port}"], "--port 0 for a free one"),
+    ],
+)
+def test_errors_are_one_line_that_names_the_fix(tmp_path: Path, words: list[object], expected: str) -> None:
+    numbered(tmp_path / "full", 2)
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        filled = [str(word).replace("{}", str(tmp_path)).replace("{port}", str(port)) for word in words]
+        done = command("dataset", "label", "--recipe", "shapes", *filled, check=False)
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_check_reads_and_writes_nothing(tmp_path: Path) -> None:
+    numbered(tmp_path, 3)
+    (tmp_path / "labels.tsv").write_text(f"path\tlabel\tset_aside\n000.png\t{LABELS[1]}\t\n001.png\t\tunclear\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    done = command("dataset", "label", tmp_path, "--recipe", "shapes", "--check")
+    assert done.stdout.startswith(f"{tmp_path}: 1 of 3 labelled, 1 set aside (0 {LABELS[0]}, 1 {LABELS[1]}, ")
+    assert done.stdout.endswith("0 broken, 1 unclear), 1 left\n")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
