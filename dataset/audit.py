@@ -78,6 +78,8 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
         raise click.ClickException("stopped: run the same command again to go on") from None
     finally:
         journal.close()
+        if not (journal.known or journal.plan):
+            journal.remove()
     journal.remove()
     _tell(read_rows(out), folder, out, name)
 

@@ -73,7 +73,7 @@ def draw_reliability(result: dict[str, Any]) -> str:
     sizes = [30 + 400 * row["photos"] / total for row in bins]
     axes.scatter([row["confidence"] for row in bins], [row["accuracy"] for row in bins], s=sizes, alpha=0.7)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.04), ylim=(0, 1.08))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return _picture(figure)
 
 

@@ -145,8 +145,10 @@ def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
         recipe, facts = read_run(folder)
         model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
         safetensors.torch.load_model(model, str(folder / "model.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise click.ClickException(f"{folder} is no run with a whole model: {error}: train it again") from error
+    except SafetensorError as error:
+        raise click.ClickException(f"{folder / 'model.safetensors'} is damaged ({error}): train it again") from error
+    except (OSError, RuntimeError) as error:
+        raise click.ClickException(f"{folder} is no run with a model: {error}") from error
     return recipe, model.eval(), facts
 
 

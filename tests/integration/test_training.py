@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from config.recipe import read_recipe
 from dataset.photos import Photo, hold_out, read_photos
 from deploy.settings import ROOT
 from handler import engine
@@ -21,7 +25,7 @@ from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
 from training.export import spread, store_as_fp16, to_onnx
 from training.loop import predict
-from training.runs import load_model
+from training.runs import load_model, new_run
 
 
 def test_a_run_explains_itself(runs: Path, drawn: Path) -> None:
@@ -149,8 +153,6 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
 
 
 def test_a_real_fold_walks_the_whole_way(short: Path, drawn: Path) -> None:
-    from config.recipe import read_recipe
-
     recipe = read_recipe(short)
     photos = read_photos(drawn, recipe.labels)
     result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6])
@@ -229,3 +231,135 @@ def test_a_photo_that_cannot_be_read_is_named_and_no_run_is_left(drawn: Path, tm
 def test_what_is_wrong_is_one_line(drawn: Path, tmp_path: Path, arguments: list[Any], words: str) -> None:
     filled = [str(word).format(drawn=drawn, tmp=tmp_path) for word in arguments]
     assert words in refused("training", *filled)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model.safetensors").read_bytes()
+
+
+def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, drawn: Path, tmp_path: Path) -> None:
+    """kill -9 after an epoch, then the same command; another seed gives other weights."""
+    words = ["training", "train", short, "--data", drawn, "--epochs", 6]
+    command(*words, "--runs", tmp_path / "whole")
+    wanted = newest(tmp_path / "whole" / "shapes", "train")
+    place = tmp_path / "killed" / "shapes"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, words), "--runs", str(tmp_path / "killed")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not list(place.glob("*.partial/checkpoint.pt")) and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (partial,) = place.iterdir()
+    assert partial.suffix == ".partial", "it was done before it could be killed"
+    done = command(*words, "--runs", tmp_path / "killed")
+    assert "going on with" in done.stderr
+    (found,) = place.iterdir()
+    assert found.name == partial.stem
+    assert weights(found) == weights(wanted)
+    assert not {"checkpoint.pt", "progress.json", "key"} & {path.name for path in found.iterdir()}
+    assert (found / "curves.png").is_file()
+    assert list((found / "tensorboard").glob("events.*"))
+    command(*words, "--runs", tmp_path / "other", "--seed", 1)
+    assert weights(newest(tmp_path / "other" / "shapes", "train")) != weights(wanted)
+
+
+def test_an_interrupted_run_of_another_command_is_left_alone(short: Path, drawn: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(short)
+    for facts, fresh, same in (({"data": 1}, False, True), ({"data": 2}, False, False), ({"data": 1}, True, False)):
+        root = tmp_path / str(facts) / str(fresh)
+        with pytest.raises(KeyboardInterrupt), new_run("train", recipe, root, data=1) as (first, _):
+            (first / "checkpoint.pt").touch()
+            raise KeyboardInterrupt
+        with new_run("train", recipe, root, fresh, **facts) as (second, _):
+            assert (second == first) is same
+
+
+def test_two_at_once_do_not_take_up_the_same_run(short: Path, tmp_path: Path) -> None:
+    recipe = read_recipe(short)
+    with new_run("train", recipe, tmp_path, data=1) as (first, _):
+        (first / "checkpoint.pt").touch()
+        with new_run("train", recipe, tmp_path, data=1) as (second, _):
+            assert second != first
+
+
+def test_fine_tuning_starts_from_another_run(runs: Path, drawn: Path, tmp_path: Path) -> None:
+    parent = newest(runs, "train")
+    command("training", "train", SHAPES, "--data", drawn, "--epochs", 0, "--init-from", parent, "--runs", tmp_path)
+    child = newest(tmp_path / "shapes", "train")
+    assert json.loads((child / "run.json").read_text())["parent"] == parent.name
+    assert weights(child) == weights(parent)
+
+
+def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
+    short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import sweep, train
+
+    made: list[str] = []
+    real = sweep.train_member
+    interruption = iter([True])
+
+    def member(recipe: Any, *rest: Any) -> dict[str, Any]:
+        if len(made) == 2 and next(interruption, False):
+            raise KeyboardInterrupt
+        made.append(f"{recipe.backbone.name} {recipe.train.freeze}")
+        return real(recipe, *rest)
+
+    monkeypatch.setattr(sweep, "train_member", member)
+    words = [str(short), "--data", str(drawn), "--runs", str(tmp_path), "--sweep", "smallnet,resnet18:none"]
+    runner = click.testing.CliRunner()
+    assert runner.invoke(train.train, words).exit_code == 1
+    done = runner.invoke(train.train, words)
+    assert done.exit_code == 0, done.output
+    assert made == ["smallnet False", "smallnet True", "resnet18 False", "resnet18 True"]
+    folder = newest(tmp_path / "shapes", "sweep")
+    lines = (folder / "table.md").read_text().splitlines()
+    assert len(lines) == 6
+    assert "| resnet18 | random | frozen | 1,539 | 11,178,051 | 1 |" in lines[-1]
+    assert (folder / "table.png").stat().st_size > 1000
+    rows = json.loads((folder / "run.json").read_text())["rows"]
+    assert all((tmp_path / "shapes" / row["run"] / "model.safetensors").is_file() for row in rows)
+    assert all(row["milliseconds"] > 0 and row["seconds"] >= 0 for row in rows)
+
+
+def test_a_split_decides_what_is_trained_on_and_what_is_measured(short: Path, drawn: Path, tmp_path: Path) -> None:
+    table = tmp_path / "split.tsv"
+    command("dataset", "split", drawn, "--recipe", SHAPES, "--train", 0.4, "--test", 0.2, "--out", table)
+    command("training", "train", short, "--data", table, "--runs", tmp_path)
+    run = newest(tmp_path / "shapes", "train")
+    assert json.loads((run / "run.json").read_text())["validation"]["photos"] == {"disc": 12, "stripe": 12, "cross": 12}
+    for part, count in (("val", 36), ("test", 18), ("all", 90)):
+        out = tmp_path / part
+        command("training", "evaluate", run, "--data", table, "--part", part, "--no-changes", "--out", out)
+        report = json.loads((out / "report.json").read_text())
+        assert sum(map(sum, report["metrics"]["confusion"])) == count
+
+
+def test_the_report_compares_ambiguous_photos_and_holds_the_folds(
+    runs: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import crossvalidate, evaluate
+
+    def folds(recipe: Any, photos: Any, added: Any, root: Path) -> tuple[Path, dict[str, Any]]:
+        assert (recipe.folds, len(photos)) == (3, 90)
+        entry = {"mean_accuracy": 0.875, "mean_accuracy_95": [0.8, 0.9]}
+        return tmp_path / "20260101-000000-crossvalidate", {"metrics": {"as they are": entry}, "summary": "x"}
+
+    monkeypatch.setattr(crossvalidate, "cross_validate", folds)
+    words = [str(newest(runs, "prune")), "--data", str(drawn), "--out", str(tmp_path), "--folds", "3"]
+    done = click.testing.CliRunner().invoke(evaluate.evaluate, [*words, "--ambiguous", str(drawn / "disc")])
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["folds"]["metrics"]["as they are"]["mean_accuracy"] == 0.875
+    assert report["ambiguous"]["photos"] == 30
+    assert report["changes"]["turned by EXIF"]["mean_accuracy"] == pytest.approx(
+        report["metrics"]["mean_accuracy"], abs=0.03
+    )
+    page = (tmp_path / "report.html").read_text()
+    for words_of_page in ("Cross-validation by source, 3 folds", "87.5%", "ambiguous photos", "Before and after"):
+        assert words_of_page in page
+    assert (tmp_path / "hardest.jpg").stat().st_size > 10_000
