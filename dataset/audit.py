@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.progress import track
 
 from config.recipe import Recipe, read_recipe
-from dataset.inspect_photo import MIN_SIDE, Facts, inspect_all, inspector, photo_files
+from dataset.files import files_of
+from dataset.inspect_photo import MIN_SIDE, Facts, inspect_all, inspector
 from dataset.journal import Journal
 from dataset.pictures import printable
 from dataset.similar import duplicates
@@ -103,7 +104,7 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
 
 def _listed(folder: Path, out: Path) -> list[Path]:
     try:
-        paths = [path for path in photo_files(folder) if path.absolute() != out.absolute()]
+        paths = [path for path in files_of(folder) if path.absolute() != out.absolute()]
     except OSError as error:
         raise click.ClickException(f"{error.filename} cannot be listed: {error.strerror}") from error
     if not paths:

@@ -12,6 +12,7 @@ augment), from class weights (train.class_weights) or from drawing classes equal
 """
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -48,8 +49,8 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     if PARTS[0] not in split_parts(folder, recipe.labels):
         raise click.ClickException(f"{folder} is not split: make it with python -m dataset split PHOTOS --out {folder}")
     training = [photo for photo in read_photos(folder, recipe.labels) if photo.part == PARTS[0]]
-    originals = [photo for photo in training if not is_change(photo.path)]
-    todo = plan(originals, recipe, every)
+    originals = [photo for photo in training if not photo.is_copy]
+    todo = plan(originals, recipe, every, seed)
     try:
         made = [
             (photo, change, make(photo, change, recipe, seed))
@@ -63,7 +64,7 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     click.echo(f"{folder}: {_told(originals, recipe)} became {_told(after, recipe)}; see {folder / 'balance.jpg'}")
 
 
-def plan(photos: Sequence[Photo], recipe: Recipe, every: bool) -> list[tuple[Photo, str]]:
+def plan(photos: Sequence[Photo], recipe: Recipe, every: bool, seed: int = 0) -> list[tuple[Photo, str]]:
     """Which photo gets which change: each class grows to the largest, by saturation first, then by brightness.
 
     Args:
@@ -73,6 +74,7 @@ def plan(photos: Sequence[Photo], recipe: Recipe, every: bool) -> list[tuple[Pho
     largest, smallest = max(map(len, groups)), min(map(len, groups))
     chosen = []
     for group in groups:
+        random.Random(seed).shuffle(group)  # not the first by name: those may all be of one source
         pairs = [(photo, change) for change in CHANGES for photo in group]
         if every:
             chosen += pairs if len(group) == smallest < largest else []
@@ -131,20 +133,16 @@ CHANGES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = 
 }
 
 
-def is_change(path: Path) -> bool:
-    """Whether a file is one that balance made."""
-    return path.name.startswith(tuple(f"{change}_" for change in CHANGES))
-
-
 def note(folder: Path, made: Sequence[tuple[Photo, str, Path]]) -> None:
-    """Say in SOURCES.tsv where the copies come from: from their photo's source."""
+    """Say in SOURCES.tsv where the copies come from: their photo (`made_from`) and its source."""
     table = folder / TABLE
     rows = {row["path"]: row for row in read_rows(table, ("path",))} if table.is_file() else {}
     for photo, _, path in made:
         old = rows.get(photo.path.relative_to(folder).as_posix(), {})
         name = path.relative_to(folder).as_posix()
-        rows[name] = {**old, "path": name, "source": photo.source}
-    columns = dict.fromkeys(["path", "source", *(key for row in rows.values() for key in row)])
+        made_from = photo.path.relative_to(folder).as_posix()
+        rows[name] = {**old, "path": name, "source": photo.source, "made_from": made_from}
+    columns = dict.fromkeys(["path", "source", *(key for row in rows.values() for key in row if key)])
     write_rows(table, list(columns), rows.values())
 
 

@@ -40,7 +40,6 @@ MIN_SIDE = 64
 # Standard deviation in grey levels: the flattest real photo we have has 11; below 2 a hash is of noise alone.
 _BLANK = 2.0
 _AHEAD = 4  # files a worker: enough that none waits, few enough that memory stays flat
-_TABLES = {".tsv", ".json", ".md"}
 _VERDICTS = {
     "unsupported_format": "not_a_photo",
     "animated_image": "not_a_photo",
@@ -75,24 +74,6 @@ class Facts:
     bytes: int = 0
     sha256: str = ""
     phash: str = ""
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """Every regular file of a folder, in order of names; hidden ones and tables (tsv, json, md) are passed over.
-
-    Links to files are listed where the file lies in the folder too; links to folders are not followed.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    root, found = folder.resolve(), []
-    for place, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(place, name) for name in names if not name.startswith(".")):
-            inside = not path.is_symlink() or path.resolve().is_relative_to(root)
-            if path.suffix.lower() not in _TABLES and inside and path.is_file():
-                found.append(path)
-    return sorted(found)
 
 
 def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE) -> Facts:
@@ -196,10 +177,6 @@ def _leave_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _header(path: Path, data: bytes) -> Facts:

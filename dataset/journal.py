@@ -1,5 +1,6 @@
 """The journal of an audit: what lets a run that was stopped go on where it was."""
 
+import fcntl
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -28,11 +29,17 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = self._read(settings)
-            self.file = self.path.open("r+b" if kept else "wb", buffering=0)
+            self.file = self.path.open("r+b" if self.path.exists() else "w+b", buffering=0)
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.file.truncate(kept)
             self.file.seek(kept)
             if not kept:
                 self._write(settings)
+        except BlockingIOError as error:
+            self.file.close()
+            raise click.ClickException(
+                f"{out}: another audit is writing it: wait for it, or give another --out"
+            ) from error
         except OSError as error:
             raise click.ClickException(f"{out} cannot be written: {error.strerror}: give another --out") from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dataset.files import files_of
 from dataset.photos import TABLE as SOURCES
 from dataset.table import Row, read_rows
 
@@ -16,7 +17,7 @@ ASIDE = ("broken", "unclear")
 def list_photos(folder: Path, table: Path | None = None, out: Path | None = None) -> list[str]:
     """The files of a folder and its subfolders, sorted.
 
-    Left out are tables (and `table`, whatever it is called), hidden files and what lies in `out`.
+    Left out are tables (and `table`, whatever it is called), hidden files (`dataset.files`) and what lies in `out`.
 
     Raises:
         click.ClickException: the folder is missing or has none.
@@ -24,13 +25,12 @@ def list_photos(folder: Path, table: Path | None = None, out: Path | None = None
     if not folder.is_dir():
         raise click.ClickException(f"{folder} is no folder: give the folder with the photos")
     root = folder.resolve()
-    found = [path for path in root.rglob("*") if path.is_file() and path.suffix.lower() != ".tsv"]
+    found = files_of(root, links=True)
     names = [
         path.relative_to(root).as_posix()
         for path in found
         if not (table and path == table.resolve()) and not (out and path.is_relative_to(out.resolve()))
     ]
-    names = sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
     if not names:
         raise click.ClickException(f"{folder} has no photos: put some there, or python -m dataset sample {folder}")
     return names

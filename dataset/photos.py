@@ -4,11 +4,13 @@
     FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --folders`)
     TABLE.tsv                                                    columns path, label; source, split where there are
 
-SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from. Photos of
+SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from; `group`, which
+`dataset split` writes, joins sources that share a picture; `made_from` marks the copies of `dataset balance`. Photos of
 one source share rooms, people and screens: they must not stand on both sides of a split. Without a source
 every photo is its own. Paths are relative to the folder or the table.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from dataset.files import files_of
 from dataset.table import Row, read_rows
 
 TABLE = "SOURCES.tsv"
@@ -35,6 +38,11 @@ class Photo:
     part: str = ""
     row: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether `dataset balance` made it: to be trained on, never to be tested or split."""
+        return bool(self.row.get("made_from"))
+
 
 def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None) -> list[Photo]:
     """List the photos of a folder or a table, label by label, in order of their paths.
@@ -45,13 +53,13 @@ def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | N
         where: keep only photos whose row in the table, or in the folder's SOURCES.tsv, has these values.
 
     Raises:
-        click.ClickException: a label's folder is missing, a row has another label, nothing is left, or
+        click.ClickException: a label's folder is missing, a row has another label or no file, nothing is left, or
             `where` asks for a column that the table does not have.
     """
     rows = _rows_of_folder(place, labels, where or {}) if place.is_dir() else _rows_of_table(place, labels, where or {})
     base = place if place.is_dir() else place.parent
     photos = [
-        Photo(base / row["path"], index, row.get("source") or row["path"], row["split"], row)
+        Photo(base / row["path"], index, row.get("group") or row.get("source") or row["path"], row["split"], row)
         for index, label in enumerate(labels)
         for row in rows
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
@@ -133,28 +141,39 @@ def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str
                 f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read"
             )
         for label in labels:
-            for path in sorted(path for path in (folder / part / label).rglob("*") if path.is_file()):
+            for path in files_of(folder / part / label, links=True):
                 name = path.relative_to(folder).as_posix()
                 rows.append({**table.get(name, {}), "path": name, "label": label, "split": part})
     return rows
 
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
-    rows = [{"split": "", **row} for row in read_rows(table, ("path", "label", *where))]
-    for row in rows:
-        if row["label"] and row["label"] not in labels:
-            raise click.ClickException(
-                f"{table}: {row['path']}: {row['label']} is no label: legal are {', '.join(labels)}"
-            )
-        if row["split"] and row["split"] not in PARTS:
-            raise click.ClickException(f"{table}: {row['path']}: split {row['split']}: legal are {', '.join(PARTS)}")
-    return sorted((row for row in rows if row["label"]), key=lambda row: row["path"])
+    rows: dict[str, Row] = {}
+    for read in read_rows(table, ("path", "label", *where)):
+        row = {"split": "", **{key: value for key, value in read.items() if key}}
+        fault = _fault(row, rows.get(os.path.normpath(row["path"])), table, labels) if row["label"] else ""
+        if fault:
+            raise click.ClickException(f"{table}: {row['path']}: {fault}")
+        if row["label"]:
+            rows[os.path.normpath(row["path"])] = row
+    return sorted(rows.values(), key=lambda row: row["path"])
+
+
+def _fault(row: Row, before: Row | None, table: Path, labels: Sequence[str]) -> str:
+    if row["label"] not in labels:
+        return f"{row['label']} is no label: legal are {', '.join(labels)}"
+    if row["split"] not in ("", *PARTS):
+        return f"split {row['split']}: legal are {', '.join(PARTS)}"
+    if before and (before["label"], before["split"]) != (row["label"], row["split"]):
+        return "two rows that differ: leave one"
+    return "" if (table.parent / row["path"]).is_file() else "there is no such file: paths are relative to the table"
 
 
 def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
     path = folder / TABLE
     if path.is_file():
-        return {row["path"]: row for row in read_rows(path, ("path", *where))}
+        rows = read_rows(path, ("path", *where))
+        return {row["path"]: {key: value for key, value in row.items() if key} for row in rows}
     if where:
         raise click.ClickException(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
     return {}

@@ -101,13 +101,17 @@ def duplicates(names: Sequence[str], facts: Sequence[Facts]) -> dict[int, tuple[
     left = [index for index in order if index not in verdicts]
     for group in _groups(near_groups([facts[index].phash for index in left]), left):
         kept = max(group, key=lambda index: facts[index].width * facts[index].height)  # the first of equals
-        verdicts |= {index: _near(names, facts, index, kept) for index in group if index != kept}
+        near = {index: _near(names, facts, index, kept) for index in group if index != kept}
+        verdicts |= {index: verdict for index, verdict in near.items() if verdict}
     return verdicts
 
 
-def _near(names: Sequence[str], facts: Sequence[Facts], index: int, kept: int) -> tuple[str, str, int]:
+def _near(names: Sequence[str], facts: Sequence[Facts], index: int, kept: int) -> tuple[str, str, int] | None:
+    """None for a photo that is alike only through others: frames of one call make such chains."""
     pair = _words([facts[index].phash, facts[kept].phash])
     bits = int(distances(pair[:1], pair[1:])[0, 0])
+    if bits > THRESHOLD:
+        return None
     return "near_duplicate", f"the same picture as {names[kept]} ({bits} of {HASH_SIDE**2} bits differ)", kept
 
 

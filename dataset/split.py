@@ -5,8 +5,8 @@
 
 30 % to train on and 70 % to validate on, as the document has it: with few photos a small validation part
 would prove little. Photos of one source, and near duplicates, never stand on both sides; so the shares are the
-nearest that whole sources allow, and are printed. A table that is there already keeps its `test` photos: what
-was never trained on stays so.
+nearest that whole sources allow, and are printed. Copies that `dataset balance` made are left out. A table (not a
+folder) that is split again keeps its `test` photos: what was never trained on stays so.
 """
 
 import os
@@ -58,10 +58,13 @@ def split(
     out = out or Path("runs") / recipe.name / "split.tsv"
     if out.suffix != ".tsv" and out.exists():
         raise click.ClickException(f"{out} exists: remove it, or give another --out")
-    photos = read_photos(place, recipe.labels)
-    groups, frozen = group(photos, recipe, near), frozen_test(out)
-    kept = sum(photo.path.resolve() in frozen for photo in photos) / len(photos)
-    shares = (train, 1 - train - max(test, kept), max(test, kept))
+    photos = [photo for photo in read_photos(place, recipe.labels) if not photo.is_copy]
+    groups, frozen = group(photos, recipe, near), frozen_test(out, photos)
+    test = max(test, len(frozen) / len(photos))
+    if train + test >= 1:
+        raise click.ClickException(f"{out} keeps {test:.0%} for the test: give a --train below {1 - test:.2f}")
+    shares = (train, 1 - train - test, test)
+    photos = joined(photos, groups)
     parts = divide(photos, groups, shares, recipe, seed, frozen)
     if not few_sources:
         refuse_few(parts, groups, recipe)
@@ -115,12 +118,34 @@ def divide(
     return [replace(photo, part=PARTS[chosen[place[name]]]) for photo, name in zip(photos, groups, strict=True)]
 
 
-def frozen_test(table: Path) -> frozenset[Path]:
-    """The test photos of a split that is there already."""
+def joined(photos: Sequence[Photo], groups: Sequence[int]) -> list[Photo]:
+    """The photos with a column `group` where near duplicates join sources: later steps keep them together too."""
+    sources: dict[int, dict[str, None]] = {}
+    for photo, name in zip(photos, groups, strict=True):
+        sources.setdefault(name, {})[photo.source] = None
+    return [
+        replace(photo, row={**photo.row, "group": next(iter(sources[name]))}) if len(sources[name]) > 1 else photo
+        for photo, name in zip(photos, groups, strict=True)
+    ]
+
+
+def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
+    """The test photos of a split that is there already.
+
+    Raises:
+        click.ClickException: some of them are not among the photos: the table is of others.
+    """
     if table.suffix != ".tsv" or not table.exists():
         return frozenset()
     rows = read_rows(table, ("path", "split"))
-    return frozenset((table.parent / row["path"]).resolve() for row in rows if row["split"] == "test")
+    frozen = {(table.parent / row["path"]).resolve() for row in rows if row["split"] == "test"}
+    lost = frozen - {photo.path.resolve() for photo in photos}
+    if lost:
+        raise click.ClickException(
+            f"{table} keeps {len(lost)} photos for the test that are not here ({min(lost).name} ...): "
+            "give another --out, or remove the table if they are no longer needed"
+        )
+    return frozenset(frozen)
 
 
 def refuse_few(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe) -> None:

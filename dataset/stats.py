@@ -26,7 +26,8 @@ from rich.progress import track
 
 from config.files import write_json
 from config.recipe import Recipe, read_recipe
-from dataset.inspect_photo import photo_files, upright_size
+from dataset.files import files_of
+from dataset.inspect_photo import upright_size
 from dataset.photos import TABLE, read_photos, split_parts
 from dataset.pictures import prepare_plots, printable, save_figure
 from dataset.table import read_rows
@@ -184,7 +185,7 @@ def _files(folder: Path) -> list[Sized]:
     table = folder / TABLE
     sources = {row["path"]: row.get("source") for row in read_rows(table, ("path",))} if table.is_file() else {}
     try:
-        names = [path.relative_to(folder).as_posix() for path in photo_files(folder)]
+        names = [path.relative_to(folder).as_posix() for path in files_of(folder)]
     except OSError as error:
         raise click.ClickException(f"{error.filename} cannot be listed: {error.strerror}") from error
     return [Sized(folder / name, UNLABELLED, sources.get(name) or name) for name in names]

@@ -18,11 +18,14 @@ def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
     Args:
         need: columns that it must have.
 
+    Returns:
+        rows as csv.DictReader makes them: cells beyond the last column are a list under the key None.
+
     Raises:
         click.ClickException: it cannot be read, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", restval="")
             columns = reader.fieldnames or []
             rows = list(reader)
@@ -40,10 +43,19 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
     Raises:
         click.ClickException: it cannot be written; what stood there stands there still.
     """
-    text = StringIO()
-    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n", extrasaction="ignore", restval="")
+    text, kept = StringIO(), list(rows)
+    returns = any("\r" in str(value) for row in kept for value in row.values())  # csv quotes all but these
+    writer = csv.DictWriter(
+        text,
+        columns,
+        restval="",
+        extrasaction="ignore",
+        delimiter="\t",
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(kept)
     try:
         write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as error:

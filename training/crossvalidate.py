@@ -22,12 +22,12 @@ from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, fit, open_photo, to_array
-from training.changes import as_jpeg
+from training.changes import as_jpeg, decoded
 from training.data import check_readable, naming
 from training.export import export_model
 from training.loop import console
 from training.metrics import Scores, score
-from training.options import data_options, extra_option, fresh_option, read_data, runs_option
+from training.options import data_options, extra_option, fresh_option, read_data, read_extra, runs_option
 from training.predict import served
 from training.prune import prune_model
 from training.runs import PROGRESS, digest, fingerprint, new_run
@@ -56,7 +56,7 @@ def crossvalidate(
     """Cross-validate RECIPE's whole way, grouped by source."""
     resolved = read_recipe(recipe)
     resolved = resolved.model_copy(update={"folds": count or resolved.folds})
-    photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
+    photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
     folder, facts = cross_validate(resolved, photos, added, root, fresh)
     click.echo(f"{folder}: {facts['summary']}")
 
@@ -66,10 +66,12 @@ def cross_validate(
 ) -> tuple[Path, dict[str, Any]]:
     """Test every photo once, by a model that saw none of its source, into a run of its own.
 
+    Photos of a split's `test` part stay unseen; copies that `dataset balance` made are left out.
+
     Returns:
         the run's folder and its run.json: `metrics` and `summary` by way.
     """
-    photos = [replace(photo, part="") for photo in photos]
+    photos = [replace(photo, part="") for photo in photos if photo.part != "test" and not photo.is_copy]
     check_readable([*photos, *added], recipe)
     parts = folds(photos, recipe.folds, recipe.train.seed)
     prints = {"data": fingerprint(photos, recipe.labels), "extra": fingerprint(added, recipe.labels)}
@@ -123,7 +125,7 @@ def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way
     with naming(photo.path):
         upright = open_photo(photo.path.read_bytes(), recipe.limits)
         if way == WAYS[1]:
-            upright = open_photo(as_jpeg(upright, JPEG_QUALITY), recipe.limits)
+            upright = decoded(as_jpeg(upright, JPEG_QUALITY))
     return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
 
 

@@ -3,8 +3,8 @@
     python -m training evaluate runs/classroom/ID-prune --data SPLIT
     python -m training evaluate models/classroom --data PHOTOS --where open_licence=no --ambiguous PHOTOS/ambiguous
 
-A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime); of a split the `val` part, unless
---part says otherwise. Writes RUN/evaluation/ (or --out):
+A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime): on the `val` part of a split, on what
+the run held out of unsplit photos that it was made from, on all of other photos. Writes RUN/evaluation/ (or --out):
 
     report.html     opens without the internet; holds no photo, so it can be passed on
     report.json     the same as data
@@ -12,7 +12,7 @@ A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime);
     hardest.jpg     contact sheet of the photos whose label got the least probability: photos, so for this machine only
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from rich.table import Table
 
 from config.files import write_json, write_whole
 from config.recipe import Recipe
+from dataset.files import files_of
 from dataset.photos import PARTS, Photo
 from dataset.table import write_rows
 from training.evidence import Evidence, gather
 from training.loop import console
 from training.metrics import Scores
-from training.options import data_options, extra_option, read_data, runs_option
+from training.options import data_options, divide, extra_option, read_data, read_extra, runs_option
 from training.predict import inference
 from training.report import contact_sheet_of, render
 from training.runs import fingerprint, read_run
@@ -39,7 +40,9 @@ HARDEST = 24
 @data_options
 @extra_option
 @click.option(
-    "--part", type=click.Choice([*PARTS, "all"]), help="Of a split.  [default: val, or all where nothing is split]"
+    "--part",
+    type=click.Choice([*PARTS, "all"]),
+    help="Of a split.  [default: val; of unsplit data what RUN held out, or all if RUN never saw it]",
 )
 @click.option(
     "--ambiguous",
@@ -65,40 +68,53 @@ def evaluate(
     """Measure RUN (a run, or a bundle) on labelled photos and write a report."""
     recipe, infer, device = inference(run)
     everything = read_data(data, where, recipe)
-    photos = choose(everything, part)
+    facts = read_run(run)[1]
+    photos, chosen = choose(everything, part, recipe, facts)
     found = gather(recipe, infer, photos, list_photos(ambiguous), changes)
     result = {
-        "run": read_run(run)[1].get("id", run.name),
+        "run": facts.get("id", run.name),
         "device": device,
+        "part": chosen,
+        "selected_on": fingerprint(photos, recipe.labels) == facts.get("validation"),
         "data": fingerprint(photos, recipe.labels),
         **found.as_json(),
-        "folds": _folds(recipe, folds, everything, read_data(extra, (), recipe), root),
+        "folds": _folds(recipe, folds, everything, read_extra(extra, recipe), root),
     }
     write(out or run / "evaluation", run, found, result)
     show(found.scores, result)
     click.echo(f"{out or run / 'evaluation'}/report.html: {found.scores}")
 
 
-def choose(photos: Sequence[Photo], part: str | None) -> list[Photo]:
-    """The photos of a part; by default what was not trained on.
+def choose(
+    photos: Sequence[Photo], part: str | None, recipe: Recipe, facts: Mapping[str, Any]
+) -> tuple[list[Photo], str]:
+    """The photos to measure on, by default none that was trained on.
+
+    Args:
+        facts: the run's; the photos that it was made from and that are not split are divided again as it did.
+
+    Returns:
+        the photos, and which they are: a part of the split, `held out`, or `all`.
 
     Raises:
         click.ClickException: nothing is split, or the part has no photo.
     """
     split = any(photo.part for photo in photos)
+    if part is None and not split and fingerprint(photos, recipe.labels) == facts.get("data"):
+        return divide(photos, recipe)[1], "held out"
     wanted = part or ("val" if split else "all")
     chosen = [photo for photo in photos if wanted in ("all", photo.part)]
     if not chosen:
         have = ", ".join(dict.fromkeys(photo.part for photo in photos)) if split else "no split"
         raise click.ClickException(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
-    return chosen
+    return chosen, wanted
 
 
 def list_photos(folder: Path | None) -> list[Path]:
     """The files of a folder that has no labels, in order; none without a folder."""
     if folder is None:
         return []
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = files_of(folder, links=True)
     if not found:
         raise click.ClickException(f"--ambiguous {folder} is empty: leave it out, or give a folder of photos")
     return found
@@ -149,7 +165,7 @@ def show(found: Scores, result: dict[str, Any]) -> None:
     console.print(
         f"ROC AUC {metrics['roc_auc']}, expected calibration error {metrics['expected_calibration_error']}, "
         f"median confidence {result['confidence']['median']}"
-        + (f", of ambiguous photos {result['ambiguous']['median']}" if result["ambiguous"] else "")
+        + (f"; {result['ambiguous']['told']}" if result["ambiguous"] else "")
     )
 
 

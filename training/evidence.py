@@ -60,9 +60,16 @@ class Evidence:
             "reliability": bins,
             "milliseconds": latency(self.spent),
             "confidence": spread(self.probabilities, self.recipe),
-            "ambiguous": None if self.ambiguous is None else spread(self.ambiguous.softmax(1), self.recipe),
+            "ambiguous": None if self.ambiguous is None else self._ambiguous(self.ambiguous),
             "changes": {name: self._change(logits) for name, logits in self.changed.items()},
         }
+
+    def _ambiguous(self, logits: Tensor) -> dict[str, Any]:
+        """How sure the answers about ambiguous photos are, and in words whether less than about the labelled ones."""
+        entry, labelled = spread(logits.softmax(1), self.recipe), spread(self.probabilities, self.recipe)
+        lower = entry["median"] < labelled["median"]
+        told = f"{'less' if lower else 'NOT less'} sure of ambiguous photos: median {entry['median']}"
+        return {**entry, "lower": lower, "told": told}
 
     def _change(self, logits: Tensor) -> dict[str, Any]:
         flips = int((logits.argmax(1) != self.logits.argmax(1)).sum())

@@ -8,7 +8,7 @@ import click
 
 from config.recipe import Recipe
 from dataset.photos import PARTS, Photo, counts, hold_out, read_photos
-from training.runs import RUNS, fingerprint
+from training.runs import RUNS, fingerprint, sha256
 
 Command = Callable[..., Any]
 
@@ -52,6 +52,23 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
     return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted)]
 
 
+def read_extra(folders: Sequence[Path], recipe: Recipe) -> list[Photo]:
+    """Photos to train on besides; of a split only its `train` part."""
+    return [photo for photo in read_data(folders, (), recipe) if photo.part in ("", PARTS[0])]
+
+
+def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo]) -> None:
+    """Refuse photos that are trained on and validated on.
+
+    Raises:
+        click.ClickException: naming the first.
+    """
+    held = {sha256(photo.path): photo.path for photo in validation} if added else {}
+    for photo in added:
+        if (twin := held.get(sha256(photo.path))) is not None:
+            raise click.ClickException(f"--extra {photo.path} is held out as {twin}: leave it out")
+
+
 def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[Photo]]:
     """Training and validation photos: as the data is split, or else a held-out share of the sources.
 
@@ -80,9 +97,12 @@ def split_of_run(
     Raises:
         click.ClickException: these photos give another split than the run's.
     """
-    training, validation = divide(read_data(data, where, recipe), recipe)
+    photos = read_data(data, where, recipe)
+    training, validation = divide(photos, recipe)
     if fingerprint(validation, recipe.labels) != facts["validation"]:
         raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+    if fingerprint(photos, recipe.labels) != facts["data"]:
+        raise click.ClickException(f"{run} was trained on other photos: give its --data and --where, or train anew")
     return training, validation
 
 

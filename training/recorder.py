@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import torch
 
+from config.files import write_json
 from training.runs import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -25,18 +27,33 @@ class Recorder:
         self.writer = SummaryWriter(str(folder / "tensorboard"))
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None where there is none or it cannot be read."""
-        try:
-            state: dict[str, Any] = torch.load(self.folder / CHECKPOINT, weights_only=True)
-        except FileNotFoundError:
+        """The last checkpoint, or None where there is none.
+
+        Raises:
+            click.ClickException: it is damaged.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
             return None
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # torch raises nearly everything on a damaged file
+            raise click.ClickException(f"{path} is damaged: start anew with --fresh") from error
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a checkpoint, whole."""
+        """Keep a checkpoint, whole.
+
+        Raises:
+            OSError: it cannot be written; the one before it stays.
+        """
         beside = self.folder / f".{CHECKPOINT}"
-        torch.save(state, beside)
-        beside.replace(self.folder / CHECKPOINT)
+        try:
+            torch.save(state, beside)
+            beside.replace(self.folder / CHECKPOINT)
+        except RuntimeError as error:  # how torch says that the disk is full
+            beside.unlink(missing_ok=True)
+            raise OSError(0, str(error).splitlines()[0]) from error
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Log one epoch's figures."""
@@ -46,9 +63,10 @@ class Recorder:
         self.writer.flush()
 
     def finish(self, history: Sequence[dict[str, Any]]) -> None:
-        """Draw the curves: curves.png."""
+        """Write the curves: curves.json, curves.png."""
         self.writer.close()
         if history:
+            write_json(self.folder / "curves.json", list(history))
             draw_curves(history).savefig(self.folder / "curves.png", dpi=100)
 
 

@@ -59,12 +59,13 @@ def new_run(
             "step": step,
             "recipe": recipe.name,
             "arguments": _arguments(),
+            "seed": recipe.train.seed,
             **_versions(),
             **facts,
         }
         try:
             yield folder, facts
-            facts["seconds"] = round(time.time() - started + facts.pop("seconds_before", 0.0), 1)
+            facts["seconds"] = round(time.time() - started, 1)
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             write_json(folder / "run.json", facts)
             for name in (CHECKPOINT, PROGRESS, KEY):
@@ -99,8 +100,8 @@ def _begin(parent: Path, step: str, key: str, stack: contextlib.ExitStack) -> Pa
             continue
         except OSError as error:
             raise click.ClickException(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
-        _lock(folder, stack)
-        return folder
+        if _lock(folder, stack):  # else another process took it up between the two lines
+            return folder
     raise click.ClickException(f"{parent} has a thousand runs of this second: give --runs FOLDER")
 
 
@@ -131,8 +132,15 @@ def _arguments() -> list[str]:
 
 
 def save_model(folder: Path, model: Classifier) -> None:
-    """Write a model's weights beside its run.json."""
-    safetensors.torch.save_model(model, str(folder / "model.safetensors"))
+    """Write a model's weights beside its run.json.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        safetensors.torch.save_model(model, str(folder / "model.safetensors"))
+    except SafetensorError as error:
+        raise OSError(0, str(error)) from error
 
 
 def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
@@ -165,10 +173,23 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
         raise click.ClickException(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error
 
 
+def sha256(path: Path) -> str:
+    """A file's digest.
+
+    Raises:
+        click.ClickException: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be read: {error.strerror}: take it out") from error
+
+
 def fingerprint(photos: Sequence[Photo], labels: Sequence[str]) -> dict[str, Any]:
     """What a run was made from, without naming a photo: counts, sources, and a digest of all bytes and labels."""
     digest = hashlib.sha256()
-    for entry in sorted(f"{photo.label} {hashlib.sha256(photo.path.read_bytes()).hexdigest()}" for photo in photos):
+    for entry in sorted(f"{photo.label} {sha256(photo.path)}" for photo in photos):
         digest.update(entry.encode())
     return {
         "photos": counts(photos, labels),
@@ -194,7 +215,10 @@ def _portable(word: str) -> str:
 def _commit() -> str | None:
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, timeout=10
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -22,7 +22,16 @@ from dataset.photos import Photo
 from training.backbones import Classifier, build
 from training.loop import console, optimise, predict
 from training.metrics import score
-from training.options import data_options, divide, extra_option, fresh_option, read_data, runs_option
+from training.options import (
+    data_options,
+    divide,
+    extra_option,
+    fresh_option,
+    read_data,
+    read_extra,
+    refuse_leak,
+    runs_option,
+)
 from training.recorder import Recorder
 from training.runs import fingerprint, load_model, new_run, save_model
 
@@ -68,8 +77,12 @@ def train(
 ) -> None:
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
     resolved = override(override(read_recipe(recipe), "train", **changes), "backbone", name=backbone, weights=weights)
-    photos, added = read_data(data, where, resolved), read_data(extra, (), resolved)
+    photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
     if sweep:
+        given = {"--init-from": init_from, "--backbone": backbone, "--weights": weights, "--freeze": changes["freeze"]}
+        clash = [name for name, value in given.items() if value is not None]
+        if clash:
+            raise click.ClickException(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
         from training.sweep import run_sweep
 
         run_sweep(resolved, sweep, photos, added, root, fresh)
@@ -92,7 +105,12 @@ def train_run(
         the run's folder and its run.json.
     """
     training, validation = divide(photos, recipe)
+    refuse_leak(added, validation)
     before = load_model(init_from) if init_from else None
+    if before and before[2]["validation"] != fingerprint(validation, recipe.labels):
+        console.print(
+            f"note: {init_from} held out other photos: it may have been trained on some that are held out now"
+        )
     with new_run(
         "train",
         recipe,

@@ -41,17 +41,6 @@ def place(runs: Path, bundle: Path, drawn: Path, tmp_path: Path, monkeypatch: py
     return tmp_path / "runs" / "shapes"
 
 
-@pytest.mark.parametrize("name", ["summary", "predict", "runs"])
-def test_the_example_of_the_help_works(place: Path, name: str) -> None:
-    text = " ".join(run(name, "--help").stdout.split())
-    words = text.partition("Example: python -m training ")[2].split()
-    assert words[0] == name
-    filled = [word.replace("ID-prune", newest(place, "prune").name) for word in words]
-    done = run(*filled)
-    assert done.exit_code == 0, done.output
-    assert done.stdout
-
-
 def test_predict_asks_a_run_in_torch(runs: Path, drawn: Path) -> None:
     photo = sorted((drawn / "stripe").iterdir())[0]
     (line,) = lines(run("predict", newest(runs, "prune"), photo, "--device", "cpu"))

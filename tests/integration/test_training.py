@@ -1,13 +1,17 @@
 """Training's commands on drawn photos: what they write, what they refuse, and that the graph is the model."""
 
 import json
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import click.testing
 import numpy as np
 import onnx
@@ -107,7 +111,9 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     done = command("training", "evaluate", folder, "--data", drawn, "--out", out)
     result = json.loads((out / "report.json").read_text())
     assert set(result["milliseconds"]) == {"decode", "resize", "inference", "together"}
-    assert sum(map(sum, result["metrics"]["confusion"])) == 90
+    held = json.loads((folder / "run.json").read_text())["validation"]
+    assert (result["part"], result["selected_on"], result["data"]) == ("held out", True, held)
+    assert sum(map(sum, result["metrics"]["confusion"])) == sum(held["photos"].values()) < 45
     assert result["metrics"]["mean_accuracy"] > 0.85
     assert "mean of classes (95 %:" in done.stdout
     assert "answered" in done.stderr
@@ -363,3 +369,59 @@ def test_the_report_compares_ambiguous_photos_and_holds_the_folds(
     for words_of_page in ("Cross-validation by source, 3 folds", "87.5%", "ambiguous photos", "Before and after"):
         assert words_of_page in page
     assert (tmp_path / "hardest.jpg").stat().st_size > 10_000
+
+
+def test_what_is_held_out_is_not_trained_on_by_the_way(drawn: Path, tmp_path: Path) -> None:
+    assert "is held out as" in refused(
+        "training", "train", SHAPES, "--data", drawn, "--extra", drawn, "--runs", tmp_path
+    )
+
+
+def test_pruning_on_other_training_photos_is_refused(short: Path, drawn: Path, tmp_path: Path) -> None:
+    split = tmp_path / "split"
+    command("dataset", "split", drawn, "--recipe", SHAPES, "--train", 0.5, "--out", split)
+    command("training", "train", short, "--data", split, "--runs", tmp_path)
+    (split / "train" / "disc" / sorted((split / "train" / "disc").iterdir())[0].name).unlink()
+    run = newest(tmp_path / "shapes", "train")
+    assert "was trained on other photos" in refused("training", "prune", run, "--data", split)
+
+
+def test_cross_validation_sees_neither_the_test_part_nor_copies(
+    short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_recipe(short)
+    photos = [
+        replace(photo, part="test") if index % 3 == 0 else photo
+        for index, photo in enumerate(read_photos(drawn, recipe.labels))
+    ]
+    photos[1] = replace(photos[1], row={"made_from": "x.jpg"})
+
+    def fold(recipe: Any, rest: Any, added: Any, tested: Any) -> dict[str, Any]:
+        seen = {photo.path for photo in (*rest, *tested)}
+        assert seen == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
+        return {"answers": dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))}
+
+    monkeypatch.setattr(crossvalidation, "run_fold", fold)
+    _, facts = crossvalidation.cross_validate(recipe, photos, [], tmp_path)
+    assert sum(map(sum, facts["metrics"]["as they are"]["confusion"])) == 59
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
+    from training.recorder import Recorder
+
+    recorder = Recorder(tmp_path)
+    recorder.save({"epoch": 1})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+        with pytest.raises(OSError, match=r".+"):
+            recorder.save({"epoch": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert recorder.load() == {"epoch": 1}
+    assert not list(tmp_path.glob(".checkpoint*"))
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(click.ClickException, match="--fresh"):
+        recorder.load()

@@ -21,7 +21,8 @@ from PIL import Image, ImageEnhance
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
 from dataset.draw import draw
-from dataset.inspect_photo import Facts, hash_photo, inspect_all, inspect_photo, inspector, photo_files
+from dataset.files import files_of
+from dataset.inspect_photo import Facts, hash_photo, inspect_all, inspect_photo, inspector
 from dataset.pictures import contact_sheet
 from dataset.similar import near_groups, similar_groups
 from dataset.table import Row, read_rows
@@ -154,7 +155,8 @@ def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
     (inside / "away.png").symlink_to(outside / "b.png")
     (inside / "folder").symlink_to(outside)
     os.mkfifo(inside / "pipe.png")
-    assert [path.name for path in photo_files(inside)] == ["a.png", "link.png"]
+    assert [path.name for path in files_of(inside)] == ["a.png"]
+    assert [path.name for path in files_of(inside, links=True)] == ["a.png", "away.png", "link.png"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_contact_sheets_take_unreadable_photos_and_any_script(tmp_path: Path) ->
 @pytest.mark.skipif(not ODD.is_dir(), reason="the shared odd pictures are not here")
 def test_odd_files_of_the_world_get_a_sensible_verdict(tmp_path: Path) -> None:
     limits = read_recipe("classroom").limits
-    paths = photo_files(ODD)
+    paths = files_of(ODD)
     found = {paths[index].name[:2]: facts for index, facts in inspect_all(paths, inspector(limits))}
     assert {facts.verdict for facts in found.values()} <= set(VERDICTS)
     assert {found[number].verdict for number in ("01", "02", "04", "05", "08", "31", "40", "43", "49")} == {

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from config.recipe import read_recipe
 from dataset.photos import Photo
@@ -83,3 +84,9 @@ def test_changes_change_the_pixels_but_turning_by_exif_does_not() -> None:
         same = changed.size == photo.size
         difference = np.abs(np.asarray(changed, int) - np.asarray(photo, int)).mean() if same else np.inf
         assert 0 < difference < 3 if name in KEPT else difference > 3, name
+
+
+def test_a_change_of_a_legal_photo_is_never_too_large() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 3500, 3), np.uint8))
+    turned = CHANGES["turned by EXIF"](noise)
+    assert turned.size == noise.size

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from dataset.photos import Photo, counts, folds, hold_out, read_photos
+from dataset.table import read_rows, write_rows
 
 
 def photos(sources: int = 10, each: int = 4) -> list[Photo]:
@@ -75,3 +76,37 @@ def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg")
     with pytest.raises(click.ClickException, match="no folder b"):
         read_photos(tmp_path, ("a", "b"))
+
+
+def test_a_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
+    """With a byte order mark, Windows line ends, a cell too many, rows that are not labelled yet."""
+    table = tmp_path / "labels.tsv"
+    rows = [
+        "path\tlabel\tfree",
+        "x/2.jpg\ta\tyes",
+        "x/1.jpg\ta\tyes\tnote",
+        "3.jpg\tb\tyes",
+        "4.jpg\t\tyes",
+        "5.jpg\ta\tno",
+    ]
+    table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    make(tmp_path, "x/1.jpg", "x/2.jpg", "3.jpg", "4.jpg", "5.jpg")
+    found = read_photos(table, ("a", "b"), {"free": "yes"})
+    assert [(p.path, p.label, p.source) for p in found] == [
+        (tmp_path / "x/1.jpg", 0, "x/1.jpg"),
+        (tmp_path / "x/2.jpg", 0, "x/2.jpg"),
+        (tmp_path / "3.jpg", 1, "3.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\tb.jpg", 'quote".jpg', "line\nend.jpg", "Icon\r", "a\rb.jpg", "snowman ☃.jpg", "latin \udce9.jpg"]
+)
+def test_any_name_survives_a_table(tmp_path: Path, name: str) -> None:
+    write_rows(tmp_path / "t.tsv", ("path", "label"), [{"path": name, "label": "a"}])
+    assert read_rows(tmp_path / "t.tsv") == [{"path": name, "label": "a"}]
+
+
+def test_hidden_files_and_notes_are_no_photos(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "a/.DS_Store", "a/.1.jpg.x7", "a/1.json", "a/README.md", "a/.trash/2.jpg", "b/1.jpg")
+    assert [p.path.name for p in read_photos(tmp_path, ("a", "b"))] == ["1.jpg", "1.jpg"]

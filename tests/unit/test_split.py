@@ -93,7 +93,7 @@ def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path)
     part = {p.path.stem: p.part for p in read_photos(tmp_path / "s.tsv", LABELS) if p.label == 0}
     assert all(part[f"copy{index}"] == part[f"000{index}"] for index in range(6))
     found = read_photos(tmp_path / "s.tsv", LABELS)
-    assert len({p.part for p in found if p.source == "one place"}) == 1
+    assert len({p.part for p in found if p.row["source"] == "one place"}) == 1
 
 
 def test_what_was_kept_for_the_test_stays_there(photos: Path, tmp_path: Path) -> None:
@@ -139,7 +139,13 @@ def test_what_is_wrong_is_one_line(photos: Path, tmp_path: Path, arguments: list
 
 def test_a_table_with_a_strange_label_or_part_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
-    for text, words in (("a.jpg\tcircle\t", "circle is no label"), ("a.jpg\tdisc\tdev", "split dev")):
+    (tmp_path / "a.jpg").touch()
+    for text, words in (
+        ("a.jpg\tcircle\t", "circle is no label"),
+        ("a.jpg\tdisc\tdev", "split dev"),
+        ("b.jpg\tdisc\ttrain", "no such file"),
+        ("a.jpg\tdisc\t\n./a.jpg\tcross\t", "two rows that differ"),
+    ):
         table.write_text(f"path\tlabel\tsplit\n{text}\n")
         with pytest.raises(click.ClickException, match=words):
             read_photos(table, LABELS)
@@ -214,3 +220,35 @@ def test_brightness_moves_all_channels_alike_within_a_fifth() -> None:
         assert len(set(pixels.tolist())) == 1
         shifts.add(int(pixels[0]))
     assert -51 <= min(shifts) < -20 < 20 < max(shifts) <= 51
+
+
+def test_copies_are_not_split_again(photos: Path, tmp_path: Path) -> None:
+    folder = make_split(photos, tmp_path)
+    assert run_balance(folder).exit_code == 0
+    assert any(photo.is_copy for photo in read_photos(folder, LABELS))
+    assert run(folder, "--recipe", SHAPES, "--out", tmp_path / "again.tsv", "--train", "0.5").exit_code == 0
+    assert not [p for p in read_photos(tmp_path / "again.tsv", LABELS) if p.path.name.startswith("saturation_")]
+
+
+def test_a_test_part_is_not_lost_by_accident(photos: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "s.tsv", tmp_path / "other"
+    draw_set(other, read_recipe(SHAPES), 8, 99)
+    assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.3").exit_code == 0
+    before = out.read_bytes()
+    done = run(other, "--recipe", SHAPES, "--out", out)
+    assert done.exit_code == 1
+    assert "9 photos for the test that are not here" in done.output
+    done = run(photos, "--recipe", SHAPES, "--out", out, "--train", "0.8")
+    assert done.exit_code == 1
+    assert "keeps 30% for the test: give a --train below 0.70" in done.output
+    assert out.read_bytes() == before
+
+
+def test_sources_that_share_a_picture_are_one_group_later_too(photos: Path, tmp_path: Path) -> None:
+    first, second = photos / "disc" / "0000.jpg", photos / "disc" / "copy.jpg"
+    Image.open(first).save(second, quality=50)
+    with (photos / "SOURCES.tsv").open("a") as table:
+        table.write("disc/copy.jpg\tanother place\tyes\n")
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5").exit_code == 0
+    source = {p.path: p.source for p in read_photos(tmp_path / "s.tsv", LABELS)}
+    assert source[first.resolve()] == source[second.resolve()]
