@@ -83,7 +83,8 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
         strict=True,
     ):
         for name in names:
-            axes.plot(epochs, [entry[name] for entry in history], marker="o", label=name.replace("_", " "))
+            known = [entry.get(name) for entry in history]  # runs of older versions have fewer figures
+            axes.plot(epochs, known, marker="o", label=name.replace("_", " "))
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -1,5 +1,6 @@
 """What an evaluation says: areas, calibration, confidence and changes, against figures worked out by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from PIL import Image
 
 from config.recipe import read_recipe
 from dataset.photos import Photo
-from tests.conftest import SHAPES
+from tests.conftest import SHAPES, SHIPPED
 from training.changes import CHANGES
 from training.evidence import Evidence, latency, spread
 from training.metrics import calibration, roc_auc
+from training.recorder import draw_curves
 
 
 def test_roc_auc_counts_pairs_in_the_right_order() -> None:
@@ -84,6 +86,12 @@ def test_changes_change_the_pixels_but_turning_by_exif_does_not() -> None:
         same = changed.size == photo.size
         difference = np.abs(np.asarray(changed, int) - np.asarray(photo, int)).mean() if same else np.inf
         assert 0 < difference < 3 if name in KEPT else difference > 3, name
+
+
+def test_curves_of_runs_that_kept_fewer_figures_are_drawn() -> None:
+    run = json.loads((SHIPPED / "run.json").read_text())
+    for axes in draw_curves(run["epochs"]).axes:
+        assert len(axes.lines) == 2
 
 
 def test_a_change_of_a_legal_photo_is_never_too_large() -> None:
