@@ -49,9 +49,8 @@ VERDICTS = (
     "exact_duplicate",
     "near_duplicate",
 )
-# The document's least number of photos (section 6.2, the demands on data). Written as a product because no module
-# may hold the number that is also a recipe's width: a test looks for it.
-MINIMUM = 5 * 100
+MINIMUM = 500
+"""The document's least number of photos (section 6.3, its demands on the data)."""
 EXAMPLES = 10
 _MOVED = "; moved to "
 

@@ -68,9 +68,9 @@ def new_run(
             facts["seconds"] = round(time.time() - started, 1)
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             write_json(folder / "run.json", facts)
-            for name in (CHECKPOINT, PROGRESS, KEY):
-                (folder / name).unlink(missing_ok=True)
-            folder.rename(folder.with_suffix(""))
+            done = folder.rename(folder.with_suffix(""))
+            for name in (CHECKPOINT, PROGRESS, KEY):  # after it has its name: killed in between, nothing is lost
+                (done / name).unlink(missing_ok=True)
         except BaseException as error:
             if any((folder / name).exists() for name in (CHECKPOINT, PROGRESS)):
                 click.echo(f"{folder} is kept: the same command goes on from there", err=True)

@@ -44,6 +44,9 @@ def test_arrows_point_one_way(room: str) -> None:
         assert tops & project <= ROOMS[room], path
 
 
+OTHER_MEANINGS = {("audit.py", 500)}  # the document's least number of photos is also the width of its input
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_nothing_outside_a_recipe_knows_the_labels_or_the_size(room: str) -> None:
     recipe = read_recipe("classroom")
@@ -51,7 +54,8 @@ def test_nothing_outside_a_recipe_knows_the_labels_or_the_size(room: str) -> Non
     for path in modules(room):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and type(node.value) in (str, int):
-                assert node.value not in secret, f"{path}:{node.lineno} knows {node.value!r}"
+                known = node.value in secret and (path.name, node.value) not in OTHER_MEANINGS
+                assert not known, f"{path}:{node.lineno} knows {node.value!r}"
 
 
 def test_every_error_code_is_in_the_readme_with_its_status() -> None:
