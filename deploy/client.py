@@ -57,14 +57,55 @@ class Client:
         """Post JSON to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
         return self.ask("inference", "POST", f"/predictions/{model}", json=body)
 
-    def register(self, archive: str, name: str) -> None:
-        """Register an archive of the store by its bare file name; returns when its worker is ready.
+    def register(self, archive: str, name: str, workers: int = 1) -> None:
+        """Register an archive of the store by its bare file name; returns when its workers are ready.
+
+        The first version of a name becomes its default, later ones do not.
 
         Raises:
-            click.ClickException: it was refused, or its worker did not start.
+            click.ClickException: it was refused, or its workers did not start; then it is not registered.
         """
-        options = {"url": archive, "model_name": name, "initial_workers": 1, "synchronous": "true", "batch_size": 1}
-        self.manage("POST", "/models", params=options)
+        options = {"url": archive, "model_name": name, "batch_size": 1, "initial_workers": workers}
+        self.manage("POST", "/models", params={**options, "synchronous": "true"})
+
+    def unregister(self, name: str, version: str) -> None:
+        """Take a version out at once: what waits in its queue is never answered, so drain it first.
+
+        Raises:
+            click.ClickException: it is not registered, or it is the default and others are.
+        """
+        self.manage("DELETE", f"/models/{name}/{version}")
+
+    def set_default(self, name: str, version: str) -> None:
+        """Have /predictions/NAME answered by a version; TorchServe does not look whether it has workers."""
+        self.manage("PUT", f"/models/{name}/{version}/set-default")
+
+    def scale(self, name: str, version: str, workers: int) -> None:
+        """Set the number of a version's workers; returns when they are ready. Fewer means that some are killed."""
+        wanted = {"min_worker": workers, "max_worker": workers, "synchronous": "true"}
+        self.manage("PUT", f"/models/{name}/{version}", params=wanted)
+
+    def describe(self, name: str, version: str = "") -> dict[str, Any] | None:
+        """TorchServe's description of a version, of the default where none is named; None if it is not registered.
+
+        Raises:
+            Unreachable: nothing answers.
+        """
+        answer = self.ask("management", "GET", f"/models/{name}" + (f"/{version}" if version else ""))
+        if not answer.ok:
+            return None
+        found: dict[str, Any] = answer.json()[0]
+        return found
+
+    def ready(self, name: str, version: str) -> int:
+        """How many workers of a version are ready; 0 too where it is not registered."""
+        found = self.describe(name, version) or {}
+        return sum(worker["status"] == "READY" for worker in found.get("workers", []))
+
+    def default(self, name: str) -> str | None:
+        """The version that /predictions/NAME answers with; None where the name is not registered."""
+        found = self.describe(name)
+        return str(found["modelVersion"]) if found else None
 
     def models(self) -> list[dict[str, Any]]:
         """TorchServe's description of every registered version, with `default` added."""

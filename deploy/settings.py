@@ -21,9 +21,13 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_METRICS_PORT", "metrics_address", "Prometheus metrics, HTTP"),
     ("SERVE_GRPC_INFERENCE_PORT", "grpc_inference_port", "predictions, gRPC"),
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
+    ("SERVE_KEEPER_PORT", "keeper_port", "/ready and our own /metrics, HTTP (default: 8083)"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
 )
+
+
+DEFAULTS = {"keeper_port": "8083"}  # what TorchServe knows nothing of
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,9 @@ class Settings:
     properties: Mapping[str, str]
 
     def url(self, address: str) -> str:
-        """`inference`, `management` or `metrics` -> http://127.0.0.1:PORT."""
-        return f"http://{HOST}:{self.ports[f'{address}_address']}"
+        """`inference`, `management`, `metrics` or `keeper` -> http://127.0.0.1:PORT."""
+        key = f"{address}_port" if f"{address}_port" in DEFAULTS else f"{address}_address"
+        return f"http://{HOST}:{self.ports[key]}"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -49,7 +54,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     properties = read_properties(PROPERTIES)
     ports = {
-        key: _port(environ.get(name) or properties.get(key, ""), name)
+        key: _port(environ.get(name) or (DEFAULTS | properties).get(key, ""), name)
         for name, key, _ in ROWS
         if key.endswith(("_address", "_port"))
     }
@@ -74,7 +79,9 @@ def read_properties(path: Path) -> dict[str, str]:
 def resolved_properties(settings: Settings) -> str:
     """The properties that TorchServe is started with: the file's, with settings filled in."""
     changed = {
-        key: f"http://{HOST}:{port}" if key.endswith("_address") else str(port) for key, port in settings.ports.items()
+        key: f"http://{HOST}:{port}" if key.endswith("_address") else str(port)
+        for key, port in settings.ports.items()
+        if key not in DEFAULTS
     }
     changed["model_store"] = str(settings.store)
     return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **changed}.items())

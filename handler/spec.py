@@ -69,6 +69,14 @@ class Goldens(Section):
     tolerance: float = Field(0.02, gt=0, lt=0.5, description="largest |p - p at packing|")
 
 
+class Rollout(Section):
+    """What must hold before a version becomes the default, and what stays of the version before it."""
+
+    latency_ratio: float = Field(1.5, gt=0, description="largest latency, as a multiple of the serving version's")
+    keep: int = Field(1, ge=0, le=8, description="former versions that stay registered for rollback, newest first")
+    workers: int = Field(1, ge=1, le=64)
+
+
 class Spec(BaseModel):
     """The serving half of a recipe; keys of the training half are passed over."""
 
@@ -81,6 +89,7 @@ class Spec(BaseModel):
     answer: Answer = Answer()
     runtime: Runtime = Runtime()
     goldens: Goldens = Goldens()
+    rollout: Rollout = Rollout()
 
     @field_validator("labels")
     @classmethod

@@ -1,0 +1,83 @@
+"""What was done to versions: one file an action in `var/history`, written whole after every step.
+
+An action whose process died stays `running` in its file; `entries` tells it as `interrupted`.
+"""
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from config.files import write_json
+from deploy.locks import DEPLOYMENT, holder, user
+
+FOLDER = "history"
+DONE, REFUSED, FAILED, RUNNING, INTERRUPTED = "done", "refused", "failed", "running", "interrupted"
+
+
+class Journal:
+    """One action: a rollout, a rollback, a retirement, a repair of the keeper's.
+
+    Args:
+        action: `rollout`, `rollback`, `retire`, `restore`, `revive`.
+        facts: further columns, for example `previous`, `digest`, `why`.
+    """
+
+    def __init__(self, var: Path, action: str, name: str, version: str, **facts: Any) -> None:
+        now = datetime.datetime.now().astimezone()
+        self.entry: dict[str, Any] = {
+            "id": f"{now:%Y%m%d-%H%M%S-%f}-{action}",
+            "action": action,
+            "name": name,
+            "version": version,
+            **facts,
+            "who": user(),
+            "pid": os.getpid(),
+            "started": now.isoformat(timespec="seconds"),
+            "state": RUNNING,
+            "seconds": None,
+            "steps": [],
+        }
+        self.path = var / FOLDER / f"{self.entry['id']}.json"
+        self._begun = time.monotonic()
+        self._write()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """Record a step: written before it begins and when it has ended; what the block adds to the dict is kept."""
+        step: dict[str, Any] = {"name": name, "seconds": None}
+        self.entry["steps"].append(step)
+        self._write()
+        begun = time.monotonic()
+        yield step
+        step["seconds"] = round(time.monotonic() - begun, 3)
+        self._write()
+
+    def end(self, state: str, error: str | None = None) -> None:
+        """Close the action as DONE, REFUSED or FAILED."""
+        self.entry |= {"state": state, "seconds": round(time.monotonic() - self._begun, 3)}
+        if error:
+            self.entry["error"] = error
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, self.entry)
+
+
+def entries(var: Path) -> list[dict[str, Any]]:
+    """All actions, oldest first; files that are damaged are passed over."""
+    found = []
+    at_work = holder(var / DEPLOYMENT)
+    for path in sorted((var / FOLDER).glob("*.json")):
+        try:
+            entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if entry["state"] == RUNNING and not (at_work and at_work.pid == entry["pid"]):
+            entry["state"] = INTERRUPTED
+        found.append(entry)
+    return found
