@@ -53,9 +53,11 @@ class Journal:
         self.entry["steps"].append(step)
         self._write()
         begun = time.monotonic()
-        yield step
-        step["seconds"] = round(time.monotonic() - begun, 3)
-        self._write()
+        try:
+            yield step
+        finally:
+            step["seconds"] = round(time.monotonic() - begun, 3)
+            self._write()
 
     def end(self, state: str, error: str | None = None) -> None:
         """Close the action as DONE, REFUSED or FAILED."""

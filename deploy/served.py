@@ -7,7 +7,7 @@ that vanishes from the store can be put back.
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,14 @@ def default_of(entries: list[Entry], name: str) -> Entry | None:
 def find(entries: list[Entry], name: str, version: str) -> Entry | None:
     """The entry of a version."""
     return next((entry for entry in entries if (entry.name, entry.version) == (name, version)), None)
+
+
+def switched(entries: list[Entry], new: Entry, former: Entry | None) -> list[Entry]:
+    """The manifest with another default; what was default before becomes the first of the kept."""
+    kept = [replace(former, default=False)] if former else []
+    gone = {(entry.name, entry.version) for entry in (new, *kept)}
+    rest = [entry for entry in entries if (entry.name, entry.version) not in gone]
+    return [replace(new, default=True, left=False), *kept, *rest]
 
 
 def keep_copy(var: Path, mar: Path) -> None:

@@ -23,6 +23,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
     ("SERVE_KEEPER_PORT", "keeper_port", "/ready and our own /metrics, HTTP (default: 8083)"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
+    ("SERVE_MEMORY_RESERVE", "", "megabytes that must stay free beside the workers of two versions (default: 256)"),
     ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
 )
 
@@ -38,6 +39,7 @@ class Settings:
     store: Path
     var: Path
     properties: Mapping[str, str]
+    reserve_mb: int = 256
 
     def url(self, address: str) -> str:
         """`inference`, `management`, `metrics` or `keeper` -> http://127.0.0.1:PORT."""
@@ -66,6 +68,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         store=(ROOT / (environ.get("SERVE_STORE") or properties["model_store"])).resolve(),
         var=(ROOT / (environ.get("SERVE_VAR") or "var")).resolve(),
         properties=properties,
+        reserve_mb=_megabytes(environ.get("SERVE_MEMORY_RESERVE") or "256"),
     )
 
 
@@ -99,6 +102,12 @@ def own_environment(var: Path, store: Path) -> dict[str, str]:
         for each in sockets:
             each.close()
     return {**ports, "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
+
+
+def _megabytes(text: str) -> int:
+    if not text.isdigit():
+        raise click.ClickException(f"SERVE_MEMORY_RESERVE: {text!r} is no size: give megabytes, for example 256")
+    return int(text)
 
 
 def _port(text: str, name: str) -> int:

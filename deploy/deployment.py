@@ -1,0 +1,152 @@
+"""One change of what is served: alone at work, step by step, told to people and to the journal.
+
+Rollout, rollback and retirement share this frame. TorchServe is changed first and the manifest
+(`var/served.json`) right after; whatever dies in between, the keeper puts back what the manifest says.
+"""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+
+from deploy import served
+from deploy.client import Client
+from deploy.drain import drain
+from deploy.journal import DONE, FAILED, REFUSED, Journal
+from deploy.locks import DEPLOYMENT, Held, held, holder
+from deploy.served import Entry
+from deploy.settings import Settings
+
+KEEPER_S = 120.0
+"""How long a person's command waits for a repair of the keeper's: it may be starting a worker."""
+
+
+class Deployment:
+    """A change at work on one node."""
+
+    def __init__(self, settings: Settings, journal: Journal, quiet: bool = False) -> None:
+        self.settings = settings
+        self.client = Client(settings)
+        self.journal = journal
+        self.quiet = quiet
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[dict[str, Any]]:
+        """One step: shown while it runs, then printed with its time and its `note`."""
+        with self.journal.step(name) as step, Console(stderr=True).status(f"{name} ..."):
+            yield step
+        if not self.quiet:
+            click.echo(f"{name:<10}{step['seconds']:8.2f} s  {step.get('note', '')}".rstrip())
+
+    def drained(self, entry: Entry, body: dict[str, Any] | None = None) -> bool:
+        """Wait until a version rests, at most as long as one request may take."""
+        limit = float(self.settings.properties["default_response_timeout"])
+        return drain(self.client, entry.name, entry.version, limit, body)
+
+    def take_out(self, entry: Entry) -> None:
+        """Unregister a drained version, strike it from the manifest, and see that its archive is still there.
+
+        Raises:
+            click.ClickException: TorchServe refused, or its archive has gone from the store.
+        """
+        entries = [other for other in served.read(self.settings.var) if other != entry]
+        served.write(self.settings.var, entries)
+        if self.client.describe(entry.name, entry.version):
+            self.client.unregister(entry.name, entry.version)
+        if not (self.settings.store / entry.archive).is_file():
+            served.put_back(self.settings.var, entry.archive, self.settings.store)
+            raise click.ClickException(f"{entry.archive} went from the store with its version: put back from its copy")
+        served.drop_copies(self.settings.var, entries)
+
+
+@contextmanager
+def deployment(
+    settings: Settings, action: str, name: str, version: str, quiet: bool = False, **facts: Any
+) -> Iterator[Deployment]:
+    """Be the only one who changes versions, and write down how it went.
+
+    Raises:
+        click.ClickException: another is at work, nothing is running, or the change was refused or failed.
+    """
+    settings.var.mkdir(parents=True, exist_ok=True)
+    with at_work(settings, f"{action} of {name} {version}"):
+        Client(settings).describe(name)  # nothing is journalled where no server is
+        try:
+            journal = Journal(settings.var, action, name, version, **facts)
+        except OSError as error:
+            raise full(settings, error) from error
+        with _interruptible(), _closed(settings, journal):
+            yield Deployment(settings, journal, quiet)
+
+
+@contextmanager
+def at_work(settings: Settings, what: str) -> Iterator[None]:
+    """Hold the deployment lock; a repair of the keeper's is waited for, another person's change is not.
+
+    Raises:
+        click.ClickException: naming who is at work.
+    """
+    path = settings.var / DEPLOYMENT
+    before = holder(path)
+    repair = before is not None and before.what.startswith("keeper")
+    if repair:
+        click.echo(f"waiting for the {before} ...", err=True)
+    try:
+        with held(path, what, KEEPER_S if repair else 0):
+            yield
+    except Held as error:
+        raise click.ClickException(f"{error.message}: run this again when it is over") from error
+
+
+@contextmanager
+def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
+    """Close the journal whatever happens; what a person can mend becomes one line."""
+    try:
+        yield
+        journal.end(DONE)
+    except Refused as error:
+        journal.end(REFUSED, error.message)
+        raise
+    except click.ClickException as error:
+        journal.end(FAILED, error.message)
+        raise
+    except KeyboardInterrupt as error:
+        journal.end(FAILED, "interrupted")
+        raise click.ClickException("interrupted: run the same command again, it goes on") from error
+    except OSError as error:
+        raise full(settings, error) from error
+
+
+class Refused(click.ClickException):
+    """A version was not taken: the old one serves on, and nothing new is registered."""
+
+
+def full(settings: Settings, error: OSError) -> click.ClickException:
+    """What cannot be written, as one line."""
+    where = error.filename or settings.var
+    return click.ClickException(f"{where} cannot be written: {error.strerror}: free some room and run the same again")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal are as Ctrl-C."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def say(result: dict[str, Any], as_json: bool) -> None:
+    """Print a result: what it `told` in words, or all of it as JSON."""
+    told = result.pop("told")
+    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else told)

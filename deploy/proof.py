@@ -1,0 +1,127 @@
+"""What a version must show through the served door before it may be the default."""
+
+import base64
+import statistics
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from deploy.client import Client
+from handler import goldens
+from handler.goldens import Golden
+from handler.spec import Spec
+
+WARM_UP = 3
+ROUNDS = 20
+WORKER_MB = 900
+"""A worker's memory where none runs yet to be measured (README, "What serving costs")."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A golden photo as a request, and the answer that it must get."""
+
+    golden: Golden
+    body: dict[str, Any]
+
+
+def questions(mar: Path) -> Iterator[Question]:
+    """An archive's golden photos, each as the document's JSON with `detail`."""
+    contents = zipfile.Path(mar)
+    for golden in goldens.read(contents):
+        encoded = base64.b64encode((contents / golden.photo).read_bytes()).decode()
+        yield Question(golden, {"image_id": golden.photo, "image_base64": encoded, "detail": True})
+
+
+def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str, Any]:
+    """Ask NAME or NAME/VERSION one golden photo.
+
+    Returns:
+        the answer, with `difference`: the largest |p - p when packed|.
+
+    Raises:
+        click.ClickException: no answer, another label, or a difference above the recipe's tolerance.
+    """
+    golden = question.golden
+    reply = client.predict(model, question.body)
+    if not reply.ok:
+        raise click.ClickException(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
+    answer: dict[str, Any] = reply.json()
+    now = list(answer.get("probabilities", {}).values())
+    difference = max((abs(p - q) for p, q in zip(now, golden.probabilities, strict=False)), default=1.0)
+    if answer.get("result") != golden.label or not difference <= spec.goldens.tolerance:
+        raise click.ClickException(
+            f"/predictions/{model} answers {golden.photo} otherwise than when it was packed: was {golden.label} "
+            f"{list(golden.probabilities)}, is {answer.get('result')} {now} (tolerance {spec.goldens.tolerance}): "
+            "export and pack it again on this kind of machine"
+        )
+    return {**answer, "difference": difference}
+
+
+def latencies(client: Client, question: Question, models: tuple[str, str]) -> tuple[float, float]:
+    """Time two versions side by side, in turn, so that both see the same machine.
+
+    The lower quartile is told: the serving version also answers clients meanwhile, and what waited behind
+    them says nothing about the version.
+
+    Returns:
+        milliseconds of one request, of each.
+    """
+    spent: tuple[list[float], list[float]] = ([], [])
+    for turn in range(WARM_UP + ROUNDS):
+        for model, times in zip(models, spent, strict=True):
+            begun = time.perf_counter()
+            client.predict(model, question.body)
+            if turn >= WARM_UP:
+                times.append((time.perf_counter() - begun) * 1000)
+    first, second = (statistics.quantiles(times, n=4)[0] for times in spent)
+    return first, second
+
+
+def require_memory(client: Client, name: str, workers: int, reserve_mb: int) -> str:
+    """Refuse a version for whose workers there is no room beside those that serve.
+
+    Returns:
+        what was found, for the journal.
+
+    Raises:
+        click.ClickException: less would be left than the reserve (megabytes).
+    """
+    each = worker_mb(client, name)
+    needed, free = each * workers + reserve_mb, free_mb()
+    if needed > free:
+        raise click.ClickException(
+            f"not enough memory for two versions: {free} MB are free, {needed} MB are needed "
+            f"({workers} x {each} MB and {reserve_mb} MB in reserve): retire a kept version "
+            "(python -m deploy retire), or stop other programs"
+        )
+    return f"{free} MB free, {needed} MB needed"
+
+
+def worker_mb(client: Client, name: str) -> int:
+    """Resident megabytes of the largest worker of the serving version, or what one is known to take."""
+    sizes = []
+    for worker in (client.describe(name) or {}).get("workers", []):
+        try:
+            sizes.append(psutil.Process(worker["pid"]).memory_info().rss // 10**6)
+        except (psutil.Error, ValueError, KeyError):
+            continue
+    return max(sizes, default=WORKER_MB)
+
+
+def free_mb() -> int:
+    """Megabytes that a new process may take: the machine's, or less where a control group limits us."""
+    free: int = psutil.virtual_memory().available
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such group, or no limit: "max"
+        pass
+    return free // 10**6

@@ -1,0 +1,92 @@
+"""Go back to the version that answered before: python -m deploy rollback [NAME] [--to VERSION].
+
+It has its workers still, so that one call switches. The version that is left stays registered, marked; a
+second rollback goes further back, never forward again.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from deploy import proof, served
+from deploy.client import Client
+from deploy.deployment import Refused, deployment, say
+from deploy.served import Entry
+from deploy.settings import Settings, read_settings
+
+
+@click.command(epilog="Example: python -m deploy rollback classroom --why 'rooms are taken for calls'")
+@click.argument("name", required=False)
+@click.option("--to", "version", help="A kept version.  [default: the one that was default before]")
+@click.option("--why", default="", help="The reason, for the history.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def rollback(name: str | None, version: str | None, why: str, as_json: bool) -> None:
+    """Make the version before the default again, of NAME where several are served."""
+    settings = read_settings()
+    say(roll_back(settings, name, version, why=why, quiet=as_json), as_json)
+
+
+def roll_back(
+    settings: Settings, name: str | None = None, version: str | None = None, *, why: str = "", quiet: bool = False
+) -> dict[str, Any]:
+    """Switch the default to a kept version.
+
+    Returns:
+        the journal's entry.
+
+    Raises:
+        click.ClickException: nothing is kept, or what is kept does not answer.
+    """
+    name = name or the_name(settings)
+    target = _target(served.read(settings.var), name, version)
+    with deployment(settings, "rollback", name, target.version, quiet, why=why) as work:
+        entries = served.read(settings.var)
+        target = _target(entries, name, version)  # again: we are alone only now
+        current = served.default_of(entries, name)
+        work.journal.entry |= {"version": target.version, "previous": current and current.version}
+        with work.step("prove") as step:
+            step["note"] = _prove(work.client, settings, target)
+        with work.step("default") as step:
+            work.client.set_default(name, target.version)
+            left = replace(current, left=True) if current else None
+            served.write(settings.var, served.switched(entries, target, left))
+            step["note"] = f"/predictions/{name} is answered by {target.version}"
+    told = f"{target} is the default again; {current} stays registered: python -m deploy retire {name} VERSION"
+    return {**work.journal.entry, "told": told}
+
+
+def the_name(settings: Settings) -> str:
+    """The name of what is served, where it is one.
+
+    Raises:
+        click.ClickException: nothing is served, or several are.
+    """
+    names = sorted({entry.name for entry in served.read(settings.var)})
+    if len(names) != 1:
+        reason = f"several are served: name one of {', '.join(names)}" if names else "nothing is served: run make up"
+        raise click.ClickException(reason)
+    return names[0]
+
+
+def _target(entries: list[Entry], name: str, version: str | None) -> Entry:
+    kept = [entry for entry in entries if entry.name == name and not entry.default]
+    wanted = [entry for entry in kept if (entry.version == version if version else not entry.left)]
+    if not wanted:
+        listed = ", ".join(entry.version for entry in kept) or "none"
+        raise click.ClickException(
+            f"no {'version ' + version if version else 'former version'} of {name} is kept for rollback "
+            f"(kept: {listed}): roll an archive of the store out with python -m deploy rollout"
+        )
+    return wanted[0]
+
+
+def _prove(client: Client, settings: Settings, target: Entry) -> str:
+    """One golden photo: set-default does not look whether a version has workers, and one without never answers."""
+    if not client.ready(target.name, target.version):
+        raise Refused(f"{target} has no worker that is ready: see python -m deploy status; nothing was changed")
+    question = next(proof.questions(settings.store / target.archive))
+    reply = client.predict(f"{target.name}/{target.version}", question.body)
+    if not reply.ok or reply.json().get("result") != question.golden.label:
+        raise Refused(f"{target} answers {reply.text[:120]} to {question.golden.photo}; nothing was changed")
+    return "a golden photo is answered rightly"

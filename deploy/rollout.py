@@ -1,0 +1,286 @@
+"""Replace the serving version by another, without one lost request.
+
+    python -m deploy rollout model_store/classroom-2.0.mar --why "corrections of May"
+
+check      its contents against its manifest, its gate, memory for two versions
+register   by its bare file name, until its workers are ready; clients do not see it yet
+goldens    every golden photo through /predictions/NAME/VERSION
+latency    beside the serving version in the same minute
+default    /predictions/NAME is answered by it from now on
+drain      until the former version has answered all that it had
+keep       the former version stays for `rollback`; older ones are unregistered
+
+Until `default` whatever goes wrong leaves the serving version as it was and nothing new registered. Killed at any
+step, the same command goes on and ends in the same place.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy import candidate, proof, served
+from deploy.archive import read_manifest
+from deploy.candidate import Candidate
+from deploy.client import Client, Unreachable
+from deploy.deployment import Deployment, Refused, deployment, say
+from deploy.journal import FAILED, INTERRUPTED, entries
+from deploy.proof import Question
+from deploy.served import Entry
+from deploy.settings import Settings, read_settings
+from deploy.torchserve import Server
+from handler.spec import Spec
+
+
+@click.command(epilog="Example: python -m deploy rollout classroom-1.1.mar --dry-run")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--why", default="", help="The reason, for the history.")
+@click.option(
+    "--keep", type=click.IntRange(0, 8), help="Former versions to keep for rollback.  [default: the recipe's]"
+)
+@click.option("--dry-run", is_flag=True, help="Check the archive and the server, change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def rollout(archive: Path, why: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
+    """Make ARCHIVE of the store the default version, proven before, during and after."""
+    settings = read_settings()
+    if dry_run:
+        say(plan(settings, archive, keep), as_json)
+    else:
+        say(roll_out(settings, archive, why=why, keep=keep, quiet=as_json), as_json)
+
+
+def roll_out(
+    settings: Settings, archive: Path, *, why: str = "", keep: int | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Roll an archive out, or go on with a rollout of it that was killed.
+
+    Args:
+        keep: former versions that stay registered; None: as the recipe says.
+
+    Returns:
+        the journal's entry.
+
+    Raises:
+        click.ClickException: refused, or failed; in one line, with the fix.
+    """
+    new = candidate.find(archive, settings.store)
+    with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
+        Rollout(work, new, keep).run()
+    return {**work.journal.entry, "told": f"{new} answers {settings.url('inference')}/predictions/{new.name}"}
+
+
+def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str, Any]:
+    """What a rollout would do; all that can be checked without a change is checked.
+
+    Raises:
+        click.ClickException: it would be refused.
+    """
+    new, client = candidate.find(archive, settings.store), Client(settings)
+    manifest, spec = candidate.inspect(new)
+    former, _ = look(settings, client, new)
+    memory = proof.require_memory(client, new.name, spec.rollout.workers, settings.reserve_mb)
+    count = len(list(proof.questions(new.mar)))
+    kept = spec.rollout.keep if keep is None else keep
+    steps = [
+        f"check: {len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}",
+        f"register {new.mar.name} with {spec.rollout.workers} worker(s)",
+        f"ask {count} golden photos of /predictions/{new.name}/{new.version}",
+        f"compare latency with {former.version}, at most {spec.rollout.latency_ratio} x"
+        if former
+        else "nothing serves",
+        f"set the default: {former.version if former else 'none'} -> {new.version}",
+        f"drain {former.version}" if former else "nothing to drain",
+        f"keep {kept} former version(s) for rollback, retire older ones",
+    ]
+    return {
+        "name": new.name,
+        "version": new.version,
+        "steps": steps,
+        "told": "\n".join([*steps, "nothing was changed"]),
+    }
+
+
+class Rollout:
+    """The steps of one rollout."""
+
+    def __init__(self, work: Deployment, new: Candidate, keep: int | None) -> None:
+        self.work, self.new, self.keep = work, new, keep
+        self.client, self.settings = work.client, work.settings
+        self.before = served.read(work.settings.var)
+        self.model = f"{new.name}/{new.version}"
+        self.begun = False
+        self.former: Entry | None = None
+        self.spec: Spec
+        self.entry: Entry
+        self.questions: list[Question]
+
+    def run(self) -> None:
+        """All steps; before the switch a failure undoes, after it the same command goes on."""
+        try:
+            if not self._check():
+                self._register()
+                self._goldens()
+                self._latency()
+                self._switch()
+        except BaseException as error:
+            self._undo()
+            if isinstance(error, click.ClickException) and not isinstance(error, Unreachable):
+                raise Refused(error.message) from error
+            raise
+        self._drain()
+        self._keep()
+
+    def _check(self) -> bool:
+        """Everything that needs no worker; whether the switch was made already, by one that was killed."""
+        with self.work.step("check") as step:
+            manifest, self.spec = candidate.inspect(self.new)
+            self.entry = self.new.entry(manifest["digest"], self.spec)
+            self.questions = list(proof.questions(self.new.mar))
+            self.former, goes_on = look(self.settings, self.client, self.new, self.work.journal.entry["id"])
+            self.work.journal.entry |= {"digest": manifest["digest"], "previous": self.former and self.former.version}
+            workers, reserve = self.spec.rollout.workers, self.settings.reserve_mb
+            memory = "" if goes_on else "; " + proof.require_memory(self.client, self.new.name, workers, reserve)
+            step["note"] = f"{len(manifest['contents'])} contents as packed, run {manifest['run']}{memory}"
+        return served.default_of(self.before, self.new.name) == self.entry
+
+    def _register(self) -> None:
+        with self.work.step("register") as step:
+            self.begun = True
+            self._clear()
+            workers = self.spec.rollout.workers
+            if self.client.describe(self.new.name, self.new.version) is None:
+                self._load(workers)
+            elif self.client.ready(self.new.name, self.new.version) < workers:
+                self.client.scale(self.new.name, self.new.version, 0)  # it was killed half-way: start them anew
+                self.client.scale(self.new.name, self.new.version, workers)
+            step["note"] = f"{workers} worker(s) ready"
+
+    def _load(self, workers: int) -> None:
+        try:
+            self.client.register(self.new.mar.name, self.new.name, workers)
+        except Unreachable:
+            raise
+        except click.ClickException as error:
+            why = Server(self.settings).why_no_worker()
+            raise Refused(f"{self.new} does not load: {error.message}: {why}") from error
+
+    def _goldens(self) -> None:
+        with self.work.step("goldens") as step:
+            answers = [proof.ask(self.client, question, self.model, self.spec) for question in self.questions]
+            step["note"] = f"{len(answers)} as packed, within {max(answer['difference'] for answer in answers):.4f}"
+
+    def _latency(self) -> None:
+        with self.work.step("latency") as step:
+            former, limit = self.former, self.spec.rollout.latency_ratio
+            if former is None or not self.client.ready(former.name, former.version):
+                step["note"] = "no version serves to compare with"
+                return
+            models = (self.model, f"{former.name}/{former.version}")
+            mine, theirs = proof.latencies(self.client, self.questions[0], models)
+            step |= {"ms": round(mine, 2), "former_ms": round(theirs, 2)}
+            step["note"] = f"{mine:.1f} ms, {former.version} {theirs:.1f} ms: {mine / theirs:.2f} x, at most {limit} x"
+            if mine > limit * theirs:
+                raise Refused(
+                    f"{self.new} is too slow: {step['note']}: prune or quantise it further, "
+                    "or raise rollout.latency_ratio in its recipe"
+                )
+
+    def _switch(self) -> None:
+        """TorchServe first, the manifest right after: killed in between, the keeper sets the former one again."""
+        with self.work.step("default") as step:
+            served.keep_copy(self.settings.var, self.new.mar)
+            self.client.set_default(self.new.name, self.new.version)
+            served.write(self.settings.var, served.switched(self.before, self.entry, self.former))
+            answer = proof.ask(self.client, self.questions[0], self.new.name, self.spec)
+            step["note"] = f"/predictions/{self.new.name} is answered by {answer['model_version']}"
+
+    def _drain(self) -> None:
+        with self.work.step("drain") as step:
+            self.client.set_default(self.new.name, self.new.version)
+            if self.former is None:
+                step["note"] = "nothing served before"
+            elif self.work.drained(self.former, self.questions[0].body):
+                step["note"] = f"{self.former.version} has answered all that it had"
+            else:
+                step["note"] = f"{self.former.version} is still asked by its own address"
+
+    def _keep(self) -> None:
+        with self.work.step("keep") as step:
+            count = self.spec.rollout.keep if self.keep is None else self.keep
+            _, *kept = (entry for entry in served.read(self.settings.var) if entry.name == self.new.name)
+            gone = [entry for entry in kept[count:] if self.work.drained(entry)]
+            for entry in gone:
+                self.work.take_out(entry)
+            self._clear()
+            stay = [f"{entry.version} stays for rollback" for entry in kept if entry not in gone]
+            step["note"] = ", ".join([*stay, *(f"{entry.version} is retired" for entry in gone)])
+
+    def _clear(self) -> None:
+        """Take out what a rollout that was killed has left: versions of ours that the manifest does not name."""
+        named = {entry.version for entry in served.read(self.settings.var) if entry.name == self.new.name}
+        ours = {entry["version"] for entry in entries(self.settings.var) if entry["name"] == self.new.name}
+        for version in ours - named - {self.new.version, self.former and self.former.version}:
+            if self.client.describe(self.new.name, version) and self.client.default(self.new.name) != version:
+                self.work.drained(Entry(self.new.name, version, "", ""))
+                self.client.unregister(self.new.name, version)
+
+    def _undo(self) -> None:
+        """Have what was before: the former default and its manifest, and no new version."""
+        if not self.begun:
+            return
+        try:
+            if self.former is not None and self.client.default(self.new.name) == self.new.version:
+                self.client.set_default(self.former.name, self.former.version)
+            if served.read(self.settings.var) != self.before:
+                served.write(self.settings.var, self.before)
+            if self.client.describe(self.new.name, self.new.version):
+                self.work.drained(self.entry)  # clients may have been answered by it for a moment
+                self.client.unregister(self.new.name, self.new.version)
+            served.drop_copies(self.settings.var, self.before)
+        except (click.ClickException, OSError) as error:
+            click.echo(f"note: {self.new} could not be taken out again: {error}", err=True)
+
+
+def look(settings: Settings, client: Client, new: Candidate, mine: str = "") -> tuple[Entry | None, bool]:
+    """What a version would replace, and whether an earlier rollout of it was killed or broken off.
+
+    Args:
+        mine: id of the journal entry of the rollout that asks.
+
+    Raises:
+        Refused: the version is registered already, and not by a rollout that was broken off.
+    """
+    found = served.read(settings.var)
+    past = [e for e in entries(settings.var) if e["id"] != mine and e["action"] == "rollout" and e["name"] == new.name]
+    last: dict[str, Any] = next((entry for entry in reversed(past) if entry["version"] == new.version), {})
+    goes_on = last.get("state") in (INTERRUPTED, FAILED)
+    default = served.default_of(found, new.name) or adopted(settings, client, new.name)
+    if default is None or default.version != new.version:
+        former = default
+    else:
+        former = served.find(found, new.name, str(last.get("previous")))
+    if not goes_on and (served.find(found, new.name, new.version) or client.describe(new.name, new.version)):
+        raise Refused(_exists(new, default))
+    return former, goes_on
+
+
+def _exists(new: Candidate, default: Entry | None) -> str:
+    if default and default.version == new.version:
+        return f"{new} is registered already and is the default: to change it, pack a higher version"
+    return (
+        f"{new} is registered already: python -m deploy rollback {new.name} --to {new.version} makes it the default, "
+        f"python -m deploy retire {new.name} {new.version} takes it out"
+    )
+
+
+def adopted(settings: Settings, client: Client, name: str, version: str = "") -> Entry | None:
+    """A registered version that the manifest does not name (registered by hand), the default where none is named."""
+    described = client.describe(name, version)
+    if described is None:
+        return None
+    archive, version = str(described["modelUrl"]), str(described["modelVersion"])
+    try:
+        digest = str(read_manifest(settings.store / archive)["digest"])
+    except (click.ClickException, KeyError):
+        digest = ""
+    return Entry(name, version, archive, digest, default=client.default(name) == version)

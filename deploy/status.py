@@ -1,0 +1,140 @@
+"""How things stand: the server, who is at work, each version, the last change.
+
+    python -m deploy status [--json]
+
+exits 1 where a default version has no worker, or nothing is served.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+import requests
+
+from deploy import served
+from deploy.client import Client
+from deploy.journal import entries
+from deploy.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
+from deploy.models import describe
+from deploy.settings import Settings, read_settings
+
+READY_S = 10
+
+
+@click.command(epilog="Example: python -m deploy status --json")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+def status(as_json: bool) -> None:
+    """Say what is served, what should be, and who is changing it."""
+    found = look(read_settings())
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+    if not found["serving"]:
+        raise click.ClickException(found["reason"] or "nothing is served: start the server with make up or make serve")
+
+
+def look(settings: Settings) -> dict[str, Any]:
+    """Everything that is known of one node.
+
+    Returns:
+        `serving`: every default version has a worker that is ready; `ready`: what the keeper's /ready says, None
+        where no keeper runs; `versions`: registered or wanted; `at_work`, `left_over`: who holds or left the lock.
+    """
+    past = entries(settings.var)
+    versions, reason = _versions(settings)
+    defaults = [row for row in versions if row["role"] == "default"]
+    return {
+        "serving": bool(defaults) and all(row["workers"] for row in defaults),
+        "reason": reason,
+        "server": _told(holder(settings.var / SERVER)),
+        "ready": _ready(settings),
+        "at_work": _told(holder(settings.var / DEPLOYMENT)),
+        "left_over": _told(left_over(settings.var / DEPLOYMENT)),
+        "versions": versions,
+        "last": past[-1] if past else None,
+    }
+
+
+def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
+    """Rows of all versions that are registered or should be, and why none could be asked for."""
+    wanted = {(entry.name, entry.version): entry for entry in served.read(settings.var)}
+    try:
+        registered = {(v["modelName"], v["modelVersion"]): v for v in Client(settings).models()}
+        reason = None
+    except click.ClickException as error:
+        registered, reason = {}, error.message
+    keys = [*wanted, *(key for key in registered if key not in wanted)]
+    return [_row(settings, key, wanted.get(key), registered.get(key)) for key in keys], reason
+
+
+def _row(
+    settings: Settings, key: tuple[str, str], wanted: served.Entry | None, found: dict[str, Any] | None
+) -> dict[str, Any]:
+    name, version = key
+    nothing = {"modelName": name, "modelVersion": version, "default": False}
+    known = describe(found or nothing, settings)
+    return {
+        "name": name,
+        "version": version,
+        "role": _role(wanted, found),
+        "workers": known["workers_ready"],
+        "wanted": wanted.workers if wanted else 0,
+        "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
+        "archive": (settings.store / f"{name}-{version}.mar").is_file(),
+        "digest": known["digest"],
+        "run": known["run"],
+    }
+
+
+def _role(wanted: served.Entry | None, found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "missing"
+    if found["default"]:
+        return "default"
+    if wanted is None:
+        return "not in the manifest"
+    return "rolled back from" if wanted.left else "kept"
+
+
+def _ready(settings: Settings) -> dict[str, Any] | None:
+    session = requests.Session()
+    session.trust_env = False
+    try:
+        answer: dict[str, Any] = session.get(settings.url("keeper") + "/ready", timeout=READY_S).json()
+    except (requests.RequestException, ValueError):
+        return None
+    return answer
+
+
+def _told(found: Holder | None) -> dict[str, Any] | None:
+    return asdict(found) if found else None
+
+
+def _print(found: dict[str, Any]) -> None:
+    ready = found["ready"]
+    words = "no keeper runs" if ready is None else "yes" if ready.get("ready") else f"no: {ready.get('reason')}"
+    click.echo(f"server:   {_holder(found['server'])}")
+    click.echo(f"ready:    {words}")
+    click.echo(f"at work:  {_holder(found['at_work'])}")
+    if found["left_over"]:
+        click.echo(f"left:     {_holder(found['left_over'])} was killed: run the same command again, it goes on")
+    if found["last"]:
+        last = found["last"]
+        click.echo(
+            f"last:     {last['action']} of {last['name']} {last['version']}, {last['state']}, {last['started']}"
+        )
+    for row in found["versions"]:
+        click.echo(_line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    archive = "" if row["archive"] else ", its archive is missing from the store"
+    workers = f"{row['workers']} of {row['wanted']} workers ready, {row['waiting']} requests wait"
+    known = f"digest {(row['digest'] or 'unknown')[:12]}, run {row['run'] or 'unknown'}"
+    return f"version:  {row['name']} {row['version']}  {row['role']:<8}  {workers}, {known}{archive}"
+
+
+def _holder(row: dict[str, Any] | None) -> str:
+    return str(Holder(**row)) if row else "nobody"
