@@ -49,7 +49,7 @@ def roll_back(
             step["note"] = _prove(work.client, settings, target)
         with work.step("default") as step:
             work.client.set_default(name, target.version)
-            left = replace(current, left=True) if current else None
+            left = replace(current, left=not target.left) if current else None  # forward again: not left for good
             served.write(settings.var, served.switched(entries, target, left))
             step["note"] = f"/predictions/{name} is answered by {target.version}"
     told = f"{target} is the default again; {current} stays registered: python -m deploy retire {name} VERSION"

@@ -161,7 +161,7 @@ class Rollout:
         except Unreachable:
             raise
         except click.ClickException as error:
-            why = Server(self.settings).why_no_worker()
+            why = " ".join(Server(self.settings).why_no_worker().split())
             raise Refused(f"{self.new} does not load: {error.message}: {why}") from error
 
     def _goldens(self) -> None:

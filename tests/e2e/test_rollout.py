@@ -1,0 +1,285 @@
+"""A version replaces another on a real server: step by step, refused, undone, beside others."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import pytest
+
+from deploy import served
+from deploy.deployment import deployment
+from deploy.drain import drain
+from deploy.rollout import roll_out
+from deploy.settings import ROOT, read_settings
+from tests.nodes import Node, change_manifest, in_handle, node, rewrite
+
+STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
+LABELS = b"self.spec.labels[int(photo.probabilities.argmax())]"
+
+
+@pytest.fixture(scope="module")
+def here(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that serves 1.1 and keeps 1.0."""
+    with node(bundle, tmp_path_factory.mktemp("node")) as running:
+        running.pack("1.0", "1.1")
+        running.rollout("1.0", "--why", "the first")
+        running.rollout("1.1")
+        yield running
+
+
+def test_a_rollout_serves_the_new_one_and_keeps_the_former(here: Node) -> None:
+    assert here.answered_by() == "1.1"
+    assert here.registered() == {"1.0": 1, "1.1": 1}
+    assert here.manifest() == ["1.1", "1.0"]
+    first, second = json.loads(here.deploy("history", "--json").stdout)[:2]
+    assert (first["why"], first["previous"], second["previous"]) == ("the first", None, "1.0")
+    assert [step["name"] for step in second["steps"]] == STEPS
+    assert all(step["seconds"] >= 0 for step in second["steps"])
+    assert (second["state"], second["who"]) == ("done", first["who"])
+    told = here.deploy("history").stdout
+    assert re.search(r"rollout +shapes 1\.0 -> 1\.1  done \d", told)
+    assert "because 'the first'" in told
+
+
+def test_status_says_what_is_served(here: Node) -> None:
+    found = json.loads(here.deploy("status", "--json").stdout)
+    assert found["serving"] is True
+    assert found["at_work"] is None
+    rows = {row["version"]: row for row in found["versions"]}
+    assert {version: rows[version]["role"] for version in ("1.0", "1.1")} == {"1.0": "kept", "1.1": "default"}
+    assert rows["1.1"]["workers"] == rows["1.1"]["wanted"] == 1
+    assert "shapes 1.1  default" in here.deploy("status").stdout
+
+
+def damaged(mar: Path) -> None:
+    data = bytearray(mar.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    mar.write_bytes(data)
+
+
+def cut(mar: Path) -> None:
+    mar.write_bytes(mar.read_bytes()[:1000])
+
+
+def added(mar: Path) -> None:
+    with zipfile.ZipFile(mar, "a") as file:
+        file.writestr("extra.py", "")
+
+
+def of_another(mar: Path) -> None:
+    change_manifest(mar, version="7.7")
+
+
+def without_manifest(mar: Path) -> None:
+    mar.with_suffix(".json").unlink()
+
+
+def failed_gate(mar: Path) -> None:
+    change_manifest(mar, gate={"passed": False})
+
+
+def edited(mar: Path) -> None:
+    rewrite(mar, {"goldens.json": lambda text: text + b" "}, manifest=False)
+
+
+def edited_with_its_manifest(mar: Path) -> None:
+    """Goldens of another model: the worker refuses to start."""
+    rewrite(mar, {"goldens.json": lambda text: re.sub(rb"0\.9\d+", b"0.123", text, count=1)})
+
+
+def answers_otherwise(mar: Path) -> None:
+    """The graph is right, what is answered is not: only the served door shows it."""
+    rewrite(mar, {"handler/service.py": lambda text: text.replace(LABELS, b"self.spec.labels[0]")})
+
+
+def slow(mar: Path) -> None:
+    rewrite(mar, in_handle("time.sleep(0.1)"))
+
+
+REFUSALS: list[tuple[Callable[[Path], None], str]] = [
+    (damaged, r"damaged|was edited since it was packed"),
+    (cut, r"is damaged \(File is not a zip file\): pack"),
+    (added, r"extra\.py was added since it was packed"),
+    (edited, r"goldens\.json was edited since it was packed"),
+    (of_another, r"has the manifest of shapes 7\.7"),
+    (without_manifest, r"\.json is missing or damaged: pack"),
+    (failed_gate, r"failed its gate"),
+    (edited_with_its_manifest, r"does not load: .*GoldenMismatch: goldens/"),
+    (answers_otherwise, r"answers goldens/\S+ otherwise than when it was packed"),
+    (slow, r"is too slow: .* x, at most 1\.5 x"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), REFUSALS, ids=[spoil.__name__ for spoil, _ in REFUSALS])
+def test_what_is_refused_leaves_everything_as_it_was(here: Node, spoil: Callable[[Path], None], message: str) -> None:
+    version = f"3.{[spoil for spoil, _ in REFUSALS].index(spoil)}"
+    here.pack(version)
+    spoil(here.store / f"shapes-{version}.mar")
+    assert_refused(here, message, "rollout", f"shapes-{version}.mar")
+    assert here.last()["state"] == "refused"
+
+
+def assert_refused(here: Node, message: str, *words: str, **env: str) -> None:
+    before = here.registered(), (here.var / served.FILE).read_bytes(), here.answered_by()
+    done = here.deploy(*words, check=False, **env)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"Error: .*(?:{message}).*\n", done.stderr), done.stderr
+    assert (here.registered(), (here.var / served.FILE).read_bytes(), here.answered_by()) == before
+
+
+def test_a_version_that_exists_is_refused(here: Node) -> None:
+    assert_refused(here, "1.1 is registered already and is the default", "rollout", "shapes-1.1.mar")
+    assert_refused(here, "deploy rollback shapes --to 1.0 makes it the default", "rollout", "shapes-1.0.mar")
+
+
+def test_too_little_memory_is_refused_before_anything_starts(here: Node) -> None:
+    here.pack("4.0")
+    assert_refused(
+        here,
+        "not enough memory for two versions: .* retire",
+        "rollout",
+        "shapes-4.0.mar",
+        SERVE_MEMORY_RESERVE="9999999",
+    )
+
+
+def test_what_is_no_archive_of_the_store_is_refused(here: Node, tmp_path: Path) -> None:
+    other = tmp_path / "shapes-5.0.mar"
+    other.write_bytes(b"")
+    assert_refused(here, "is not in the store: copy it", "rollout", str(other))
+    assert_refused(here, "is missing: pack it", "rollout", "shapes-5.5.mar")
+    assert_refused(here, "is no archive: give one as NAME-VERSION.mar", "rollout", "README.md")
+
+
+def test_a_dry_run_changes_nothing(here: Node) -> None:
+    here.pack("5.1")
+    before = here.registered(), here.manifest(), here.last()
+    done = here.rollout("5.1", "--dry-run")
+    assert "set the default: 1.1 -> 5.1" in done.stdout
+    assert (here.registered(), here.manifest(), here.last()) == before
+    assert here.rollout("1.1", "--dry-run", check=False).returncode == 1
+
+
+def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> None:
+    here.pack("6.0", "6.1")
+    first = begin(here, "rollout", "shapes-6.0.mar")
+    wait_for_step(here, "register")
+    for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
+        done = here.deploy(*words, check=False)
+        assert done.returncode == 1
+        assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is at work", done.stderr)
+    told = json.loads(here.deploy("status", "--json").stdout)["at_work"]
+    assert (told["pid"], told["what"]) == (first.pid, "rollout of shapes 6.0")
+    assert first.wait(timeout=60) == 0
+    assert here.answered_by() == "6.0"
+    assert here.manifest() == ["6.0", "1.1"]  # the recipe keeps one: 1.0 is retired
+    assert here.registered() == {"6.0": 1, "1.1": 1}
+    assert (here.store / "shapes-1.0.mar").is_file()
+
+
+def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
+    assert (here.answered_by(), here.manifest()) == ("6.0", ["6.0", "1.1"])
+    done = here.deploy("rollback", "--why", "6.0 is worse")
+    assert "shapes 1.1 is the default again" in done.stdout
+    assert here.answered_by() == "1.1"
+    assert here.manifest() == ["1.1", "6.0"]
+    assert here.last()["why"] == "6.0 is worse"
+    assert_refused(here, "no former version of shapes is kept for rollback .kept: 6.0.", "rollback", "shapes")
+    assert_refused(here, "6.0 is registered already: python -m deploy rollback", "rollout", "shapes-6.0.mar")
+    here.deploy("rollback", "shapes", "--to", "6.0")
+    assert here.answered_by() == "6.0"
+    here.deploy("rollback")
+    assert here.answered_by() == "1.1"
+
+
+def test_rollback_refuses_a_version_without_workers(here: Node) -> None:
+    here.client.scale("shapes", "6.0", 0)
+    assert_refused(here, "6.0 has no worker that is ready", "rollback", "--to", "6.0")
+    here.client.scale("shapes", "6.0", 1)
+
+
+def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> None:
+    assert_refused(here, "shapes 1.1 is the default: roll another version out first", "retire", "shapes", "1.1")
+    assert_refused(here, "shapes 9.9 is not served .served: 1.1, 6.0.", "retire", "shapes", "9.9")
+    here.deploy("retire", "shapes", "6.0")
+    assert here.registered() == {"1.1": 1}
+    assert here.manifest() == ["1.1"]
+    assert (here.store / "shapes-6.0.mar").is_file()
+    assert {path.stem for path in (here.var / served.COPIES).iterdir()} == {"shapes-1.1"}
+
+
+def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.pack("6.2")
+    before = here.registered(), here.manifest()
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(here.var / served.FILE))
+
+    monkeypatch.setattr("deploy.served.write", no_room)
+    with pytest.raises(click.ClickException, match=r"served\.json cannot be written: No space left"):
+        roll_out(here.settings, Path("shapes-6.2.mar"))
+    monkeypatch.undo()
+    assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
+    here.rollout("6.2")
+    assert here.answered_by() == "6.2"
+    here.deploy("rollback")
+    here.deploy("retire", "shapes", "6.2")
+
+
+def test_ctrl_c_before_the_switch_undoes(here: Node) -> None:
+    here.pack("6.3")
+    before = here.registered(), here.manifest()
+    process = begin(here, "rollout", "shapes-6.3.mar")
+    wait_for_step(here, "goldens")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 1
+    assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
+
+
+def test_draining_waits_for_what_waits_and_for_what_is_in_hand(here: Node) -> None:
+    """Three requests that compute for half a second each: when it returns, all three are answered."""
+    busy = "end = time.perf_counter() + 0.5 * (len(data) == 1)\n        while time.perf_counter() < end: pass"
+    here.pack("7.0", edits=in_handle(busy))
+    here.client.register("shapes-7.0.mar", "shapes")
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(here.ask, "7.0", str(number)) for number in range(3)]
+        time.sleep(0.2)
+        assert not any(future.done() for future in waiting)
+        assert not drain(here.client, "shapes", "7.0", 0.1)
+        assert drain(here.client, "shapes", "7.0", 30)
+        assert all(future.done() and future.result().ok for future in waiting)
+    assert_refused(here, "retire shapes 7.0 takes it out", "rollout", "shapes-7.0.mar")
+    here.deploy("retire", "shapes", "7.0")
+
+
+def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> None:
+    settings = read_settings({"SERVE_VAR": str(tmp_path / "var"), "SERVE_INFERENCE_PORT": "1"})
+    with pytest.raises(click.ClickException, match="is the server running"), deployment(settings, "rollout", "a", "1"):
+        pass
+    assert not (tmp_path / "var" / "history").exists()
+
+
+def begin(here: Node, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy", *words],
+        cwd=ROOT,
+        env={**os.environ, **here.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for_step(here: Node, name: str) -> None:
+    deadline = time.monotonic() + 60
+    while here.last()["state"] != "running" or here.last()["steps"][-1]["name"] != name:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

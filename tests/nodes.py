@@ -1,0 +1,104 @@
+"""A server of its own whose versions a test may change, and archives that are not what they should be."""
+
+import base64
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from deploy import served
+from deploy.archive import digests, identity, pack
+from deploy.journal import entries
+from deploy.settings import own_environment, read_settings
+from deploy.torchserve import Server
+from handler import goldens
+from tests.conftest import command
+
+Edits = Mapping[str, Callable[[bytes], bytes]]
+
+
+class Node:
+    """One server with the drawn recipe `shapes`, and the commands that change what it serves."""
+
+    name = "shapes"
+
+    def __init__(self, env: dict[str, str], bundle: Path) -> None:
+        self.env, self.bundle = env, bundle
+        self.settings = read_settings(env)
+        self.server = Server(self.settings)
+        self.client = self.server.client
+        self.var, self.store = self.settings.var, self.settings.store
+
+    def pack(self, *versions: str, edits: Edits | None = None) -> None:
+        for version in versions:
+            mar = pack(self.bundle, version, self.store)
+            if edits:
+                rewrite(mar, edits)
+
+    def deploy(self, *words: object, check: bool = True, **env: str) -> Any:
+        return command("deploy", *words, env={**self.env, **env}, check=check)
+
+    def rollout(self, version: str, *options: object, check: bool = True, **env: str) -> Any:
+        return self.deploy("rollout", f"{self.name}-{version}.mar", *options, check=check, **env)
+
+    def ask(self, version: str = "", image_id: str = "1") -> requests.Response:
+        """A golden photo, of the default or of one version."""
+        golden = goldens.read(self.bundle)[0]
+        encoded = base64.b64encode((self.bundle / golden.photo).read_bytes()).decode()
+        body = {"image_id": image_id, "image_base64": encoded, "detail": True}
+        return self.client.predict(f"{self.name}/{version}" if version else self.name, body)
+
+    def answered_by(self) -> str:
+        return str(self.ask().json()["model_version"])
+
+    def registered(self) -> dict[str, int]:
+        """Version -> workers that are ready."""
+        found = [v for v in self.client.models() if v["modelName"] == self.name]
+        return {str(v["modelVersion"]): self.client.ready(self.name, v["modelVersion"]) for v in found}
+
+    def manifest(self) -> list[str]:
+        return [entry.version for entry in served.read(self.var)]
+
+    def last(self) -> dict[str, Any]:
+        return entries(self.var)[-1]
+
+
+@contextmanager
+def node(bundle: Path, folder: Path) -> Iterator[Node]:
+    """A running server, without a keeper, that serves nothing yet."""
+    here = Node(own_environment(folder / "var", folder / "store"), bundle)
+    with here.server:
+        yield here
+
+
+def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
+    """Change contents of an archive, and (as whoever builds a bad one would) its manifest with them."""
+    edited = mar.with_suffix(".edited")
+    with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
+        for name in before.namelist():
+            after.writestr(name, edits.get(name, bytes)(before.read(name)))
+    shutil.move(edited, mar)
+    if manifest:
+        contents = digests(mar)
+        change_manifest(mar, contents=contents, digest=identity(contents))
+
+
+def change_manifest(mar: Path, **values: Any) -> None:
+    path = mar.with_suffix(".json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def in_handle(line: str) -> Edits:
+    """The handler with a line at the beginning of `handle`: slower, or wrong."""
+    mark = b"        self.context = context\n        started = "
+
+    def edit(text: bytes) -> bytes:
+        assert text.count(mark) == 1
+        return text.replace(mark, b"        " + line.encode() + b"\n" + mark)
+
+    return {"handler/service.py": edit}
