@@ -1,0 +1,105 @@
+"""A rollout that is killed at any of its steps: clients are answered all the while, the same command ends it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.settings import ROOT
+from tests.nodes import Node, node
+
+CHILD = """
+import functools, os, signal, sys, threading, time
+from deploy.client import Client
+from deploy.journal import Journal
+from deploy import served
+from deploy.__main__ import main
+
+where, when, what = {point!r}
+owner = {{"Client": Client, "Journal": Journal, "served": served}}[where.partition(".")[0]]
+name = where.partition(".")[2]
+original = getattr(owner, name)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@functools.wraps(original)
+def patched(*arguments, **options):
+    if what and what not in arguments:
+        return original(*arguments, **options)
+    if when == "before":
+        die()
+    if when == "during":
+        threading.Timer(0.5, die).start()
+    result = original(*arguments, **options)
+    die()
+    return result
+
+setattr(owner, name, patched)
+main(["rollout", {archive!r}], prog_name="python -m deploy")
+"""
+
+POINTS = {
+    "check begins": ("Journal.step", "before", "check"),
+    "register begins": ("Journal.step", "before", "register"),
+    "its worker starts": ("Client.register", "during", ""),
+    "it is registered": ("Client.register", "after", ""),
+    "latency begins": ("Journal.step", "before", "latency"),
+    "before the switch": ("Client.set_default", "before", ""),
+    "after the switch, before the manifest": ("served.write", "before", ""),
+    "after the manifest": ("served.write", "after", ""),
+    "drain begins": ("Journal.step", "before", "drain"),
+    "before an old one is unregistered": ("Client.unregister", "before", ""),
+    "after an old one is unregistered": ("Client.unregister", "after", ""),
+    "before its end is written down": ("Journal.end", "before", "done"),
+}
+
+
+@pytest.fixture(scope="module")
+def here(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with node(bundle, tmp_path_factory.mktemp("killed")) as running:
+        running.pack("0.1", "0.2")
+        running.rollout("0.1")
+        running.rollout("0.2")
+        yield running
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) -> None:
+    version, former = f"1.{list(POINTS).index(point)}", here.manifest()[0]
+    here.pack(version)
+    kill(here, version, point)
+    assert here.last()["state"] == "interrupted"
+    assert here.answered_by() in (former, version)
+    assert here.manifest()[0] in (former, version)
+    left = json.loads(here.deploy("status", "--json").stdout)["left_over"]
+    assert left["what"] == f"rollout of shapes {version}"
+
+    done = here.rollout(version)
+    assert done.returncode == 0
+    assert here.answered_by() == version
+    assert here.manifest() == [version, former]
+    assert here.registered() == {version: 1, former: 1}
+    assert here.last()["state"] == "done"
+
+
+def test_what_a_killed_rollout_left_is_cleared_by_the_next_one(here: Node) -> None:
+    """Nobody runs the same command again, but rolls out a newer version."""
+    here.pack("2.0", "2.1")
+    kill(here, "2.0", "latency begins")
+    former = here.manifest()[0]
+    assert set(here.registered()) > {"2.0", former}
+    here.rollout("2.1")
+    assert here.registered() == {"2.1": 1, former: 1}
+
+
+def kill(here: Node, version: str, point: str) -> None:
+    code = CHILD.format(point=POINTS[point], archive=f"shapes-{version}.mar")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **here.env}, capture_output=True, timeout=120
+    )
+    assert done.returncode == -9, f"it was not killed at {point}: {done.stderr.decode()}"
