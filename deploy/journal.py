@@ -77,9 +77,10 @@ def entries(var: Path) -> list[dict[str, Any]]:
     for path in sorted((var / FOLDER).glob("*.json")):
         try:
             entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            running = entry["state"] == RUNNING
+        except (OSError, ValueError, KeyError, TypeError):
             continue
-        if entry["state"] == RUNNING and not (at_work and at_work.pid == entry["pid"]):
+        if running and not (at_work and at_work.pid == entry["pid"]):
             entry["state"] = INTERRUPTED
         found.append(entry)
     return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from ts.torch_handler.base_handler import BaseHandler
 
-from handler import engine, goldens, request
+from handler import engine, goldens, request, requestlog
 from handler.engine import Probabilities
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -35,10 +35,12 @@ class Photo:
 
 @dataclass
 class Row:
-    """One client's request: its photos, and whether it was a list."""
+    """One client's request: its photos, whether it was a list, the client's id of it and its bytes."""
 
     photos: list[Photo]
     many: bool
+    client_request_id: str | None = None
+    bytes: int = 0
 
 
 class ClassifierService(BaseHandler):  # type: ignore[misc]
@@ -66,8 +68,11 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         started = time.perf_counter()
         if len(data) > 1:
             log.info("%s: a batch of %d", self.spec.name, len(data))
-        answers = self.postprocess(self.inference(self.preprocess(data)))
-        context.metrics.add_time("HandlerTime", round((time.perf_counter() - started) * 1000, 2), None, "ms")
+        rows = self.inference(self.preprocess(data))
+        answers = self.postprocess(rows)
+        seconds = time.perf_counter() - started
+        context.metrics.add_time("HandlerTime", round(seconds * 1000, 2), None, "ms")
+        self._log(rows, seconds)
         return answers
 
     def preprocess(self, data: list[dict[str, Any]]) -> list[Row]:
@@ -88,7 +93,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
     def _row(self, index: int, parameters: dict[str, Any]) -> Row:
         headers = self.context.get_all_request_header(index)
         asked = request.parse(parameters, headers, self.spec.limits)
-        return Row([self._photo(item) for item in asked.items], asked.many)
+        photos = [self._photo(item) for item in asked.items]
+        return Row(photos, asked.many, requestlog.client_request_id(headers), requestlog.size(parameters))
 
     def _photo(self, item: request.Item) -> Photo:
         if item.error:
@@ -105,8 +111,26 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         status = _status(row)
         self.context.set_response_status(int(status), status.phrase, index)
         self.context.set_response_content_type(index, "application/json")
+        if row.client_request_id:
+            self.context.set_response_header(index, requestlog.ECHO, row.client_request_id)
         entries = [self._entry(photo) for photo in row.photos]
         return json.dumps(entries if row.many else entries[0])
+
+    def _log(self, rows: list[Row], seconds: float) -> None:
+        for index, row in enumerate(rows):
+            requestlog.write(
+                requestlog.Line(
+                    request_id=self.context.get_request_id(index),
+                    client_request_id=row.client_request_id,
+                    model=self.context.model_name,
+                    version=self.version,
+                    status=int(_status(row)),
+                    code=next((photo.error.code for photo in row.photos if photo.error), "ok"),
+                    photos=len(row.photos),
+                    seconds=round(seconds, 5),
+                    bytes=row.bytes,
+                )
+            )
 
     def _entry(self, photo: Photo) -> dict[str, Any]:
         entry: dict[str, Any] = {"image_id": photo.asked.image_id}

@@ -1,0 +1,240 @@
+"""What Prometheus is told of a node, beside TorchServe's own metrics: http://127.0.0.1:8083/metrics.
+
+Three sources: the request log, followed from the moment of starting (a restart sets these counters to 0, which
+Prometheus expects of counters); the manifest, the store and the journal, read when somebody scrapes; and what the
+keeper says.
+
+classifier_requests_total{model,version,status,code}      answered requests; code "ok" or one of handler/errors.py
+classifier_handler_seconds{model,version}                 histogram: handler time of the batch that a request was in
+classifier_served{model,version,default}                  1 for each version that must be served
+classifier_archive_present{model,version}                 1 if a served version's archive lies in the store
+classifier_manifest_damaged                               1 if served.json cannot be read
+classifier_workers_ready{model,version}                   workers that can answer, as the keeper counted them
+classifier_ready                                          1 if every name's default version answers
+classifier_keeper_actions_total{action}                   what the keeper has mended
+classifier_deployments_total{action,state}                changes of versions that have ended, since the node exists
+classifier_deployment_seconds{action}                     how long the last one took
+classifier_deployment_running                             1 while versions are being changed
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from deploy import served
+from deploy.journal import DONE, FAILED, FOLDER, INTERRUPTED, REFUSED, RUNNING, entries
+from deploy.locks import DEPLOYMENT, holder
+from deploy.served import Entry
+from deploy.settings import Settings
+from deploy.tail import Tail
+from handler.errors import CODES
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+LOG = "requests.log"
+POLL_S = 1.0
+FORGET_S = 3600.0
+"""A version that is not served and was not asked for this long loses its series."""
+
+# Seconds: from a refusal (0.2 ms) and a small photo on a fast core to one that a client will not wait for.
+BUCKETS = (0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+REPAIRS = ("restore", "revive", "default")  # of the keeper
+ACTIONS = ("rollout", "rollback", "retire", *REPAIRS)
+ENDED = (DONE, REFUSED, FAILED, INTERRUPTED)
+_VERSION = ("model", "version")
+
+
+class Metrics:
+    """The metrics of one node. Safe to be used by several threads; nothing of it is global to the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "classifier_requests",
+            "Answered requests, by HTTP status and error code.",
+            (*_VERSION, "status", "code"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "classifier_handler_seconds",
+            "Handler time of the batch that a request was in.",
+            _VERSION,
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._actions = Counter(
+            "classifier_keeper_actions", "What the keeper has mended.", ("action",), registry=self._registry
+        )
+        for action in REPAIRS:
+            self._actions.labels(action)
+        self._node = Node(settings)
+        self._registry.register(self._node)
+        self._asked: dict[tuple[str, str], float] = {}
+        self._tail: Tail | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Follow the request log from its end, in a thread of its own."""
+        self._tail = Tail(self.settings.var / "logs" / LOG)
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._follow, name="request log", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following; `text` keeps answering what is known."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            if self._tail:
+                self._tail.close()
+            self._tail = self._thread = None
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format (`CONTENT_TYPE`), up to the last line of the request log."""
+        with self._lock:
+            self._catch_up()
+            self._node.look()
+            self._keep_series()
+            return generate_latest(self._registry)
+
+    def keeper_action(self, action: str) -> None:
+        """Count something that the keeper mended, for example `revive`."""
+        self._actions.labels(action).inc()
+
+    def workers_ready(self, model: str, version: str, count: int) -> None:
+        """Set how many workers of a version can answer; shown as long as the manifest names the version."""
+        with self._lock:
+            self._node.workers[model, version] = count
+
+    def ready(self, value: bool) -> None:
+        """Set whether every name's default version answers."""
+        with self._lock:
+            self._node.ready = value
+
+    def _follow(self) -> None:
+        """Keep up, so that no scrape has much to read and no file is rotated away twice unread."""
+        while not self._stopping.wait(POLL_S):
+            with self._lock:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        for line in self._tail.lines() if self._tail else ():
+            try:
+                self._count(json.loads(line))
+            except (ValueError, KeyError, TypeError):  # no line of the handler's
+                continue
+
+    def _count(self, line: dict[str, Any]) -> None:
+        version, seconds = (str(line["model"]), str(line["version"])), float(line["seconds"])
+        self._requests.labels(*version, str(line["status"]), str(line["code"])).inc()
+        self._seconds.labels(*version).observe(seconds)
+        self._asked[version] = time.monotonic()
+
+    def _keep_series(self) -> None:
+        """Have every served version's series from the first scrape on, and none of versions that are long gone.
+
+        A counter that appears with its first error cannot show its increase: Prometheus has no 0 to compare with.
+        """
+        now = time.monotonic()
+        for entry in self._node.served:
+            self._asked[entry.name, entry.version] = now
+            self._seconds.labels(entry.name, entry.version)
+            self._requests.labels(entry.name, entry.version, "200", "ok")
+            for code, status in CODES.items():
+                self._requests.labels(entry.name, entry.version, str(int(status)), code)
+        for version in [version for version, last in self._asked.items() if now - last > FORGET_S]:
+            del self._asked[version]
+            for metric in (self._requests, self._seconds):
+                metric.remove_by_labels(dict(zip(_VERSION, version, strict=True)))
+
+
+class Node(Collector):
+    """What lies in `var` and the store, and what the keeper saw last; collected by `Metrics`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers: dict[tuple[str, str], int] = {}
+        self.ready = False
+        self.served: list[Entry] = []
+        self.damaged = False
+        self._stamp: object = None
+        self._journal: list[tuple[str, str, float | None]] = []  # action, state, seconds
+
+    def look(self) -> None:
+        """Read the manifest, and the journal if it has changed; what is damaged leaves what was known."""
+        try:
+            self.served, self.damaged = served.read(self.settings.var), False
+        except click.ClickException:
+            self.damaged = True
+        if not self.damaged:
+            named = {(entry.name, entry.version) for entry in self.served}
+            self.workers = {version: count for version, count in self.workers.items() if version in named}
+        with contextlib.suppress(OSError, KeyError, TypeError):
+            stamp = _stamp(self.settings.var)
+            if stamp != self._stamp:
+                found = entries(self.settings.var)
+                self._journal = [(entry["action"], entry["state"], entry["seconds"]) for entry in found]
+                self._stamp = stamp
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are not looked for in other collectors."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The families, as they are now."""
+        yield from self._versions()
+        yield from self._deployments()
+        yield _gauge("classifier_ready", "1 if every name's default version answers.", self.ready)
+        yield _gauge("classifier_manifest_damaged", "1 if served.json cannot be read.", self.damaged)
+
+    def _versions(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily("classifier_served", "Versions that must be served.", labels=(*_VERSION, "default"))
+        present = GaugeMetricFamily(
+            "classifier_archive_present", "1 if a served version's archive lies in the store.", labels=_VERSION
+        )
+        workers = GaugeMetricFamily("classifier_workers_ready", "Workers that can answer.", labels=_VERSION)
+        for entry in self.served:
+            found.add_metric((entry.name, entry.version, str(entry.default).lower()), 1)
+            present.add_metric((entry.name, entry.version), (self.settings.store / entry.archive).is_file())
+        for version, count in self.workers.items():
+            workers.add_metric(version, count)
+        return found, present, workers
+
+    def _deployments(self) -> Iterable[Metric]:
+        total = CounterMetricFamily(
+            "classifier_deployments", "Changes of versions that have ended.", labels=("action", "state")
+        )
+        counts = Tally({(action, state): 0 for action in ACTIONS for state in ENDED})
+        counts.update((action, state) for action, state, _ in self._journal if state in ENDED)
+        for labels, count in counts.items():
+            total.add_metric(labels, count)
+        last = GaugeMetricFamily("classifier_deployment_seconds", "How long the last change took.", labels=("action",))
+        for action, seconds in {action: seconds for action, _, seconds in self._journal if seconds is not None}.items():
+            last.add_metric((action,), seconds)
+        running = any(state == RUNNING for _, state, _ in self._journal)
+        return total, last, _gauge("classifier_deployment_running", "1 while versions are being changed.", running)
+
+
+def _gauge(name: str, text: str, value: bool) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _stamp(var: Path) -> object:
+    """Changes whenever the journal does: its files are written whole, so each is a new one; or whoever is at work."""
+    files = [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in (var / FOLDER).glob("*.json")]
+    at_work = holder(var / DEPLOYMENT)
+    return sorted(files), at_work and at_work.pid

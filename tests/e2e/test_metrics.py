@@ -1,0 +1,421 @@
+"""Metrics and logs of a real TorchServe: each request is found again, and what the dashboard asks for is there."""
+
+import base64
+import json
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import requests
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from deploy import served
+from deploy.journal import DONE, FAILED, Journal
+from deploy.metrics import BUCKETS, Metrics
+from deploy.served import Entry
+from deploy.settings import ROOT, Settings
+from deploy.torchserve import Server
+from tests.conftest import SHIPPED, batches_logged
+
+PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
+TEXT = base64.b64encode(PHOTO).decode()
+SECRET = "image-id-of-this-test"
+JPEG = {"Content-Type": "image/jpeg"}
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+FOR_PEOPLE = {"console.log"}  # what Java and the launcher print themselves; `last_words` shows it as it is
+
+
+class Log:
+    """The request log of the running server."""
+
+    def __init__(self, server: Server) -> None:
+        self.path = server.logs / "requests.log"
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def of(self, answer: requests.Response) -> dict[str, Any]:
+        """The one line of an answer."""
+        wanted = answer.headers["X-Request-Id"]
+        found: list[dict[str, Any]] = until(lambda: [line for line in self.lines() if line["request_id"] == wanted])
+        assert len(found) == 1
+        return found[0]
+
+
+def until(look: Callable[[], Any], limit_s: float = 20) -> Any:
+    """Look until there is something: a worker's output reaches its log a moment after the answer."""
+    deadline = time.monotonic() + limit_s
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def log(server: Server) -> Log:
+    return Log(server)
+
+
+def ask(server: Server, model: str = "classroom", **arguments: Any) -> requests.Response:
+    return server.client.ask("inference", "POST", f"/predictions/{model}", **arguments)
+
+
+class TestRequestLog:
+    def test_a_request_is_one_line(self, server: Server, log: Log) -> None:
+        body = json.dumps({"image_id": SECRET, "image_base64": TEXT})
+        line = log.of(ask(server, data=body, headers={"Content-Type": "application/json"}))
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line.pop("time"))
+        assert re.fullmatch(UUID, line.pop("request_id"))
+        assert 0 < line.pop("seconds") < 60
+        assert line == {
+            "client_request_id": None,
+            "model": "classroom",
+            "version": "1.0",
+            "status": 200,
+            "code": "ok",
+            "photos": 1,
+            "bytes": len(body),
+        }
+
+    @pytest.mark.parametrize(
+        ("body", "status", "code", "photos"),
+        [
+            ({"image_base64": "%%"}, 400, "invalid_base64", 1),
+            ({"image_base64": base64.b64encode(b"GIF89a").decode()}, 415, "unsupported_format", 1),
+            ({"data": [{"data": TEXT}, {"data": TEXT}]}, 200, "ok", 2),
+            ({"data": [{"data": TEXT}, {"data": "!"}, {"image_id": {}}]}, 200, "invalid_base64", 3),
+            ({"data": [{"image_id": {}}, {"data": "!"}]}, 400, "invalid_image_id", 2),
+        ],
+    )
+    def test_status_and_first_code(
+        self, server: Server, log: Log, body: dict[str, Any], status: int, code: str, photos: int
+    ) -> None:
+        answer = ask(server, json=body)
+        line = log.of(answer)
+        assert (answer.status_code, line["status"]) == (status, status)
+        assert (line["code"], line["photos"]) == (code, photos)
+
+    @pytest.mark.parametrize("model", ["shapes", "shapes/1.0", "shapes_batched"])
+    def test_the_version_is_the_real_one_whatever_the_address(self, server: Server, log: Log, model: str) -> None:
+        line = log.of(ask(server, model, data=PHOTO, headers=JPEG))
+        assert (line["model"], line["version"]) == (model.partition("/")[0], "1.0")
+
+    def test_a_clients_id_is_logged_and_echoed(self, server: Server, log: Log) -> None:
+        answer = ask(server, data=PHOTO, headers={**JPEG, "X-Request-Id": "order 7/a=b"})
+        assert answer.headers["X-Client-Request-Id"] == "order 7/a=b"
+        assert log.of(answer)["client_request_id"] == "order 7/a=b"
+
+    @pytest.mark.parametrize("value", [b"a" * 129, "\u8bfe".encode(), b"a\tb", b"\x01"])
+    def test_an_id_that_is_long_or_not_printable_is_passed_over(self, server: Server, log: Log, value: bytes) -> None:
+        answer = ask(server, data=PHOTO, headers={**JPEG, "X-Request-Id": value})
+        assert answer.ok
+        assert "X-Client-Request-Id" not in answer.headers
+        assert log.of(answer)["client_request_id"] is None
+
+    def test_the_answers_own_id_is_torchserves_whatever_a_client_or_the_handler_says(self, server: Server) -> None:
+        """0.12.0 sets the header after the handler, and the prefix header of its source's later state is not in it."""
+        for name in ("X-Request-Id", "X-Request-Id-Prefix"):
+            answer = ask(server, data=PHOTO, headers={**JPEG, name: "order-7"})
+            assert re.fullmatch(UUID, answer.headers["X-Request-Id"])
+
+    def test_requests_of_a_batch_keep_their_own_ids(self, server: Server, log: Log) -> None:
+        batches = batches_logged(server)
+        sent = [(f"client-{number}", PHOTO if number % 3 else b"no picture") for number in range(24)]
+
+        def post(entry: tuple[str, bytes]) -> requests.Response:
+            return ask(server, "classroom_batched", data=entry[1], headers={**JPEG, "X-Request-Id": entry[0]})
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(post, sent))
+        assert len({answer.headers["X-Request-Id"] for answer in answers}) == len(sent)
+        for (name, data), answer in zip(sent, answers, strict=True):
+            line = log.of(answer)
+            assert answer.headers["X-Client-Request-Id"] == line["client_request_id"] == name
+            assert (line["bytes"], line["status"]) == (len(data), answer.status_code)
+            assert answer.status_code == (200 if data == PHOTO else 415)
+        assert batches_logged(server) > batches
+
+    def test_a_form_tells_its_photos_bytes(self, server: Server, log: Log) -> None:
+        line = log.of(ask(server, files={"a": ("a.jpg", PHOTO), "b": ("b.jpg", PHOTO)}))
+        assert (line["photos"], line["bytes"]) == (2, 2 * len(PHOTO))
+
+
+class TestEveryLog:
+    @pytest.fixture(scope="class", autouse=True)
+    def troubled(self, server: Server, store: Path) -> Iterator[None]:
+        """Requests in every form, and a version that cannot start: its worker leaves a stack trace."""
+        ask(server, json={"image_id": SECRET, "image_base64": TEXT})
+        ask(server, json={"image_id": SECRET, "image_base64": TEXT[:-50]})
+        ask(server, data=json.dumps({"image_id": SECRET, "image_base64": TEXT})[:-1], headers={"X-Image-Id": SECRET})
+        ask(server, data=PHOTO, headers={**JPEG, "X-Image-Id": SECRET})
+        ask(server, files={"photo": (f"{SECRET}.jpg", PHOTO)}, data={"image_id": SECRET})
+        ask(server, f"classroom?image_id={SECRET}&image_base64={TEXT[:2000]}", data=PHOTO, headers=JPEG)
+        ask(server, "nobody", json={"image_id": SECRET, "image_base64": TEXT})
+        form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl's own: TorchServe takes the photo apart
+        assert ask(server, data=f"{SECRET}%zz".encode() + PHOTO, headers=form).status_code == 500
+        assert ask(server, data=f"image_base64={SECRET}%zz{TEXT}", headers=form).status_code == 500
+        broken = store / "broken-1.0.mar"
+        _without_graph(store / "shapes-1.0.mar", broken)
+        query = {"url": broken.name, "model_name": "broken", "initial_workers": 1, "synchronous": "true"}
+        assert not server.client.ask("management", "POST", "/models", params=query).ok
+        yield
+        broken.unlink()
+
+    def test_is_json_line_by_line_stack_traces_too(self, server: Server) -> None:
+        paths = {path.name: path for path in server.logs.glob("*.log") if path.name not in FOR_PEOPLE}
+        assert set(paths) == {"requests.log", "access_log.log", "model_log.log", "ts_log.log"}
+        for name, path in paths.items():
+            lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+            assert lines, name
+            assert all("time" in line for line in lines), name
+        assert any("exception" in json.loads(line) for line in paths["ts_log.log"].read_text().splitlines())
+        assert "Traceback" in paths["model_log.log"].read_text()
+
+    def test_holds_no_photo_no_name_of_one_and_no_key(self, server: Server) -> None:
+        keys = [entry["key"] for entry in json.loads((server.settings.var / "key_file.json").read_text()).values()]
+        for path in server.logs.iterdir():
+            text = path.read_text(errors="replace")
+            for secret in (SECRET, TEXT[100:160], TEXT[-60:], "JFIF", *keys):
+                assert secret not in text, path.name
+
+    def test_lines_of_requests_are_in_their_own_file_alone(self, server: Server) -> None:
+        assert "client_request_id" not in (server.logs / "model_log.log").read_text()
+        assert all(set(line) >= {"request_id", "client_request_id"} for line in Log(server).lines())
+
+    def test_what_every_request_says_again_is_left_out(self, server: Server) -> None:
+        for name in ("ts_log.log", "model_log.log"):
+            text = (server.logs / name).read_text()
+            assert "[METRICS]" not in text
+            assert "Backend received inference" not in text
+
+    def test_a_worker_that_does_not_start_says_why_in_one_line(self, server: Server) -> None:
+        why = server.why_no_worker()
+        assert re.match(r"RuntimeError: model.onnx cannot be loaded by .*\n\(see .*model_log.log\)", why), why
+        assert '"' not in why.splitlines()[0][-3:]
+
+
+def _without_graph(mar: Path, target: Path) -> None:
+    with zipfile.ZipFile(mar) as whole, zipfile.ZipFile(target, "w") as cut:
+        for name in whole.namelist():
+            cut.writestr(name, b"no graph" if name == "model.onnx" else whole.read(name))
+
+
+# ----------------------------------------------------------------- metrics
+
+
+@pytest.fixture(scope="module")
+def node(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The running server with a manifest and a journal of this test's own."""
+    var = tmp_path_factory.mktemp("node")
+    (var / "logs").symlink_to(server.logs)
+    return replace(server.settings, var=var)
+
+
+@pytest.fixture(scope="module")
+def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, list[dict[str, Any]]]]:
+    """Metrics that followed good and bad requests to two models, and the lines of those requests."""
+    metrics = Metrics(node)
+    metrics.start()
+    before = len(log.lines())
+    sent = [ask(server, name, data=PHOTO, headers=JPEG) for name in ("classroom", "shapes") for _ in range(6)]
+    sent += [ask(server, data=b"no picture", headers=JPEG), ask(server, json={"image_base64": "%"})]
+    sent += [ask(server, data=b"", headers=JPEG) for _ in range(3)]
+    _fail_in_the_front_end(server)
+    entries = [Entry(name, "1.0", f"{name}-1.0.mar", "d", default=True) for name in ("classroom", "shapes")]
+    served.write(node.var, entries)
+    for entry in entries:
+        metrics.workers_ready(entry.name, entry.version, server.client.ready(entry.name, entry.version))
+    metrics.ready(True)
+    metrics.keeper_action("revive")
+    Journal(node.var, "rollout", "classroom", "1.0").end(DONE)
+    Journal(node.var, "rollout", "classroom", "1.1").end(FAILED, "no worker")
+    lines = until(lambda: found if len(found := log.lines()[before:]) == len(sent) else None)
+    yield metrics, lines
+    metrics.stop()
+
+
+def _fail_in_the_front_end(server: Server) -> None:
+    """A 503 that no handler sees: a version without a worker."""
+    idle = {"url": "shapes-1.0.mar", "model_name": "idle", "initial_workers": 0}
+    server.client.manage("POST", "/models", params=idle)
+    assert ask(server, "idle", data=PHOTO, headers=JPEG).status_code == 503
+    server.client.unregister("idle", "1.0")
+
+
+def read(text: str) -> list[Sample]:
+    """A scrape's samples; without their types, for which this parser would rename TorchServe's counters NAME_total."""
+    bare = "\n".join(line for line in text.splitlines() if not line.startswith("#")) + "\n"
+    return [sample for family in text_string_to_metric_families(bare) for sample in family.samples]
+
+
+def of_ours(metrics: Metrics) -> list[Sample]:
+    return read(metrics.text().decode())
+
+
+def samples(found: list[Sample], name: str, **labels: str) -> list[Sample]:
+    return [s for s in found if s.name == name and labels.items() <= s.labels.items()]
+
+
+Asked = tuple[Metrics, list[dict[str, Any]]]
+
+
+def test_every_request_is_counted_under_its_version_status_and_code(asked: Asked) -> None:
+    found = of_ours(asked[0])
+    counts = {
+        ("classroom", "200", "ok"): 6,
+        ("shapes", "200", "ok"): 6,
+        ("classroom", "415", "unsupported_format"): 1,
+        ("classroom", "400", "invalid_base64"): 1,
+        ("classroom", "400", "empty_image"): 3,
+    }
+    for sample in samples(found, "classifier_requests_total"):
+        key = (sample.labels["model"], sample.labels["status"], sample.labels["code"])
+        assert sample.value == counts.pop(key, 0), key
+        assert sample.labels["version"] == "1.0"
+    assert not counts
+
+
+def test_handler_time_is_in_the_buckets_that_the_log_says(asked: Asked) -> None:
+    found = of_ours(asked[0])
+    for model in ("classroom", "shapes"):
+        times = [line["seconds"] for line in asked[1] if line["model"] == model]
+        buckets = {s.labels["le"]: s.value for s in samples(found, "classifier_handler_seconds_bucket", model=model)}
+        assert len(buckets) == len(BUCKETS) + 1
+        for le, count in buckets.items():
+            assert count == sum(seconds <= float(le) for seconds in times), (model, le)
+        assert buckets["+Inf"] == len(times)
+    refused = [line["seconds"] for line in asked[1] if line["code"] == "empty_image"]
+    assert max(refused) < BUCKETS[-1]
+
+
+# --------------------------------------------- what the dashboard asks for
+
+DASHBOARD: dict[str, Any] = json.loads((ROOT / "config" / "dashboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+VARIABLES = {"$__rate_interval": "5m", "$__interval": "1m", "$model": ".+"}
+
+
+def expressions() -> dict[str, str]:
+    """Every PromQL expression that people will meet, by where it stands."""
+    found = {f"{panel['title']} {t['refId']}": t["expr"] for panel in PANELS for t in panel["targets"]}
+    found |= {f"annotation {entry['name']}": entry["expr"] for entry in DASHBOARD["annotations"]["list"]}
+    groups = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())["groups"]
+    found |= {f"alert {rule['alert']}": rule["expr"] for group in groups for rule in group["rules"]}
+    found |= {
+        f"variable {entry['name']}": "{1}{{{0}!=''}}".format(*_label_values(entry["definition"]))
+        for entry in DASHBOARD["templating"]["list"]
+        if entry["type"] == "query"
+    }
+    return {where: _filled(text) for where, text in found.items()}
+
+
+def _label_values(definition: str) -> tuple[str, str]:
+    found = re.fullmatch(r"label_values\((\w+), (\w+)\)", definition)
+    assert found, definition
+    return found[2], found[1]
+
+
+def _filled(text: str) -> str:
+    for name, value in VARIABLES.items():
+        text = text.replace(name, value)
+    assert "$" not in text, text
+    return text
+
+
+def selectors(expression: str) -> list[promql_parser.VectorSelector]:
+    found: list[promql_parser.VectorSelector] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, promql_parser.MatrixSelector):
+            found.append(node.vector_selector)
+        elif isinstance(node, promql_parser.VectorSelector):
+            found.append(node)
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+
+def matches(matcher: promql_parser.Matcher, labels: dict[str, str]) -> bool:
+    """Whether a sample has the label, and its value is (or, as the matcher says, is not) the one wanted."""
+    op, value = str(matcher.op), labels.get(matcher.name)
+    if value is None:
+        return False
+    same = re.fullmatch(matcher.value, value) is not None if "Re" in op else value == matcher.value
+    return same is not ("Not" in op)
+
+
+@pytest.fixture(scope="module")
+def scraped(server: Server, asked: Asked) -> list[Sample]:
+    """Both sources, once TorchServe has measured its machine (it does so after its start, then every minute)."""
+
+    def both() -> list[Sample] | None:
+        answer = requests.get(server.settings.url("metrics") + "/metrics", timeout=10)
+        found = read(answer.text) + of_ours(asked[0])
+        return found if samples(found, "CPUUtilization") else None
+
+    found: list[Sample] = until(both, 90)
+    return found
+
+
+@pytest.mark.parametrize("where", expressions())
+def test_every_metric_and_label_that_is_asked_for_exists(where: str, scraped: list[Sample]) -> None:
+    found = selectors(expressions()[where])
+    assert found
+    for selector in found:
+        if selector.name == "up":  # Prometheus' own; its jobs are those of the example
+            jobs = yaml.safe_load((ROOT / "config" / "prometheus.yml").read_text())["scrape_configs"]
+            samples_of = [Sample("up", {"job": job["job_name"]}, 1) for job in jobs]
+        else:
+            samples_of = [sample for sample in scraped if sample.name == selector.name]
+        assert samples_of, selector.name
+        for matcher in selector.matchers.matchers:
+            assert any(matches(matcher, sample.labels) for sample in samples_of), (selector.name, matcher)
+
+
+def test_labels_that_legends_and_sums_name_exist(scraped: list[Sample]) -> None:
+    known = {label for sample in scraped for label in sample.labels} | {"instance"}
+    for where, text in expressions().items():
+        for group in re.findall(r"(?:by|on|group_left) \(([\w, ]*)\)", text):
+            assert set(filter(None, group.split(", "))) <= known, where
+    legends = [target["legendFormat"] for panel in PANELS for target in panel["targets"]]
+    assert {name for legend in legends for name in re.findall(r"{{(\w+)}}", legend)} <= known
+
+
+def test_the_parser_finds_what_stands_in_an_expression() -> None:
+    """The tests above are only as good as this."""
+    found = selectors(
+        'sum(rate(a{b="1"}[5m])) / on () group_left () scalar(c) > 0 unless (max_over_time(d[1h:1m]) > 1)'
+    )
+    assert {selector.name for selector in found} == {"a", "c", "d"}
+    with pytest.raises(ValueError):
+        selectors("sum(rate(a[5m])")
+
+
+def test_the_dashboard_is_one_that_grafana_takes() -> None:
+    assert DASHBOARD["schemaVersion"] >= 39
+    assert {entry["type"] for entry in DASHBOARD["templating"]["list"]} == {"datasource", "query"}
+    identities = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(identities)) == len(identities)
+    for panel in PANELS:
+        assert panel["title"], panel["id"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert max(x for x, _ in cells) < 24, panel["title"]
+        assert not cells & taken, panel["title"]
+        taken |= cells
