@@ -1,8 +1,11 @@
 """What this project asks of TorchServe over HTTP, with time limits and clear errors."""
 
+import contextlib
+import time
 from typing import Any
 
 import click
+import psutil
 import requests
 
 from deploy.keys import read_key
@@ -10,6 +13,7 @@ from deploy.settings import Settings
 
 CONNECT_S = 5
 ANSWER_S = 120
+POLL_S = 0.05
 
 
 class Unreachable(click.ClickException):
@@ -58,15 +62,22 @@ class Client:
         return self.ask("inference", "POST", f"/predictions/{model}", json=body)
 
     def register(self, archive: str, name: str, workers: int = 1) -> None:
-        """Register an archive of the store by its bare file name; returns when its workers are ready.
+        """Register an archive NAME-VERSION.mar of the store by its bare file name; returns when its workers are ready.
 
         The first version of a name becomes its default, later ones do not.
 
         Raises:
             click.ClickException: it was refused, or its workers did not start; then it is not registered.
         """
-        options = {"url": archive, "model_name": name, "batch_size": 1, "initial_workers": workers}
-        self.manage("POST", "/models", params={**options, "synchronous": "true"})
+        options = {"url": archive, "model_name": name, "batch_size": 1, "initial_workers": 0}
+        self.manage("POST", "/models", params=options)
+        version = archive.removesuffix(".mar").rpartition("-")[2]
+        try:
+            self.scale(name, version, workers)
+        except BaseException:
+            with contextlib.suppress(click.ClickException):
+                self.unregister(name, version)
+            raise
 
     def unregister(self, name: str, version: str) -> None:
         """Take a version out at once: what waits in its queue is never answered, so drain it first.
@@ -81,9 +92,29 @@ class Client:
         self.manage("PUT", f"/models/{name}/{version}/set-default")
 
     def scale(self, name: str, version: str, workers: int) -> None:
-        """Set the number of a version's workers; returns when they are ready. Fewer means that some are killed."""
-        wanted = {"min_worker": workers, "max_worker": workers, "synchronous": "true"}
-        self.manage("PUT", f"/models/{name}/{version}", params=wanted)
+        """Set the number of a version's workers; returns when they are ready. Fewer means that some are killed.
+
+        TorchServe is not asked to wait (`synchronous=true`): it would do so on one of its two network threads, and
+        every client whose connection belongs to that thread would wait with us (docs/log.md).
+
+        Raises:
+            click.ClickException: it was refused, a worker ended while it started, or none was ready in time.
+        """
+        self.manage("PUT", f"/models/{name}/{version}", params={"min_worker": workers, "max_worker": workers})
+        deadline = time.monotonic() + float(self.settings.properties["default_startup_timeout"])
+        started: set[int] = set()
+        while True:
+            found = self.describe(name, version) or {}
+            states = [(worker["pid"], worker["status"]) for worker in found.get("workers", [])]
+            ready = {pid for pid, state in states if state == "READY"}
+            if len(ready) == len(states) == workers:
+                return
+            started |= {pid for pid, _ in states if pid > 0}
+            if any(pid not in ready and not psutil.pid_exists(pid) for pid in started):
+                raise click.ClickException(f"a worker of {name} {version} ended while it started")
+            if time.monotonic() > deadline:
+                raise click.ClickException(f"no worker of {name} {version} was ready in time")
+            time.sleep(POLL_S)
 
     def describe(self, name: str, version: str = "") -> dict[str, Any] | None:
         """TorchServe's description of a version, of the default where none is named; None if it is not registered.

@@ -1,7 +1,6 @@
 """What a version must show through the served door before it may be the default."""
 
 import base64
-import statistics
 import time
 import zipfile
 from collections.abc import Iterator
@@ -17,8 +16,12 @@ from handler import goldens
 from handler.goldens import Golden
 from handler.spec import Spec
 
-WARM_UP = 3
-ROUNDS = 20
+WARM_UP = 2
+ROUNDS = 15
+REST = 4
+"""Pause after a question, as a multiple of its time: clients are being answered on the same cores."""
+REST_S = 0.2
+"""The longest pause."""
 WORKER_MB = 900
 """A worker's memory where none runs yet to be measured (README, "What serving costs")."""
 
@@ -48,8 +51,9 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
     Raises:
         click.ClickException: no answer, another label, or a difference above the recipe's tolerance.
     """
-    golden = question.golden
+    golden, begun = question.golden, time.perf_counter()
     reply = client.predict(model, question.body)
+    rest(time.perf_counter() - begun)
     if not reply.ok:
         raise click.ClickException(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
     answer: dict[str, Any] = reply.json()
@@ -67,21 +71,34 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
 def latencies(client: Client, question: Question, models: tuple[str, str]) -> tuple[float, float]:
     """Time two versions side by side, in turn, so that both see the same machine.
 
-    The lower quartile is told: the serving version also answers clients meanwhile, and what waited behind
-    them says nothing about the version.
+    The fastest request of each is told: clients are answered meanwhile, by the serving version. What waits behind
+    them, or shares the cores with them, is slower for no fault of its own.
 
     Returns:
         milliseconds of one request, of each.
+
+    Raises:
+        click.ClickException: a version does not answer.
     """
     spent: tuple[list[float], list[float]] = ([], [])
     for turn in range(WARM_UP + ROUNDS):
         for model, times in zip(models, spent, strict=True):
             begun = time.perf_counter()
-            client.predict(model, question.body)
+            reply = client.predict(model, question.body)
+            seconds = time.perf_counter() - begun
+            if not reply.ok:
+                raise click.ClickException(
+                    f"/predictions/{model} answers {reply.status_code}: its latency is not known"
+                )
+            rest(seconds)
             if turn >= WARM_UP:
-                times.append((time.perf_counter() - begun) * 1000)
-    first, second = (statistics.quantiles(times, n=4)[0] for times in spent)
-    return first, second
+                times.append(seconds * 1000)
+    return min(spent[0]), min(spent[1])
+
+
+def rest(seconds: float) -> None:
+    """Leave the machine to the clients for a while, after a question that took so long."""
+    time.sleep(min(REST * seconds, REST_S))
 
 
 def require_memory(client: Client, name: str, workers: int, reserve_mb: int) -> str:

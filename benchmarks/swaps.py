@@ -1,0 +1,282 @@
+"""Versions replaced under load: is a request lost, and what does a swap cost those who ask meanwhile?
+
+    python -m benchmarks.swaps [--swaps 30] [--requests 10000] [--quick]
+
+Starts a TorchServe of its own with the shipped model and measures its top throughput (8 clients in turn). Then a
+constant half of it: without swaps, through all swaps, without again; each swap is `python -m deploy rollout --keep 0`.
+For contrast the naive swap (register, set the default, delete the old one at once) on a server of its own. Exits 1 if
+a request was lost or another promise was broken. Prints Markdown, and one JSON line last; writes
+benchmarks/results/swaps.json and swaps.png. The photo is that of benchmarks.footprint.
+"""
+
+import base64
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.footprint import BUNDLE, photo
+from benchmarks.load import Load, Result, table
+from config.files import write_json
+from deploy.archive import pack, read_manifest
+from deploy.journal import DONE, entries
+from deploy.keys import read_key
+from deploy.settings import ROOT, own_environment, read_settings
+from deploy.torchserve import Server
+
+RESULTS = ROOT / "benchmarks" / "results"
+CLIENTS = 8
+TOP_S = 10.0
+MOST_P99 = 3.0  # times that without swaps
+ROLLOUT_S = 300
+WITHOUT, WITH, NAIVE = "without swaps", "with swaps", "naive swaps"
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One swap; times on the clock of time.monotonic()."""
+
+    version: str
+    begun: float
+    ended: float
+
+
+@dataclass
+class Bench:
+    """A running server, the request that it is asked, and the swaps that were made on it."""
+
+    server: Server
+    environment: dict[str, str]
+    name: str
+    body: dict[str, Any]
+    expected: str | None = None
+    swaps: list[Swap] = field(default_factory=list)
+
+    def load(self, rate: float | None = None, clients: int | None = None) -> Load:
+        """A load on /predictions/NAME, which the default version answers."""
+        settings = self.server.settings
+        url, token = f"{settings.url('inference')}/predictions/{self.name}", read_key(settings.var, "inference")
+        return Load(url, token, self.body, rate, clients=clients, expected=self.expected)
+
+    def steady(self, seconds: float, rate: float | None = None, clients: int | None = None) -> Result:
+        """A load without swaps."""
+        with self.load(rate, clients) as load:
+            sleep_until(load.begun + seconds)
+            return load.stop()
+
+    def through_swaps(self, mars: Iterable[Path], every_s: float, rate: float, swap: Callable[[Path], None]) -> Result:
+        """A load, and in its course a swap to each archive, one in `every_s` (later if the one before takes longer)."""
+        with self.load(rate) as load:
+            number = 0
+            for number, mar in enumerate(mars, 1):
+                sleep_until(load.begun + (number - 0.5) * every_s)
+                swap(mar)
+            sleep_until(load.begun + number * every_s)
+            return load.stop()
+
+    def roll_out(self, mar: Path) -> None:
+        """Swap by the command that a person types; the old version is drained and unregistered.
+
+        Raises:
+            click.ClickException: with the last words of the command that failed.
+        """
+        words = [sys.executable, "-m", "deploy", "rollout", str(mar), "--keep", "0", "--json"]
+        environment = {**os.environ, **self.environment}
+        begun = time.monotonic()
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=ROLLOUT_S)
+        if done.returncode:
+            raise click.ClickException(f"{' '.join(words[1:])} failed: {(done.stderr or done.stdout).strip()[-800:]}")
+        self._note(mar, begun)
+
+    def swap_naively(self, mar: Path) -> None:
+        """Swap as one does who trusts that unregistering waits for what was asked."""
+        client, old, begun = self.server.client, self.server.client.default(self.name), time.monotonic()
+        client.register(mar.name, self.name)
+        client.set_default(self.name, read_manifest(mar)["version"])
+        client.unregister(self.name, str(old))
+        self._note(mar, begun)
+
+    def _note(self, mar: Path, begun: float) -> None:
+        self.swaps.append(Swap(read_manifest(mar)["version"], begun, time.monotonic()))
+
+    def seen(self) -> dict[str, Any]:
+        """What the journals, TorchServe's access log and its API say of all swaps; the first replaced nothing."""
+        done = [e for e in entries(self.server.settings.var) if (e["action"], e["state"]) == ("rollout", DONE)]
+        steps = [step for entry in done[1:] for step in entry["steps"]]
+        logs = sorted(self.server.logs.glob("access_log*.log"))
+        # A line of the log is JSON, in which the request stands in escaped quotes.
+        log = "".join(path.read_text() for path in logs).replace(r"\"", '"')
+        return {
+            "journal": {"registered": len(done) - 1, "unregistered": str(steps).count("is retired")},
+            "log": {
+                "registered": len(re.findall(r'"POST /models\?\S+ HTTP/1.1" 200 ', log)) - 1,
+                "unregistered": len(re.findall(rf'"DELETE /models/{self.name}/\S+ HTTP/1.1" 200 ', log)),
+            },
+            "left": [row["modelVersion"] for row in self.server.client.models()],
+            "steps_median_s": _medians(steps),
+        }
+
+
+@contextmanager
+def running(var: Path, first: Path, picture: bytes, properties: dict[str, str] | None = None) -> Iterator[Bench]:
+    """A TorchServe of its own with one version in service.
+
+    Args:
+        first: archive of that version, in the store.
+        picture: the photo to ask about; the version's first answer to it is the right one for all.
+        properties: of TorchServe, instead of those in config.properties.
+    """
+    environment = own_environment(var, first.parent)
+    settings = read_settings(environment)
+    settings = replace(settings, properties={**settings.properties, **(properties or {})})
+    body = {"image_id": "1", "image_base64": base64.b64encode(picture).decode(), "detail": True}
+    with Server(settings) as server:
+        bench = Bench(server, environment, read_manifest(first)["name"], body)
+        bench.roll_out(first)
+        bench.expected = server.client.predict(bench.name, body).json()["result"]
+        yield bench
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that was measured: the loads by name, the swaps, what others saw of them."""
+
+    parts: dict[str, Result]
+    swaps: list[Swap]
+    seen: dict[str, Any]
+
+    def broken(self, requests: int) -> list[str]:
+        """The promises that were not kept, in words."""
+        loaded, count = self.parts[WITH], len(self.swaps) - 1
+        counts = {"registered": count, "unregistered": count}
+        plain, through = self.parts[WITHOUT].percentile(0.99), loaded.percentile(0.99)
+        versions = [swap.version for swap in self.swaps]
+        told = {
+            f"{loaded.failed} answers were not 200": loaded.failed == 0,
+            f"{loaded.unanswered + loaded.lost} requests got no answer": loaded.unanswered + loaded.lost == 0,
+            f"{loaded.wrong} answers were wrong": loaded.wrong == 0,
+            f"{loaded.stale} answers came from a version that was replaced": loaded.stale == 0,
+            f"{loaded.sent} requests were sent, not {requests}": loaded.sent >= requests,
+            f"p99 is {through} ms, more than {MOST_P99} x {plain} ms": through <= MOST_P99 * plain,
+            f"not every version answered in turn: {list(loaded.versions)}": list(loaded.versions) == versions,
+            f"the journals say {self.seen['journal']}, not {counts}": self.seen["journal"] == counts,
+            f"the access log says {self.seen['log']}, not {counts}": self.seen["log"] == counts,
+            f"registered at the end: {self.seen['left']}": self.seen["left"] == versions[-1:],
+        }
+        return [text for text, kept in told.items() if not kept]
+
+    def as_json(self) -> dict[str, Any]:
+        spent = [round(swap.ended - swap.begun, 2) for swap in self.swaps[1:]]
+        swaps = {"count": len(spent), "median_s": statistics.median(spent), "max_s": max(spent)}
+        return {**{name: part.as_json() for name, part in self.parts.items()}, "swaps": swaps, "seen": self.seen}
+
+
+@click.command(epilog="Example: python -m benchmarks.swaps --quick")
+@click.option("--swaps", default=30, show_default=True, type=click.IntRange(1), help="Versions to swap to.")
+@click.option("--requests", default=10_000, show_default=True, type=click.IntRange(1), help="Through the swaps.")
+@click.option("--naive", default=5, show_default=True, type=click.IntRange(0), help="Naive swaps for contrast.")
+@click.option("--bundle", default=BUNDLE, show_default="models/classroom", type=click.Path(exists=True, path_type=Path))
+@click.option("--quick", is_flag=True, help="3 swaps, 600 requests, 1 naive swap; writes no file.")
+def main(swaps: int, requests: int, naive: int, bundle: Path, quick: bool) -> None:
+    """Swap versions under load and count what is lost."""
+    if quick:
+        swaps, requests, naive = 3, 600, 1
+    with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
+        run = measure(Path(work), bundle, swaps, requests, naive, progress)
+    broken = run.broken(requests)
+    report = {"benchmark": "swaps", "cores": os.cpu_count(), **run.as_json(), "broken": broken}
+    click.echo(table({name: part for name, part in run.parts.items() if name != "top"}))
+    if not quick:
+        write_json(RESULTS / "swaps.json", report)
+        draw(run, RESULTS / "swaps.png")
+    click.echo(json.dumps(report))
+    if broken:
+        raise click.ClickException("; ".join(broken))
+
+
+def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, progress: Progress) -> Run:
+    """All parts in turn; the load without swaps in two halves, before and after, so that a drift shows."""
+    count = max(swaps, naive) + 1
+    numbers = progress.track(range(count), description=f"packing {count} versions")
+    mars = [pack(bundle, f"1.{number}", work / "store") for number in numbers]
+    with running(work / "var", mars[0], photo()) as bench:
+        with _shown(progress, f"top throughput, {CLIENTS} clients"):
+            bench.steady(TOP_S / 2, clients=CLIENTS)  # warm-up
+            parts = {"top": bench.steady(TOP_S, clients=CLIENTS)}
+        rate = round(parts["top"].rate / 2, 1)
+        half, every = max(requests / 8, min(requests, 1000)) / rate, (requests + 1) / rate / swaps
+        with _shown(progress, f"{half:.0f} s at {rate} requests/s, before"):
+            before = bench.steady(half, rate)
+        new = progress.track(mars[1 : swaps + 1], description=f"{swaps} swaps in {every * swaps:.0f} s")
+        loaded = bench.through_swaps(new, every, rate, bench.roll_out)
+        with _shown(progress, f"{half:.0f} s at {rate} requests/s, after"):
+            after = bench.steady(half, rate)
+        seen = bench.seen() | {"p99_before_after_ms": [before.percentile(0.99), after.percentile(0.99)]}
+    parts |= {WITHOUT: before.joined(after), WITH: loaded}
+    if naive:
+        with running(work / "naive", mars[0], photo()) as other:
+            new = progress.track(mars[1 : naive + 1], description=f"{naive} naive swaps")
+            parts[NAIVE] = other.through_swaps(new, every, rate, other.swap_naively)
+    return Run(parts, bench.swaps, seen)
+
+
+def draw(run: Run, path: Path) -> None:
+    """Latency over time, a band for each rollout and a line where its version first answered."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    loaded = run.parts[WITH]
+    figure, axes = pyplot.subplots(figsize=(12, 4), dpi=100, layout="constrained")
+    axes.scatter([s.due for s in loaded.samples], [s.ms for s in loaded.samples], s=2, color="C0", linewidths=0)
+    for number, swap in enumerate(run.swaps[1:]):
+        begun, ended = swap.begun - loaded.begun, swap.ended - loaded.begun
+        axes.axvspan(begun, ended, color="0.9", zorder=0, label=None if number else "rollout at work")
+        first = min((s.answered for s in loaded.samples if s.version == swap.version), default=ended)
+        axes.axvline(first, color="C3", linewidth=0.7, label=None if number else "new version answers")
+    for name, colour in ((WITHOUT, "C2"), (WITH, "C1")):
+        p99 = run.parts[name].percentile(0.99)
+        axes.axhline(p99, color=colour, linestyle="--", label=f"p99 {name}: {p99:.0f} ms")
+    axes.set(yscale="log", xlabel="seconds", ylabel="latency, ms", xlim=(0, loaded.seconds))
+    axes.set_title(f"{loaded.sent:,} requests at {loaded.rate:.1f}/s through {len(run.swaps) - 1} swaps")
+    axes.legend(loc="upper left", ncols=4, fontsize="small")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def sleep_until(moment: float) -> None:
+    """Sleep until a moment of time.monotonic()."""
+    time.sleep(max(moment - time.monotonic(), 0))
+
+
+@contextmanager
+def _shown(progress: Progress, what: str) -> Iterator[None]:
+    task = progress.add_task(what, total=None)
+    yield
+    progress.update(task, total=1, completed=1)
+
+
+def _medians(steps: Iterable[dict[str, Any]]) -> dict[str, float]:
+    spent: dict[str, list[float]] = {}
+    for step in steps:
+        spent.setdefault(step["name"], []).append(step["seconds"])
+    return {name: round(statistics.median(seconds), 2) for name, seconds in spent.items()}
+
+
+if __name__ == "__main__":
+    main()

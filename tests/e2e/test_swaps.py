@@ -1,0 +1,71 @@
+"""Five swaps in the middle of a constant load on a real TorchServe: nobody may notice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.leaks import derived, relaxed
+from benchmarks.load import Load, Result
+from benchmarks.swaps import Bench, running, sleep_until
+from deploy.archive import read_manifest
+from handler import goldens
+
+SWAPS = 5
+RATE = 20.0
+
+
+@pytest.fixture(scope="module")
+def versions(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The archives; never refused for their latency, which other tests on the same cores would disturb."""
+    work = tmp_path_factory.mktemp("swaps")
+    return derived(relaxed(bundle, work / "bundle"), work / "store", SWAPS + 1)
+
+
+@pytest.fixture(scope="module")
+def bench(versions: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    golden = goldens.read(bundle)[0]
+    with running(
+        tmp_path_factory.mktemp("swaps-var"), versions[0], (bundle / golden.photo).read_bytes()
+    ) as running_one:
+        assert running_one.expected == golden.label
+        yield running_one
+
+
+@pytest.fixture(scope="module")
+def loaded(bench: Bench, versions: list[Path]) -> Result:
+    """A load from before the first to after the last swap."""
+    return bench.through_swaps(versions[1:], 1.0, RATE, bench.roll_out)
+
+
+def test_no_request_is_lost_or_answered_wrongly(loaded: Result) -> None:
+    assert loaded.sent > 50
+    assert loaded.statuses == {200: loaded.sent}
+    assert (loaded.unanswered, loaded.lost, loaded.wrong) == (0, 0, 0)
+
+
+def test_answers_move_from_version_to_version_in_order(loaded: Result, versions: list[Path]) -> None:
+    assert list(loaded.versions) == [read_manifest(mar)["version"] for mar in versions]
+    assert loaded.stale == 0
+
+
+def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: Result, versions: list[Path]) -> None:
+    seen = bench.seen()
+    assert loaded.sent
+    assert seen["journal"] == seen["log"] == {"registered": SWAPS, "unregistered": SWAPS}
+    assert seen["left"] == [read_manifest(versions[-1])["version"]]
+    assert [mar.is_file() for mar in versions] == [True] * len(versions)  # unregistering leaves the store alone
+
+
+def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
+    """The same measure, and a version that is deleted while its queue is full: the load must tell the loss."""
+    client, name = bench.server.client, bench.name
+    last, first = (read_manifest(mar)["version"] for mar in (versions[-1], versions[0]))
+    client.register(versions[0].name, name)
+    url, token = bench.load(clients=1).plan.url, bench.load(clients=1).plan.token
+    with Load(f"{url}/{last}", token, bench.body, clients=40, limit_s=3) as load:
+        sleep_until(load.begun + 1)
+        client.set_default(name, first)
+        client.unregister(name, last)
+        result = load.stop()
+    assert result.unanswered > 0
