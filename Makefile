@@ -1,12 +1,14 @@
-# make serve   make test   make archive VERSION=1.1     Settings: deploy/settings.py, e.g. make serve SERVE_INFERENCE_PORT=9000
+# make up   make down   make serve   make test   make archive VERSION=1.1     Settings: deploy/settings.py, e.g. make serve SERVE_INFERENCE_PORT=9000
 PYTHON  ?= python3.11
 BUNDLE  ?= models/classroom
 BIN     := .venv/bin
 
-.PHONY: help install serve archive test check clean
+.PHONY: help install serve up down archive test check clean
 
 help:
 	@echo 'make serve                  the shipped model on http://127.0.0.1:8080, until Ctrl-C'
+	@echo 'make up                     the same in the background, restarted whatever dies'
+	@echo 'make down                   stop it'
 	@echo 'make test                   format, lint, types, every test'
 	@echo 'make check                  format, lint and types alone'
 	@echo 'make archive VERSION=1.1    BUNDLE (default: models/classroom) -> model_store/NAME-VERSION.mar'
@@ -26,6 +28,12 @@ install: .venv/.serving
 serve: .venv/.serving
 	@exec $(BIN)/python -m deploy serve --bundle $(BUNDLE)
 
+up: .venv/.serving
+	@$(BIN)/python -m deploy up --bundle $(BUNDLE)
+
+down:
+	@test ! -x $(BIN)/python || $(BIN)/python -m deploy down
+
 archive: .venv/.serving
 	@test -n "$(VERSION)" || { echo 'give a version: make archive VERSION=1.1' >&2; exit 1; }
 	@scripts/archive.sh $(BUNDLE) $(VERSION)
@@ -38,5 +46,5 @@ check: .venv/.testing
 test: check
 	$(BIN)/python -m pytest
 
-clean:
+clean: down
 	rm -rf .venv var model_store/*.mar model_store/*.json

@@ -6,7 +6,9 @@ main = Steps(
     "deploy",
     {
         "archive": "Pack a bundle as a TorchServe archive with its manifest.",
-        "serve": "Serve the newest version in the store, until Ctrl-C.",
+        "up": "Serve in the background; returns when it answers rightly.",
+        "down": "Stop the server.",
+        "serve": "Serve in the foreground, until Ctrl-C.",
         "predict": "Ask the running server about photos.",
         "rollout": "Replace the serving version by another, without one lost request.",
         "rollback": "Go back to the version that was the default before.",
@@ -16,7 +18,7 @@ main = Steps(
         "models": "List what the running server serves.",
         "token": "Print the inference token of the running server.",
     },
-    modules={"token": "keys"},
+    modules={"token": "keys", "up": "supervise", "down": "supervise"},
 )
 main.help = "A bundle -> an archive -> a version that is registered, proven and answers."
 

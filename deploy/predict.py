@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
+from deploy import served
 from deploy.client import Client, Unreachable
-from deploy.serve import served
 from deploy.settings import Settings, read_settings
 
 
@@ -57,10 +57,10 @@ def default_model(settings: Settings) -> str:
     Raises:
         click.ClickException: nothing is served.
     """
-    entries = served(settings.var)
+    entries = served.read(settings.var)
     if not entries:
         raise click.ClickException("nothing is served: start the server with make serve, or give --model NAME")
-    return str(entries[0]["name"])
+    return entries[0].name
 
 
 def _content(text: str, ok: bool) -> dict[str, Any]:

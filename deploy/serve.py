@@ -1,37 +1,38 @@
-"""Serve a recipe's newest archive in the foreground, until Ctrl-C.
+"""Serve in the foreground, until Ctrl-C.
 
     make serve        or        python -m deploy serve --bundle models/classroom
 
-packs the bundle if the store has no archive of it yet, starts TorchServe on loopback,
-registers the version by its bare file name, waits until a real prediction on that very version is
-right, and prints a curl that works when pasted.
+serves what `var/served.json` says. Where that says nothing of the bundle's recipe, it is the newest archive in the
+store; where there is none, the bundle packed as 1.0. supervisord runs TorchServe and the keeper
+(config/supervisord.conf); when real predictions are right, a curl is printed that works when pasted.
 """
 
 import base64
-import fcntl
-import json
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from config.files import write_json
+from deploy import locks
+from deploy import served as manifest
 from deploy.archive import VERSION, pack, read_manifest, run_of
+from deploy.attach import STOPPING
+from deploy.served import Entry
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.torchserve import Server
+from deploy.supervised import FOREGROUND, refuse_second, spawn, stop_children, wait_until_ready
+from deploy.torchserve import Server, refuse_taken_ports
 from handler import goldens
-from handler.spec import read_spec
+from handler.spec import Spec, read_spec
 
-SERVED = "served.json"
 EXAMPLE = "example-request.json"
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
@@ -42,25 +43,88 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Packed as 1.0 if the store has no archive of its recipe.",
 )
-@click.option("--version", help="Which of the store's versions.  [default: the newest]")
+@click.option("--version", help="Which of the store's versions.  [default: what was served last, else the newest]")
 def serve(bundle: Path, version: str | None) -> None:
-    """Serve a recipe's newest archive in the foreground, until Ctrl-C."""
-    settings = read_settings()
-    started = time.monotonic()
+    """Serve a recipe's archive in the foreground, until Ctrl-C."""
+    settings, started = read_settings(), time.monotonic()
     for number in STOPPING:
         signal.signal(number, _stop_once)
-    with locked(settings.var):
-        mar = choose(bundle, version, settings.store)
-        click.echo(f"starting TorchServe with {mar.name} ...", err=True)
-        try:
-            with Server(settings) as server:
-                put_in_service(server, mar)
-                click.echo(ready_text(settings, mar, time.monotonic() - started))
-                while not server.ended():
-                    time.sleep(0.5)
-                raise click.ClickException(f"TorchServe ended by itself:\n{server.last_words()}")
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+    entry = prepare(settings, FOREGROUND, bundle, version)
+    try:
+        supervisor = spawn(settings, FOREGROUND)
+        announce(settings, entry, wait_until_ready(settings, supervisor), started, "Ctrl-C stops it.")
+        _attend(settings, supervisor)
+    except KeyboardInterrupt:
+        stop_children(settings)
+    except BaseException:
+        stop_children(settings)
+        raise
+    click.echo("stopped", err=True)
+
+
+def _attend(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
+    """Return when supervisord was told to stop; when it died, start it anew: it adopts the TorchServe that goes on."""
+    while code := supervisor.wait():
+        click.echo(f"supervisord ended unexpectedly ({code}): starting it anew", err=True)
+        time.sleep(0.5)
+        supervisor = spawn(settings, FOREGROUND)
+
+
+def prepare(settings: Settings, mode: str, bundle: Path, version: str | None) -> Entry:
+    """Refuse what cannot start, and write down what must be served.
+
+    Returns:
+        the default version of the bundle's recipe.
+
+    Raises:
+        click.ClickException: a server is running, a port is taken, the version is missing, the disk is full.
+    """
+    refuse_second(settings)
+    refuse_taken_ports(settings, settings.ports)
+    with locks.held(settings.var / locks.DEPLOYMENT, mode):
+        entry = _must_be_served(settings, bundle, version)
+        kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
+    beside = f" (and {', '.join(kept)})" if kept else ""
+    click.echo(f"starting TorchServe with {entry.archive}{beside} ...", err=True)
+    return entry
+
+
+def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> Entry:
+    """The manifest's default of the bundle's recipe; one that was asked for by version takes its place before."""
+    name = read_spec(bundle / "recipe.json").name
+    entries = manifest.read(settings.var)
+    default = manifest.default_of(entries, name)
+    if default and version is None:
+        _say_newer(settings, default)
+        return default
+    entry = entry_of(choose(bundle, version, settings.store))
+    gone = {str(entry), str(default)}
+    try:
+        manifest.keep_copy(settings.var, settings.store / entry.archive)
+        manifest.write(settings.var, [entry, *(each for each in entries if str(each) not in gone)])
+        manifest.drop_copies(settings.var, manifest.read(settings.var))
+    except OSError as error:
+        raise click.ClickException(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
+    return entry
+
+
+def _say_newer(settings: Settings, default: Entry) -> None:
+    newest = versions(settings.store, default.name)[-1:]
+    if newest and _numbers(newest[0].stem.removeprefix(f"{default.name}-")) > _numbers(default.version):
+        command = f"python -m deploy rollout {_relative(newest[0])}"
+        click.echo(f"note: {newest[0].name} is newer than what is served ({default}): {command}", err=True)
+
+
+def announce(settings: Settings, entry: Entry, ready: dict[str, Any], started: float, how: str) -> None:
+    """Write the example request, print what is served and how to ask it."""
+    for row in ready.get("missing", []):
+        click.echo(f"note: {row['name']} {row['version']} is not served: {row['why']}", err=True)
+    answering = next((row["version"] for row in ready["models"] if row["name"] == entry.name), entry.version)
+    shown = manifest.find(manifest.read(settings.var), entry.name, answering) or entry
+    mar = settings.store / shown.archive
+    with contextlib.suppress(OSError):  # a full disk: what is served matters more
+        write_json(settings.var / EXAMPLE, example(mar)[1])
+    click.echo(ready_text(settings, mar, time.monotonic() - started, how))
 
 
 def choose(bundle: Path, version: str | None, store: Path) -> Path:
@@ -91,8 +155,18 @@ def choose(bundle: Path, version: str | None, store: Path) -> Path:
 def versions(store: Path, name: str) -> list[Path]:
     """The archives of a recipe, oldest version first (1.10 is newer than 1.9)."""
     pairs = [(mar.stem.removeprefix(f"{name}-"), mar) for mar in store.glob(f"{name}-*.mar")]
-    numbered = [(tuple(map(int, text.split("."))), mar) for text, mar in pairs if VERSION.fullmatch(text)]
-    return [mar for _, mar in sorted(numbered)]
+    return [mar for _, mar in sorted((_numbers(text), mar) for text, mar in pairs if VERSION.fullmatch(text))]
+
+
+def entry_of(mar: Path) -> Entry:
+    """An archive as the default in the manifest of what is served.
+
+    Raises:
+        click.ClickException: its manifest is missing or damaged.
+    """
+    known = read_manifest(mar)
+    workers = Spec.model_validate(known["recipe"]).rollout.workers
+    return Entry(known["name"], known["version"], mar.name, known["digest"], default=True, workers=workers)
 
 
 def put_in_service(server: Server, mar: Path) -> None:
@@ -101,18 +175,16 @@ def put_in_service(server: Server, mar: Path) -> None:
     Raises:
         click.ClickException: it was refused, its worker did not start, or the answer is wrong.
     """
-    known = read_manifest(mar)
-    name, version = known["name"], known["version"]
+    entry = entry_of(mar)
     try:
-        server.client.register(mar.name, name)
+        server.client.register(mar.name, entry.name, entry.workers)
     except click.ClickException as error:
         raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
     golden, body = example(mar)
-    answer = server.client.predict(f"{name}/{version}", body)
+    answer = server.client.predict(f"{entry.name}/{entry.version}", body)
     if not answer.ok or answer.json().get("result") != golden.label:
         raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not served")
-    entry = {"name": name, "version": version, "archive": mar.name, "default": True, "digest": known["digest"]}
-    write_json(server.settings.var / SERVED, [entry])
+    manifest.write(server.settings.var, [entry])
     write_json(server.settings.var / EXAMPLE, body)
 
 
@@ -124,8 +196,8 @@ def example(mar: Path) -> tuple[goldens.Golden, dict[str, Any]]:
     return golden, {"image_id": "12345", "image_base64": encoded}
 
 
-def ready_text(settings: Settings, mar: Path, seconds: float) -> str:
-    """What `make serve` prints when the version answers."""
+def ready_text(settings: Settings, mar: Path, seconds: float, how: str) -> str:
+    """What is printed when the version answers; `how` it is stopped."""
     name, label = read_manifest(mar)["name"], example(mar)[0].label
     token = f"$({_environment()}{_relative(Path(sys.executable), resolve=False)} -m deploy token)"
     return "\n".join(
@@ -137,56 +209,20 @@ def ready_text(settings: Settings, mar: Path, seconds: float) -> str:
             f'    -H "Authorization: Bearer {token}" \\',
             f"    -H 'Content-Type: application/json' -d @{_relative(settings.var / EXAMPLE)}",
             "",
-            "Ctrl-C stops it.",
+            how,
         ]
     )
 
 
-@contextmanager
-def locked(var: Path) -> Iterator[None]:
-    """One server for each runtime folder; the kernel frees the lock when its holder dies.
-
-    Raises:
-        click.ClickException: another holds it, naming its process.
-    """
-    try:
-        var.mkdir(parents=True, exist_ok=True)
-        var.chmod(0o700)
-        file = (var / "lock").open("a+")
-    except OSError as error:
-        raise click.ClickException(
-            f"{var} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read() or "unknown"
-            raise click.ClickException(
-                f"a server is running already (process {holder}): stop it with Ctrl-C or kill {holder}, "
-                "or start a second one with SERVE_VAR=FOLDER and ports of its own"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def served(var: Path) -> list[dict[str, Any]]:
-    """What we wrote down as served, the default first; empty when nothing is."""
-    try:
-        content: list[dict[str, Any]] = json.loads((var / SERVED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return content
-
-
-def _stop_once(*_: object) -> None:
+def _stop_once(*_: object) -> NoReturn:
     """The first Ctrl-C stops the server; a second (make passes one on, too) must not interrupt the stopping."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _environment() -> str:

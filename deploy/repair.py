@@ -1,0 +1,250 @@
+"""What TorchServe serves -> what `var/served.json` says it must serve.
+
+Run by the keeper (deploy/keeper.py). A repair holds the deployment lock, is journalled and logged; while a rollout
+holds the lock nothing is touched. Versions that the manifest does not know are left alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import click
+
+from deploy import locks, served
+from deploy.client import Client
+from deploy.journal import DONE, FAILED, Journal
+from deploy.log import log, one_line
+from deploy.restore import require_archive
+from deploy.served import Entry
+from deploy.settings import Settings
+from deploy.torchserve import Server
+
+AT_WORK = "keeper's repair"  # in the deployment lock
+LOST_S = 15.0  # a killed worker is back after 4 s by TorchServe itself
+AGAIN_S = (10.0, 600.0)  # between failed repairs of one version: at first, and at most after doubling
+
+WHY = {
+    "restore": "it was not registered",
+    "revive": f"it was without all of its workers for {LOST_S:.0f} s",
+    "default": "another version was the default",
+}
+Key = tuple[str, str]
+
+
+@dataclass
+class Seen:
+    """What TorchServe says of one name: READY workers of each version, and the default."""
+
+    ready: dict[str, int] = field(default_factory=dict)
+    default: str | None = None
+
+
+@dataclass
+class _Failure:
+    why: str
+    pause: float
+    again: float  # on the monotonic clock
+
+
+class Repairs:
+    """Looks, and mends what is not as it must be. One thread calls `round`; any may read.
+
+    Attributes:
+        entries: the manifest as it was last readable.
+        seen: what TorchServe said last, by name.
+        repairing: whether it is at that now.
+        warnings: what a person should mend, though the server goes on.
+    """
+
+    def __init__(self, settings: Settings, told: Callable[[str], None] = lambda action: None) -> None:
+        self.settings = settings
+        self.client = Client(settings)
+        self.told = told
+        self.entries: list[Entry] = []
+        self.seen: dict[str, Seen] = {}
+        self.repairing = False
+        self.warnings: dict[str, str] = {}
+        self._failures: dict[Key, _Failure] = {}
+        self._short_since: dict[Key, float] = {}
+        self._crashed: locks.Holder | None = None
+
+    @property
+    def missing(self) -> list[dict[str, str]]:
+        """Versions of the manifest that could not be served, and why."""
+        failures = [(entry, self._failures.get(_key(entry))) for entry in self.entries]
+        return [{"name": e.name, "version": e.version, "why": f.why} for e, f in failures if f]
+
+    def round(self) -> None:
+        """Look once, repair what must be repaired and may be.
+
+        Raises:
+            click.ClickException: TorchServe does not answer.
+        """
+        self._say_crashed()
+        if not self._read():
+            return
+        self._look()
+        self.repairing = any(self._plan())
+        try:
+            if self.repairing:
+                self._repair_alone()
+        finally:
+            self.repairing = False
+
+    def _repair_alone(self) -> None:
+        try:
+            with locks.held(self.settings.var / locks.DEPLOYMENT, AT_WORK):
+                self.warn("deployment", "")
+                if self._read():  # a rollout may have ended between the look and the lock
+                    self._look()
+                    self._repair()
+        except locks.Held as error:
+            self.warn("deployment", f"repairs wait: {error.message}")
+            self._short_since.clear()
+
+    def _repair(self) -> None:
+        """One after the other, the default first; then look again: that may have changed what the default must be."""
+        for wanted in ("restore", "revive", "default"):
+            for action, entry in list(self._plan()):
+                if action == wanted:
+                    self._do(action, entry)
+            self._look()
+
+    def _plan(self) -> Iterator[tuple[str, Entry]]:
+        """What is to be done: (action, entry)."""
+        now = time.monotonic()
+        for entry in self.entries:
+            failure = self._failures.get(_key(entry))
+            if failure and now < failure.again:
+                continue
+            ready = self.seen[entry.name].ready.get(entry.version)
+            if ready is None:
+                yield "restore", entry
+            elif ready < entry.workers and now > self._short_since.get(_key(entry), now) + LOST_S:
+                yield "revive", entry
+        for name in {entry.name for entry in self.entries}:
+            default = self._wanted_default(name)
+            if default and default.version != self.seen[name].default:
+                yield "default", default
+
+    def _do(self, action: str, entry: Entry) -> None:
+        with self._recorded(action, entry):
+            if action == "default":
+                self.client.set_default(entry.name, entry.version)
+            elif action == "restore":
+                self._restore(entry)
+            else:
+                self.client.scale(entry.name, entry.version, 0)  # TorchServe does not revive what it has given up
+                self.client.scale(entry.name, entry.version, entry.workers)
+
+    def _restore(self, entry: Entry) -> None:
+        require_archive(self.settings, entry)
+        try:
+            self.client.register(entry.archive, entry.name, entry.workers)
+        except click.ClickException as error:
+            why = one_line(Server(self.settings).why_no_worker())
+            raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error
+
+    def _wanted_default(self, name: str) -> Entry | None:
+        """The manifest's default; while that cannot be served, the version kept last that has a worker."""
+        mine = [entry for entry in self.entries if entry.name == name]
+        served_now = [entry for entry in mine if self.seen[name].ready.get(entry.version)]
+        default = served.default_of(mine, name)
+        if default and (default in served_now or _key(default) not in self._failures):
+            return default if default.version in self.seen[name].ready else None
+        return served_now[0] if served_now else None
+
+    @contextmanager
+    def _recorded(self, action: str, entry: Entry) -> Iterator[None]:
+        """Journal and log a repair. What fails is tried again later; a journal that cannot be written hinders none."""
+        begun = time.monotonic()
+        journal = self._journal(action, entry)
+        error = None
+        try:
+            yield
+            self._failures.pop(_key(entry), None)
+            self._short_since.pop(_key(entry), None)
+        except (click.ClickException, OSError, ValueError, KeyError) as caught:
+            error = one_line(caught.message if isinstance(caught, click.ClickException) else repr(caught))
+            self._failed(entry, error)
+        else:
+            self.told(action)
+        log(action, name=entry.name, version=entry.version, seconds=round(time.monotonic() - begun, 3), error=error)
+        if journal:
+            self._written(lambda: journal.end(FAILED if error else DONE, error))
+
+    def _failed(self, entry: Entry, why: str) -> None:
+        former = self._failures.get(_key(entry))
+        pause = min(former.pause * 2, AGAIN_S[1]) if former else AGAIN_S[0]
+        self._failures[_key(entry)] = _Failure(why, pause, time.monotonic() + pause)
+
+    def _journal(self, action: str, entry: Entry) -> Journal | None:
+        found: list[Journal] = []
+        self._written(
+            lambda: found.append(Journal(self.settings.var, action, entry.name, entry.version, why=WHY[action]))
+        )
+        return found[0] if found else None
+
+    def _written(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+            self.warn("journal", "")
+        except OSError as error:
+            self.warn("journal", f"{self.settings.var} cannot be written: {error.strerror}: make room there")
+
+    def _look(self) -> None:
+        self.seen = {name: look(self.client, name) for name in {entry.name for entry in self.entries}}
+        now = time.monotonic()
+        for entry in self.entries:
+            ready = self.seen[entry.name].ready.get(entry.version)
+            if ready is not None and ready < entry.workers:
+                self._short_since.setdefault(_key(entry), now)
+            else:
+                self._short_since.pop(_key(entry), None)
+                if ready:
+                    self._failures.pop(_key(entry), None)  # it was mended by another
+
+    def _read(self) -> bool:
+        """Take up the manifest; a damaged one is said, and what it said before still counts for /ready."""
+        try:
+            self.entries = served.read(self.settings.var)
+        except click.ClickException as error:
+            self.warn("manifest", error.message)
+            return False
+        self.warn("manifest", "")
+        return True
+
+    def warn(self, topic: str, text: str) -> None:
+        """Log a state once, when it begins, and keep it for /ready until it is over (an empty text)."""
+        if text and self.warnings.get(topic) != text:
+            log("warning", topic=topic, text=text)
+        self.warnings = {**{key: value for key, value in self.warnings.items() if key != topic}, topic: text}
+
+    def _say_crashed(self) -> None:
+        crashed = locks.left_over(self.settings.var / locks.DEPLOYMENT)
+        if crashed and crashed != self._crashed:
+            log("a change of versions died", what=crashed.what, pid=crashed.pid, who=crashed.who, since=crashed.since)
+        self._crashed = crashed
+
+
+def look(client: Client, name: str) -> Seen:
+    """What TorchServe serves of a name; empty where it is not registered.
+
+    Raises:
+        click.ClickException: TorchServe does not answer, or not as it should.
+    """
+    answer = client.ask("management", "GET", f"/models/{name}/all")
+    if answer.status_code == 404:
+        return Seen()
+    if not answer.ok:
+        raise click.ClickException(f"TorchServe refused to describe {name}: HTTP {answer.status_code}")
+    ready = {
+        str(version["modelVersion"]): sum(worker["status"] == "READY" for worker in version.get("workers", []))
+        for version in answer.json()
+    }
+    return Seen(ready, client.default(name))
+
+
+def _key(entry: Entry) -> Key:
+    return entry.name, entry.version

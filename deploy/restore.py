@@ -1,0 +1,41 @@
+"""An archive that vanished from the store or was damaged there is brought back from its copy in `var/archives`."""
+
+import zipfile
+import zlib
+
+import click
+
+from deploy import served
+from deploy.archive import digests, identity
+from deploy.log import log
+from deploy.served import Entry
+from deploy.settings import Settings
+
+
+def require_archive(settings: Settings, entry: Entry) -> None:
+    """Have a version's archive in the store as it was when it was first served; a damaged one is set aside.
+
+    Raises:
+        click.ClickException: it is missing or damaged, and so is its copy.
+    """
+    mar = settings.store / entry.archive
+    if is_whole(settings, entry):
+        return
+    what = "damaged" if mar.exists() else "missing"
+    if mar.exists():
+        mar.replace(mar.with_name(f"{mar.name}.damaged"))
+    log(f"the archive is {what}: its copy takes its place", archive=entry.archive)
+    try:
+        put_back = served.put_back(settings.var, entry.archive, settings.store) and is_whole(settings, entry)
+    except OSError as error:
+        raise click.ClickException(f"{settings.store} cannot be written: {error.strerror}: make room there") from error
+    if not put_back:
+        raise click.ClickException(f"{mar} is {what}, and there is no good copy: put it and its .json there again")
+
+
+def is_whole(settings: Settings, entry: Entry) -> bool:
+    """Whether the archive in the store is the one that the manifest means."""
+    try:
+        return identity(digests(settings.store / entry.archive)) == entry.digest
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, EOFError):
+        return False

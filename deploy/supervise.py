@@ -1,0 +1,89 @@
+"""Serve in the background.
+
+    make up        make down
+
+`up` does what `serve` does (deploy/serve.py), returns when real predictions are right, and leaves supervisord
+running TorchServe and the keeper. `down` stops whatever runs there, of `make up` or `make serve`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from deploy import locks
+from deploy.locks import DEPLOYMENT, SERVER, Held, Holder
+from deploy.processes import group_of_server
+from deploy.repair import AT_WORK
+from deploy.serve import announce, prepare
+from deploy.settings import ROOT, Settings, read_settings
+from deploy.supervised import BACKGROUND, spawn, stop, stop_children, wait_until_ready
+
+SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one that died
+
+
+@click.command(epilog="Example: python -m deploy up --bundle models/classroom")
+@click.option(
+    "--bundle",
+    default=ROOT / "models" / "classroom",
+    show_default="models/classroom",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Packed as 1.0 if the store has no archive of its recipe.",
+)
+@click.option("--version", help="Which of the store's versions.  [default: what was served last, else the newest]")
+def up(bundle: Path, version: str | None) -> None:
+    """Serve a recipe's archive in the background; returns when it answers rightly."""
+    settings, started = read_settings(), time.monotonic()
+    entry = prepare(settings, BACKGROUND, bundle, version)
+    try:
+        ready = wait_until_ready(settings, spawn(settings, BACKGROUND))
+    except BaseException:
+        stop_children(settings)
+        raise
+    announce(settings, entry, ready, started, "make down stops it.")
+
+
+@click.command(epilog="Example: python -m deploy down")
+@click.option("--now", is_flag=True, help="Also while a version is being rolled out or back, which then fails.")
+def down(now: bool) -> None:
+    """Stop the server; returns when no process of it is left."""
+    settings = read_settings()
+    holder = _server(settings)
+    if holder is None and group_of_server(settings.var) is None:
+        return click.echo(f"nothing is running in {settings.var}")
+    with _no_deployment(settings, now):
+        click.echo(f"stopping {holder or 'a TorchServe that was left over'} ...", err=True)
+        stop(settings, holder.pid if holder else None)
+    left = locks.holder(settings.var / SERVER)
+    if left or group_of_server(settings.var):
+        raise click.ClickException(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
+    return click.echo("stopped: no process is left")
+
+
+def _server(settings: Settings) -> Holder | None:
+    """Who serves; one that died a moment ago has a successor in a moment."""
+    path = settings.var / SERVER
+    deadline = time.monotonic() + SUCCESSOR_S
+    while (found := locks.holder(path)) is None and locks.left_over(path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+@contextmanager
+def _no_deployment(settings: Settings, now: bool) -> Iterator[None]:
+    """Let no rollout begin while all is being stopped. A repair of the keeper's may be cut off: a start does it again.
+
+    Raises:
+        click.ClickException: a rollout or the like is at work, naming it.
+    """
+    try:
+        with locks.held(settings.var / DEPLOYMENT, "make down"):
+            yield
+    except Held as error:
+        if not now and not (error.holder and error.holder.what == AT_WORK):
+            raise click.ClickException(
+                f"{error.message}: wait for it, or stop all the same with python -m deploy down --now"
+            ) from error
+        yield

@@ -1,0 +1,231 @@
+"""supervisord in a process of ours, and how `up`, `serve` and the keeper start, await and stop it.
+
+    python -m deploy.supervised "make up"
+
+takes the lock of `var` and runs config/supervisord.conf, so that the lock is held exactly as long as supervisord
+lives: it is one process, and the programs that it starts close its files.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+import requests
+
+from deploy import locks
+from deploy.attach import NOT_STARTED, STOPPING
+from deploy.processes import (
+    SUPERVISOR,
+    alive,
+    group_of_server,
+    members,
+    signal_when_parent_dies,
+    signals_wait,
+    wait_until_gone,
+)
+from deploy.settings import ROOT, Settings, read_settings
+from deploy.torchserve import stop_left_over
+
+CONF = ROOT / "config" / "supervisord.conf"
+FOREGROUND, BACKGROUND = "make serve", "make up"
+CONSOLE = "supervisord-console.log"
+MODE = "DEPLOY_MODE"  # in the environment of the programs: FOREGROUND or BACKGROUND
+READY_S = 300  # a version's worker may take 120 s to start (config.properties), and several are started in turn
+GONE_S = 90  # a stopping TorchServe is killed after 30 s
+_POLL_S = 0.1
+
+
+@click.command(epilog='Example: python -m deploy.supervised "make up"')
+@click.argument("mode", type=click.Choice([FOREGROUND, BACKGROUND]))
+def main(mode: str) -> None:
+    """Hold the lock of var and run supervisord, until SIGTERM."""
+    settings = read_settings()
+    os.umask(0o077)
+    with serving(settings, mode):
+        run(settings, mode)
+
+
+def run(settings: Settings, mode: str) -> None:
+    """Run supervisord here; returns when it was told to stop and everything has stopped."""
+    from supervisor import supervisord  # here: nobody else needs it
+
+    (settings.var / "logs").mkdir(exist_ok=True)
+    os.environ |= {
+        "DEPLOY_PYTHON": sys.executable,
+        "DEPLOY_ROOT": str(ROOT),
+        "DEPLOY_VAR": str(settings.var),
+        SUPERVISOR: str(os.getpid()),
+        MODE: mode,
+    }
+    sys.stderr = Forgiving()
+    supervisord.main(["-c", str(CONF)])
+
+
+class Forgiving(io.TextIOBase):
+    """A standard error that never fails: on a full disk supervisord complains there that it cannot write, and
+    would end of it."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode("utf-8", "replace"))
+        return len(text)
+
+
+@contextlib.contextmanager
+def serving(settings: Settings, mode: str) -> Iterator[None]:
+    """Hold the lock of a server.
+
+    Raises:
+        click.ClickException: a server is running, naming who started it and how it is stopped.
+    """
+    try:
+        with locks.held(settings.var / locks.SERVER, mode):
+            yield
+    except locks.Held as error:
+        raise running_already(error.holder) from error
+
+
+def refuse_second(settings: Settings) -> None:
+    """Say so before anything is prepared if a server is running already.
+
+    Raises:
+        click.ClickException: see `serving`.
+    """
+    holder = locks.holder(settings.var / locks.SERVER)
+    if holder:
+        raise running_already(holder)
+
+
+def running_already(holder: locks.Holder | None) -> click.ClickException:
+    """Who is running, and how to stop it."""
+    if holder is None:
+        return click.ClickException("a server is running already (unknown): stop it with make down")
+    how = "Ctrl-C in its terminal, or make down" if holder.what == FOREGROUND else "make down"
+    facts = f"{holder.what}, process {holder.pid} of {holder.who}, since {holder.since}"
+    return click.ClickException(
+        f"a server is running already ({facts}): stop it with {how}, "
+        "or start a second one with SERVE_VAR=FOLDER and ports of its own"
+    )
+
+
+def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
+    """Start supervisord in a session of its own; in the foreground it stops when we die, be it of `kill -9`."""
+    logs = settings.var / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    settings.var.chmod(0o700)
+    with signals_wait(*STOPPING) as restore, open(logs / CONSOLE, "ab", opener=_private) as console:
+
+        def prepare() -> None:
+            restore()
+            if mode == FOREGROUND:
+                signal_when_parent_dies(signal.SIGTERM)
+
+        return subprocess.Popen(
+            [sys.executable, "-m", "deploy.supervised", mode],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+
+
+def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Wait until real predictions are right, telling what is waited for.
+
+    Returns:
+        the keeper's answer.
+
+    Raises:
+        click.ClickException: why it will not become ready, in one line.
+    """
+    log = settings.var / "logs" / "torchserve.log"
+    seen, told = log.stat().st_size if log.exists() else 0, ""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        answer = ask_keeper(settings)
+        holder = locks.holder(settings.var / locks.SERVER)
+        if answer.get("ready") and holder and holder.pid == supervisor.pid:
+            return answer
+        _refuse_to_wait(settings, supervisor, answer, _not_started(log, seen))
+        reason = answer.get("reason", "the programs are starting")
+        if reason != told:
+            click.echo(f"  {reason} ...", err=True)
+        told = reason
+        time.sleep(_POLL_S)
+    raise click.ClickException(f"not ready after {READY_S} s: {told} (see {settings.var}/logs)")
+
+
+def ask_keeper(settings: Settings) -> dict[str, Any]:
+    """The keeper's /ready, empty where it does not answer."""
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy between two programs on one machine
+        try:
+            answer: dict[str, Any] = session.get(settings.url("keeper") + "/ready", timeout=(1, 20)).json()
+        except (requests.RequestException, ValueError):
+            return {}
+    return answer
+
+
+def stop(settings: Settings, supervisor: int | None) -> None:
+    """Tell supervisord to stop all; returns when no process is left, Java and workers included."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(supervisor) if supervisor else None
+        if process and alive(process):
+            group = group_of_server(settings.var)
+            below = process.children(recursive=True)
+            process.send_signal(signal.SIGTERM)
+            wait_until_gone([process, *below, *(members(group) if group else [])], GONE_S)
+    with contextlib.suppress(locks.Held), locks.held(settings.var / locks.SERVER, "make down"):
+        stop_left_over(settings.var)  # where the lock is held it is another's
+
+
+def stop_children(settings: Settings) -> None:
+    """Stop the supervisord that we have started, also in the moment when nobody has written down which it is."""
+    for child in psutil.Process().children():
+        stop(settings, child.pid)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _refuse_to_wait(
+    settings: Settings, supervisor: subprocess.Popen[bytes], answer: dict[str, Any], not_started: str | None
+) -> None:
+    if supervisor.poll() is not None:
+        refuse_second(settings)  # another was faster
+        raise click.ClickException(f"supervisord ended: see {settings.var / 'logs' / CONSOLE}")
+    if not_started:
+        raise click.ClickException(not_started)
+    if answer.get("missing") and not answer["repairing"]:  # else another version may still take its place
+        raise click.ClickException("; ".join(str(row["why"]) for row in answer["missing"]))
+
+
+def _not_started(log: Path, seen: int) -> str | None:
+    """Why TorchServe did not start, if that is written down after the first `seen` bytes."""
+    try:
+        lines = log.read_bytes()[seen:].splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if row.get("event") == NOT_STARTED:
+                return str(row["why"])
+    return None
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m deploy.supervised")

@@ -1,0 +1,440 @@
+"""`make up`: whatever is killed, damaged or in the way, the same versions serve again. A real TorchServe throughout."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from deploy import locks, served
+from deploy.archive import pack
+from deploy.client import Client
+from deploy.journal import entries
+from deploy.processes import alive, cmdline, group_of_server, java_of, members
+from deploy.serve import entry_of
+from deploy.served import Entry
+from deploy.settings import ROOT, Settings, own_environment, read_settings
+from tests.conftest import command
+
+DEFAULT, KEPT = "1.1", "1.0"
+
+
+class Up:
+    """A server of `make up` with a default and a kept version, and how long it took to start."""
+
+    def __init__(self, env: dict[str, str], photo: Path) -> None:
+        self.env = env
+        self.settings: Settings = read_settings({**os.environ, **env})
+        self.client = Client(self.settings)
+        self.body = {"image_id": "1", "image_base64": base64.b64encode(photo.read_bytes()).decode(), "detail": True}
+        self.text = ""
+        self.cold = 0.0
+
+    def start(self, bundle: Path) -> None:
+        begun = time.monotonic()
+        self.text = command("deploy", "up", "--bundle", bundle, env=self.env).stdout
+        self.wait()
+        self.cold = time.monotonic() - begun
+
+    def wait(self, seconds: float = 60) -> float:
+        """Seconds until the same versions serve again."""
+        begun = time.monotonic()
+        while not self.same():
+            assert time.monotonic() < begun + seconds, self.told()
+            time.sleep(0.05)
+        return time.monotonic() - begun
+
+    def same(self) -> bool:
+        """Whether both versions answer, and the default is the default."""
+        try:
+            rows = {row["modelVersion"]: row for row in self.client.models()}
+            answers = [self.answer(model) for model in ("shapes", f"shapes/{DEFAULT}", f"shapes/{KEPT}")]
+            ready = self.ready()[0]
+        except Exception:  # nothing, half a server, a worker that was just killed
+            return False
+        return set(rows) >= {DEFAULT, KEPT} and answers == [DEFAULT, DEFAULT, KEPT] and ready == 200
+
+    def answer(self, model: str) -> str:
+        answer = self.client.ask("inference", "POST", f"/predictions/{model}", json=self.body)
+        return str(answer.json()["model_version"])
+
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        answer = requests.get(self.settings.url("keeper") + "/ready", timeout=20)
+        return answer.status_code, answer.json()
+
+    def told(self) -> str:
+        logs = [self.settings.var / "logs" / f"{name}.log" for name in ("supervisord", "torchserve", "keeper")]
+        return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
+
+    def supervisor(self) -> int:
+        holder = locks.holder(self.settings.var / locks.SERVER)
+        assert holder is not None
+        return holder.pid
+
+    def program(self, module: str) -> psutil.Process:
+        eventually(lambda: self.programs(module))
+        return self.programs(module)[0]
+
+    def programs(self, module: str = "-m") -> list[psutil.Process]:
+        children = psutil.Process(self.supervisor()).children()
+        return [child for child in children if alive(child) and module in cmdline(child)]
+
+    def java(self) -> psutil.Process:
+        group = group_of_server(self.settings.var)
+        assert group is not None
+        found = java_of(group)
+        assert found is not None
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        group = group_of_server(self.settings.var)
+        assert group is not None
+        return [p for p in members(group) if any("model_service_worker" in word for word in cmdline(p))]
+
+    def processes(self) -> list[psutil.Process]:
+        group = group_of_server(self.settings.var)
+        supervisor = psutil.Process(self.supervisor())
+        return [supervisor, *supervisor.children(recursive=True), *(members(group) if group else [])]
+
+    @contextlib.contextmanager
+    def trickle(self) -> Iterator[list[int | str]]:
+        """Twenty requests a second from elsewhere; the outcomes are there when the block has ended."""
+        outcomes: list[int | str] = []
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.wait(0.05):
+                try:
+                    outcomes.append(self.client.predict("shapes", self.body).status_code)
+                except Exception as error:
+                    outcomes.append(repr(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield outcomes
+        finally:
+            over.set()
+            thread.join()
+
+
+def prepared(bundle: Path, folder: Path) -> Up:
+    """A store with two versions, and a manifest that has one of them kept."""
+    env = own_environment(folder / "var", folder / "store")
+    archives = [pack(bundle, version, folder / "store") for version in (DEFAULT, KEPT)]
+    for mar in archives:
+        served.keep_copy(folder / "var", mar)
+    default, kept = (entry_of(mar) for mar in archives)
+    served.write(folder / "var", [default, Entry(kept.name, kept.version, kept.archive, kept.digest)])
+    return Up(env, next((bundle / "goldens").iterdir()))
+
+
+@pytest.fixture(scope="module")
+def up(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    running = prepared(bundle, tmp_path_factory.mktemp("up"))
+    running.start(bundle)
+    yield running
+    command("deploy", "down", "--now", env=running.env)
+
+
+def eventually(what: Callable[[], object], seconds: float = 20) -> None:
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() < begun + seconds
+        time.sleep(0.05)
+
+
+def test_up_prints_a_curl_that_works_when_pasted_and_says_how_it_stops(up: Up) -> None:
+    pasted = up.text[up.text.index("  curl") : up.text.index("make down")]
+    done = subprocess.run(["bash", "-c", pasted], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["result"] in ("disc", "cross", "stripe")
+    assert up.text.endswith("make down stops it.\n")
+
+
+def test_the_keeper_tells_readiness_and_metrics_and_nothing_else(up: Up) -> None:
+    status, answer = up.ready()
+    assert (status, answer["ready"], answer["missing"], answer["warnings"]) == (200, True, [], [])
+    assert answer["models"] == [{"name": "shapes", "version": DEFAULT}]
+    url = up.settings.url("keeper")
+    assert requests.get(url + "/metrics", timeout=20).headers["Content-Type"].startswith("text/plain")
+    assert [requests.get(url + path, timeout=20).status_code for path in ("/", "/docs", "/models")] == [404] * 3
+    assert requests.post(url + "/ready", timeout=20).status_code == 405
+
+
+def test_a_second_one_is_refused_by_name_and_how_to_stop_it(up: Up, bundle: Path) -> None:
+    for mode in ("up", "serve"):
+        done = command("deploy", mode, "--bundle", bundle, env=up.env, check=False)
+        assert done.returncode == 1
+        wanted = (
+            rf"a server is running already \(make up, process {up.supervisor()} of .*, since .*\): stop it with make d"
+        )
+        assert re.search(wanted, done.stderr), done.stderr
+    assert up.same()
+
+
+def test_only_supervisord_holds_the_lock(up: Up) -> None:
+    lock = str(up.settings.var / locks.SERVER)
+    holding = [p.pid for p in up.processes() if lock in [file.path for file in p.open_files()]]
+    assert holding == [up.supervisor()]
+
+
+def test_files_are_the_owners_alone(up: Up) -> None:
+    assert up.settings.var.stat().st_mode & 0o777 == 0o700
+    logs = [path for path in (up.settings.var / "logs").iterdir() if path.is_file()]
+    assert {"supervisord.log", "torchserve.log", "keeper.log", "ts_log.log"} <= {path.name for path in logs}
+    assert not [path for path in (*logs, up.settings.var / "key_file.json") if path.stat().st_mode & 0o077]
+
+
+def test_no_key_is_in_a_process_list_or_a_log(up: Up) -> None:
+    up.answer("shapes")
+    rows = json.loads((up.settings.var / "key_file.json").read_text())
+    keys = [row["key"] for row in rows.values()]
+    assert len(keys) == 3
+    logs = "".join(path.read_text(errors="replace") for path in (up.settings.var / "logs").rglob("*") if path.is_file())
+    lists = " ".join(" ".join(cmdline(process)) for process in psutil.process_iter())
+    environments = " ".join(str(process.environ()) for process in up.processes())
+    assert not [key for key in keys if key in logs + lists + environments]
+
+
+def test_a_killed_worker_is_back(up: Up) -> None:
+    for worker in up.workers():
+        worker.kill()
+    assert up.wait() < 2 * up.cold
+
+
+def test_a_killed_java_is_back_with_its_versions(up: Up) -> None:
+    before = up.java()
+    before.kill()
+    eventually(lambda: not alive(before))
+    assert up.wait() < 2 * up.cold
+    assert [row["action"] for row in entries(up.settings.var)][-2:] == ["restore", "restore"]
+
+
+def test_a_killed_keeper_costs_no_request(up: Up) -> None:
+    keeper, java = up.program("deploy.keeper"), up.java()
+    with up.trickle() as outcomes:
+        keeper.kill()
+        eventually(lambda: not alive(keeper))
+        assert up.wait() < 2 * up.cold
+    assert set(outcomes) == {200}
+    assert up.java() == java
+
+
+def test_a_killed_supervisord_costs_no_request_and_has_a_successor(up: Up) -> None:
+    supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.keeper")
+    with up.trickle() as outcomes:
+        os.kill(supervisor, signal.SIGKILL)
+        eventually(lambda: locks.holder(up.settings.var / locks.SERVER) is not None)
+        eventually(lambda: not alive(keeper))
+        assert up.wait() < 2 * up.cold
+        eventually(lambda: "attached" in (up.settings.var / "logs" / "torchserve.log").read_text())
+        time.sleep(2)
+    assert set(outcomes) == {200} and len(outcomes) > 20
+    assert up.java() == java
+    assert up.supervisor() != supervisor
+    assert len(up.programs()) == 2
+
+
+def test_a_killed_attachment_costs_no_request(up: Up) -> None:
+    watcher, java = up.program("deploy.attach"), up.java()
+    with up.trickle() as outcomes:
+        watcher.kill()
+        eventually(lambda: not alive(watcher))
+        assert up.program("deploy.attach") != watcher
+        time.sleep(2)
+    assert set(outcomes) == {200}
+    assert up.java() == java
+
+
+def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
+    up.client.scale("shapes", KEPT, 0)
+    assert up.client.ready("shapes", KEPT) == 0
+    assert up.wait() > 10  # TorchServe has time of its own first
+    assert entries(up.settings.var)[-1]["action"] == "revive"
+
+
+def test_while_a_rollout_is_at_work_nothing_is_repaired_and_down_is_refused(up: Up) -> None:
+    with locks.held(up.settings.var / locks.DEPLOYMENT, "rollout of shapes 9.9"):
+        up.client.unregister("shapes", KEPT)
+        time.sleep(4)
+        assert up.client.describe("shapes", KEPT) is None
+        done = command("deploy", "down", env=up.env, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "rollout of shapes 9.9 (process" in done.stderr and "--now" in done.stderr
+        assert any("rollout of shapes 9.9" in text for text in up.ready()[1]["warnings"])
+    assert up.wait() < 2 * up.cold
+
+
+def test_a_version_that_the_manifest_does_not_know_is_left_alone_but_is_not_the_default(up: Up, bundle: Path) -> None:
+    pack(bundle, "1.2", up.settings.store)
+    up.client.register("shapes-1.2.mar", "shapes")
+    up.client.set_default("shapes", "1.2")
+    up.wait()
+    assert up.client.ready("shapes", "1.2") == 1
+    up.client.unregister("shapes", "1.2")
+
+
+def test_a_missing_and_a_damaged_archive_are_brought_back_at_a_restart(up: Up) -> None:
+    store = up.settings.store
+    (store / f"shapes-{DEFAULT}.mar").unlink()
+    damaged = bytearray((store / f"shapes-{KEPT}.mar").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (store / f"shapes-{KEPT}.mar").write_bytes(damaged)
+    before = up.java()
+    before.kill()
+    eventually(lambda: not alive(before))
+    assert up.wait() < 2 * up.cold
+    assert (store / f"shapes-{KEPT}.mar.damaged").read_bytes() == damaged
+
+
+def test_a_port_that_another_has_taken_at_a_restart_is_waited_for(up: Up) -> None:
+    before = up.java()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        before.kill()
+        eventually(lambda: takes(other, up.settings.ports["management_address"]))
+        log = up.settings.var / "logs" / "torchserve.log"
+        taken = f"port {up.settings.ports['management_address']} is taken by process {os.getpid()}"
+        eventually(lambda: taken in log.read_text())
+        time.sleep(2)
+        assert log.read_text().count(taken) == 1
+        assert up.ready()[0] == 503
+    assert up.wait() < 2 * up.cold
+
+
+def takes(other: socket.socket, port: int) -> bool:
+    try:
+        other.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    other.listen()
+    return True
+
+
+def test_a_damaged_manifest_is_said_and_changes_nothing(up: Up) -> None:
+    path = up.settings.var / served.FILE
+    content = path.read_bytes()
+    try:
+        path.write_text("{")
+        eventually(lambda: any("is damaged" in text for text in up.ready()[1]["warnings"]))
+        assert up.same()
+    finally:
+        path.write_bytes(content)
+    eventually(lambda: up.ready()[1]["warnings"] == [])
+
+
+def test_a_hang_up_restarts_the_programs_and_keeps_the_lock(up: Up) -> None:
+    supervisor, keeper = up.supervisor(), up.program("deploy.keeper")
+    os.kill(supervisor, signal.SIGHUP)
+    eventually(lambda: not alive(keeper))
+    up.wait()
+    assert up.supervisor() == supervisor
+
+
+def test_down_leaves_no_process_and_what_was_served_is_served_again(up: Up, bundle: Path) -> None:
+    processes = up.processes()
+    assert command("deploy", "down", env=up.env).stdout == "stopped: no process is left\n"
+    assert not [process for process in processes if alive(process)]
+    assert not (up.settings.var / "key_file.json").exists()
+    again = command("deploy", "down", env=up.env)
+    assert (again.returncode, again.stdout) == (0, f"nothing is running in {up.settings.var}\n")
+    pack(bundle, "2.0", up.settings.store)
+    done = command("deploy", "up", "--bundle", bundle, env=up.env)
+    assert "shapes-2.0.mar is newer than what is served (shapes 1.1): python -m deploy rollout" in done.stderr
+    up.wait()
+
+
+def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up, bundle: Path) -> None:
+    """And another `up` would have adopted it: nothing is lost even then."""
+    keeper, supervisor, java = up.program("deploy.keeper"), up.supervisor(), up.java()
+    keeper.suspend()
+    os.kill(supervisor, signal.SIGKILL)
+    keeper.kill()
+    with up.trickle() as outcomes:
+        command("deploy", "up", "--bundle", bundle, env=up.env)
+    assert up.java() == java and set(outcomes) == {200}
+    keeper, supervisor = up.program("deploy.keeper"), up.supervisor()
+    keeper.suspend()
+    os.kill(supervisor, signal.SIGKILL)
+    keeper.kill()
+    assert "stopped: no process is left" in command("deploy", "down", env=up.env).stdout
+    assert not alive(java)
+    assert locks.left_over(up.settings.var / locks.SERVER) is None
+
+
+def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path, tmp_path: Path) -> None:
+    up = prepared(bundle, tmp_path)
+    lose(up, DEFAULT)
+    try:
+        done = command("deploy", "up", "--bundle", bundle, env=up.env)
+        assert f"shapes-{DEFAULT}.mar is missing, and there is no good copy" in done.stderr
+        assert f"shapes-{KEPT} on http" in done.stdout
+        status, answer = up.ready()
+        assert (status, [row["version"] for row in answer["missing"]]) == (200, [DEFAULT])
+        assert answer["models"] == [{"name": "shapes", "version": KEPT}]
+    finally:
+        command("deploy", "down", env=up.env)
+    lose(up, KEPT)
+    done = command("deploy", "up", "--bundle", bundle, env=up.env, check=False)
+    assert done.returncode == 1
+    assert f"shapes-{DEFAULT}.mar is missing, and there is no good copy" in done.stderr.splitlines()[-1]
+    assert group_of_server(up.settings.var) is None
+    assert locks.holder(up.settings.var / locks.SERVER) is None
+
+
+def lose(up: Up, version: str) -> None:
+    for folder in (up.settings.store, up.settings.var / served.COPIES):
+        (folder / f"shapes-{version}.mar").unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
+    if os.getuid() or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system; tests/unit/test_keeper.py has the journal's part")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk: Path, tmp_path: Path) -> None:
+    up = prepared(bundle, tmp_path)
+    shutil.copytree(tmp_path / "var", small_disk / "var")
+    up = Up({**up.env, "SERVE_VAR": str(small_disk / "var")}, next((bundle / "goldens").iterdir()))
+    up.start(bundle)
+    try:
+        fill(small_disk / "full")
+        with up.trickle() as outcomes:
+            eventually(lambda: any("full" in text for text in up.ready()[1]["warnings"]))
+            up.client.unregister("shapes", KEPT)
+            up.program("deploy.keeper").kill()
+            up.wait()
+        assert set(outcomes) == {200}
+        assert any("cannot be written" in text for text in up.ready()[1]["warnings"])
+        assert psutil.pid_exists(up.supervisor())
+    finally:
+        command("deploy", "down", "--now", env=up.env)
+
+
+def fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 65536):
+            pass
+    with contextlib.suppress(OSError), path.with_name("rest").open("wb", buffering=0) as file:
+        while file.write(b"\0" * 512):
+            pass
