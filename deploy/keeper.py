@@ -32,6 +32,7 @@ from deploy.settings import HOST, Settings, read_settings
 from deploy.supervised import BACKGROUND, MODE, spawn
 
 ROUND_S = 1.0
+PROBE_EVERY_S = 5.0
 NEARLY_FULL_MB = 50
 
 
@@ -68,6 +69,7 @@ class Keeper:
         """Until SIGTERM."""
         self.metrics.start()
         threading.Thread(target=self._answer, daemon=True).start()
+        threading.Thread(target=self._probe, daemon=True).start()
         log("the keeper is at work", pid=os.getpid(), ready=self.settings.url("keeper") + "/ready")
         while True:
             self.once()
@@ -93,6 +95,12 @@ class Keeper:
             free = shutil.disk_usage(self.settings.var).free // 1_000_000
             self.repairs.warn("disk", f"{self.settings.var} is nearly full: make room" if free < NEARLY_FULL_MB else "")
 
+    def _probe(self) -> None:
+        """Know whether predictions are right, also while nobody asks /ready: a scrape must not wait for a probe."""
+        while True:
+            self.metrics.ready(bool(self.readiness.answer()["ready"]))
+            time.sleep(PROBE_EVERY_S)
+
     def _answer(self) -> None:
         """Serve HTTP for ever."""
         routes = [Route("/ready", self._ready), Route("/metrics", self._metrics)]
@@ -101,11 +109,9 @@ class Keeper:
 
     def _ready(self, request: Request) -> Response:
         answer = self.readiness.answer()
-        self.metrics.ready(bool(answer["ready"]))
         return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
 
     def _metrics(self, request: Request) -> Response:
-        self.metrics.ready(bool(self.readiness.answer()["ready"]))
         return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -73,7 +73,7 @@ class Readiness:
         answer = self.session.post(
             f"{self.settings.url('inference')}/predictions/{name}",
             json=body,
-            headers={"Authorization": f"Bearer {read_key(self.settings.var, 'inference')}"},
+            headers={"Authorization": f"Bearer {read_key(self.settings.var, 'inference')}", "X-Request-Id": "keeper"},
             timeout=PROBE_S,
         )
         content = answer.json()

@@ -12,7 +12,7 @@ from deploy.served import Entry
 from deploy.settings import Settings, read_settings
 
 
-@click.command(epilog="Example: python -m deploy retire classroom 0.9")
+@click.command(epilog="Example: python -m deploy retire classroom 1.1")
 @click.argument("name")
 @click.argument("version")
 @click.option("--why", default="", help="The reason, for the history.")

@@ -32,7 +32,7 @@ from deploy.torchserve import Server
 from handler.spec import Spec
 
 
-@click.command(epilog="Example: python -m deploy rollout classroom-1.1.mar --dry-run")
+@click.command(epilog="Example: python -m deploy rollout classroom-1.1.mar --why 'corrections of May'")
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--why", default="", help="The reason, for the history.")
 @click.option(

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from deploy.settings import ROOT, ROWS
+from deploy.settings import ROOT, own_environment
 from tests import pictures
 from tests.conftest import SHAPES, command, newest
 
@@ -116,6 +116,20 @@ def examples(room: str) -> dict[str, str]:
 ORDER = {
     "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
     "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
+    "deploy": ["up", "archive", "rollout", "status", "models", "predict", "token"]
+    + ["rollback", "history", "retire", "down"],
+        "up",
+        "archive",
+        "rollout",
+        "status",
+        "models",
+        "predict",
+        "token",
+        "rollback",
+        "history",
+        "retire",
+        "down",
+    ],
 }
 
 
@@ -138,19 +152,21 @@ def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_
             assert done.stdout.strip(), text
 
 
-def test_every_example_of_deploy_runs(server: Any, settings: Any, tmp_path: Path) -> None:
-    """`serve` is what `make serve` calls: test_serve.py."""
-    ports = {name: str(settings.ports[key]) for name, key, _ in ROWS if key in settings.ports}
-    env = {**os.environ, **ports, "SERVE_VAR": str(settings.var), "SERVE_STORE": str(tmp_path)}
-    for name, text in examples("deploy").items():
-        if name == "serve":
-            continue
-        inner = re.search(r"\$\((python .*?)\)", text)
-        words = shlex.split(inner[1] if inner else text)
-        assert words[:4] == ["python", "-m", "deploy", name]
-        words += ["--model", "classroom"] if name == "predict" else []  # this server was not started by `serve`
-        done = subprocess.run(
-            [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    assert shutil.which("curl") is None or "curl" in examples("deploy")["token"]
+def test_every_example_of_deploy_runs(tmp_path: Path) -> None:
+    """A life of the shipped model: up, replaced, asked, rolled back, down. `serve` is in test_serve.py."""
+    env = {**os.environ, **own_environment(tmp_path / "var", tmp_path / "store")}
+    found = examples("deploy")
+    assert set(found) == {*ORDER["deploy"], "serve"}
+    try:
+        for name in ORDER["deploy"]:
+            inner = re.search(r"\$\((python .*?)\)", found[name])
+            words = shlex.split(inner[1] if inner else found[name])
+            assert words[:4] == ["python", "-m", "deploy", name]
+            done = subprocess.run(
+                [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+            )
+            assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+            assert done.stdout.strip(), words
+    finally:
+        command("deploy", "down", "--now", env=env)
+    assert shutil.which("curl") is None or "curl" in found["token"]
