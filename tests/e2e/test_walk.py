@@ -116,8 +116,7 @@ def examples(room: str) -> dict[str, str]:
 ORDER = {
     "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
     "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
-    "deploy": ["up", "archive", "rollout", "status", "models", "predict", "token"]
-    + ["rollback", "history", "retire", "down"],
+    "deploy": [
         "up",
         "archive",
         "rollout",
