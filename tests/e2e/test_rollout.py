@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -171,15 +172,15 @@ def test_a_dry_run_changes_nothing(here: Node) -> None:
 
 def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> None:
     here.pack("6.0", "6.1")
-    first = begin(here, "rollout", "shapes-6.0.mar")
-    wait_for_step(here, "register")
-    for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
-        done = here.deploy(*words, check=False)
-        assert done.returncode == 1
-        assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is at work", done.stderr)
-    told = json.loads(here.deploy("status", "--json").stdout)["at_work"]
-    assert (told["pid"], told["what"]) == (first.pid, "rollout of shapes 6.0")
-    assert first.wait(timeout=60) == 0
+    with begun(here, "rollout", "shapes-6.0.mar") as first:
+        wait_for_step(here, "register")
+        for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
+            done = here.deploy(*words, check=False)
+            assert done.returncode == 1
+            assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is at work", done.stderr)
+        told = json.loads(here.deploy("status", "--json").stdout)["at_work"]
+        assert (told["pid"], told["what"]) == (first.pid, "rollout of shapes 6.0")
+        assert first.wait(timeout=60) == 0
     assert here.answered_by() == "6.0"
     assert here.manifest() == ["6.0", "1.1"]  # the recipe keeps one: 1.0 is retired
     assert here.registered() == {"6.0": 1, "1.1": 1}
@@ -238,10 +239,10 @@ def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monke
 def test_ctrl_c_before_the_switch_undoes(here: Node) -> None:
     here.pack("6.3")
     before = here.registered(), here.manifest()
-    process = begin(here, "rollout", "shapes-6.3.mar")
-    wait_for_step(here, "goldens")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 1
+    with begun(here, "rollout", "shapes-6.3.mar") as process:
+        wait_for_step(here, "goldens")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 1
     assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
 
 
@@ -268,18 +269,25 @@ def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> 
     assert not (tmp_path / "var" / "history").exists()
 
 
-def begin(here: Node, *words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def begun(here: Node, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command at work; ended with the block, so that a test that fails leaves no lock to the next."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "deploy", *words],
         cwd=ROOT,
         env={**os.environ, **here.env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_step(here: Node, name: str) -> None:
     deadline = time.monotonic() + 60
-    while here.last()["state"] != "running" or here.last()["steps"][-1]["name"] != name:
+    while (last := here.last())["state"] != "running" or name not in [step["name"] for step in last["steps"][-1:]]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
