@@ -18,9 +18,9 @@ from typing import Any
 import click
 import psutil
 
+from benchmarks.service import put_in_service
 from dataset.draw import draw
 from deploy.archive import pack
-from deploy.serve import put_in_service
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 

@@ -1,14 +1,20 @@
 """How long until the same versions serve again after a process was killed, and what clients lost.
 
-    python -m benchmarks.killed [--rate 5]
+    python -m benchmarks.killed [--rate 5] [--only "kill -9 of a worker"]
 
-Runs a `make up` of its own with the shipped model as 1.1 (the default) and 1.0 (kept), under a light load at a
-constant rate. Whatever is killed, deleted or taken, both versions must serve again within twice the cold start of
-the same run. Markdown, then one JSON line; exit 1 if anything took longer.
+Runs a server of `python -m deploy up` with the shipped model as 1.1 (the default) and 1.0 (kept), under a light load
+at a constant rate. Exits 1 if a promise was broken:
+
+- whatever is killed, deleted, taken or full, the same versions serve again within twice the cold start of the same
+  run; a rollout that was killed ends done within that time when it is run again;
+- every request is answered within 10 s;
+- no request fails, but for what a killed worker had in its hands and in its queue, and
+- while Java is down: what it had is broken off, and what is sent until it is back is refused. That is counted, and
+  breaks nothing: nobody else listens on its port.
+
+Markdown, then one JSON line; writes benchmarks/results/killed.json unless --only chooses cases.
 """
 
-import base64
-import contextlib
 import json
 import os
 import signal
@@ -16,229 +22,212 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
-import requests
 
-from deploy import locks, served
+from benchmarks.bench import RESULTS, command, sleep_until
+from benchmarks.disk import Skipped, fill, small_disk
+from benchmarks.footprint import BUNDLE
+from benchmarks.load import Result
+from benchmarks.node import KEEPER, Node, up
+from benchmarks.versions import relaxed
+from config.files import write_json
 from deploy.archive import pack
-from deploy.client import Client
-from deploy.keys import read_key
-from deploy.processes import alive, cmdline, group_of_server, java_of
-from deploy.serve import entry_of
-from deploy.served import Entry
-from deploy.settings import HOST, ROOT, own_environment, read_settings
-from deploy.supervised import ask_keeper
+from deploy.journal import DONE, entries
+from deploy.processes import alive
+from deploy.settings import HOST, ROOT
 
-BUNDLE = ROOT / "models" / "classroom"
-NAME, DEFAULT, KEPT = "classroom", "1.1", "1.0"
-LIMIT_S = 10.0
-AT_MOST = 2.0
+VERSIONS = ("1.1", "1.0", "1.2", "1.3")  # the default, the kept one, and two to roll out
+AT_MOST = 2.0  # cold starts
 HELD_S = 5.0  # how long another process keeps the port
 SETTLE_S = 3.0
+NOTHING, IN_HAND, UNTIL_BACK = "nothing", "what the worker had", "what is sent until Java is back"
 
 
-class Node:
-    """The server under test."""
+@dataclass(frozen=True)
+class Case:
+    """What is done to a node, which may be lost by it; `do` returns the moment from which time counts."""
 
-    def __init__(self, folder: Path) -> None:
-        self.env = own_environment(folder / "var", folder / "store")
-        self.settings = read_settings({**os.environ, **self.env})
-        self.client = Client(self.settings)
-        photo = next((BUNDLE / "goldens").glob("*.jpg"))
-        self.body = {"image_id": "1", "image_base64": base64.b64encode(photo.read_bytes()).decode(), "detail": True}
-        default, kept = (self._packed(version) for version in (DEFAULT, KEPT))
-        served.write(self.settings.var, [default, Entry(kept.name, kept.version, kept.archive, kept.digest)])
-
-    def command(self, *words: str) -> None:
-        """Run `python -m deploy ...`; its words are shown if it fails."""
-        command = [sys.executable, "-m", "deploy", *words]
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **self.env}, capture_output=True, text=True)
-        if done.returncode:
-            raise click.ClickException(done.stdout + done.stderr)
-
-    def seconds_until_the_same(self, limit: float = 120.0) -> float:
-        """Until both versions answer, the default is the default, and two programs run under one supervisord."""
-        begun = time.monotonic()
-        while not self.same():
-            if time.monotonic() > begun + limit:
-                raise click.ClickException(f"not the same versions after {limit:.0f} s: {ask_keeper(self.settings)}")
-            time.sleep(0.05)
-        return time.monotonic() - begun
-
-    def same(self) -> bool:
-        """Whether all is as it was."""
-        try:
-            models = (NAME, f"{NAME}/{DEFAULT}", f"{NAME}/{KEPT}")
-            answers = [self.client.predict(model, self.body).json().get("model_version") for model in models]
-            return (
-                answers == [DEFAULT, DEFAULT, KEPT] and ask_keeper(self.settings)["ready"] and len(self.programs()) == 2
-            )
-        except (click.ClickException, requests.RequestException, psutil.Error, ValueError, KeyError):
-            return False
-
-    def supervisor(self) -> int:
-        """The process id of supervisord; 0 while there is none."""
-        holder = locks.holder(self.settings.var / locks.SERVER)
-        return holder.pid if holder else 0
-
-    def programs(self) -> list[psutil.Process]:
-        """What supervisord runs."""
-        return [child for child in psutil.Process(self.supervisor() or None).children() if "-m" in cmdline(child)]
-
-    def java(self) -> psutil.Process:
-        """TorchServe's front end."""
-        found = java_of(group_of_server(self.settings.var) or 0)
-        if found is None:
-            raise click.ClickException("TorchServe is not running")
-        return found
-
-    def _packed(self, version: str) -> Entry:
-        mar = pack(BUNDLE, version, self.settings.store)
-        served.keep_copy(self.settings.var, mar)
-        return entry_of(mar)
+    name: str
+    do: Callable[[Node], float]
+    may_lose: str = NOTHING
 
 
-class Load:
-    """Requests at a constant rate, each in a thread of its own; a client that reads the key again each time."""
-
-    def __init__(self, node: Node, rate: float) -> None:
-        self.node, self.rate = node, rate
-        self.outcomes: list[str] = []
-        self._over = threading.Event()
-        self._clock = threading.Thread(target=self._send)
-
-    def __enter__(self) -> "Load":
-        self._clock.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._clock.join()
-
-    def _send(self) -> None:
-        with ThreadPoolExecutor(max_workers=200) as pool:
-            while not self._over.wait(1 / self.rate):
-                pool.submit(self._ask)
-
-    def _ask(self) -> None:
-        url = f"{self.node.settings.url('inference')}/predictions/{NAME}"
-        try:
-            key = read_key(self.node.settings.var, "inference")
-            answer = requests.post(
-                url, json=self.node.body, headers={"Authorization": f"Bearer {key}"}, timeout=LIMIT_S
-            )
-            self.outcomes.append("answered" if answer.ok else "failed")
-        except requests.Timeout:
-            self.outcomes.append("unanswered")
-        except (requests.RequestException, click.ClickException):  # refused, broken off, no key: no server
-            self.outcomes.append("failed")
-
-
-@contextlib.contextmanager
-def killed(process: psutil.Process) -> Iterator[None]:
-    """kill -9, and the block when it is gone."""
+def kill(process: psutil.Process) -> float:
+    """kill -9; returns when it is gone."""
+    moment = time.monotonic()
     process.kill()
     while alive(process):
         time.sleep(0.01)
-    yield
+    return moment
 
 
-def kill_worker(node: Node) -> None:
-    found = node.client.describe(NAME, DEFAULT) or {}
-    os.kill(int(found["workers"][0]["pid"]), signal.SIGKILL)
+def kill_worker(node: Node) -> float:
+    found = node.client.describe(node.name, node.versions[0]) or {}
+    pid, moment = int(found["workers"][0]["pid"]), time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    return moment
 
 
-def kill_java(node: Node) -> None:
-    with killed(node.java()):
-        pass
+def delete_archive(node: Node) -> float:
+    (node.settings.store / f"{node.name}-{node.versions[0]}.mar").unlink()
+    return kill(node.java())
 
 
-def kill_keeper(node: Node) -> None:
-    (keeper,) = [child for child in node.programs() if "deploy.keeper" in cmdline(child)]
-    with killed(keeper):
-        pass
-
-
-def kill_supervisord(node: Node) -> None:
-    with killed(psutil.Process(node.supervisor())):
-        pass
-
-
-def delete_archive(node: Node) -> None:
-    (node.settings.store / f"{NAME}-{DEFAULT}.mar").unlink()
-    kill_java(node)
-
-
-def take_port(node: Node) -> None:
-    """Returns when the port is free again."""
+def take_port(node: Node) -> float:
+    """The moment when the port is free again."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with killed(node.java()):
-            other.bind((HOST, node.settings.ports["management_address"]))
-            other.listen()
+        kill(node.java())
+        other.bind((HOST, node.settings.ports["management_address"]))
+        other.listen()
         time.sleep(HELD_S)
+    return time.monotonic()
 
 
-CASES: dict[str, Callable[[Node], None]] = {
-    "kill -9 of a worker": kill_worker,
-    "kill -9 of Java": kill_java,
-    "kill -9 of the keeper": kill_keeper,
-    "kill -9 of supervisord": kill_supervisord,
-    "archive deleted, Java killed": delete_archive,
-    f"port taken for {HELD_S:.0f} s at a restart (from when it is free)": take_port,
-}
+def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
+    """Kill a rollout of the next version as soon as `now`, and run the same command again until it is done."""
+    version = next(version for version in VERSIONS[2:] if version > node.versions[0])
+    words = ["deploy", "rollout", f"{node.name}-{version}.mar"]
+    environment = {**os.environ, **node.environment}
+    with subprocess.Popen(
+        [sys.executable, "-m", *words], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as rollout:
+        while not now(node, version):
+            if rollout.poll() is not None:
+                raise click.ClickException(f"the rollout of {version} ended before it could be killed")
+            time.sleep(0.005)
+        moment = time.monotonic()
+        rollout.kill()
+    command(*words, environment=node.environment)
+    last = entries(node.settings.var)[-1]
+    if (last["action"], last["version"], last["state"]) != ("rollout", version, DONE):
+        raise click.ClickException(f"the rollout of {version} did not end done: {last}")
+    node.versions = [version, node.versions[0]]
+    return moment
 
 
-@click.command()
-@click.option("--rate", default=5.0, show_default=True, help="Requests a second.")
-def main(rate: float) -> None:
+def worker_starts(node: Node, version: str) -> bool:
+    workers = (node.client.describe(node.name, version) or {}).get("workers", [])
+    return any(worker["pid"] > 0 and worker["status"] != "READY" for worker in workers)
+
+
+def switched(node: Node, version: str) -> bool:
+    return node.client.default(node.name) == version
+
+
+def fill_disk(node: Node) -> float:
+    """No byte is free any more; then the kept version goes, and the keeper."""
+    fill(node.settings.var.parent)
+    node.client.unregister(node.name, node.versions[1])
+    return kill(*node.programs(KEEPER))
+
+
+DISK = Case("disk full, keeper killed", fill_disk)
+CASES = (
+    Case("kill -9 of a worker", kill_worker, IN_HAND),
+    Case("kill -9 of Java", lambda node: kill(node.java()), UNTIL_BACK),
+    Case("kill -9 of the keeper", lambda node: kill(*node.programs(KEEPER))),
+    Case("kill -9 of supervisord", lambda node: kill(node.supervisor())),
+    Case("archive deleted, Java killed", delete_archive, UNTIL_BACK),
+    Case(f"port taken for {HELD_S:.0f} s at a restart (from when it is free)", take_port, UNTIL_BACK),
+    Case("kill -9 of a rollout whose worker starts (until done)", lambda node: kill_rollout(node, worker_starts)),
+    Case("kill -9 of a rollout right after its switch (until done)", lambda node: kill_rollout(node, switched)),
+)
+
+
+@click.command(epilog="Example: python -m benchmarks.killed --only keeper --only rollout")
+@click.option("--rate", default=5.0, show_default=True, type=click.FloatRange(1), help="Requests a second.")
+@click.option("--only", multiple=True, metavar="WORDS", help="Only cases with these words; writes no file.")
+def main(rate: float, only: tuple[str, ...]) -> None:
     """Kill, delete and take what can be killed, deleted and taken, under load."""
+    chosen = [case for case in (*CASES, DISK) if not only or any(words in case.name for words in only)]
+    if not chosen:
+        raise click.UsageError(f"no such case; there are: {'; '.join(case.name for case in (*CASES, DISK))}")
     with tempfile.TemporaryDirectory() as work:
-        node = Node(Path(work))
-        begun = time.monotonic()
+        report = {"benchmark": "killed", "rate": rate, **measure(Path(work), chosen, rate)}
+    if not only:
+        write_json(RESULTS / "killed.json", report)
+    click.echo(json.dumps(report))
+    told = broken(report["cases"])
+    if told:
+        raise click.ClickException("; ".join(told))
+
+
+def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
+    """Each case on one server, that of the disk on another one; prints a row for each."""
+    bundle = relaxed(BUNDLE, work / "bundle")  # a rollout must not be refused for the latency of a busy machine
+    mars = [pack(bundle, version, work / "store") for version in VERSIONS]
+    report: dict[str, Any] = {"cold_s": None, "cases": []}
+    click.echo("| case | sent | failed | of them may | no answer in 10 s | same versions after | of a cold start |")
+    click.echo("|---|---|---|---|---|---|---|")
+    if rest := [case for case in cases if case is not DISK]:
+        with up(work / "var", mars[:2], bundle) as node:
+            report |= {"cold_s": round(node.cold_s, 2), "cases": [one_case(node, case, rate) for case in rest]}
+    if DISK in cases:
         try:
-            node.command("up", "--bundle", str(BUNDLE))
-            node.seconds_until_the_same()
-            cold = time.monotonic() - begun
-            click.echo(f"cold start of two versions: {cold:.1f} s; {rate:g} requests a second\n")
-            click.echo("| case | sent | failed | no answer in 10 s | same versions after | of a cold start |")
-            click.echo("|---|---|---|---|---|---|")
-            rows = [one_case(node, name, case, rate, cold) for name, case in CASES.items()]
-        finally:
-            node.command("down", "--now")
-    click.echo(json.dumps({"benchmark": "killed", "rate": rate, "cold_s": round(cold, 2), "cases": rows}))
-    slow = [row["case"] for row in rows if row["ratio"] > AT_MOST]
-    if slow:
-        raise click.ClickException(f"more than {AT_MOST:g} cold starts: {', '.join(slow)}")
+            with small_disk(work / "disk") as disk, up(disk / "var", mars[:2], bundle) as node:
+                report["cold_s"] = report["cold_s"] or round(node.cold_s, 2)  # each case is compared with its own
+                report["cases"].append(one_case(node, DISK, rate))
+        except Skipped as error:
+            report["skipped"] = {DISK.name: error.message}
+            click.echo(f"\n{DISK.name}: skipped: {error.message}")
+    return report
 
 
-def one_case(node: Node, name: str, case: Callable[[Node], None], rate: float, cold: float) -> dict[str, Any]:
+def one_case(node: Node, case: Case, rate: float) -> dict[str, Any]:
     """Do it under load, wait, let the load go on for a while; prints a row."""
-    with Load(node, rate) as load:
+    with node.load(rate) as load:
+        sleep_until(load.begun + SETTLE_S)
+        try:
+            moment = case.do(node)
+            node.wait_until_the_same()
+        except click.ClickException as error:
+            raise click.ClickException(f"{case.name}: {error.message}") from error
+        seconds = time.monotonic() - moment
         time.sleep(SETTLE_S)
-        case(node)
-        seconds = node.seconds_until_the_same()
-        time.sleep(SETTLE_S)
-    counts = Counter(load.outcomes)
-    row = {
-        "case": name,
-        "sent": len(load.outcomes),
-        "failed": counts["failed"],
-        "unanswered": counts["unanswered"],
-        "seconds": round(seconds, 2),
-        "ratio": round(seconds / cold, 2),
-    }
-    click.echo(f"| {name} | {row['sent']} | {row['failed']} | {row['unanswered']} | {seconds:.1f} s | {row['ratio']} |")
+        result = load.stop()
+    row = row_of(case, result, moment, seconds, node.cold_s)
+    may = "any" if row["allowed"] is None else row["allowed"]
+    told = (case.name, row["sent"], row["failed"], may, row["unanswered"], f"{seconds:.1f} s", row["ratio"])
+    click.echo(f"| {' | '.join(map(str, told))} |")
     return row
+
+
+def row_of(case: Case, result: Result, moment: float, seconds: float, cold_s: float) -> dict[str, Any]:
+    """The figures of a case. A wrong answer has failed, too; `allowed` says how many may (None: any number)."""
+    at = moment - result.begun
+    in_hand = sum(sample.sent <= at < sample.answered for sample in result.samples)
+    return {
+        "case": case.name,
+        "sent": result.sent,
+        "failed": result.failed + result.lost + result.wrong,
+        "unanswered": result.unanswered,
+        "seconds": round(seconds, 2),
+        "ratio": round(seconds / cold_s, 2),
+        "allowed": {NOTHING: 0, IN_HAND: in_hand, UNTIL_BACK: None}[case.may_lose],
+    }
+
+
+def broken(rows: list[dict[str, Any]]) -> list[str]:
+    """The promises that were not kept, in words."""
+    found = []
+    for row in rows:
+        allowed = row["sent"] if row["allowed"] is None else row["allowed"]
+        told = {
+            "no request was sent": row["sent"] > 0,
+            f"{row['failed']} requests failed, {allowed} may": row["failed"] <= allowed,
+            f"{row['unanswered']} requests got no answer": row["unanswered"] == 0,
+            f"it took {row['ratio']} cold starts, more than {AT_MOST:g}": row["ratio"] <= AT_MOST,
+        }
+        found += [f"{row['case']}: {text}" for text, kept in told.items() if not kept]
+    return found
 
 
 if __name__ == "__main__":

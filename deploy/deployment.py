@@ -4,10 +4,13 @@ Rollout, rollback and retirement share this frame. TorchServe is changed first a
 (`var/served.json`) right after; whatever dies in between, the keeper puts back what the manifest says.
 """
 
+import contextlib
+import errno
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,10 +20,13 @@ from deploy import served
 from deploy.client import Client
 from deploy.drain import drain
 from deploy.journal import DONE, FAILED, REFUSED, Journal
-from deploy.locks import DEPLOYMENT, Held, held, holder
+from deploy.locks import DEPLOYMENT, Held, held
+from deploy.proof import first_question
+from deploy.repair import AT_WORK
 from deploy.served import Entry
 from deploy.settings import Settings
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 KEEPER_S = 120.0
 """How long a person's command waits for a repair of the keeper's: it may be starting a worker."""
 
@@ -42,24 +48,31 @@ class Deployment:
         if not self.quiet:
             click.echo(f"{name:<10}{step['seconds']:8.2f} s  {step.get('note', '')}".rstrip())
 
-    def drained(self, entry: Entry, body: dict[str, Any] | None = None) -> bool:
+    def drained(self, entry: Entry) -> bool:
         """Wait until a version rests, at most as long as one request may take."""
         limit = float(self.settings.properties["default_response_timeout"])
-        return drain(self.client, entry.name, entry.version, limit, body)
+        question = first_question(self.settings, entry)
+        return drain(self.client, entry.name, entry.version, limit, question.body if question else None)
 
     def take_out(self, entry: Entry) -> None:
-        """Unregister a drained version, strike it from the manifest, and see that its archive is still there.
+        """Strike a drained version from the manifest, unregister it, and see that its archive is still there.
 
         Raises:
             click.ClickException: TorchServe refused, or its archive has gone from the store.
         """
-        entries = [other for other in served.read(self.settings.var) if other != entry]
-        served.write(self.settings.var, entries)
-        if self.client.describe(entry.name, entry.version):
-            self.client.unregister(entry.name, entry.version)
+        before = served.read(self.settings.var)
+        entries = [other for other in before if (other.name, other.version) != (entry.name, entry.version)]
+        served.write(self.settings.var, entries)  # first: a keeper that comes between must not restore it
+        try:
+            if self.client.describe(entry.name, entry.version):
+                self.client.unregister(entry.name, entry.version)
+        except click.ClickException:
+            served.write(self.settings.var, before)
+            raise
         if not (self.settings.store / entry.archive).is_file():
-            served.put_back(self.settings.var, entry.archive, self.settings.store)
-            raise click.ClickException(f"{entry.archive} went from the store with its version: put back from its copy")
+            back = served.put_back(self.settings.var, entry.archive, self.settings.store)
+            what = "it was put back from its copy" if back else "no copy of it is left: pack it again if it is wanted"
+            raise click.ClickException(f"{entry.archive} went from the store with its version: {what}")
         served.drop_copies(self.settings.var, entries)
 
 
@@ -90,16 +103,22 @@ def at_work(settings: Settings, what: str) -> Iterator[None]:
     Raises:
         click.ClickException: naming who is at work.
     """
-    path = settings.var / DEPLOYMENT
-    before = holder(path)
-    repair = before is not None and before.what.startswith("keeper")
-    if repair:
-        click.echo(f"waiting for the {before} ...", err=True)
+    with ExitStack() as stack:
+        try:
+            _take(stack, settings.var / DEPLOYMENT, what)
+        except Held as error:
+            raise click.ClickException(f"{error.message}: run this again when it is over") from error
+        yield
+
+
+def _take(stack: ExitStack, path: Path, what: str) -> None:
     try:
-        with held(path, what, KEEPER_S if repair else 0):
-            yield
+        stack.enter_context(held(path, what))
     except Held as error:
-        raise click.ClickException(f"{error.message}: run this again when it is over") from error
+        if error.holder.what != AT_WORK:
+            raise
+        click.echo(f"waiting for the {error.holder} ...", err=True)
+        stack.enter_context(held(path, what, KEEPER_S))
 
 
 @contextmanager
@@ -117,8 +136,12 @@ def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
     except KeyboardInterrupt as error:
         journal.end(FAILED, "interrupted")
         raise click.ClickException("interrupted: run the same command again, it goes on") from error
-    except OSError as error:
-        raise full(settings, error) from error
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            journal.end(FAILED, repr(error))
+        if isinstance(error, OSError):
+            raise full(settings, error) from error
+        raise
 
 
 class Refused(click.ClickException):
@@ -126,9 +149,11 @@ class Refused(click.ClickException):
 
 
 def full(settings: Settings, error: OSError) -> click.ClickException:
-    """What cannot be written, as one line."""
-    where = error.filename or settings.var
-    return click.ClickException(f"{where} cannot be written: {error.strerror}: free some room and run the same again")
+    """What cannot be written or has gone, as one line."""
+    where, why = error.filename or settings.var, error.strerror or error
+    if error.errno in _NOT_WRITTEN:
+        return click.ClickException(f"{where} cannot be written: {why}: free some room and run the same again")
+    return click.ClickException(f"{where}: {why}: run the same again")
 
 
 @contextmanager

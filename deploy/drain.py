@@ -20,7 +20,8 @@ def drain(client: Client, name: str, version: str, limit_s: float, body: dict[st
     """Wait until the queue of a version is empty and none of its workers computes.
 
     Args:
-        body: a request to put at the queue's end first: once it is answered, all before it have been taken up.
+        body: a request to put at the queue's end first: once it is answered, all before it have been taken up, which
+            the look at CPU time alone would not show of a worker that is stopped or swapped out.
 
     Returns:
         whether it came to rest in time; one that clients ask by its own address may never.

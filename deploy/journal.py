@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from config.files import write_json
-from deploy.locks import DEPLOYMENT, holder, user
+from deploy.locks import DEPLOYMENT, Holder, holder, user
 
 FOLDER = "history"
 DONE, REFUSED, FAILED, RUNNING, INTERRUPTED = "done", "refused", "failed", "running", "interrupted"
+_COLUMNS = frozenset(("id", "action", "name", "version", "who", "pid", "started", "state", "seconds", "steps"))
 
 
 class Journal:
@@ -30,7 +31,7 @@ class Journal:
     def __init__(self, var: Path, action: str, name: str, version: str, **facts: Any) -> None:
         now = datetime.datetime.now().astimezone()
         self.entry: dict[str, Any] = {
-            "id": f"{now:%Y%m%d-%H%M%S-%f}-{action}",
+            "id": f"{_number(var):06d}-{action}",
             "action": action,
             "name": name,
             "version": version,
@@ -77,10 +78,23 @@ def entries(var: Path) -> list[dict[str, Any]]:
     for path in sorted((var / FOLDER).glob("*.json")):
         try:
             entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            running = entry["state"] == RUNNING
-        except (OSError, ValueError, KeyError, TypeError):
+            if not entry.keys() >= _COLUMNS:
+                continue
+            if entry["state"] == RUNNING and not _is_of(at_work, entry):
+                entry["state"] = INTERRUPTED
+        except (OSError, ValueError, TypeError, AttributeError):
             continue
-        if running and not (at_work and at_work.pid == entry["pid"]):
-            entry["state"] = INTERRUPTED
         found.append(entry)
     return found
+
+
+def _is_of(at_work: Holder | None, entry: dict[str, Any]) -> bool:
+    """Whether who is at work wrote an entry: the same process, and not an earlier one that had its number."""
+    since = datetime.datetime.fromisoformat
+    return at_work is not None and at_work.pid == entry["pid"] and since(at_work.since) <= since(entry["started"])
+
+
+def _number(var: Path) -> int:
+    """The next action's: one more than any before, whatever the clock says."""
+    numbers = (path.name.partition("-")[0] for path in (var / FOLDER).glob("*.json"))
+    return 1 + max((int(number) for number in numbers if number.isdigit()), default=0)

@@ -29,7 +29,8 @@ from deploy.processes import follow_supervisor
 from deploy.readiness import Readiness
 from deploy.repair import Repairs
 from deploy.settings import HOST, Settings, read_settings
-from deploy.supervised import BACKGROUND, MODE, spawn
+from deploy.single import BACKGROUND
+from deploy.supervised import MODE, spawn
 
 ROUND_S = 1.0
 PROBE_EVERY_S = 5.0
@@ -98,7 +99,12 @@ class Keeper:
     def _probe(self) -> None:
         """Know whether predictions are right, also while nobody asks /ready: a scrape must not wait for a probe."""
         while True:
-            self.metrics.ready(bool(self.readiness.answer()["ready"]))
+            try:
+                ready = bool(self.readiness.answer()["ready"])
+            except Exception as error:  # as in `once`: a bug must not leave the last answer standing for ever
+                log("error", text=f"the probe failed: {error!r}")
+                ready = False
+            self.metrics.ready(ready)
             time.sleep(PROBE_EVERY_S)
 
     def _answer(self) -> None:

@@ -1,9 +1,10 @@
 """Who is at work: a lock file whose holder is visible, and which the kernel frees when the holder dies.
 
 Two of them lie in `var`: `SERVER` is held as long as a server runs there, `DEPLOYMENT` while
-versions are changed (a rollout, a rollback, the keeper's repairs).
+versions are changed (a rollout, a rollback, the keeper's repairs) and while a server is being started or stopped.
 """
 
+import contextlib
 import datetime
 import fcntl
 import getpass
@@ -14,14 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 import click
 
+from deploy.folder import MARK, claim
+
 SERVER = "lock"
-DEPLOYMENT = "deploying.lock"
+DEPLOYMENT = MARK
 _BLINK_S = 0.5  # whoever looks at a lock holds it for a moment
+_NAME_S = 0.2  # whoever takes a lock holds it for a moment without a name
 _POLL_S = 0.02
+_SIZE = 512  # of a lock file, in bytes: always the same, so that a name needs no room that the file has not
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,24 @@ class Holder:
     since: str
 
     def __str__(self) -> str:
-        return f"{self.what} (process {self.pid} of {self.who}, since {self.since})"
+        return f"{self.what} ({self.facts})"
+
+    @property
+    def facts(self) -> str:
+        """Which process, of whom and since when."""
+        known = f"process {self.pid} of {self.who}, since {self.since}"
+        return known if self.pid else "the lock file holds no name, for the disk was full"
+
+
+UNNAMED = Holder(0, "somebody", "unknown", "unknown")
+"""Holds a lock and could not write down who it is."""
 
 
 class Held(click.ClickException):
     """Another holds the lock."""
 
-    def __init__(self, holder: Holder | None) -> None:
-        super().__init__(f"{holder or 'another process'} is at work")
+    def __init__(self, holder: Holder) -> None:
+        super().__init__(f"{holder} is at work")
         self.holder = holder
 
 
@@ -58,7 +72,7 @@ def held(path: Path, what: str, wait_s: float = _BLINK_S) -> Iterator[Holder | N
 
     Raises:
         Held: another holds it still, with its `holder`.
-        click.ClickException: the file cannot be written.
+        click.ClickException: the file cannot be written, or the folder is not ours.
     """
     with _opened(path) as file:
         _take(file, wait_s)
@@ -71,7 +85,7 @@ def held(path: Path, what: str, wait_s: float = _BLINK_S) -> Iterator[Holder | N
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds a lock now."""
+    """Who holds a lock now; `UNNAMED` if it could not write its name."""
     return _look(path)[0]
 
 
@@ -88,58 +102,72 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _opened(path: Path) -> IO[str]:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """The file's descriptor: nothing of ours is buffered, so closing writes nothing and cannot fail."""
+    claim(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(0o700)
-        return path.open("a+")
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise click.ClickException(
-            f"{path.parent} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER"
-        ) from error
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
-def _take(file: IO[str], wait_s: float) -> None:
+def _take(file: int, wait_s: float) -> None:
     deadline = time.monotonic() + max(wait_s, _BLINK_S)
     while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise Held(_read(file)) from error
+                raise Held(_read(file) or UNNAMED) from error
             time.sleep(_POLL_S)
 
 
 def _look(path: Path) -> tuple[Holder | None, Holder | None]:
     """(the holder, None), or (None, whoever died holding it)."""
     try:
-        file = path.open("r+")
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         return None, None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read(file), None
-        return None, _read(file)
-
-
-def _read(file: IO[str]) -> Holder | None:
-    file.seek(0)
+    deadline = time.monotonic() + _NAME_S
     try:
-        return Holder(**json.loads(file.read()))
-    except (ValueError, TypeError):
+        while not _free(file):
+            found = _read(file)
+            if found or time.monotonic() > deadline:
+                return found or UNNAMED, None
+            time.sleep(_POLL_S)
+        return None, _read(file)
+    finally:
+        os.close(file)
+
+
+def _free(file: int) -> bool:
+    """Whether nobody holds it; two who look, each with a shared lock, do not take one another for its holder."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _read(file: int) -> Holder | None:
+    try:
+        return Holder(**json.loads(os.pread(file, os.fstat(file).st_size, 0)))
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def _write(file: IO[str], text: str) -> None:
-    """What cannot be written (a full disk) leaves the lock held, only unnamed."""
-    try:
-        file.truncate(0)
-        file.write(text)
-        file.flush()
-    except OSError:
-        pass
+def _write(file: int, text: str) -> None:
+    """Write over what is there; what cannot be written (a full disk) leaves the lock held, only unnamed."""
+    written = 0
+    with contextlib.suppress(OSError):
+        written = os.pwrite(file, text.encode().ljust(_SIZE), 0)
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, written)
 
 
 def _now() -> str:

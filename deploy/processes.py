@@ -12,6 +12,9 @@ import psutil
 
 STOP_S = 15
 SUPERVISOR = "DEPLOY_SUPERVISOR"  # in the environment of the programs: the process id of their supervisord
+LOGS = "LOG_LOCATION"  # in the environment of TorchServe's processes: the folder of its logs
+_JAVA = "org.pytorch.serve.ModelServer"
+_SCRIPTS = ("torchserve", "model_service_worker.py")  # the launcher and the workers
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None)  # loaded before any fork: between fork and exec nothing may be imported
 
@@ -24,17 +27,16 @@ def group_file(var: Path) -> Path:
 def group_of_server(var: Path) -> int | None:
     """The process group of the TorchServe whose files lie in `var`, if any of its processes is alive.
 
-    Where the group was not written down (its starter was killed in that moment), the configuration that it
-    was started with tells.
+    Where the group was not written down (its starter was killed in that moment), or a start of the machine has given
+    its number to others, all processes are looked through.
     """
     try:
         group = int(group_file(var).read_text())
     except (OSError, ValueError):
         group = 0
-    if any(str(var) in " ".join(cmdline(process)) for process in members(group)):
+    if group and any(_of_server(process, var) for process in members(group)):
         return group
-    configuration = str(var / "config.properties")
-    return next((_group_of(p) for p in psutil.process_iter() if configuration in cmdline(p)), None)
+    return next((_group_of(p) for p in psutil.process_iter() if _of_server(p, var) and alive(p)), None)
 
 
 def members(group: int) -> list[psutil.Process]:
@@ -119,6 +121,20 @@ def signals_wait(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
 
 def _restore(mask: set[signal.Signals] | set[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _of_server(process: psutil.Process, var: Path) -> bool:
+    """Whether it is TorchServe's launcher, its Java or a worker, and was started with the logs of `var`.
+
+    A path among its words would not tell: an editor of config.properties has it too, and would be killed with it.
+    """
+    words = cmdline(process)
+    if not (_JAVA in words or any(Path(word).name in _SCRIPTS for word in words)):
+        return False
+    try:
+        return process.environ().get(LOGS) == str(var / "logs")
+    except psutil.Error:
+        return False
 
 
 def _group_of(process: psutil.Process) -> int | None:

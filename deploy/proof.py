@@ -1,20 +1,28 @@
 """What a version must show through the served door before it may be the default."""
 
+from __future__ import annotations
+
 import base64
+import contextlib
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import psutil
 
-from deploy.client import Client
+from deploy.client import Client, content
+from deploy.served import COPIES, Entry
+from deploy.settings import Settings
 from handler import goldens
 from handler.goldens import Golden
-from handler.spec import Spec
+
+if TYPE_CHECKING:
+    from handler.spec import Spec
 
 WARM_UP = 2
 ROUNDS = 15
@@ -42,6 +50,14 @@ def questions(mar: Path) -> Iterator[Question]:
         yield Question(golden, {"image_id": golden.photo, "image_base64": encoded, "detail": True})
 
 
+def first_question(settings: Settings, entry: Entry) -> Question | None:
+    """One question of a version that is served; None if neither its archive in the store nor the copy can be read."""
+    for folder in (settings.store, settings.var / COPIES):
+        with contextlib.suppress(OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error):
+            return next(questions(folder / entry.archive), None)
+    return None
+
+
 def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str, Any]:
     """Ask NAME or NAME/VERSION one golden photo.
 
@@ -56,7 +72,7 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
     rest(time.perf_counter() - begun)
     if not reply.ok:
         raise click.ClickException(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
-    answer: dict[str, Any] = reply.json()
+    answer: dict[str, Any] = content(reply)
     now = list(answer.get("probabilities", {}).values())
     difference = max((abs(p - q) for p, q in zip(now, golden.probabilities, strict=False)), default=1.0)
     if answer.get("result") != golden.label or not difference <= spec.goldens.tolerance:

@@ -3,15 +3,15 @@
 import contextlib
 import threading
 import time
-import zipfile
 from typing import Any
 
 import click
 import requests
 
+from deploy.example import example
 from deploy.keys import read_key
+from deploy.log import log
 from deploy.repair import Repairs
-from deploy.serve import example
 from deploy.served import COPIES, Entry
 from deploy.settings import Settings
 
@@ -54,6 +54,9 @@ class Readiness:
                 models.append({"name": name, "version": self._ask(name)})
             except (requests.RequestException, click.ClickException, OSError, ValueError, KeyError) as error:
                 reasons.append(f"{name}: {_short(error)}")
+            except Exception as error:  # a bug, or an answer that nobody has thought of
+                log("error", text=f"the probe of {name} failed: {error!r}")
+                reasons.append(f"{name}: {error!r}")
         if not models and not reasons:
             reasons = ["var/served.json names nothing to serve"]
         missing = self.repairs.missing
@@ -91,7 +94,7 @@ class Readiness:
 
     def _read_example(self, entry: Entry) -> bool:
         for folder in (self.settings.store, self.settings.var / COPIES):
-            with contextlib.suppress(OSError, zipfile.BadZipFile, ValueError, KeyError):
+            with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
                 golden, body = example(folder / entry.archive)
                 self._examples[entry.digest] = golden.label, {**body, "detail": True}
                 return True

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import click
+import psutil
 
 from deploy import locks, served
-from deploy.client import Client
+from deploy.client import Client, content
+from deploy.drain import drain
 from deploy.journal import DONE, FAILED, Journal
 from deploy.log import log, one_line
 from deploy.restore import require_archive
@@ -21,7 +23,8 @@ from deploy.settings import Settings
 from deploy.torchserve import Server
 
 AT_WORK = "keeper's repair"  # in the deployment lock
-LOST_S = 15.0  # a killed worker is back after 4 s by TorchServe itself
+LOST_S = 15.0  # without a process; TorchServe starts a killed worker anew by itself, at once
+REST_S = 10.0  # how long workers that are left are waited for, before they are started anew with the others
 AGAIN_S = (10.0, 600.0)  # between failed repairs of one version: at first, and at most after doubling
 
 WHY = {
@@ -34,9 +37,10 @@ Key = tuple[str, str]
 
 @dataclass
 class Seen:
-    """What TorchServe says of one name: READY workers of each version, and the default."""
+    """What TorchServe says of one name: READY workers of each version and those that are coming, and the default."""
 
     ready: dict[str, int] = field(default_factory=dict)
+    coming: dict[str, int] = field(default_factory=dict)
     default: str | None = None
 
 
@@ -135,8 +139,7 @@ class Repairs:
             elif action == "restore":
                 self._restore(entry)
             else:
-                self.client.scale(entry.name, entry.version, 0)  # TorchServe does not revive what it has given up
-                self.client.scale(entry.name, entry.version, entry.workers)
+                self._revive(entry)
 
     def _restore(self, entry: Entry) -> None:
         require_archive(self.settings, entry)
@@ -146,14 +149,25 @@ class Repairs:
             why = one_line(Server(self.settings).why_no_worker())
             raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error
 
+    def _revive(self, entry: Entry) -> None:
+        """TorchServe does not revive what it has given up; to none and back kills those that are left, too."""
+        if self.seen[entry.name].ready.get(entry.version) and not drain(self.client, entry.name, entry.version, REST_S):
+            raise click.ClickException(f"some workers of {entry} have gone, and the others are never at rest")
+        self.client.scale(entry.name, entry.version, 0)
+        self.client.scale(entry.name, entry.version, entry.workers)
+
     def _wanted_default(self, name: str) -> Entry | None:
-        """The manifest's default; while that cannot be served, the version kept last that has a worker."""
-        mine = [entry for entry in self.entries if entry.name == name]
-        served_now = [entry for entry in mine if self.seen[name].ready.get(entry.version)]
+        """The manifest's default once it has a worker; until then whoever answers, or the version kept last."""
+        mine, seen = [entry for entry in self.entries if entry.name == name], self.seen[name]
+        able = [entry for entry in mine if seen.ready.get(entry.version)]
         default = served.default_of(mine, name)
-        if default and (default in served_now or _key(default) not in self._failures):
-            return default if default.version in self.seen[name].ready else None
-        return served_now[0] if served_now else None
+        if default in able:
+            return default
+        if seen.default and seen.ready.get(seen.default):
+            return None
+        if default and _key(default) not in self._failures:
+            return default if default.version in seen.ready else None
+        return able[0] if able else None
 
     @contextmanager
     def _recorded(self, action: str, entry: Entry) -> Iterator[None]:
@@ -197,8 +211,9 @@ class Repairs:
         self.seen = {name: look(self.client, name) for name in {entry.name for entry in self.entries}}
         now = time.monotonic()
         for entry in self.entries:
-            ready = self.seen[entry.name].ready.get(entry.version)
-            if ready is not None and ready < entry.workers:
+            seen = self.seen[entry.name]
+            ready = seen.ready.get(entry.version)
+            if ready is not None and ready + seen.coming[entry.version] < entry.workers:
                 self._short_since.setdefault(_key(entry), now)
             else:
                 self._short_since.pop(_key(entry), None)
@@ -239,11 +254,12 @@ def look(client: Client, name: str) -> Seen:
         return Seen()
     if not answer.ok:
         raise click.ClickException(f"TorchServe refused to describe {name}: HTTP {answer.status_code}")
-    ready = {
-        str(version["modelVersion"]): sum(worker["status"] == "READY" for worker in version.get("workers", []))
-        for version in answer.json()
-    }
-    return Seen(ready, client.default(name))
+    ready, coming = {}, {}
+    for version in content(answer):
+        workers, number = version.get("workers", []), str(version["modelVersion"])
+        ready[number] = sum(worker["status"] == "READY" for worker in workers)
+        coming[number] = sum(worker["status"] != "READY" and psutil.pid_exists(worker["pid"]) for worker in workers)
+    return Seen(ready, coming, client.default(name))
 
 
 def _key(entry: Entry) -> Key:

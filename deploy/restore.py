@@ -6,7 +6,7 @@ import zlib
 import click
 
 from deploy import served
-from deploy.archive import digests, identity
+from deploy.contents import digests, identity
 from deploy.log import log
 from deploy.served import Entry
 from deploy.settings import Settings

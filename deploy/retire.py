@@ -7,9 +7,9 @@ import click
 from deploy import served
 from deploy.client import Client
 from deploy.deployment import Refused, deployment, say
-from deploy.rollout import adopted
 from deploy.served import Entry
 from deploy.settings import Settings, read_settings
+from deploy.standing import adopted
 
 
 @click.command(epilog="Example: python -m deploy retire classroom 1.1")
@@ -34,9 +34,10 @@ def take_out(
     Raises:
         click.ClickException: it is the default, not served, or still asked.
     """
-    entry = _entry(settings, name, version)
+    _entry(settings, name, version)  # nothing is journalled of what is not there
     with deployment(settings, "retire", name, version, quiet, why=why) as work:
-        if work.client.default(name) == version:
+        entry = _entry(settings, name, version)  # again: we are alone only now
+        if entry.default or work.client.default(name) == version:
             raise Refused(f"{entry} is the default: roll another version out first")
         with work.step("drain") as step:
             rested = work.drained(entry)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from deploy import proof, served
-from deploy.client import Client
+from deploy.client import Client, content
 from deploy.deployment import Refused, deployment, say
 from deploy.served import Entry
 from deploy.settings import Settings, read_settings
@@ -52,8 +52,8 @@ def roll_back(
             left = replace(current, left=not target.left) if current else None  # forward again: not left for good
             served.write(settings.var, served.switched(entries, target, left))
             step["note"] = f"/predictions/{name} is answered by {target.version}"
-    told = f"{target} is the default again; {current} stays registered: python -m deploy retire {name} VERSION"
-    return {**work.journal.entry, "told": told}
+    stays = f"; {current} stays: python -m deploy retire {name} {current.version} takes it out" if current else ""
+    return {**work.journal.entry, "told": f"{target} is the default again{stays}"}
 
 
 def the_name(settings: Settings) -> str:
@@ -72,21 +72,31 @@ def the_name(settings: Settings) -> str:
 def _target(entries: list[Entry], name: str, version: str | None) -> Entry:
     kept = [entry for entry in entries if entry.name == name and not entry.default]
     wanted = [entry for entry in kept if (entry.version == version if version else not entry.left)]
-    if not wanted:
-        listed = ", ".join(entry.version for entry in kept) or "none"
+    if wanted:
+        return wanted[0]
+    if kept and not version:
         raise click.ClickException(
-            f"no {'version ' + version if version else 'former version'} of {name} is kept for rollback "
-            f"(kept: {listed}): roll an archive of the store out with python -m deploy rollout"
+            f"{name} has no version left to go back to; {kept[0].version} was rolled back from: "
+            f"python -m deploy rollback {name} --to {kept[0].version} returns to it"
         )
-    return wanted[0]
+    raise click.ClickException(
+        f"{name} keeps no {'version ' + version if version else 'former version'} for rollback "
+        f"(kept: {', '.join(entry.version for entry in kept) or 'none'}): "
+        "roll an archive of the store out with python -m deploy rollout"
+    )
 
 
 def _prove(client: Client, settings: Settings, target: Entry) -> str:
     """One golden photo: set-default does not look whether a version has workers, and one without never answers."""
     if not client.ready(target.name, target.version):
         raise Refused(f"{target} has no worker that is ready: see python -m deploy status; nothing was changed")
-    question = next(proof.questions(settings.store / target.archive))
+    question = proof.first_question(settings, target)
+    if question is None:
+        raise Refused(
+            f"{target.archive} cannot be read, nor its copy in {settings.var}: put it and its .json into "
+            f"{settings.store} again; nothing was changed"
+        )
     reply = client.predict(f"{target.name}/{target.version}", question.body)
-    if not reply.ok or reply.json().get("result") != question.golden.label:
+    if not reply.ok or content(reply).get("result") != question.golden.label:
         raise Refused(f"{target} answers {reply.text[:120]} to {question.golden.photo}; nothing was changed")
     return "a golden photo is answered rightly"

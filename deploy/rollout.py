@@ -20,14 +20,14 @@ from typing import Any
 import click
 
 from deploy import candidate, proof, served
-from deploy.archive import read_manifest
 from deploy.candidate import Candidate
 from deploy.client import Client, Unreachable
 from deploy.deployment import Deployment, Refused, deployment, say
-from deploy.journal import FAILED, INTERRUPTED, entries
+from deploy.journal import entries
 from deploy.proof import Question
 from deploy.served import Entry
 from deploy.settings import Settings, read_settings
+from deploy.standing import Stage, Standing, look
 from deploy.torchserve import Server
 from handler.spec import Spec
 
@@ -77,8 +77,8 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     """
     new, client = candidate.find(archive, settings.store), Client(settings)
     manifest, spec = candidate.inspect(new)
-    former, _ = look(settings, client, new)
-    memory = proof.require_memory(client, new.name, spec.rollout.workers, settings.reserve_mb)
+    former = look(settings, client, new).former
+    memory = _require_memory(settings, client, new, spec)
     count = len(list(proof.questions(new.mar)))
     kept = spec.rollout.keep if keep is None else keep
     steps = [
@@ -100,6 +100,14 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     }
 
 
+def _require_memory(settings: Settings, client: Client, new: Candidate, spec: Spec) -> str:
+    """Room for its workers, unless they run already, started by a rollout that was killed."""
+    workers = spec.rollout.workers
+    if client.ready(new.name, new.version) >= workers:
+        return "its workers run already"
+    return proof.require_memory(client, new.name, workers, settings.reserve_mb)
+
+
 class Rollout:
     """The steps of one rollout."""
 
@@ -108,44 +116,47 @@ class Rollout:
         self.client, self.settings = work.client, work.settings
         self.before = served.read(work.settings.var)
         self.model = f"{new.name}/{new.version}"
-        self.begun = False
-        self.former: Entry | None = None
+        self.standing: Standing
         self.spec: Spec
         self.entry: Entry
         self.questions: list[Question]
 
     def run(self) -> None:
         """All steps; before the switch a failure undoes, after it the same command goes on."""
+        self.standing = look(self.settings, self.client, self.new, self.work.journal.entry["id"])
+        self.work.journal.entry["previous"] = self.former and self.former.version
         try:
-            if not self._check():
+            self._check()
+            if self.standing.stage is not Stage.SWITCHED:
                 self._register()
-                self._goldens()
+            self._goldens()
+            if self.standing.stage is not Stage.SWITCHED:
                 self._latency()
                 self._switch()
         except BaseException as error:
-            self._undo()
-            if isinstance(error, click.ClickException) and not isinstance(error, Unreachable):
+            if self._undone() and isinstance(error, click.ClickException) and not isinstance(error, Unreachable):
                 raise Refused(error.message) from error
             raise
         self._drain()
         self._keep()
 
-    def _check(self) -> bool:
-        """Everything that needs no worker; whether the switch was made already, by one that was killed."""
+    @property
+    def former(self) -> Entry | None:
+        """What answers until the switch."""
+        return self.standing.former
+
+    def _check(self) -> None:
+        """Everything that needs no worker."""
         with self.work.step("check") as step:
             manifest, self.spec = candidate.inspect(self.new)
             self.entry = self.new.entry(manifest["digest"], self.spec)
             self.questions = list(proof.questions(self.new.mar))
-            self.former, goes_on = look(self.settings, self.client, self.new, self.work.journal.entry["id"])
-            self.work.journal.entry |= {"digest": manifest["digest"], "previous": self.former and self.former.version}
-            workers, reserve = self.spec.rollout.workers, self.settings.reserve_mb
-            memory = "" if goes_on else "; " + proof.require_memory(self.client, self.new.name, workers, reserve)
-            step["note"] = f"{len(manifest['contents'])} contents as packed, run {manifest['run']}{memory}"
-        return served.default_of(self.before, self.new.name) == self.entry
+            self.work.journal.entry["digest"] = manifest["digest"]
+            memory = _require_memory(self.settings, self.client, self.new, self.spec)
+            step["note"] = f"{len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}"
 
     def _register(self) -> None:
         with self.work.step("register") as step:
-            self.begun = True
             self._clear()
             workers = self.spec.rollout.workers
             if self.client.describe(self.new.name, self.new.version) is None:
@@ -199,7 +210,7 @@ class Rollout:
             self.client.set_default(self.new.name, self.new.version)
             if self.former is None:
                 step["note"] = "nothing served before"
-            elif self.work.drained(self.former, self.questions[0].body):
+            elif self.work.drained(self.former):
                 step["note"] = f"{self.former.version} has answered all that it had"
             else:
                 step["note"] = f"{self.former.version} is still asked by its own address"
@@ -221,66 +232,23 @@ class Rollout:
         ours = {entry["version"] for entry in entries(self.settings.var) if entry["name"] == self.new.name}
         for version in ours - named - {self.new.version, self.former and self.former.version}:
             if self.client.describe(self.new.name, version) and self.client.default(self.new.name) != version:
-                self.work.drained(Entry(self.new.name, version, "", ""))
+                self.work.drained(Entry(self.new.name, version, f"{self.new.name}-{version}.mar", ""))
                 self.client.unregister(self.new.name, version)
 
-    def _undo(self) -> None:
-        """Have what was before: the former default and its manifest, and no new version."""
-        if not self.begun:
-            return
+    def _undone(self) -> bool:
+        """Have what was before: the former default and its manifest, and no new version; whether that is so."""
+        if self.standing.stage is not Stage.NEW:
+            return self.standing.stage is Stage.FOUND
         try:
             if self.former is not None and self.client.default(self.new.name) == self.new.version:
                 self.client.set_default(self.former.name, self.former.version)
             if served.read(self.settings.var) != self.before:
                 served.write(self.settings.var, self.before)
             if self.client.describe(self.new.name, self.new.version):
-                self.work.drained(self.entry)  # clients may have been answered by it for a moment
+                self.work.drained(Entry(self.new.name, self.new.version, self.new.mar.name, ""))
                 self.client.unregister(self.new.name, self.new.version)
             served.drop_copies(self.settings.var, self.before)
         except (click.ClickException, OSError) as error:
             click.echo(f"note: {self.new} could not be taken out again: {error}", err=True)
-
-
-def look(settings: Settings, client: Client, new: Candidate, mine: str = "") -> tuple[Entry | None, bool]:
-    """What a version would replace, and whether an earlier rollout of it was killed or broken off.
-
-    Args:
-        mine: id of the journal entry of the rollout that asks.
-
-    Raises:
-        Refused: the version is registered already, and not by a rollout that was broken off.
-    """
-    found = served.read(settings.var)
-    past = [e for e in entries(settings.var) if e["id"] != mine and e["action"] == "rollout" and e["name"] == new.name]
-    last: dict[str, Any] = next((entry for entry in reversed(past) if entry["version"] == new.version), {})
-    goes_on = last.get("state") in (INTERRUPTED, FAILED)
-    default = served.default_of(found, new.name) or adopted(settings, client, new.name)
-    if default is None or default.version != new.version:
-        former = default
-    else:
-        former = served.find(found, new.name, str(last.get("previous")))
-    if not goes_on and (served.find(found, new.name, new.version) or client.describe(new.name, new.version)):
-        raise Refused(_exists(new, default))
-    return former, goes_on
-
-
-def _exists(new: Candidate, default: Entry | None) -> str:
-    if default and default.version == new.version:
-        return f"{new} is registered already and is the default: to change it, pack a higher version"
-    return (
-        f"{new} is registered already: python -m deploy rollback {new.name} --to {new.version} makes it the default, "
-        f"python -m deploy retire {new.name} {new.version} takes it out"
-    )
-
-
-def adopted(settings: Settings, client: Client, name: str, version: str = "") -> Entry | None:
-    """A registered version that the manifest does not name (registered by hand), the default where none is named."""
-    described = client.describe(name, version)
-    if described is None:
-        return None
-    archive, version = str(described["modelUrl"]), str(described["modelVersion"])
-    try:
-        digest = str(read_manifest(settings.store / archive)["digest"])
-    except (click.ClickException, KeyError):
-        digest = ""
-    return Entry(name, version, archive, digest, default=client.default(name) == version)
+            return False
+        return True

@@ -7,32 +7,25 @@ store; where there is none, the bundle packed as 1.0. supervisord runs TorchServ
 (config/supervisord.conf); when real predictions are right, a curl is printed that works when pasted.
 """
 
-import base64
-import contextlib
-import os
 import signal
 import subprocess
-import sys
 import time
-import zipfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from config.files import write_json
-from deploy import locks
 from deploy import served as manifest
-from deploy.archive import VERSION, pack, read_manifest, run_of
+from deploy.archive import pack, run_of
 from deploy.attach import STOPPING
+from deploy.contents import VERSION, read_manifest
+from deploy.example import announce, relative
 from deploy.served import Entry
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.supervised import FOREGROUND, refuse_second, spawn, stop_children, wait_until_ready
-from deploy.torchserve import Server, refuse_taken_ports
-from handler import goldens
+from deploy.single import FOREGROUND, starting
+from deploy.supervised import launch, spawn, stop_children, wait_until_ready
+from deploy.torchserve import refuse_taken_ports
 from handler.spec import Spec, read_spec
-
-EXAMPLE = "example-request.json"
 
 
 @click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
@@ -49,9 +42,10 @@ def serve(bundle: Path, version: str | None) -> None:
     settings, started = read_settings(), time.monotonic()
     for number in STOPPING:
         signal.signal(number, _stop_once)
-    entry = prepare(settings, FOREGROUND, bundle, version)
     try:
-        supervisor = spawn(settings, FOREGROUND)
+        with starting(settings, FOREGROUND):
+            entry = prepare(settings, bundle, version)
+            supervisor = launch(settings, FOREGROUND)
         announce(settings, entry, wait_until_ready(settings, supervisor), started, "Ctrl-C stops it.")
         _attend(settings, supervisor)
     except KeyboardInterrupt:
@@ -70,20 +64,18 @@ def _attend(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
         supervisor = spawn(settings, FOREGROUND)
 
 
-def prepare(settings: Settings, mode: str, bundle: Path, version: str | None) -> Entry:
-    """Refuse what cannot start, and write down what must be served.
+def prepare(settings: Settings, bundle: Path, version: str | None) -> Entry:
+    """Refuse what cannot start, and write down what must be served. Run while `starting`.
 
     Returns:
         the default version of the bundle's recipe.
 
     Raises:
-        click.ClickException: a server is running, a port is taken, the version is missing, the disk is full.
+        click.ClickException: a port is taken, the version is missing, the disk is full.
     """
-    refuse_second(settings)
     refuse_taken_ports(settings, settings.ports)
-    with locks.held(settings.var / locks.DEPLOYMENT, mode):
-        entry = _must_be_served(settings, bundle, version)
-        kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
+    entry = _must_be_served(settings, bundle, version)
+    kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
     beside = f" (and {', '.join(kept)})" if kept else ""
     click.echo(f"starting TorchServe with {entry.archive}{beside} ...", err=True)
     return entry
@@ -111,20 +103,8 @@ def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> En
 def _say_newer(settings: Settings, default: Entry) -> None:
     newest = versions(settings.store, default.name)[-1:]
     if newest and _numbers(newest[0].stem.removeprefix(f"{default.name}-")) > _numbers(default.version):
-        command = f"python -m deploy rollout {_relative(newest[0])}"
+        command = f"python -m deploy rollout {relative(newest[0])}"
         click.echo(f"note: {newest[0].name} is newer than what is served ({default}): {command}", err=True)
-
-
-def announce(settings: Settings, entry: Entry, ready: dict[str, Any], started: float, how: str) -> None:
-    """Write the example request, print what is served and how to ask it."""
-    for row in ready.get("missing", []):
-        click.echo(f"note: {row['name']} {row['version']} is not served: {row['why']}", err=True)
-    answering = next((row["version"] for row in ready["models"] if row["name"] == entry.name), entry.version)
-    shown = manifest.find(manifest.read(settings.var), entry.name, answering) or entry
-    mar = settings.store / shown.archive
-    with contextlib.suppress(OSError):  # a full disk: what is served matters more
-        write_json(settings.var / EXAMPLE, example(mar)[1])
-    click.echo(ready_text(settings, mar, time.monotonic() - started, how))
 
 
 def choose(bundle: Path, version: str | None, store: Path) -> Path:
@@ -169,51 +149,6 @@ def entry_of(mar: Path) -> Entry:
     return Entry(known["name"], known["version"], mar.name, known["digest"], default=True, workers=workers)
 
 
-def put_in_service(server: Server, mar: Path) -> None:
-    """Register an archive, prove that its version answers a golden photo rightly, and write down that it is served.
-
-    Raises:
-        click.ClickException: it was refused, its worker did not start, or the answer is wrong.
-    """
-    entry = entry_of(mar)
-    try:
-        server.client.register(mar.name, entry.name, entry.workers)
-    except click.ClickException as error:
-        raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
-    golden, body = example(mar)
-    answer = server.client.predict(f"{entry.name}/{entry.version}", body)
-    if not answer.ok or answer.json().get("result") != golden.label:
-        raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not served")
-    manifest.write(server.settings.var, [entry])
-    write_json(server.settings.var / EXAMPLE, body)
-
-
-def example(mar: Path) -> tuple[goldens.Golden, dict[str, Any]]:
-    """An archive's first golden photo, and the request that asks for it."""
-    contents = zipfile.Path(mar)
-    golden = goldens.read(contents)[0]
-    encoded = base64.b64encode((contents / golden.photo).read_bytes()).decode()
-    return golden, {"image_id": "12345", "image_base64": encoded}
-
-
-def ready_text(settings: Settings, mar: Path, seconds: float, how: str) -> str:
-    """What is printed when the version answers; `how` it is stopped."""
-    name, label = read_manifest(mar)["name"], example(mar)[0].label
-    token = f"$({_environment()}{_relative(Path(sys.executable), resolve=False)} -m deploy token)"
-    return "\n".join(
-        [
-            f"ready after {seconds:.1f} s: {mar.stem} on {settings.url('inference')}",
-            f"Ask it, from the project's folder (this photo is {label}):",
-            "",
-            f"  curl -s {settings.url('inference')}/predictions/{name} \\",
-            f'    -H "Authorization: Bearer {token}" \\',
-            f"    -H 'Content-Type: application/json' -d @{_relative(settings.var / EXAMPLE)}",
-            "",
-            how,
-        ]
-    )
-
-
 def _stop_once(*_: object) -> NoReturn:
     """The first Ctrl-C stops the server; a second (make passes one on, too) must not interrupt the stopping."""
     for number in STOPPING:
@@ -223,12 +158,3 @@ def _stop_once(*_: object) -> NoReturn:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
-
-
-def _environment() -> str:
-    return f"SERVE_VAR={os.environ['SERVE_VAR']} " if os.environ.get("SERVE_VAR") else ""
-
-
-def _relative(path: Path, resolve: bool = True) -> Path:
-    path = path.resolve() if resolve else path
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

@@ -81,7 +81,11 @@ def switched(entries: list[Entry], new: Entry, former: Entry | None) -> list[Ent
     """The manifest with another default; what was default before becomes the first of the kept."""
     kept = [replace(former, default=False)] if former else []
     gone = {(entry.name, entry.version) for entry in (new, *kept)}
-    rest = [entry for entry in entries if (entry.name, entry.version) not in gone]
+    rest = [
+        replace(entry, default=entry.default and entry.name != new.name)
+        for entry in entries
+        if (entry.name, entry.version) not in gone
+    ]
     return [replace(new, default=True, left=False), *kept, *rest]
 
 

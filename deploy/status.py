@@ -44,10 +44,11 @@ def look(settings: Settings) -> dict[str, Any]:
     """
     past = entries(settings.var)
     versions, reason = _versions(settings)
-    defaults = [row for row in versions if row["role"] == "default"]
+    defaults = [row for row in versions if row["wanted_default"] or row["role"] == "default"]
+    wrong = [why for row in defaults if (why := _wrong(row))]
     return {
-        "serving": bool(defaults) and all(row["workers"] for row in defaults),
-        "reason": reason,
+        "serving": bool(defaults) and not wrong,
+        "reason": reason or "; ".join(wrong) or None,
         "server": _told(holder(settings.var / SERVER)),
         "ready": _ready(settings),
         "at_work": _told(holder(settings.var / DEPLOYMENT)),
@@ -79,6 +80,7 @@ def _row(
         "name": name,
         "version": version,
         "role": _role(wanted, found),
+        "wanted_default": bool(wanted and wanted.default),
         "workers": known["workers_ready"],
         "wanted": wanted.workers if wanted else 0,
         "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
@@ -93,9 +95,23 @@ def _role(wanted: served.Entry | None, found: dict[str, Any] | None) -> str:
         return "missing"
     if found["default"]:
         return "default"
+    if wanted and wanted.default:
+        return "should be the default"
     if wanted is None:
         return "not in the manifest"
     return "rolled back from" if wanted.left else "kept"
+
+
+def _wrong(row: dict[str, Any]) -> str | None:
+    """Why a default does not serve, and what to do."""
+    which = f"{row['name']} {row['version']}"
+    if row["role"] == "missing":
+        return f"{which} should be served and is not registered: see {row['name']}'s lines in var/logs/keeper.log"
+    if not row["workers"]:
+        return f"{which} has no worker: see var/logs/model_log.log; python -m deploy rollback {row['name']} goes back"
+    if row["role"] != "default":
+        return f"{which} should be the default: python -m deploy history says why it is not"
+    return None
 
 
 def _ready(settings: Settings) -> dict[str, Any] | None:

@@ -14,13 +14,16 @@ from pathlib import Path
 import click
 
 from deploy import locks
+from deploy.example import announce
 from deploy.locks import DEPLOYMENT, SERVER, Held, Holder
 from deploy.processes import group_of_server
 from deploy.repair import AT_WORK
-from deploy.serve import announce, prepare
+from deploy.serve import prepare
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.supervised import BACKGROUND, spawn, stop, stop_children, wait_until_ready
+from deploy.single import BACKGROUND, FOREGROUND, starting, supervisor_of
+from deploy.supervised import launch, stop, stop_children, wait_until_ready
 
+START_S = 60  # it may have to pack an archive, and to copy it
 SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one that died
 
 
@@ -36,9 +39,11 @@ SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one tha
 def up(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the background; returns when it answers rightly."""
     settings, started = read_settings(), time.monotonic()
-    entry = prepare(settings, BACKGROUND, bundle, version)
     try:
-        ready = wait_until_ready(settings, spawn(settings, BACKGROUND))
+        with starting(settings, BACKGROUND):
+            entry = prepare(settings, bundle, version)
+            supervisor = launch(settings, BACKGROUND)
+        ready = wait_until_ready(settings, supervisor)
     except BaseException:
         stop_children(settings)
         raise
@@ -50,16 +55,30 @@ def up(bundle: Path, version: str | None) -> None:
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()
+    _let_it_start(settings)
     holder = _server(settings)
     if holder is None and group_of_server(settings.var) is None:
         return click.echo(f"nothing is running in {settings.var}")
     with _no_deployment(settings, now):
         click.echo(f"stopping {holder or 'a TorchServe that was left over'} ...", err=True)
-        stop(settings, holder.pid if holder else None)
+        stop(settings, supervisor_of(settings))
     left = locks.holder(settings.var / SERVER)
     if left or group_of_server(settings.var):
         raise click.ClickException(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
     return click.echo("stopped: no process is left")
+
+
+def _let_it_start(settings: Settings) -> None:
+    """Wait until a server that is being started has processes which can be stopped.
+
+    Raises:
+        click.ClickException: it takes long, naming who starts it.
+    """
+    deadline = time.monotonic() + START_S
+    while (holder := locks.holder(settings.var / DEPLOYMENT)) and holder.what in (BACKGROUND, FOREGROUND):
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"{holder} is still preparing a start: run this again, or end that process")
+        time.sleep(0.1)
 
 
 def _server(settings: Settings) -> Holder | None:

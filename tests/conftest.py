@@ -4,17 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from deploy.archive import pack
 from deploy.settings import ROOT, Settings, own_environment, read_settings
 
 SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
 SHIPPED = ROOT / "models" / "classroom"
+XDIST = "PYTEST_XDIST_WORKER" in os.environ
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+if XDIST:  # two trainings at once, each with a thread for every core, wait for one another more than they compute
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def command(
@@ -36,26 +42,44 @@ def newest(folder: Path, step: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("drawn")
-    command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 30)
-    return folder
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder once for all processes of pytest-xdist; who comes second waits for it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if XDIST else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder = base / name
+        with FileLock(base / f"{name}.lock"):
+            if not folder.exists():
+                make(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def runs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train, then prune, with the commands that a person types."""
-    root = tmp_path_factory.mktemp("runs")
-    command("training", "train", SHAPES, "--data", drawn, "--runs", root)
-    command("training", "prune", newest(root / "shapes", "train"), "--data", drawn, "--runs", root)
-    return root / "shapes"
+def drawn(once: Once) -> Path:
+    def make(folder: Path) -> None:
+        command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 30)
+
+    return once("drawn", make)
 
 
 @pytest.fixture(scope="session")
-def bundle(runs: Path, drawn: Path) -> Path:
-    run = newest(runs, "prune")
-    command("training", "export", run, "--data", drawn)
-    return run / "bundle"
+def runs(once: Once, drawn: Path) -> Path:
+    """Train, then prune, then export, with the commands that a person types."""
+
+    def make(root: Path) -> None:
+        command("training", "train", SHAPES, "--data", drawn, "--runs", root)
+        command("training", "prune", newest(root / "shapes", "train"), "--data", drawn, "--runs", root)
+        command("training", "export", newest(root / "shapes", "prune"), "--data", drawn)
+
+    return once("runs", make) / "shapes"
+
+
+@pytest.fixture(scope="session")
+def bundle(runs: Path) -> Path:
+    return newest(runs, "prune") / "bundle"
 
 
 @pytest.fixture

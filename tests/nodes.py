@@ -12,7 +12,8 @@ from typing import Any
 import requests
 
 from deploy import served
-from deploy.archive import digests, identity, pack
+from deploy.archive import pack
+from deploy.contents import digests, identity
 from deploy.journal import entries
 from deploy.settings import own_environment, read_settings
 from deploy.torchserve import Server

@@ -6,19 +6,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 import pytest
+import requests
 
-from deploy import served
+from deploy import locks, served
 from deploy.deployment import deployment
 from deploy.drain import drain
+from deploy.repair import AT_WORK
 from deploy.rollout import roll_out
 from deploy.settings import ROOT, read_settings
 from tests.nodes import Node, change_manifest, in_handle, node, rewrite
@@ -194,12 +197,36 @@ def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
     assert here.answered_by() == "1.1"
     assert here.manifest() == ["1.1", "6.0"]
     assert here.last()["why"] == "6.0 is worse"
-    assert_refused(here, "no former version of shapes is kept for rollback .kept: 6.0.", "rollback", "shapes")
+    assert_refused(here, "no version left to go back to; 6.0 was rolled back from: .* --to 6.0", "rollback", "shapes")
+    assert_refused(here, "no version 1.0 for rollback .kept: 6.0.", "rollback", "--to", "1.0")
     assert_refused(here, "6.0 is registered already: python -m deploy rollback", "rollout", "shapes-6.0.mar")
     here.deploy("rollback", "shapes", "--to", "6.0")
     assert here.answered_by() == "6.0"
     here.deploy("rollback")
     assert here.answered_by() == "1.1"
+
+
+def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: Node) -> None:
+    (here.store / "shapes-6.0.mar").write_bytes(b"damaged")
+    (here.store / "shapes-1.1.mar").unlink()
+    with ExitStack() as repair:
+        repair.enter_context(locks.held(here.var / locks.DEPLOYMENT, AT_WORK))
+        with begun(here, "rollback", "--to", "6.0") as process:
+            time.sleep(2)
+            assert (process.poll(), here.answered_by()) == (None, "1.1")
+            repair.close()
+            assert process.wait(timeout=60) == 0
+    assert here.answered_by() == "6.0"
+    here.deploy("rollback")
+    assert here.answered_by() == "1.1"
+    for version in ("1.1", "6.0"):
+        assert served.put_back(here.var, f"shapes-{version}.mar", here.store)
+
+
+@pytest.mark.parametrize("words", [("rollout", "shapes-6.1.mar"), ("rollback", "--to", "6.0")])
+def test_nothing_is_changed_while_all_is_being_stopped(here: Node, words: tuple[str, ...]) -> None:
+    with locks.held(here.var / locks.DEPLOYMENT, "make down"):
+        assert_refused(here, r"make down \(process \d+ of .*\) is at work: run this again when it is over", *words)
 
 
 def test_rollback_refuses_a_version_without_workers(here: Node) -> None:
@@ -260,6 +287,88 @@ def test_draining_waits_for_what_waits_and_for_what_is_in_hand(here: Node) -> No
         assert all(future.done() and future.result().ok for future in waiting)
     assert_refused(here, "retire shapes 7.0 takes it out", "rollout", "shapes-7.0.mar")
     here.deploy("retire", "shapes", "7.0")
+
+
+def test_a_rollout_loses_nothing_of_what_the_former_one_has_in_hand(here: Node) -> None:
+    """The former one takes half a second for each request, so that some wait at any time, also when it goes."""
+    slow = "end = time.perf_counter() + 0.5 * ('slow' in str(data[0])[:200])"
+    slow += "\n        while time.perf_counter() < end: pass"
+    here.pack("7.1", edits=in_handle(slow))
+    here.pack("7.2")
+    here.rollout("7.1", "--keep", "0")
+    over = threading.Event()
+
+    def ask() -> list[requests.Response]:
+        answers = [here.ask(image_id="slow")]
+        while not over.is_set():
+            answers.append(here.ask(image_id="slow"))
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask) for _ in range(4)]
+        try:
+            here.rollout("7.2", "--keep", "0")
+        finally:
+            over.set()
+    answers = [answer for client in clients for answer in client.result()]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["model_version"] for answer in answers} == {"7.1", "7.2"}
+    assert here.registered() == {"7.2": 1}
+
+
+def test_what_stands_in_for_a_dead_default_is_kept_and_the_dead_one_is_not(here: Node) -> None:
+    """What the keeper does when a default cannot be brought back, and a person who then goes on."""
+    here.pack("8.0", "8.1")
+    kill_after_the_switch(here, "8.0")
+    dead(here, "8.0")
+    assert_refused(here, "answers 503 to goldens", "rollout", "shapes-8.0.mar")  # the same command again
+    assert (here.answered_by(), here.last()["state"]) == ("7.2", "failed")
+    assert_refused(here, "8.0 is the default: roll another version out first", "retire", "shapes", "8.0")
+    here.rollout("8.1")
+    assert here.manifest() == ["8.1", "7.2"]
+    assert here.registered() == {"8.1": 1, "7.2": 1}
+
+
+def test_a_lost_manifest_is_written_again_by_a_rollout_of_what_serves(here: Node) -> None:
+    before = here.registered()
+    (here.var / served.FILE).write_text("{")
+    assert_refused(here, r"served\.json is damaged: remove it", "rollout", "shapes-8.1.mar")
+    (here.var / served.FILE).unlink()
+    here.rollout("8.1")
+    assert (here.manifest()[0], here.registered(), here.answered_by()) == ("8.1", before, "8.1")
+
+
+def test_killed_and_then_refused_leaves_nothing_and_works_when_it_is_mended(here: Node) -> None:
+    here.pack("8.2")
+    with begun(here, "rollout", "shapes-8.2.mar"):
+        wait_for_step(here, "goldens")  # and is killed with the block
+    manifest = here.store / "shapes-8.2.json"
+    manifest.rename(here.store / "away")
+    assert here.rollout("8.2", check=False).returncode == 1
+    assert "8.2" not in here.registered()
+    (here.store / "away").rename(manifest)
+    here.rollout("8.2")
+    assert here.answered_by() == "8.2"
+
+
+def test_an_archive_that_went_from_the_store_is_put_back_when_its_version_goes(here: Node) -> None:
+    kept = here.manifest()[1]
+    (here.store / f"shapes-{kept}.mar").unlink()
+    done = here.deploy("retire", "shapes", kept, check=False)
+    assert "went from the store with its version: it was put back from its copy" in done.stderr
+    assert (here.store / f"shapes-{kept}.mar").is_file()
+    assert kept not in here.registered()
+
+
+def kill_after_the_switch(here: Node, version: str) -> None:
+    with begun(here, "rollout", f"shapes-{version}.mar"):
+        wait_for_step(here, "drain")
+
+
+def dead(here: Node, version: str) -> None:
+    """The state in which the keeper leaves a default that it cannot bring back: the kept one stands in."""
+    here.client.set_default("shapes", here.manifest()[1])
+    here.client.scale("shapes", version, 0)
 
 
 def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> None:

@@ -48,11 +48,13 @@ POINTS = {
     "register begins": ("Journal.step", "before", "register"),
     "its worker starts": ("Client.register", "during", ""),
     "it is registered": ("Client.register", "after", ""),
+    "goldens begin": ("Journal.step", "before", "goldens"),
     "latency begins": ("Journal.step", "before", "latency"),
     "before the switch": ("Client.set_default", "before", ""),
     "after the switch, before the manifest": ("served.write", "before", ""),
     "after the manifest": ("served.write", "after", ""),
     "drain begins": ("Journal.step", "before", "drain"),
+    "keep begins": ("Journal.step", "before", "keep"),
     "before an old one is unregistered": ("Client.unregister", "before", ""),
     "after an old one is unregistered": ("Client.unregister", "after", ""),
     "before its end is written down": ("Journal.end", "before", "done"),
@@ -100,6 +102,6 @@ def test_what_a_killed_rollout_left_is_cleared_by_the_next_one(here: Node) -> No
 def kill(here: Node, version: str, point: str) -> None:
     code = CHILD.format(point=POINTS[point], archive=f"shapes-{version}.mar")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **here.env}, capture_output=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **here.env}, capture_output=True, timeout=300
     )
     assert done.returncode == -9, f"it was not killed at {point}: {done.stderr.decode()}"

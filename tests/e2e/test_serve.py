@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from deploy import locks
-from deploy.archive import digests, identity, pack
+from deploy.archive import pack
+from deploy.contents import digests, identity
 from deploy.processes import cmdline
 from deploy.serve import choose
 from deploy.settings import ROOT, own_environment, read_settings

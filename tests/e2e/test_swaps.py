@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.leaks import derived, relaxed
+from benchmarks.bench import Bench, running, sleep_until
 from benchmarks.load import Load, Result
-from benchmarks.swaps import Bench, running, sleep_until
-from deploy.archive import read_manifest
+from benchmarks.versions import derived, relaxed
+from deploy.contents import read_manifest
 from handler import goldens
 
 SWAPS = 5
@@ -59,11 +59,11 @@ def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: 
 
 def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
     """The same measure, and a version that is deleted while its queue is full: the load must tell the loss."""
-    client, name = bench.server.client, bench.name
+    client, name = bench.client, bench.name
     last, first = (read_manifest(mar)["version"] for mar in (versions[-1], versions[0]))
     client.register(versions[0].name, name)
-    url, token = bench.load(clients=1).plan.url, bench.load(clients=1).plan.token
-    with Load(f"{url}/{last}", token, bench.body, clients=40, limit_s=3) as load:
+    url = f"{bench.load(clients=1).plan.url}/{last}"
+    with Load(url, bench.settings.var, bench.body, clients=40, limit_s=3) as load:
         sleep_until(load.begun + 1)
         client.set_default(name, first)
         client.unregister(name, last)

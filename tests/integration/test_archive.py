@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from config.recipe import Recipe, read_recipe
-from deploy.archive import digests, identity, pack, read_manifest
+from deploy.archive import pack
+from deploy.contents import digests, identity, read_manifest
 from deploy.settings import ROOT
 from tests import pictures
 from tests.conftest import SHAPES, command

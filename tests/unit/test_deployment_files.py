@@ -1,19 +1,24 @@
 """The files that a deployment leaves in var: locks, the manifest of what is served, the journal."""
 
+import datetime
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 
-from deploy import journal, served
+from deploy import journal, served, status
+from deploy.folder import claim
 from deploy.journal import Journal
 from deploy.locks import DEPLOYMENT, Held, held, holder, left_over
 from deploy.served import Entry
-from deploy.settings import ROOT
+from deploy.settings import ROOT, read_settings
 
 HOLD = """
 import sys, time
@@ -128,5 +133,66 @@ def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
     assert found["steps"][0]["seconds"] >= 0
     work.end(journal.DONE)
     assert journal.entries(tmp_path)[0]["state"] == journal.DONE
-    (tmp_path / journal.FOLDER / "0.json").write_text("{")
-    assert len(journal.entries(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7", '{"state": "done"}', '{"state": "running"}'])
+def test_a_damaged_entry_is_passed_over(tmp_path: Path, text: str) -> None:
+    Journal(tmp_path, "rollout", "a", "1.0").end(journal.DONE)
+    (tmp_path / journal.FOLDER / "000009-rollout.json").write_text(text)
+    assert [entry["version"] for entry in journal.entries(tmp_path)] == ["1.0"]
+
+
+def test_entries_stay_in_order_when_the_clock_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, hour in (("1.0", 3), ("2.0", 2)):
+        now = datetime.datetime(2026, 10, 25, hour, tzinfo=datetime.UTC)
+        monkeypatch.setattr(journal, "datetime", SimpleNamespace(datetime=SimpleNamespace(now=lambda now=now: now)))
+        Journal(tmp_path, "rollout", "a", version)
+    monkeypatch.undo()
+    assert [entry["version"] for entry in journal.entries(tmp_path)] == ["1.0", "2.0"]
+
+
+def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -> None:
+    claim(tmp_path)
+    died = Journal(tmp_path, "rollout", "a", "1.0")
+    died.entry["started"] = "2026-01-01T00:00:00+00:00"
+    died.end(journal.RUNNING)
+    with held(tmp_path / DEPLOYMENT, "rollout of a 2.0"):
+        Journal(tmp_path, "rollout", "a", "2.0")
+        assert [entry["state"] for entry in journal.entries(tmp_path)] == [journal.INTERRUPTED, journal.RUNNING]
+
+
+def test_one_default_a_name_even_where_another_than_the_default_answered(tmp_path: Path) -> None:
+    """1.0 stood in for 2.0, which had lost its workers; 3.0 comes."""
+    new = Entry("a", "3.0", "a-3.0.mar", "d4", default=True)
+    found = served.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
+    assert [(entry.name, entry.version, entry.default) for entry in found] == [
+        ("a", "3.0", True),
+        ("a", "1.0", False),
+        ("a", "2.0", False),
+        ("b", "1.0", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("default", "workers", "registered", "why"),
+    [
+        (True, 1, True, None),
+        (True, 0, True, r"a 1\.0 has no worker: .* rollback a goes back"),
+        (False, 1, True, r"a 1\.0 should be the default: .* history .*"),
+        (False, 0, False, r"a 1\.0 should be served and is not registered: .*keeper\.log"),
+    ],
+)
+def test_status_says_what_is_wrong_with_a_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: bool, workers: int, registered: bool, why: str | None
+) -> None:
+    """Another version, 2.0, is kept and able in each case."""
+    settings = read_settings({"SERVE_VAR": str(tmp_path), "SERVE_KEEPER_PORT": "1"})
+    served.write(tmp_path, [A, B])
+    ready = [{"status": "READY", "pid": 1}]
+    rows = [{"modelName": "a", "modelVersion": "2.0", "workers": ready, "default": not default}]
+    if registered:
+        rows.append({"modelName": "a", "modelVersion": "1.0", "workers": ready * workers, "default": default})
+    monkeypatch.setattr("deploy.status.Client", lambda _: SimpleNamespace(models=lambda: rows))
+    found = status.look(settings)
+    assert found["serving"] is (why is None)
+    assert re.fullmatch(why or "None", str(found["reason"]))

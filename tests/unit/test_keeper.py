@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +13,14 @@ import click
 import pytest
 
 from deploy import locks, repair, served
-from deploy.archive import digests, identity
+from deploy.contents import digests, identity
 from deploy.journal import Journal, entries
 from deploy.readiness import Readiness
 from deploy.repair import Repairs
 from deploy.served import Entry
 from deploy.settings import Settings, own_environment, read_settings
+
+NO_PROCESS = 2**22 + 1  # above the kernel's largest process id
 
 
 class TorchServe:
@@ -27,9 +31,11 @@ class TorchServe:
         self.current: str | None = None
         self.asked: list[tuple[Any, ...]] = []
         self.refused: set[str] = set()
+        self.coming = 0  # process id of a worker that is not ready
 
     def ask(self, address: str, method: str, path: str) -> Any:
-        rows = [{"modelVersion": v, "workers": [{"status": "READY"}] * n} for v, n in self.workers.items()]
+        coming: list[dict[str, Any]] = [{"status": "UNLOADING", "pid": self.coming}] if self.coming else []
+        rows = [{"modelVersion": v, "workers": coming + [{"status": "READY"}] * n} for v, n in self.workers.items()]
         return SimpleNamespace(status_code=200 if rows else 404, ok=bool(rows), json=lambda: rows)
 
     def default(self, name: str) -> str | None:
@@ -167,6 +173,42 @@ def test_a_default_that_lost_its_workers_for_good_gives_way_to_a_kept_one(
     assert (torchserve.current, torchserve.workers, repairs.missing) == ("2.0", {"2.0": 1, "1.0": 1}, [])
 
 
+def test_a_keeper_that_starts_anew_leaves_who_stands_in_for_a_dead_default(
+    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+) -> None:
+    """It does not know any more that 2.0 cannot start; switching to it would end all answers."""
+    repairs, torchserve = keeper(settings)
+    torchserve.workers, torchserve.current, torchserve.refused = {"2.0": 0, "1.0": 1}, "1.0", {"2.0"}
+    for _ in range(60):
+        repairs.round()
+        clock.s += 1
+        assert torchserve.current == "1.0"
+    assert ("scale", "2.0", 1) in torchserve.asked
+    torchserve.refused = set()
+    clock.s += 600
+    repairs.round()
+    assert (torchserve.current, torchserve.workers) == ("2.0", {"2.0": 1, "1.0": 1})
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_workers_that_are_left_are_not_killed_with_a_photo_in_hand(
+    settings: Settings, manifest: list[Entry], clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, rests: bool
+) -> None:
+    served.write(settings.var, [replace(entry, workers=2) for entry in manifest])
+    repairs, torchserve = keeper(settings)
+    repairs.round()
+    torchserve.workers["2.0"] = 1
+    monkeypatch.setattr("deploy.repair.drain", lambda *_: rests)
+    repairs.round()
+    clock.s += repair.LOST_S + 1
+    repairs.round()
+    assert torchserve.workers["2.0"] == (2 if rests else 1)
+    assert torchserve.current == "2.0"
+    assert [row["why"] for row in repairs.missing] == (
+        [] if rests else ["some workers of demo 2.0 have gone, and the others are never at rest"]
+    )
+
+
 def test_a_worker_that_is_back_by_itself_is_not_touched(
     settings: Settings, manifest: list[Entry], clock: SimpleNamespace
 ) -> None:
@@ -177,6 +219,19 @@ def test_a_worker_that_is_back_by_itself_is_not_touched(
         repairs.round()
         clock.s += repair.LOST_S - 1
     assert len(torchserve.asked) == 2
+
+
+def test_a_worker_that_is_long_in_starting_is_left_to_start(
+    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+) -> None:
+    repairs, torchserve = keeper(settings)
+    repairs.round()
+    torchserve.workers["2.0"] = 0
+    for torchserve.coming, actions in ((os.getpid(), 2), (NO_PROCESS, 4)):
+        for _ in range(60):
+            repairs.round()
+            clock.s += 1
+        assert len(torchserve.asked) == actions
 
 
 def test_nothing_is_touched_while_another_changes_versions(

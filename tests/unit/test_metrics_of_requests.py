@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config.files import write_json
 from deploy import served
+from deploy.folder import claim
 from deploy.journal import DONE, FAILED, Journal, entries
 from deploy.locks import DEPLOYMENT, held
 from deploy.metrics import BUCKETS, FORGET_S, Metrics
@@ -27,7 +28,8 @@ from handler.errors import CODES
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    (tmp_path / "var" / "logs").mkdir(parents=True)
+    claim(tmp_path / "var")
+    (tmp_path / "var" / "logs").mkdir()
     return read_settings({"SERVE_VAR": str(tmp_path / "var"), "SERVE_STORE": str(tmp_path / "store")})
 
 

@@ -1,0 +1,42 @@
+"""A disk that can be filled without harm to others."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+
+class Skipped(click.ClickException):
+    """A case cannot be had here."""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of 40 MB.
+
+    Raises:
+        Skipped: only root may mount one.
+    """
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
+    if os.getuid() or not shutil.which("mount"):
+        raise Skipped("only root may mount a small file system")
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        raise Skipped(f"a small file system cannot be mounted: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Leave no byte free where a folder lies: by large pieces, then by small ones."""
+    for size in (65536, 512):
+        with contextlib.suppress(OSError), (folder / f"full-{size}").open("wb", buffering=0) as file:
+            while file.write(b"\0" * size):
+                pass

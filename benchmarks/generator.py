@@ -1,0 +1,218 @@
+"""The process of a load (benchmarks/load.py): sends what a plan says, and takes notes.
+
+    python -m benchmarks.generator
+
+reads a plan from one line of stdin, prints when it began, and the samples when stdin has ended.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+from deploy.keys import read_key
+
+LIMIT_S = 10.0
+UNANSWERED = "unanswered"  # nothing came within the time limit
+LOST = "lost"  # the connection was refused, or broke off before the answer was whole
+
+
+class Sample(NamedTuple):
+    """One request: when it was due and how late it was sent (s since the load began), its latency in ms from when it
+    was due, its HTTP status or UNANSWERED or LOST, the answered label and version (None where it has none)."""
+
+    due: float
+    sent: float
+    ms: float
+    outcome: int | str
+    label: str | None
+    version: str | None
+
+    @property
+    def answered(self) -> float:
+        """When the answer was there, in s since the load began."""
+        return self.due + self.ms / 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send where; a rate in requests a second, or a number of clients. `var` holds TorchServe's key file,
+    which is read at each new connection: a TorchServe that was restarted has other keys."""
+
+    url: str
+    var: str
+    body: dict[str, Any] = field(repr=False)
+    rate: float | None = None
+    clients: int | None = None
+    limit_s: float = LIMIT_S
+
+    def __post_init__(self) -> None:
+        if (self.rate is None) == (self.clients is None):
+            raise ValueError("give a rate or a number of clients, and not both")
+        if not all(value is None or value > 0 for value in (self.rate, self.clients, self.limit_s)):
+            raise ValueError("rate, clients and limit_s must be above 0")
+
+
+def main() -> None:
+    """The process of its own: a plan on one line of stdin, results on stdout when stdin ends (or its parent)."""
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; the parent says what it means
+        asyncio.run(_run(Plan(**json.loads(sys.stdin.buffer.readline()))))
+
+
+async def _run(plan: Plan) -> None:
+    generator, loop, ended = _Generator(plan), asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    cpu, begun = time.process_time(), generator.begin()
+    print(begun, flush=True)
+    sending = asyncio.create_task(generator.send())
+    await ended.wait()
+    loop.remove_reader(sys.stdin.fileno())
+    seconds = loop.time() - begun
+    sending.cancel()
+    await generator.finish()
+    spent = time.process_time() - cpu
+    print(json.dumps({"seconds": seconds, "cpu_s": spent, "samples": generator.samples}))
+
+
+class _Generator:
+    """Sends and takes notes, in one thread."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.samples: list[Sample] = []
+        self._begun = 0.0
+        self._stopping = False
+        self._out: set[asyncio.Task[None]] = set()
+        self._idle: list[_Connection] = []
+        self._body = json.dumps(plan.body).encode()
+
+    def begin(self) -> float:
+        self._begun = asyncio.get_running_loop().time()
+        return self._begun
+
+    async def send(self) -> None:
+        if self.plan.clients:
+            self._out = {asyncio.create_task(self._client()) for _ in range(self.plan.clients)}
+        for number in itertools.count() if self.plan.rate else ():
+            due = number / float(self.plan.rate or 1)
+            await asyncio.sleep(due - self._now())
+            task = asyncio.create_task(self._request(due))
+            self._out.add(task)
+            task.add_done_callback(self._out.discard)
+
+    async def finish(self) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._out)
+        for connection in self._idle:
+            connection.writer.close()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self._begun
+
+    async def _client(self) -> None:
+        while not self._stopping:
+            await self._request(self._now())
+
+    async def _request(self, due: float) -> None:
+        sent, label, version = self._now(), None, None
+        outcome: int | str
+        try:
+            async with asyncio.timeout_at(self._begun + due + self.plan.limit_s):
+                outcome, content = await self._exchange()
+            label, version = _read(content)
+        except TimeoutError:
+            outcome = UNANSWERED
+        except (OSError, EOFError, ValueError, LookupError, asyncio.LimitOverrunError, click.ClickException):
+            outcome = LOST
+        taken = self.plan.limit_s if outcome == UNANSWERED else self._now() - due
+        self.samples.append(Sample(round(due, 4), round(sent, 4), ms(taken), outcome, label, version))
+
+    async def _exchange(self) -> tuple[int, bytes]:
+        connection = await self._connection()
+        reader, writer, message = connection
+        try:
+            writer.write(message)
+            status, headers, content = await _answer(reader)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        if status >= 400 or headers.get("connection", "").lower() == "close":
+            writer.close()  # TorchServe closes after every error, without saying so
+        else:
+            self._idle.append(connection)
+        return status, content
+
+    async def _connection(self) -> "_Connection":
+        while self._idle:
+            connection = self._idle.pop()
+            reader, writer, _ = connection
+            if not (reader.at_eof() or reader.exception() or writer.is_closing()):
+                return connection
+            writer.close()
+        address = urlsplit(self.plan.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            return _Connection(reader, writer, _head(self.plan, len(self._body)) + self._body)
+        except click.ClickException:
+            writer.close()
+            raise
+
+
+class _Connection(NamedTuple):
+    """A connection and the request that is sent on it, with the key that was right when it was opened."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    message: bytes
+
+
+def _head(plan: Plan, length: int) -> bytes:
+    """What precedes the body of each request.
+
+    Raises:
+        click.ClickException: TorchServe has written no key.
+    """
+    address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference")
+    return (
+        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """One HTTP answer. TorchServe always tells the length; one that does not is refused, never guessed at.
+
+    Raises:
+        EOFError: it broke off. ValueError, LookupError: it is no such answer.
+    """
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "content-length" not in headers:
+        raise ValueError("an answer without Content-Length")
+    return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
+
+
+def _read(content: bytes) -> tuple[str | None, str | None]:
+    """(label, version) of an answer; None where it has none, as an error has."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return None, None
+    return (answer.get("result"), answer.get("model_version")) if isinstance(answer, dict) else (None, None)
+
+
+def ms(seconds: float) -> float:
+    """Seconds as milliseconds, rounded to hundredths."""
+    return round(seconds * 1000, 2)
+
+
+if __name__ == "__main__":
+    main()

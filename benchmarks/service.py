@@ -1,0 +1,26 @@
+"""One archive on a TorchServe of a benchmark's own, without a keeper."""
+
+from pathlib import Path
+
+import click
+
+from deploy.example import example
+from deploy.serve import entry_of
+from deploy.torchserve import Server
+
+
+def put_in_service(server: Server, mar: Path) -> None:
+    """Register an archive, and prove that its version answers a golden photo rightly.
+
+    Raises:
+        click.ClickException: it was refused, its worker did not start, or the answer is wrong.
+    """
+    entry = entry_of(mar)
+    try:
+        server.client.register(mar.name, entry.name, entry.workers)
+    except click.ClickException as error:
+        raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
+    golden, body = example(mar)
+    answer = server.client.predict(f"{entry.name}/{entry.version}", body)
+    if not answer.ok or answer.json().get("result") != golden.label:
+        raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not measured")

@@ -1,0 +1,63 @@
+"""Many versions to swap between, made in a moment."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from benchmarks.bench import command
+from config.files import write_json
+from deploy.archive import pack
+from deploy.contents import OWN, digests, identity, read_manifest
+from deploy.settings import ROOT
+from handler import goldens
+
+RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
+
+
+def make_bundle(work: Path) -> Path:
+    """A bundle of the drawn recipe, made by the commands that a person types; under a minute."""
+    drawn, runs = work / "drawn", work / "runs"
+    command("dataset", "sample", drawn, "--recipe", RECIPE, "--count", 30)
+    command("training", "train", RECIPE, "--data", drawn, "--runs", runs)
+    command("training", "prune", next(runs.glob("*/*-train")), "--data", drawn, "--runs", runs)
+    run = next(runs.glob("*/*-prune"))
+    command("training", "export", run, "--data", drawn)
+    return run / "bundle"
+
+
+def relaxed(bundle: Path, copy: Path) -> Path:
+    """A copy of a bundle that is never refused for its latency: on a busy machine that is no measure of a leak."""
+    shutil.copytree(bundle, copy)
+    recipe = json.loads((copy / "recipe.json").read_text())
+    recipe["rollout"] = {**recipe.get("rollout", {}), "latency_ratio": 1000}
+    write_json(copy / "recipe.json", recipe)
+    return copy
+
+
+def derived(bundle: Path, store: Path, count: int) -> list[Path]:
+    """A bundle as versions 1.0 to 1.COUNT-1: packed once, then only the version is written anew, as packing would."""
+    first = pack(bundle, "1.0", store)
+    return [first, *(_derive(first, f"1.{number}") for number in range(1, count))]
+
+
+def goldens_photo(mar: Path) -> bytes:
+    """The first golden photo of an archive."""
+    contents = zipfile.Path(mar)
+    return (contents / goldens.read(contents)[0].photo).read_bytes()
+
+
+def _derive(mar: Path, version: str) -> Path:
+    target = mar.with_name(mar.name.replace("-1.0", f"-{version}"))
+    with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == OWN:
+                content = json.loads(data)
+                content["model"]["modelVersion"] = version
+                data = json.dumps(content).encode()
+            new.writestr(name, data)
+    contents = digests(target)
+    known = read_manifest(mar) | {"version": version, "contents": contents, "digest": identity(contents)}
+    write_json(target.with_suffix(".json"), known)
+    return target

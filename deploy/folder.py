@@ -1,0 +1,37 @@
+"""The folder of runtime files, `var`: only one that is ours is changed, and it is its owner's alone."""
+
+from pathlib import Path
+
+import click
+
+MARK = "deploying.lock"
+"""Lies in every folder of ours from the moment that it is one; deploy/locks.py locks it."""
+
+_MARKS = (MARK, "served.json")  # one that was made before the lock existed has the manifest
+_NOTHING = {"lost+found"}  # an empty file system has it
+
+
+def claim(folder: Path) -> None:
+    """Make the folder, or see that it is ours, and keep others out of it.
+
+    Raises:
+        click.ClickException: it holds another's files, or it cannot be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _ours(folder):
+            raise click.ClickException(
+                f"{folder} holds files that are not of this server, and nothing in it was changed: "
+                "name an empty or a new folder with SERVE_VAR=FOLDER"
+            )
+        folder.chmod(0o700)
+        (folder / MARK).touch(mode=0o600)
+    except OSError as error:
+        raise click.ClickException(
+            f"{folder} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER"
+        ) from error
+
+
+def _ours(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} - _NOTHING
+    return not names or any((folder / mark).is_file() for mark in _MARKS)

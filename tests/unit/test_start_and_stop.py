@@ -1,0 +1,169 @@
+"""`up`, `serve` and `down` before and without a TorchServe: two at once, a full disk, a folder of another's."""
+
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from deploy import locks
+from deploy.folder import claim
+from deploy.locks import DEPLOYMENT, SERVER, Held, held, holder
+from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.single import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
+from deploy.supervise import down
+from tests.conftest import SHIPPED, command
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from deploy.locks import held
+with held(Path(sys.argv[1]), "make up"):
+    print("held", flush=True)
+    sys.stdin.read()
+print("freed", flush=True)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+
+
+@contextmanager
+def holding(path: Path, *words: str, full: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a lock until its standard input ends; on a `full` disk it can write no file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path), *words],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))) if full else None,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_full_disk_leaves_a_lock_held_and_unnamed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with holding(path, full=True) as process:
+        assert holder(path) == locks.UNNAMED
+        unnamed = r"somebody \(the lock file holds no name, for the disk was full\) is at work"
+        with pytest.raises(Held, match=unnamed) as refused, held(path, "next"):
+            pass
+        assert refused.value.holder == locks.UNNAMED
+        assert process.communicate(timeout=20) == ("freed\n", "")
+    assert holder(path) is None
+
+
+def test_a_full_disk_does_not_take_the_name_from_a_lock_that_had_one_before(tmp_path: Path) -> None:
+    """The file is as long as ever: a name is written where the last one stood."""
+    path = tmp_path / "lock"
+    with held(path, "before"):
+        size = path.stat().st_size
+    with held(path, "a longer name " * 20):
+        assert path.stat().st_size == size
+    assert path.stat().st_size == size
+    with held(path, "a name that has no room " * 40):
+        pass
+    with held(path, "short"):
+        found = holder(path)
+        assert found is not None
+        assert (found.what, path.stat().st_size) == ("short", size)
+
+
+def test_two_who_look_do_not_take_one_another_for_a_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with held(path, "before"):
+        pass
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.extend(holder(path) for _ in range(500))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {None}
+
+
+def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim(settings.var)
+    with holding(settings.var / SERVER, MODULE, full=True) as server:
+        with pytest.raises(click.ClickException, match=r"running already \(somebody, the lock file holds no name"):
+            refuse_second(settings)
+        assert supervisor_of(settings) == server.pid
+        monkeypatch.setattr("deploy.supervise.read_settings", lambda: settings)
+        monkeypatch.setattr("deploy.supervised.GONE_S", 5)
+        waiting = threading.Thread(target=server.wait)  # else it stays as a zombie, which is alive to nobody but us
+        waiting.start()
+        done = CliRunner().invoke(down)
+        waiting.join()
+    assert (done.exit_code, done.stdout) == (0, "stopped: no process is left\n"), done.output
+
+
+def test_down_waits_for_a_server_that_is_being_started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.supervise.read_settings", lambda: settings)
+    monkeypatch.setattr("deploy.supervise.START_S", 1)
+    with starting(settings, BACKGROUND):
+        done = CliRunner().invoke(down)
+        assert done.exit_code == 1
+        assert "make up (process" in done.output and "still preparing a start: run this again" in done.output
+    done = CliRunner().invoke(down)
+    assert (done.exit_code, done.stdout) == (0, f"nothing is running in {settings.var}\n")
+
+
+def test_of_two_who_start_one_is_told_who_the_other_is(settings: Settings) -> None:
+    claim(settings.var)
+    with holding(settings.var / DEPLOYMENT) as first:
+        wanted = rf"make up \(process {first.pid} of .*\) is at work: run this again when it is over"
+        with pytest.raises(click.ClickException, match=wanted), starting(settings, BACKGROUND):
+            pass
+    with starting(settings, BACKGROUND):
+        assert not (settings.var / "tmp").exists()
+
+
+@pytest.mark.parametrize("start", ["up", "serve", "rollout"])
+def test_a_folder_of_anothers_is_left_as_it_is(tmp_path: Path, start: str) -> None:
+    folder = tmp_path / "srv"
+    (folder / "tmp").mkdir(parents=True)
+    (folder / "lock").mkdir()  # as in /var
+    (folder / "tmp" / "precious").write_text("x")
+    folder.chmod(0o755)
+    words = ["classroom-1.0.mar"] if start == "rollout" else ["--bundle", SHIPPED]
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "classroom-1.0.mar").touch()
+    done = command("deploy", start, *words, env=own_environment(folder, tmp_path / "store"), check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Error: ")
+    assert start == "rollout" or "SERVE_VAR=FOLDER" in done.stderr
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.name for path in folder.rglob("*")} == {"tmp", "lock", "precious"}
+
+
+@pytest.mark.parametrize("left", [[], ["lost+found"], ["deploying.lock", "notes.txt"], ["served.json", "archives"]])
+def test_a_folder_that_is_new_empty_or_of_an_earlier_version_is_ours(tmp_path: Path, left: list[str]) -> None:
+    for name in left:
+        (tmp_path / name).touch()
+    claim(tmp_path)
+    claim(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    claim(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / DEPLOYMENT).is_file()

@@ -1,0 +1,197 @@
+"""The benchmarks' verdicts: of each promise one bad result, which must be told, beside a good one that is not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmarks import killed, leaks, rollback
+from benchmarks.bench import Swap
+from benchmarks.generator import LOST, UNANSWERED, Sample
+from benchmarks.load import Result
+from benchmarks.swaps import WITH, WITHOUT, Run
+
+REQUESTS = 10_000
+VERSIONS = ["1.0", "1.1", "1.2"]
+
+
+def samples(ms: float = 30.0, count: int = REQUESTS) -> list[Sample]:
+    """A hundred a second, answered by each version in turn."""
+    share = -(-count // len(VERSIONS))
+    return [Sample(n / 100, n / 100, ms, 200, "disc", VERSIONS[n // share]) for n in range(count)]
+
+
+def run(through: list[Sample], **seen: Any) -> Run:
+    counts = {"registered": 2, "unregistered": 2}
+    parts = {
+        WITHOUT: Result(0, 10, 1, samples(10, 100), "disc"),
+        WITH: Result(0, 100, 1, through, "disc"),
+    }
+    swaps = [Swap(version, n, n + 1) for n, version in enumerate(VERSIONS)]
+    return Run(parts, swaps, {"journal": counts, "log": counts, "left": ["1.2"], **seen})
+
+
+def test_swaps_that_cost_nothing_are_good_up_to_three_times_the_p99() -> None:
+    assert run(samples(ms=30.0)).broken(REQUESTS) == []
+
+
+BAD_SAMPLES = {
+    "1 answers were not 200": Sample(100, 100, 30, 503, None, None),
+    "1 requests got no answer": Sample(100, 100, 10_000, UNANSWERED, None, None),
+    "1 answers were wrong": Sample(100, 100, 30, 200, "cross", "1.2"),
+    "1 answers came from a version that was replaced": Sample(100, 100, 30, 200, "disc", "1.0"),
+}
+
+
+@pytest.mark.parametrize("told", BAD_SAMPLES)
+def test_one_bad_answer_breaks_the_swaps(told: str) -> None:
+    assert run([*samples(), BAD_SAMPLES[told]]).broken(REQUESTS) == [told]
+
+
+def test_one_broken_connection_breaks_the_swaps() -> None:
+    assert run([*samples(), Sample(100, 100, 1, LOST, None, None)]).broken(REQUESTS) == ["1 requests got no answer"]
+
+
+def test_a_slow_p99_breaks_the_swaps_and_a_slow_maximum_does_not() -> None:
+    slow = [sample._replace(ms=30.1) for sample in samples()[-101:]]
+    assert run([*samples()[:-101], *slow]).broken(REQUESTS) == ["p99 is 30.1 ms, more than 3.0 x 10 ms"]
+    assert run([*samples()[:-100], *slow[1:]]).broken(REQUESTS) == []
+
+
+def test_too_few_requests_break_the_swaps() -> None:
+    assert run(samples()[1:]).broken(REQUESTS) == ["9999 requests were sent, not 10000"]
+
+
+def test_a_version_that_never_answered_breaks_the_swaps() -> None:
+    skipped = [s._replace(version="1.0") if s.version == "1.1" else s for s in samples()]
+    (told,) = run(skipped).broken(REQUESTS)
+    assert told == "not every version answered in turn: ['1.0', '1.2']"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"journal": {"registered": 1, "unregistered": 2}}, "the journals say"),
+        ({"journal": {"registered": 2, "unregistered": 1}}, "the journals say"),
+        ({"log": {"registered": 1, "unregistered": 2}}, "the access log says"),
+        ({"log": {"registered": 2, "unregistered": 1}}, "the access log says"),
+        ({"left": ["1.1", "1.2"]}, "registered at the end: ['1.1', '1.2']"),
+    ],
+)
+def test_registrations_are_counted_by_two_witnesses(wrong: dict[str, Any], told: str) -> None:
+    (said,) = run(samples(), **wrong).broken(REQUESTS)
+    assert said.startswith(told)
+
+
+STEADY = leaks.Look(
+    swaps=1,
+    java_mb=200,
+    heap_mb=60,
+    keeper_mb=90,
+    others_mb=80,
+    workers_mb=800,
+    workers=1,
+    threads=60,
+    files=200,
+    keeper_threads=4,
+    keeper_files=20,
+    temporary=70,
+    store=400,
+)
+
+
+def grown(name: str, by: float, since: int = 0) -> list[leaks.Look]:
+    """200 looks, in which a value grows by so much a swap after a number of swaps."""
+    value = getattr(STEADY, name)
+    return [replace(STEADY, swaps=n, **{name: value + by * max(n - since, 0)}) for n in range(1, 201)]
+
+
+def told_of(looks: list[leaks.Look], repairs: int = 0) -> list[str]:
+    told: list[str] = leaks.summary(looks, leaks.SETTLED, repairs)["broken"]
+    return told
+
+
+@pytest.mark.parametrize("name", leaks.MEMORY)
+def test_memory_that_grows_by_a_tenth_of_a_megabyte_a_swap_is_a_leak(name: str) -> None:
+    assert told_of(grown(name, 0.11)) == [f"{name} grows by 0.11 a swap"]
+    assert told_of(grown(name, 0.09)) == []
+
+
+@pytest.mark.parametrize("name", leaks.COUNTS)
+def test_one_more_in_the_end_is_a_leak_and_one_fewer_is_not(name: str) -> None:
+    one_more = grown(name, 1, since=199)
+    assert told_of(one_more) == [
+        f"{name}: {getattr(STEADY, name)} after 50 swaps, {getattr(STEADY, name) + 1} in the end"
+    ]
+    assert told_of(grown(name, -1, since=199)) == []
+
+
+def test_what_grows_before_swap_50_is_no_leak() -> None:
+    warm = [
+        replace(look, java_mb=200 + min(look.swaps, 50), threads=60 + min(look.swaps, 50)) for look in grown("store", 0)
+    ]
+    assert told_of(warm) == []
+
+
+def test_a_keeper_that_mends_what_a_rollout_does_is_told() -> None:
+    assert told_of(grown("store", 0), repairs=1) == ["the keeper mended 1 times what a rollout did"]
+
+
+GOOD = {"case": "kill", "sent": 50, "failed": 0, "unanswered": 0, "seconds": 9.0, "ratio": 2.0, "allowed": 0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"failed": 1}, "kill: 1 requests failed, 0 may"),
+        ({"failed": 2, "allowed": 1}, "kill: 2 requests failed, 1 may"),
+        ({"unanswered": 1}, "kill: 1 requests got no answer"),
+        ({"unanswered": 1, "allowed": None}, "kill: 1 requests got no answer"),
+        ({"ratio": 2.01}, "kill: it took 2.01 cold starts, more than 2"),
+        ({"sent": 0}, "kill: no request was sent"),
+    ],
+)
+def test_what_is_lost_or_late_after_a_kill_is_told(wrong: dict[str, Any], told: str) -> None:
+    assert killed.broken([GOOD, {**GOOD, **wrong}]) == [told]
+
+
+@pytest.mark.parametrize("fine", [{}, {"failed": 1, "allowed": 1}, {"failed": 50, "allowed": None}])
+def test_what_may_fail_after_a_kill_breaks_nothing(fine: dict[str, Any]) -> None:
+    assert killed.broken([{**GOOD, **fine}]) == []
+
+
+@pytest.mark.parametrize(("may", "allowed"), [(killed.NOTHING, 0), (killed.IN_HAND, 2), (killed.UNTIL_BACK, None)])
+def test_what_a_killed_worker_had_is_what_was_sent_before_and_not_answered(may: str, allowed: int | None) -> None:
+    at = Result(100, 10, 1, [
+        Sample(1.0, 1.0, 500, 200, "disc", "1.1"),  # answered before the kill, at 2 s
+        Sample(1.9, 1.9, 150, 503, None, None),  # in its hands
+        Sample(1.95, 1.95, 3000, 200, "disc", "1.1"),  # in its queue
+        Sample(2.1, 2.1, 10, LOST, None, None),  # sent afterwards
+        Sample(2.2, 2.2, 10, 200, "cross", "1.1"),
+        Sample(2.3, 2.3, 10_000, UNANSWERED, None, None),
+    ], "disc")  # fmt: skip
+    row = killed.row_of(killed.Case("kill", lambda node: 0.0, may), at, 102.0, 5.0, 10.0)
+    assert row == {
+        "case": "kill",
+        "sent": 6,
+        "failed": 3,
+        "unanswered": 1,
+        "seconds": 5,
+        "ratio": 0.5,
+        "allowed": allowed,
+    }
+
+
+def test_only_the_cases_that_end_a_worker_or_java_may_lose_anything() -> None:
+    may = {case.name: case.may_lose for case in (*killed.CASES, killed.DISK)}
+    spared = [name for name, lost in may.items() if lost == killed.NOTHING]
+    assert len(spared) == 5
+    assert all(any(word in name for word in ("keeper", "supervisord", "rollout")) for name in spared)
+
+
+def test_a_rollback_must_be_answered_within_a_second_by_the_median() -> None:
+    assert rollback.summary([(0.5, 0.6), (1.0, 1.2), (9.0, 9.5)], 100, 0)["broken"] == []
+    assert rollback.summary([(0.5, 0.6), (1.01, 1.2), (9.0, 9.5)], 100, 0)["broken"] == [
+        "the first answer came after 1.01 s, more than 1"
+    ]
+    assert rollback.summary([(0.5, 0.6)], 100, 1)["broken"] == ["1 requests failed"]
