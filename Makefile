@@ -44,7 +44,7 @@ check: .venv/.testing
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 clean: down
 	rm -rf .venv var model_store/*.mar model_store/*.json

@@ -157,7 +157,8 @@ def _archive(stage: Path, spec: Spec, version: str, work: Path) -> Path:
         *("--model-name", spec.name, "--version", version, "--export-path", str(work)),
         *("--handler", str(ROOT / "handler" / "torchserve_entry.py"), "--extra-files", str(stage)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    apart = {**os.environ, "TMPDIR": str(work)}  # it gathers the files in TMPDIR/NAME, whoever else is doing so
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=apart)
     made = work / f"{spec.name}.mar"
     if done.returncode or not made.is_file():
         raise click.ClickException(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")

@@ -227,7 +227,12 @@ class Rollout:
             step["note"] = ", ".join([*stay, *(f"{entry.version} is retired" for entry in gone)])
 
     def _clear(self) -> None:
-        """Take out what a rollout that was killed has left: versions of ours that the manifest does not name."""
+        """Take out what a rollout that was killed has left: versions of ours that the manifest does not name.
+
+        Where the manifest was lost, it names none, and what was kept stays until the next rollout.
+        """
+        if self.standing.stage is Stage.FOUND:
+            return
         named = {entry.version for entry in served.read(self.settings.var) if entry.name == self.new.name}
         ours = {entry["version"] for entry in entries(self.settings.var) if entry["name"] == self.new.name}
         for version in ours - named - {self.new.version, self.former and self.former.version}:

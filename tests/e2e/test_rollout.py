@@ -387,6 +387,7 @@ def begun(here: Node, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         env={**os.environ, **here.env},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )
     with process:
         try:

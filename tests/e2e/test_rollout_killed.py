@@ -78,7 +78,7 @@ def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) 
     assert here.last()["state"] == "interrupted"
     assert here.answered_by() in (former, version)
     assert here.manifest()[0] in (former, version)
-    left = json.loads(here.deploy("status", "--json").stdout)["left_over"]
+    left = json.loads(here.deploy("status", "--json", check=False).stdout)["left_over"]
     assert left["what"] == f"rollout of shapes {version}"
 
     done = here.rollout(version)

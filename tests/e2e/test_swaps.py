@@ -1,8 +1,10 @@
 """Five swaps in the middle of a constant load on a real TorchServe: nobody may notice."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from benchmarks.bench import Bench, running, sleep_until
@@ -66,6 +68,7 @@ def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, ver
     with Load(url, bench.settings.var, bench.body, clients=40, limit_s=3) as load:
         sleep_until(load.begun + 1)
         client.set_default(name, first)
-        client.unregister(name, last)
+        with contextlib.suppress(click.ClickException):  # TorchServe trips over its own full queue at times
+            client.unregister(name, last)
         result = load.stop()
     assert result.unanswered > 0
