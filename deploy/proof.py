@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
 import time
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 2
 ROUNDS = 15
+SERIES = 3
 REST = 4
 """Pause after a question, as a multiple of its time: clients are being answered on the same cores."""
 REST_S = 0.2
@@ -84,11 +86,12 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
     return {**answer, "difference": difference}
 
 
-def latencies(client: Client, question: Question, models: tuple[str, str]) -> tuple[float, float]:
+def latencies(client: Client, question: Question, models: tuple[str, str], ratio: float) -> tuple[float, float]:
     """Time two versions side by side, in turn, so that both see the same machine.
 
     The fastest request of each is told: clients are answered meanwhile, by the serving version. What waits behind
-    them, or shares the cores with them, is slower for no fault of its own.
+    them, or shares the cores with them, is slower for no fault of its own. Nor is what has bad luck on a busy
+    machine: the first is asked again, up to SERIES times, while it seems slower than `ratio` times the second.
 
     Returns:
         milliseconds of one request, of each.
@@ -96,9 +99,9 @@ def latencies(client: Client, question: Question, models: tuple[str, str]) -> tu
     Raises:
         click.ClickException: a version does not answer.
     """
-    spent: tuple[list[float], list[float]] = ([], [])
-    for turn in range(WARM_UP + ROUNDS):
-        for model, times in zip(models, spent, strict=True):
+    fastest = [math.inf, math.inf]
+    for turn in range(WARM_UP + SERIES * ROUNDS):
+        for index, model in enumerate(models):
             begun = time.perf_counter()
             reply = client.predict(model, question.body)
             seconds = time.perf_counter() - begun
@@ -108,8 +111,10 @@ def latencies(client: Client, question: Question, models: tuple[str, str]) -> tu
                 )
             rest(seconds)
             if turn >= WARM_UP:
-                times.append(seconds * 1000)
-    return min(spent[0]), min(spent[1])
+                fastest[index] = min(fastest[index], seconds * 1000)
+        if (turn + 1 - WARM_UP) % ROUNDS == 0 and turn >= WARM_UP and fastest[0] <= ratio * fastest[1]:
+            break
+    return fastest[0], fastest[1]
 
 
 def rest(seconds: float) -> None:

@@ -187,7 +187,7 @@ class Rollout:
                 step["note"] = "no version serves to compare with"
                 return
             models = (self.model, f"{former.name}/{former.version}")
-            mine, theirs = proof.latencies(self.client, self.questions[0], models)
+            mine, theirs = proof.latencies(self.client, self.questions[0], models, limit)
             step |= {"ms": round(mine, 2), "former_ms": round(theirs, 2)}
             step["note"] = f"{mine:.1f} ms, {former.version} {theirs:.1f} ms: {mine / theirs:.2f} x, at most {limit} x"
             if mine > limit * theirs:
