@@ -7,7 +7,7 @@ import click
 MARK = "deploying.lock"
 """Lies in every folder of ours from the moment that it is one; deploy/locks.py locks it."""
 
-_MARKS = (MARK, "served.json")  # one that was made before the lock existed has the manifest
+_MARKS = (MARK, "served.json", "key_file.json")  # one that was made before the lock existed has these
 _NOTHING = {"lost+found"}  # an empty file system has it
 
 
