@@ -47,15 +47,16 @@ def look(settings: Settings, client: Client, new: Candidate, mine: str = "") -> 
     """
     found = [entry for entry in served.read(settings.var) if entry.name == new.name]
     promised, current = served.default_of(found, new.name), client.default(new.name)
-    broken_off = _broken_off(settings, new, mine)
+    past = _past(settings, new, mine)
+    broken_off = past[-1:] not in ([], [DONE])
     if promised and promised.version == new.version and broken_off:
         return Standing(Stage.SWITCHED, next((entry for entry in found if entry != promised), None))
     former = _answering(settings, client, found, new, current)
     known = served.find(found, new.name, new.version)
+    if known is None and promised is None and current == new.version and (DONE in past or not past):
+        return Standing(Stage.FOUND, former)
     if known is None and (client.describe(new.name, new.version) is None or broken_off):
         return Standing(Stage.NEW, former)
-    if known is None and current == new.version and promised is None:
-        return Standing(Stage.FOUND, former)
     raise Refused(_exists(new, known))
 
 
@@ -71,16 +72,15 @@ def _answering(
     return next(iter([*first, *able, *others]), None)
 
 
-def _broken_off(settings: Settings, new: Candidate, mine: str) -> bool:
-    """Whether the last rollout of a version that changed anything did not come to its end."""
-    states = [
+def _past(settings: Settings, new: Candidate, mine: str) -> list[str]:
+    """How the rollouts of a version ended that may have changed anything, the last one last."""
+    return [
         entry["state"]
         for entry in entries(settings.var)
         if (entry["action"], entry["name"], entry["version"]) == ("rollout", new.name, new.version)
         and entry["id"] != mine
         and entry["state"] != REFUSED
     ]
-    return bool(states) and states[-1] != DONE
 
 
 def _exists(new: Candidate, known: Entry | None) -> str:

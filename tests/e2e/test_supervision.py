@@ -421,8 +421,8 @@ def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk:
         fill(small_disk / "full")
         with up.trickle() as outcomes:
             eventually(lambda: any("full" in text for text in up.ready()[1]["warnings"]))
+            up.program("deploy.keeper").kill()  # first: the next one must do the repair, and say what it cannot write
             up.client.unregister("shapes", KEPT)
-            up.program("deploy.keeper").kill()
             up.wait()
         assert set(outcomes) == {200}
         assert any("cannot be written" in text for text in up.ready()[1]["warnings"])
