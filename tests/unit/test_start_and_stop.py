@@ -158,7 +158,10 @@ def test_a_folder_of_anothers_is_left_as_it_is(tmp_path: Path, start: str) -> No
     assert {path.name for path in folder.rglob("*")} == {"tmp", "lock", "precious"}
 
 
-@pytest.mark.parametrize("left", [[], ["lost+found"], ["deploying.lock", "notes.txt"], ["served.json", "archives"], ["key_file.json", "lock"]])
+@pytest.mark.parametrize(
+    "left",
+    [[], ["lost+found"], ["deploying.lock", "notes.txt"], ["served.json", "archives"], ["key_file.json", "lock"]],
+)
 def test_a_folder_that_is_new_empty_or_of_an_earlier_version_is_ours(tmp_path: Path, left: list[str]) -> None:
     for name in left:
         (tmp_path / name).touch()
