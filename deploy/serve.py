@@ -10,6 +10,7 @@ store; where there is none, the bundle packed as 1.0. supervisord runs TorchServ
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,15 +29,21 @@ from deploy.torchserve import refuse_taken_ports
 from handler.spec import Spec, read_spec
 
 
+def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
+    """The options --bundle and --version, of `serve` and `up`."""
+    bundle = click.option(
+        "--bundle",
+        default=ROOT / "models" / "classroom",
+        show_default="models/classroom",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Packed as 1.0 if the store has no archive of its recipe.",
+    )
+    served_last = "Which of the store's versions.  [default: what was served last, else the newest]"
+    return bundle(click.option("--version", help=served_last)(command))
+
+
 @click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
-@click.option(
-    "--bundle",
-    default=ROOT / "models" / "classroom",
-    show_default="models/classroom",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Packed as 1.0 if the store has no archive of its recipe.",
-)
-@click.option("--version", help="Which of the store's versions.  [default: what was served last, else the newest]")
+@what_to_serve
 def serve(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the foreground, until Ctrl-C."""
     settings, started = read_settings(), time.monotonic()

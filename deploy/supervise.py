@@ -18,8 +18,8 @@ from deploy.example import announce
 from deploy.locks import DEPLOYMENT, SERVER, Held, Holder
 from deploy.processes import group_of_server
 from deploy.repair import AT_WORK
-from deploy.serve import prepare
-from deploy.settings import ROOT, Settings, read_settings
+from deploy.serve import prepare, what_to_serve
+from deploy.settings import Settings, read_settings
 from deploy.single import BACKGROUND, FOREGROUND, starting, supervisor_of
 from deploy.supervised import launch, stop, stop_children, wait_until_ready
 
@@ -28,14 +28,7 @@ SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one tha
 
 
 @click.command(epilog="Example: python -m deploy up --bundle models/classroom")
-@click.option(
-    "--bundle",
-    default=ROOT / "models" / "classroom",
-    show_default="models/classroom",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Packed as 1.0 if the store has no archive of its recipe.",
-)
-@click.option("--version", help="Which of the store's versions.  [default: what was served last, else the newest]")
+@what_to_serve
 def up(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the background; returns when it answers rightly."""
     settings, started = read_settings(), time.monotonic()
