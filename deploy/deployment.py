@@ -85,7 +85,6 @@ def deployment(
     Raises:
         click.ClickException: another is at work, nothing is running, or the change was refused or failed.
     """
-    settings.var.mkdir(parents=True, exist_ok=True)
     with at_work(settings, f"{action} of {name} {version}"):
         Client(settings).describe(name)  # nothing is journalled where no server is
         try:

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-import requests
 
 from deploy import served
 from deploy.client import Client
@@ -18,8 +17,7 @@ from deploy.journal import entries
 from deploy.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
-
-READY_S = 10
+from deploy.supervised import ask_keeper
 
 
 @click.command(epilog="Example: python -m deploy status --json")
@@ -50,7 +48,7 @@ def look(settings: Settings) -> dict[str, Any]:
         "serving": bool(defaults) and not wrong,
         "reason": reason or "; ".join(wrong) or None,
         "server": _told(holder(settings.var / SERVER)),
-        "ready": _ready(settings),
+        "ready": ask_keeper(settings) or None,
         "at_work": _told(holder(settings.var / DEPLOYMENT)),
         "left_over": _told(left_over(settings.var / DEPLOYMENT)),
         "versions": versions,
@@ -112,16 +110,6 @@ def _wrong(row: dict[str, Any]) -> str | None:
     if row["role"] != "default":
         return f"{which} should be the default: python -m deploy history says why it is not"
     return None
-
-
-def _ready(settings: Settings) -> dict[str, Any] | None:
-    session = requests.Session()
-    session.trust_env = False
-    try:
-        answer: dict[str, Any] = session.get(settings.url("keeper") + "/ready", timeout=READY_S).json()
-    except (requests.RequestException, ValueError):
-        return None
-    return answer
 
 
 def _told(found: Holder | None) -> dict[str, Any] | None:
