@@ -2,7 +2,12 @@
 
 import base64
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +20,7 @@ from deploy import served
 from deploy.archive import pack
 from deploy.contents import digests, identity
 from deploy.journal import entries
-from deploy.settings import own_environment, read_settings
+from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 from handler import goldens
 from tests.conftest import command
@@ -103,3 +108,29 @@ def in_handle(line: str) -> Edits:
         return text.replace(mark, b"        " + line.encode() + b"\n" + mark)
 
     return {"handler/service.py": edit}
+
+
+@contextmanager
+def begun(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of `deploy` at work; ended with the block, so that a test that fails leaves no lock to the next."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy", *words],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_step(var: Path, name: str) -> None:
+    """Until the change of versions that is at work has begun a step."""
+    deadline = time.monotonic() + 60
+    while (last := entries(var)[-1])["state"] != "running" or name not in [step["name"] for step in last["steps"][-1:]]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 import requests
@@ -40,6 +41,22 @@ def test_management_opens_with_its_own_key_alone(server: Any, method: str, path:
     assert re.search(r"Token Auth\w+ failed", answer.json()["message"])
     assert server.client.ready("shapes", "1.0") == 1
     assert server.client.describe("other") is None
+
+
+@pytest.mark.parametrize("key", [None, "inference", "wrong"])
+def test_grpc_management_opens_with_its_own_key_alone(server: Any, key: str | None) -> None:
+    known = {"inference": lambda: read_key(server.settings.var, "inference"), "wrong": lambda: "x" * 8}
+    with pytest.raises(grpc.RpcError, match="Token Auth"):
+        list_models_by_grpc(server, known[key]() if key else None)
+    assert b"classroom" in list_models_by_grpc(server, read_key(server.settings.var, "management"))
+
+
+def list_models_by_grpc(server: Any, key: str | None) -> bytes:
+    """`ListModels` of at most 100, its request and its answer as bytes: no stubs needed."""
+    with grpc.insecure_channel(f"{HOST}:{server.settings.ports['grpc_management_port']}") as channel:
+        call = channel.unary_unary("/org.pytorch.serve.grpc.management.ManagementAPIsService/ListModels")
+        answer: bytes = call(b"\x08\x64", metadata=[("authorization", f"Bearer {key}")] if key else None, timeout=30)
+        return answer
 
 
 def test_keys_are_in_no_process_list_and_in_no_log(server: Any) -> None:

@@ -1,17 +1,14 @@
 """A version replaces another on a real server: step by step, refused, undone, beside others."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -23,8 +20,8 @@ from deploy.deployment import deployment
 from deploy.drain import drain
 from deploy.repair import AT_WORK
 from deploy.rollout import roll_out
-from deploy.settings import ROOT, read_settings
-from tests.nodes import Node, change_manifest, in_handle, node, rewrite
+from deploy.settings import read_settings
+from tests.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
 LABELS = b"self.spec.labels[int(photo.probabilities.argmax())]"
@@ -175,8 +172,8 @@ def test_a_dry_run_changes_nothing(here: Node) -> None:
 
 def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> None:
     here.pack("6.0", "6.1")
-    with begun(here, "rollout", "shapes-6.0.mar") as first:
-        wait_for_step(here, "register")
+    with begun(here.env, "rollout", "shapes-6.0.mar") as first:
+        wait_for_step(here.var, "register")
         for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
             done = here.deploy(*words, check=False)
             assert done.returncode == 1
@@ -200,7 +197,9 @@ def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
     assert_refused(here, "no version left to go back to; 6.0 was rolled back from: .* --to 6.0", "rollback", "shapes")
     assert_refused(here, "no version 1.0 for rollback .kept: 6.0.", "rollback", "--to", "1.0")
     assert_refused(here, "6.0 is registered already: python -m deploy rollback", "rollout", "shapes-6.0.mar")
-    here.deploy("rollback", "shapes", "--to", "6.0")
+    told = json.loads(here.deploy("rollback", "shapes", "--to", "6.0", "--json").stdout)
+    assert (told["version"], told["previous"], told["state"]) == ("6.0", "1.1", "done")
+    assert [step["name"] for step in told["steps"]] == ["prove", "default"]
     assert here.answered_by() == "6.0"
     here.deploy("rollback")
     assert here.answered_by() == "1.1"
@@ -211,7 +210,7 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
     (here.store / "shapes-1.1.mar").unlink()
     with ExitStack() as repair:
         repair.enter_context(locks.held(here.var / locks.DEPLOYMENT, AT_WORK))
-        with begun(here, "rollback", "--to", "6.0") as process:
+        with begun(here.env, "rollback", "--to", "6.0") as process:
             time.sleep(2)
             assert (process.poll(), here.answered_by()) == (None, "1.1")
             repair.close()
@@ -238,7 +237,8 @@ def test_rollback_refuses_a_version_without_workers(here: Node) -> None:
 def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> None:
     assert_refused(here, "shapes 1.1 is the default: roll another version out first", "retire", "shapes", "1.1")
     assert_refused(here, "shapes 9.9 is not served .served: 1.1, 6.0.", "retire", "shapes", "9.9")
-    here.deploy("retire", "shapes", "6.0")
+    told = json.loads(here.deploy("retire", "shapes", "6.0", "--json").stdout)
+    assert (told["action"], told["version"], told["state"]) == ("retire", "6.0", "done")
     assert here.registered() == {"1.1": 1}
     assert here.manifest() == ["1.1"]
     assert (here.store / "shapes-6.0.mar").is_file()
@@ -266,8 +266,8 @@ def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monke
 def test_ctrl_c_before_the_switch_undoes(here: Node) -> None:
     here.pack("6.3")
     before = here.registered(), here.manifest()
-    with begun(here, "rollout", "shapes-6.3.mar") as process:
-        wait_for_step(here, "goldens")
+    with begun(here.env, "rollout", "shapes-6.3.mar") as process:
+        wait_for_step(here.var, "goldens")
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 1
     assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
@@ -340,8 +340,8 @@ def test_a_lost_manifest_is_written_again_by_a_rollout_of_what_serves(here: Node
 
 def test_killed_and_then_refused_leaves_nothing_and_works_when_it_is_mended(here: Node) -> None:
     here.pack("8.2")
-    with begun(here, "rollout", "shapes-8.2.mar"):
-        wait_for_step(here, "goldens")  # and is killed with the block
+    with begun(here.env, "rollout", "shapes-8.2.mar"):
+        wait_for_step(here.var, "goldens")  # and is killed with the block
     manifest = here.store / "shapes-8.2.json"
     manifest.rename(here.store / "away")
     assert here.rollout("8.2", check=False).returncode == 1
@@ -361,8 +361,8 @@ def test_an_archive_that_went_from_the_store_is_put_back_when_its_version_goes(h
 
 
 def kill_after_the_switch(here: Node, version: str) -> None:
-    with begun(here, "rollout", f"shapes-{version}.mar"):
-        wait_for_step(here, "drain")
+    with begun(here.env, "rollout", f"shapes-{version}.mar"):
+        wait_for_step(here.var, "drain")
 
 
 def dead(here: Node, version: str) -> None:
@@ -376,28 +376,3 @@ def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> 
     with pytest.raises(click.ClickException, match="is the server running"), deployment(settings, "rollout", "a", "1"):
         pass
     assert not (tmp_path / "var" / "history").exists()
-
-
-@contextmanager
-def begun(here: Node, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command at work; ended with the block, so that a test that fails leaves no lock to the next."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy", *words],
-        cwd=ROOT,
-        env={**os.environ, **here.env},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for_step(here: Node, name: str) -> None:
-    deadline = time.monotonic() + 60
-    while (last := here.last())["state"] != "running" or name not in [step["name"] for step in last["steps"][-1:]]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

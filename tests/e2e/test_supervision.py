@@ -26,8 +26,9 @@ from deploy.journal import entries
 from deploy.processes import alive, cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
 from deploy.served import Entry
-from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
 from tests.conftest import command
+from tests.nodes import begun, wait_for_step
 
 DEFAULT, KEPT = "1.1", "1.0"
 
@@ -174,6 +175,14 @@ def test_the_keeper_tells_readiness_and_metrics_and_nothing_else(up: Up) -> None
     assert requests.post(url + "/ready", timeout=20).status_code == 405
 
 
+def test_the_keeper_is_asked_from_this_machine_alone(up: Up) -> None:
+    port = up.settings.ports["keeper_port"]
+    addresses = {
+        c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port
+    }
+    assert addresses == {HOST}
+
+
 def test_a_second_one_is_refused_by_name_and_how_to_stop_it(up: Up, bundle: Path) -> None:
     for mode in ("up", "serve"):
         done = command("deploy", mode, "--bundle", bundle, env=up.env, check=False)
@@ -264,6 +273,8 @@ def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
     assert up.client.ready("shapes", KEPT) == 0
     assert up.wait() > 10  # TorchServe has time of its own first
     assert entries(up.settings.var)[-1]["action"] == "revive"
+    metrics = requests.get(up.settings.url("keeper") + "/metrics", timeout=20).text
+    assert re.search(r'^classifier_keeper_actions_total\{action="revive".*\} [1-9]', metrics, re.MULTILINE), metrics
 
 
 def test_while_a_rollout_is_at_work_nothing_is_repaired_and_down_is_refused(up: Up) -> None:
@@ -355,6 +366,16 @@ def test_down_leaves_no_process_and_what_was_served_is_served_again(up: Up, bund
     done = command("deploy", "up", "--bundle", bundle, env=up.env)
     assert "shapes-2.0.mar is newer than what is served (shapes 1.1): python -m deploy rollout" in done.stderr
     up.wait()
+
+
+def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up, bundle: Path) -> None:
+    with begun(up.env, "rollout", "shapes-2.0.mar") as rollout:
+        wait_for_step(up.settings.var, "register")
+        command("deploy", "down", "--now", env=up.env)
+        assert rollout.wait(timeout=60) == 1
+    command("deploy", "up", "--bundle", bundle, env=up.env)
+    up.wait()
+    assert up.client.describe("shapes", "2.0") is None
 
 
 def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up, bundle: Path) -> None:
