@@ -59,7 +59,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         threads = engine.threads_here(self.spec.name, self.version)
         self.engine = engine.load(root / "model.onnx", self.spec, threads)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
-        log.info("%s %s ready, goldens within %.4f", self.spec.name, self.version, difference)
+        told = (self.spec.name, self.version, threads or self.spec.runtime.threads, difference)
+        log.info("%s %s ready with %d thread(s), goldens within %.4f", *told)
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
