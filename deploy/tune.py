@@ -190,7 +190,9 @@ def register(client: Client, entry: Entry) -> None:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(*(name.replace("_", " ") for name in rows[0]))
+    several = f"{CLIENTS} clients:"
+    alone = ("1 client: p50 ms", "p99 ms")
+    table = Table("workers", "threads", "batch", "wait ms", *alone, f"{several} req/s", "p99 ms", "errors")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     return table
