@@ -121,11 +121,18 @@ def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime) -> Engine:
 
 
 def _half(graph: Path) -> bytes:
-    """The graph with float16 inside; its uint8 input and float32 output stay."""
+    """The graph with float16 inside; its uint8 input and float32 output stay.
+
+    Raises:
+        ValueError: it is an int8 graph, whose scales must be float32 below opset 19.
+    """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    made: bytes = convert_float_to_float16(onnx.load(graph), keep_io_types=True).SerializeToString()
+    model = onnx.load(graph)
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        raise ValueError("it is an int8 graph: set runtime.precision to f32, or export the run in float for f16")
+    made: bytes = convert_float_to_float16(model, keep_io_types=True).SerializeToString()
     return made
 
 
