@@ -15,6 +15,7 @@ main = Steps(
         "retire": "Take a kept version out.",
         "status": "Say what is served, what should be, and who is changing it.",
         "history": "List rollouts, rollbacks, retirements and repairs.",
+        "tune": "Measure workers, threads and batches on this machine, for SERVE_PROFILE.",
         "models": "List what the running server serves.",
         "token": "Print the inference token of the running server.",
     },

@@ -7,12 +7,12 @@ holds the lock nothing is touched. Versions that the manifest does not know are 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import click
 import psutil
 
-from deploy import locks, served
+from deploy import locks, served, tuned
 from deploy.client import Client, content
 from deploy.drain import drain
 from deploy.journal import DONE, FAILED, Journal
@@ -144,7 +144,8 @@ class Repairs:
     def _restore(self, entry: Entry) -> None:
         require_archive(self.settings, entry)
         try:
-            self.client.register(entry.archive, entry.name, entry.workers)
+            how = tuned.how(self.settings, entry)
+            self.client.register(entry.archive, entry.name, how.workers, how.batch_size, how.max_batch_delay)
         except click.ClickException as error:
             why = one_line(Server(self.settings).why_no_worker())
             raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error
@@ -223,7 +224,8 @@ class Repairs:
     def _read(self) -> bool:
         """Take up the manifest; a damaged one is said, and what it said before still counts for /ready."""
         try:
-            self.entries = served.read(self.settings.var)
+            entries = served.read(self.settings.var)
+            self.entries = [replace(entry, workers=tuned.how(self.settings, entry).workers) for entry in entries]
         except click.ClickException as error:
             self.warn("manifest", error.message)
             return False

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from deploy import candidate, proof, served
+from deploy import candidate, proof, served, tuned
 from deploy.candidate import Candidate
 from deploy.client import Client, Unreachable
 from deploy.deployment import Deployment, Refused, deployment, say
@@ -78,12 +78,13 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     new, client = candidate.find(archive, settings.store), Client(settings)
     manifest, spec = candidate.inspect(new)
     former = look(settings, client, new).former
-    memory = _require_memory(settings, client, new, spec)
+    how = tuned.how(settings, new.entry(manifest["digest"], spec))
+    memory = _require_memory(settings, client, new, how.workers)
     count = len(list(proof.questions(new.mar)))
     kept = spec.rollout.keep if keep is None else keep
     steps = [
         f"check: {len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}",
-        f"register {new.mar.name} with {spec.rollout.workers} worker(s)",
+        f"register {new.mar.name} with {how}",
         f"ask {count} golden photos of /predictions/{new.name}/{new.version}",
         f"compare latency with {former.version}, at most {spec.rollout.latency_ratio} x"
         if former
@@ -100,9 +101,8 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     }
 
 
-def _require_memory(settings: Settings, client: Client, new: Candidate, spec: Spec) -> str:
+def _require_memory(settings: Settings, client: Client, new: Candidate, workers: int) -> str:
     """Room for its workers, unless they run already, started by a rollout that was killed."""
-    workers = spec.rollout.workers
     if client.ready(new.name, new.version) >= workers:
         return "its workers run already"
     return proof.require_memory(client, new.name, workers, settings.reserve_mb)
@@ -119,6 +119,7 @@ class Rollout:
         self.standing: Standing
         self.spec: Spec
         self.entry: Entry
+        self.how: tuned.How
         self.questions: list[Question]
 
     def run(self) -> None:
@@ -152,23 +153,26 @@ class Rollout:
             self.entry = self.new.entry(manifest["digest"], self.spec)
             self.questions = list(proof.questions(self.new.mar))
             self.work.journal.entry["digest"] = manifest["digest"]
-            memory = _require_memory(self.settings, self.client, self.new, self.spec)
+            self.how = tuned.how(self.settings, self.entry)
+            tuned.say_passed_over(self.settings, self.entry)
+            memory = _require_memory(self.settings, self.client, self.new, self.how.workers)
             step["note"] = f"{len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}"
 
     def _register(self) -> None:
         with self.work.step("register") as step:
             self._clear()
-            workers = self.spec.rollout.workers
+            workers = self.how.workers
             if self.client.describe(self.new.name, self.new.version) is None:
-                self._load(workers)
+                self._load()
             elif self.client.ready(self.new.name, self.new.version) < workers:
                 self.client.scale(self.new.name, self.new.version, 0)  # it was killed half-way: start them anew
                 self.client.scale(self.new.name, self.new.version, workers)
             step["note"] = f"{workers} worker(s) ready"
 
-    def _load(self, workers: int) -> None:
+    def _load(self) -> None:
+        how = self.how
         try:
-            self.client.register(self.new.mar.name, self.new.name, workers)
+            self.client.register(self.new.mar.name, self.new.name, how.workers, how.batch_size, how.max_batch_delay)
         except Unreachable:
             raise
         except click.ClickException as error:

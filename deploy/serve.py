@@ -26,6 +26,7 @@ from deploy.settings import ROOT, Settings, read_settings
 from deploy.single import FOREGROUND, starting
 from deploy.supervised import launch, spawn, stop_children, wait_until_ready
 from deploy.torchserve import refuse_taken_ports
+from deploy.tuned import say_passed_over
 from handler.spec import Spec, read_spec
 
 
@@ -82,6 +83,7 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> Entry:
     """
     refuse_taken_ports(settings, settings.ports)
     entry = _must_be_served(settings, bundle, version)
+    say_passed_over(settings, entry)
     kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
     beside = f" (and {', '.join(kept)})" if kept else ""
     click.echo(f"starting TorchServe with {entry.archive}{beside} ...", err=True)

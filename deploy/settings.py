@@ -24,10 +24,12 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_KEEPER_PORT", "keeper_port", "/ready and our own /metrics, HTTP (default: 8083)"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_MEMORY_RESERVE", "", "megabytes that must stay free beside the workers of two versions (default: 256)"),
+    ("SERVE_PROFILE", "", "latency or throughput, as python -m deploy tune found them (default: the recipe's values)"),
     ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
 )
 
 
+PROFILES = ("latency", "throughput")
 DEFAULTS = {"keeper_port": "8083"}  # what TorchServe knows nothing of
 
 
@@ -40,6 +42,7 @@ class Settings:
     var: Path
     properties: Mapping[str, str]
     reserve_mb: int = 256
+    profile: str = ""
 
     def url(self, address: str) -> str:
         """`inference`, `management`, `metrics` or `keeper` -> http://127.0.0.1:PORT."""
@@ -69,6 +72,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         var=(ROOT / (environ.get("SERVE_VAR") or "var")).resolve(),
         properties=properties,
         reserve_mb=_megabytes(environ.get("SERVE_MEMORY_RESERVE") or "256"),
+        profile=_profile(environ.get("SERVE_PROFILE") or ""),
     )
 
 
@@ -108,6 +112,12 @@ def _megabytes(text: str) -> int:
     if not text.isdigit():
         raise click.ClickException(f"SERVE_MEMORY_RESERVE: {text!r} is no size: give megabytes, for example 256")
     return int(text)
+
+
+def _profile(text: str) -> str:
+    if text and text not in PROFILES:
+        raise click.ClickException(f"SERVE_PROFILE: {text!r} is no profile: give {' or '.join(PROFILES)}, or none")
+    return text
 
 
 def _port(text: str, name: str) -> int:

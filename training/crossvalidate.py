@@ -123,9 +123,11 @@ def run_fold(
 def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way: str) -> list[float]:
     """One photo's log-probabilities, from its own bytes or from a JPEG of it."""
     with naming(photo.path):
-        upright = open_photo(photo.path.read_bytes(), recipe.limits)
+        data = photo.path.read_bytes()
         if way == WAYS[1]:
-            upright = decoded(as_jpeg(upright, JPEG_QUALITY))
+            upright = decoded(as_jpeg(open_photo(data, recipe.limits), JPEG_QUALITY), recipe.input)
+        else:
+            upright = open_photo(data, recipe.limits, recipe.input)
     return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.image import fit, open_photo, to_array
+from handler.spec import Input
 from training.changes import CHANGES
 from training.data import naming
 from training.loop import console
@@ -92,7 +93,7 @@ def gather(
             upright = _upright(photo.path, recipe)
             for name, change in chosen.items():
                 rows[name].append(_ask(recipe, infer, upright, change))
-    unsure = [_ask(recipe, infer, _upright(path, recipe)) for path in ambiguous]
+    unsure = [_ask(recipe, infer, _upright(path, recipe, recipe.input)) for path in ambiguous]
     return Evidence(
         recipe,
         photos,
@@ -145,9 +146,10 @@ def spread(probabilities: Tensor, recipe: Recipe) -> dict[str, float]:
     }
 
 
-def _upright(path: Path, recipe: Recipe) -> Image.Image:
+def _upright(path: Path, recipe: Recipe, size: Input | None = None) -> Image.Image:
+    """A photo as it is served (`size`), or with every pixel, to be changed first."""
     with naming(path):
-        return open_photo(path.read_bytes(), recipe.limits)
+        return open_photo(path.read_bytes(), recipe.limits, size)
 
 
 def _ask(

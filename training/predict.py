@@ -124,7 +124,7 @@ def timed(data: bytes, recipe: Recipe, infer: Infer) -> tuple[Image.Image, torch
         RequestError: it is no photo that we take.
     """
     marks = [time.perf_counter()]
-    upright = open_photo(data, recipe.limits)
+    upright = open_photo(data, recipe.limits, recipe.input)
     marks.append(time.perf_counter())
     pixels = to_array(fit(upright, recipe.input))
     marks.append(time.perf_counter())

@@ -119,6 +119,7 @@ ORDER = {
     "deploy": [
         "up",
         "archive",
+        "tune",
         "rollout",
         "status",
         "models",

@@ -1,10 +1,11 @@
 """The one preprocessing: what is taken, what is refused, and that the pixels are right."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision.transforms import v2
 
 from handler.errors import CODES, RequestError
@@ -103,3 +104,74 @@ def test_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(RequestError) as caught:
         open_photo(pictures.encode(Image.new("RGB", (1, 1)), "PNG"), Limits(pixels=1).model_copy(update={"pixels": 0}))
     assert caught.value.code == "too_many_pixels"
+
+
+LARGE = (400, 300)  # width and height: 300 is 4.3 x the height of SIZE, 400 is 8 x its width; sideways 5.7 x and 6 x
+
+
+def large(orientation: int = 1, **options: Any) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return pictures.encode(pictures.photo().resize(LARGE, Image.Resampling.BICUBIC), "JPEG", exif=exif, **options)
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize(
+    ("height", "width", "orientation", "wanted"),
+    [
+        (70, 50, 1, (200, 150)),  # a quarter would leave 75 of the 105 wanted
+        (70, 50, 6, (150, 200)),
+        (50, 33, 1, (100, 75)),  # exactly 1.5 x
+        (51, 33, 1, (200, 150)),
+        (33, 66, 1, (100, 75)),
+        (33, 66, 6, (150, 200)),  # sideways a quarter would leave 75 of the 99 wanted
+        (101, 50, 1, LARGE),
+        (8, 8, 1, (50, 38)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_margin(
+    rule: str, height: int, width: int, orientation: int, wanted: tuple[int, int]
+) -> None:
+    size = Input.model_validate({"height": height, "width": width, "resize": rule})
+    assert open_photo(large(orientation), LIMITS, size).size == wanted
+    assert open_photo(large(orientation), LIMITS).size == (LARGE if orientation == 1 else LARGE[::-1])
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+def test_scaled_decoding_hardly_moves_the_pixels(rule: str, options: dict[str, Any], orientation: int) -> None:
+    size = Input.model_validate({"height": 70, "width": 50, "resize": rule})
+    data = large(orientation, quality=90, **options)
+    whole = to_array(fit(open_photo(data, LIMITS), size)).astype(int)
+    assert open_photo(data, LIMITS, size).width < open_photo(data, LIMITS).width
+    off = np.abs(preprocess(data, size, LIMITS) - whole)
+    assert off.mean() < 1
+    assert np.percentile(off, 99) <= 6
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_truncated_large_jpeg_is_refused_under_scaled_decoding(share: float, options: dict[str, Any]) -> None:
+    data = large(**options)
+    with pytest.raises(RequestError) as caught:
+        preprocess(data[: int(len(data) * share)], SIZE, LIMITS)
+    assert caught.value.code == "corrupt_image"
+
+
+def test_pixels_are_counted_before_scaling() -> None:
+    with pytest.raises(RequestError) as caught:
+        preprocess(large(), SIZE, Limits(pixels=LARGE[0] * LARGE[1] - 1))
+    assert caught.value.code == "too_many_pixels"
+
+
+def test_other_colours_are_scaled_too() -> None:
+    for mode in ("L", "CMYK"):
+        data = pictures.encode(pictures.photo().resize(LARGE).convert(mode), "JPEG")
+        photo = open_photo(data, LIMITS, SIZE)
+        assert (photo.mode, photo.size) == ("RGB", (200, 150))
+
+
+def test_an_array_may_be_written_to() -> None:
+    """torch takes it as it is."""
+    assert preprocess(large(), SIZE, LIMITS).flags.writeable

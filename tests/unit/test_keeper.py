@@ -41,7 +41,7 @@ class TorchServe:
     def default(self, name: str) -> str | None:
         return self.current
 
-    def register(self, archive: str, name: str, workers: int) -> None:
+    def register(self, archive: str, name: str, workers: int, *batch: int) -> None:
         version = archive.removeprefix(f"{name}-").removesuffix(".mar")
         self.asked.append(("register", version))
         if version in self.refused:

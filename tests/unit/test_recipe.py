@@ -78,7 +78,9 @@ def test_defaults_are_the_documents(tmp_path: Path) -> None:
         ({"augment__jpeg": [95, 30]}, ["augment.jpeg", "lower end of the range first"]),
         ({"runtime": {"engine": "onnxruntime", "precision": "bf16"}}, ["runtime", "onnxruntime computes f32"]),
         ({"goldens__count": 1}, ["goldens.count", "greater than or equal to 8"]),
-        ({"runtime__precision": "f16"}, ["runtime.precision", "'f32' or 'bf16'"]),
+        ({"runtime__precision": "f8"}, ["runtime.precision", "'f32', 'bf16' or 'f16'"]),
+        ({"runtime__precision": "f16"}, ["runtime", "f16 is computed on a GPU"]),
+        ({"runtime": {"engine": "openvino", "device": "cuda"}}, ["runtime", "openvino runs on CPUs here"]),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:

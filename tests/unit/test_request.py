@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from handler.errors import RequestError
 from handler.request import Item, Request, decode_base64, parse
 from handler.spec import Limits
 
@@ -45,6 +46,38 @@ def code(request: Request) -> str:
 )
 def test_base64_as_clients_send_it(text: str) -> None:
     assert decode_base64(text, LIMITS) == PHOTO
+
+
+def test_line_breaks_do_not_count_as_photo() -> None:
+    photo = bytes(range(256)) * 4
+    limits = Limits(bytes=len(photo))
+    assert decode_base64(base64.encodebytes(photo).decode(), limits) == photo
+    assert decode_base64(base64.b64encode(photo).decode(), limits) == photo
+    with pytest.raises(RequestError, match="more than 1020 bytes"):
+        decode_base64(base64.b64encode(photo).decode(), Limits(bytes=len(photo) - 4))
+
+
+@pytest.mark.parametrize(
+    "text", ["A", "AAAAA", "=AAA", "AA=A", "AA==AAAA", "AA-_", "AAA\u00ff", "AAAA=", "====", "A\0AA"]
+)
+def test_base64_that_is_none(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_base64(text, LIMITS)
+    assert caught.value.code == "invalid_base64"
+
+
+@pytest.mark.parametrize(
+    ("raw", "echoed"),
+    [
+        (b"123456789012345678901234567890", 123456789012345678901234567890),
+        (b'"\\ud800"', "\ud800"),
+        (b"1.0", 1.0),
+        (b'1, "image_id": 2', 2),
+    ],
+)
+def test_an_image_id_is_echoed_exactly(raw: bytes, echoed: object) -> None:
+    body = b'{"image_id": ' + raw + b', "image_base64": "' + TEXT.encode() + b'"}'
+    assert repr(only(parse({"body": body}, {}, Limits())).image_id) == repr(echoed)
 
 
 def test_json_of_the_document() -> None:

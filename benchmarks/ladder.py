@@ -1,0 +1,128 @@
+"""Where one photo's time goes inside the handler, beside the plain way of each stage.
+
+    python -m benchmarks.ladder [--quick]
+
+A drawn photo of 1000 x 750 and one of 4000 x 3000, as the document's JSON, in this process: no server. Plain is the
+standard library's JSON and base64, every pixel decoded and copied upright, and one transpose; ours is what the handler
+does. Both are timed in turn, stage by stage. Prints Markdown, writes benchmarks/results/ladder.json.
+"""
+
+import base64
+import json
+import statistics
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image, ImageOps
+
+from benchmarks.bench import RESULTS
+from benchmarks.footprint import BUNDLE, photo
+from config.files import write_json
+from dataset.draw import draw
+from handler import engine
+from handler.image import fit, open_photo, to_array
+from handler.request import decode_base64
+from handler.spec import Spec, read_spec
+
+Stage = tuple[str, Callable[[Any], Any], Callable[[Any], Any]]
+"""Its name, the plain way and ours; each takes what our stage before it gave."""
+NOISE = 5.5
+"""Standard deviation of a camera's noise on the large photo, levels: it makes the file as large as a phone's."""
+
+
+@click.command(epilog="Example: python -m benchmarks.ladder --quick")
+@click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--rounds", default=50, show_default=True, type=click.IntRange(1))
+@click.option("--quick", is_flag=True, help="Three rounds, and nothing is written.")
+def main(bundle: Path, rounds: int, quick: bool) -> None:
+    """Time every stage of one photo, plain and ours."""
+    spec = read_spec(bundle / "recipe.json")
+    stages = stages_of(engine.load(bundle / "model.onnx", spec), spec)
+    found = {}
+    for name, data in (("1000 x 750", photo()), ("4000 x 3000", large_photo())):
+        rows = measure(stages, request_of(data), 3 if quick else rounds)
+        found[name] = {"bytes": len(data), "stages": rows}
+        click.echo(f"{name}, {len(data):,} bytes\n\n{table(rows)}\n")
+    if not quick:
+        write_json(RESULTS / "ladder.json", {"benchmark": "ladder", "rounds": rounds, "photos": found})
+    click.echo(json.dumps({"benchmark": "ladder", "photos": found}))
+
+
+def stages_of(ask: engine.Engine, spec: Spec) -> list[Stage]:
+    """From a request's body to the answer's text."""
+    size, limits = spec.input, spec.limits
+
+    def answer(probabilities: engine.Probabilities) -> str:
+        return json.dumps({"image_id": "1", "result": spec.labels[int(probabilities.argmax())]})
+
+    return [
+        ("JSON", _json, _json),
+        ("base64", lambda text: base64.b64decode(text, validate=True), lambda text: decode_base64(text, limits)),
+        ("decode", _decode, lambda data: open_photo(data, limits, size)),
+        ("resize", lambda photo: fit(photo, size), lambda photo: fit(photo, size)),
+        ("array", _transpose, to_array),
+        ("inference", ask, ask),
+        ("answer", answer, answer),
+    ]
+
+
+def measure(stages: list[Stage], body: bytes, rounds: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each stage, and of all together, plain and ours: medians of the rounds.
+
+    The plain resize gets the plainly decoded photo, which has every pixel.
+    """
+    spent: dict[str, dict[str, list[float]]] = {name: {"plain": [], "ours": []} for name, _, _ in stages}
+    for number in range(rounds + 1):
+        ways = ("plain", "ours") if number % 2 else ("ours", "plain")
+        for way in ways:
+            value: Any = body
+            for name, plain, ours in stages:
+                begun = time.perf_counter()
+                value = (plain if way == "plain" else ours)(value)
+                if number:  # the first round warms up
+                    spent[name][way].append((time.perf_counter() - begun) * 1000)
+    rows = {name: {way: round(statistics.median(ms), 3) for way, ms in ways.items()} for name, ways in spent.items()}
+    return {**rows, "together": {way: round(sum(row[way] for row in rows.values()), 3) for way in ("plain", "ours")}}
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown."""
+    lines = ["| stage | plain, ms | ours, ms | |", "|---|---|---|---|"]
+    lines += [f"| {name} | {r['plain']} | {r['ours']} | {r['plain'] / r['ours']:.1f} x |" for name, r in rows.items()]
+    return "\n".join(lines)
+
+
+def request_of(data: bytes) -> bytes:
+    """A picture file as the document's JSON."""
+    return json.dumps({"image_id": "1", "image_base64": base64.b64encode(data).decode()}).encode()
+
+
+def large_photo() -> bytes:
+    """A drawn photo of 4000 x 3000 with a camera's noise: about 2.3 MB of JPEG."""
+    pixels = np.asarray(draw("room", 1).resize((4000, 3000), Image.Resampling.BICUBIC), dtype=np.float32)
+    noise = np.random.default_rng(0).normal(0, NOISE, (1500, 2000, 1)).repeat(2, 0).repeat(2, 1)
+    buffer = BytesIO()
+    Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _json(body: bytes) -> Any:
+    return json.loads(body)["image_base64"]
+
+
+def _decode(data: bytes) -> Image.Image:
+    photo = Image.open(BytesIO(data))
+    return ImageOps.exif_transpose(photo).convert("RGB")
+
+
+def _transpose(photo: Image.Image) -> Any:
+    return np.ascontiguousarray(np.asarray(photo).transpose(2, 0, 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What `python -m deploy tune` found on this machine (`var/tuned.json`), and how a version is registered with it.
+
+SERVE_PROFILE names the profile, `latency` or `throughput`: workers and batch count when a version is registered,
+threads when TorchServe starts, in the environment of its workers. Without it, or where what was found is of another
+machine or archive, all is as the recipe says.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from config.files import write_json
+from deploy import served
+from deploy.served import Entry
+from deploy.settings import Settings
+
+FILE = "tuned.json"
+THREADS = "CLASSIFIER_THREADS"  # read by handler/engine.py
+
+
+@dataclass(frozen=True)
+class How:
+    """How a version is served: workers, threads of each (None: the recipe's), requests in a batch, and how long the
+    first of a batch waits for the others, in milliseconds."""
+
+    workers: int
+    threads: int | None = None
+    batch_size: int = 1
+    max_batch_delay: int = 0
+
+    def __str__(self) -> str:
+        batch = f", batches of {self.batch_size} within {self.max_batch_delay} ms" if self.batch_size > 1 else ""
+        threads = f"{self.threads} thread(s) each" if self.threads else "the recipe's threads"
+        return f"{self.workers} worker(s), {threads}{batch}"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def write(settings: Settings, entry: Entry, profiles: Mapping[str, How], tried: Sequence[dict[str, Any]] = ()) -> None:
+    """Write down what was found for a version on this machine.
+
+    Raises:
+        click.ClickException: it cannot be written.
+    """
+    found = {name: asdict(how) for name, how in profiles.items()}
+    about = {"name": entry.name, "version": entry.version, "digest": entry.digest, "cores": cores()}
+    try:
+        write_json(settings.var / FILE, {**about, "profiles": found, "tried": list(tried)})
+    except OSError as error:
+        raise click.ClickException(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
+
+
+def how(settings: Settings, entry: Entry) -> How:
+    """How a version is to be registered here and now."""
+    return _found(settings, entry)[0] or How(entry.workers)
+
+
+def passed_over(settings: Settings, entry: Entry) -> str | None:
+    """Why the profile that was asked for does not count for a version; None where it does, or none was asked for."""
+    return _found(settings, entry)[1]
+
+
+def say_passed_over(settings: Settings, entry: Entry) -> None:
+    """A note for the person who starts or replaces a version."""
+    why = passed_over(settings, entry)
+    if why:
+        click.echo(f"note: SERVE_PROFILE={settings.profile} is passed over: {why}: python -m deploy tune", err=True)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What the environment of TorchServe's workers says of threads; the worker of another version passes it over."""
+    content = _read(settings) if settings.profile else None
+    if not content:
+        return {}
+    try:
+        known = served.find(served.read(settings.var), content["name"], content["version"])
+        entry = known or Entry(content["name"], content["version"], "", content["digest"])
+        threads = how(settings, entry).threads
+    except (KeyError, TypeError, click.ClickException):
+        return {}
+    return {THREADS: f"{entry.name}-{entry.version}={threads}"} if threads else {}
+
+
+def _found(settings: Settings, entry: Entry) -> tuple[How | None, str | None]:
+    """What was found, or why it does not count; a server must start with a damaged file, too."""
+    if not settings.profile:
+        return None, None
+    content = _read(settings)
+    if content is None:
+        return None, f"{settings.var / FILE} is not there, or damaged"
+    try:
+        if content["cores"] != cores():
+            return None, f"it was measured on {content['cores']} core(s), here are {cores()}"
+        if content["digest"] != entry.digest:
+            return None, f"it was measured for {content['name']} {content['version']}, not for {entry}"
+        return How(**content["profiles"][settings.profile]), None
+    except (KeyError, TypeError):
+        return None, f"{settings.var / FILE} is damaged"
+
+
+def _read(settings: Settings) -> dict[str, Any] | None:
+    try:
+        content = json.loads((settings.var / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

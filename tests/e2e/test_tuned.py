@@ -1,0 +1,29 @@
+"""A profile reaches a real TorchServe: workers, batches, and the threads in its workers' environment."""
+
+from pathlib import Path
+
+import psutil
+
+from deploy import tuned
+from deploy.archive import pack
+from deploy.serve import entry_of
+from deploy.settings import own_environment, read_settings
+from deploy.torchserve import Server
+from deploy.tuned import How
+from tests.conftest import SHIPPED, command
+
+
+def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> None:
+    mar = pack(SHIPPED, "1.0", tmp_path / "store")
+    env = {**own_environment(tmp_path / "var", mar.parent), "SERVE_PROFILE": "throughput"}
+    settings = read_settings(env)
+    settings.var.mkdir()
+    (settings.var / "deploying.lock").touch()
+    tuned.write(settings, entry_of(mar), {"throughput": How(2, 1, 4, 5)})
+    with Server(settings) as server:
+        command("deploy", "rollout", mar.name, env=env)  # asks every golden photo
+        described = server.client.describe("classroom", "1.0") or {}
+        assert (described["batchSize"], described["maxBatchDelay"]) == (4, 5)
+        workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
+        assert [worker.environ()[tuned.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
+        assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
