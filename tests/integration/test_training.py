@@ -27,8 +27,9 @@ from handler.spec import Runtime
 from tests.conftest import SHAPES, SHIPPED, command, newest
 from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
-from training.export import spread, store_as_fp16, to_onnx
+from training.graph import store_as_fp16, to_onnx
 from training.loop import predict
+from training.quantise import spread
 from training.runs import load_model, new_run
 
 
@@ -143,7 +144,8 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
         calls.append(len(tested))
         assert not {p.source for p in photos} & {p.source for p in tested}
         rows = [[0.0 if index == photo.label else -5.0 for index in range(3)] for photo in tested]
-        return {"answers": dict.fromkeys(crossvalidation.WAYS, rows)}
+        answers = dict.fromkeys(crossvalidation.WAYS, rows)
+        return {"answers": answers, "unpruned": answers}
 
     monkeypatch.setattr(crossvalidation, "run_fold", fold)
     arguments = [str(short), "--data", str(drawn), "--runs", str(tmp_path / "runs")]
@@ -399,7 +401,8 @@ def test_cross_validation_sees_neither_the_test_part_nor_copies(
     def fold(recipe: Any, rest: Any, added: Any, tested: Any) -> dict[str, Any]:
         seen = {photo.path for photo in (*rest, *tested)}
         assert seen == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
-        return {"answers": dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))}
+        answers = dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))
+        return {"answers": answers, "unpruned": answers}
 
     monkeypatch.setattr(crossvalidation, "run_fold", fold)
     _, facts = crossvalidation.cross_validate(recipe, photos, [], tmp_path)
