@@ -65,6 +65,8 @@ class Classifier(nn.Module):
         scaled: Tensor = self.scale(photos)
         if self.pool > 1:
             scaled = nn.functional.avg_pool2d(scaled, self.pool)
+        if torch.compiler.is_exporting():  # a graph has no strides: the exporter would emulate them with gathers
+            return scaled
         return scaled.contiguous(memory_format=torch.channels_last)
 
     def freeze(self) -> None:

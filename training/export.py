@@ -28,7 +28,7 @@ from dataset.draw import draw
 from dataset.photos import Photo
 from handler import engine, goldens
 from handler.image import preprocess
-from training.backbones import Classifier
+from training.backbones import Classifier, build
 from training.evidence import measure
 from training.gate import Paired, compare, gate, strain
 from training.graph import OPSET, store_as_fp16, to_onnx
@@ -38,7 +38,7 @@ from training.options import data_options, run_argument, split_of_run
 from training.predict import served
 from training.quantise import quantise, quantise_within
 from training.runs import load_model
-from training.shapes import shapes_of
+from training.shapes import changed_shapes
 from training.timing import milliseconds
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
@@ -101,13 +101,18 @@ def export_model(
         "precision": chosen.name,
         "variants": measured,
         "opset": OPSET,
-        "shapes": shapes_of(model),
+        "shapes": changed_shapes(model, _unchanged(recipe)),
         "temperature": float(model.temperature),
         "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
         "metrics": chosen.scores.as_json(),
         "summary": str(chosen.scores),
         "gate": gate(chosen.scores.mean_accuracy, parent, recipe),
     }
+
+
+def _unchanged(recipe: Recipe) -> Classifier:
+    with torch.device("meta"):
+        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
 
 
 def tempered(model: Classifier, validation: Sequence[Photo], recipe: Recipe) -> Classifier:

@@ -187,7 +187,10 @@ def saved_shapes(folder: Path) -> dict[str, list[int]]:
     """
     path = folder / WEIGHTS
     try:
-        return shapes_in(path) if path.exists() else read_run(folder)[1].get("shapes", {})
+        if path.exists():
+            return shapes_in(path)
+        told = read_run(folder)[1].get("shapes", {})
+        return {name: [int(size) for size in shape.split("x")] for name, shape in told.items()}
     except (OSError, SafetensorError) as error:
         raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
 

@@ -26,9 +26,14 @@ def shapes_in(weights: Path) -> dict[str, list[int]]:
         return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not iterable)
 
 
-def shapes_of(model: nn.Module) -> dict[str, list[int]]:
-    """The shapes of a model's tensors, as `shapes_in` reads them when it is saved."""
-    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+def changed_shapes(model: nn.Module, plain: nn.Module) -> dict[str, str]:
+    """The shapes in which a model differs from its recipe's own network, for run.json: `48x16x3x3` by name."""
+    own = {name: tensor.shape for name, tensor in plain.state_dict().items()}
+    return {
+        name: "x".join(map(str, tensor.shape))
+        for name, tensor in model.state_dict().items()
+        if tensor.shape != own[name]
+    }
 
 
 def reshape(model: nn.Module, shapes: Shapes) -> None:
