@@ -28,10 +28,16 @@ BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet1
 
 
 class Backbone(Section):
-    """`weights`: `imagenet`, `none` (random), or the path of a state dict."""
+    """`weights`: `imagenet`, `none` (random), or the path of a state dict.
+
+    `pool`: so many pixels by so many are averaged to one inside the graph, after scaling. The input stays of
+    the recipe's size; with 2 the network sees half its height and width, a quarter of the multiplications.
+    Rows and columns beyond a whole multiple are dropped.
+    """
 
     name: BackboneName = "resnet18"
     weights: str = "imagenet"
+    pool: int = Field(1, ge=1, le=4)
 
 
 class Augment(Section):
@@ -92,14 +98,30 @@ class Train(Fit):
 
 
 class Prune(Fit):
-    """Global L1 unstructured pruning: the share of weights set to zero, then a fine-tune that keeps the zeros.
+    """What pruning removes, and the fine-tune after it.
 
-    `layers`: `convolutions` are all but the down-sampling ones; `document` is the document's list for
-    ResNet-18, batch norms of the first layers included.
+    `unstructured` (the document's): `amount` is the share of weights set to zero, over all layers together; the
+    fine-tune keeps the zeros. `layers`: `convolutions` are all but the down-sampling ones; `document` is the
+    document's list for ResNet-18, batch norms of the first layers included.
+
+    `channel`: `amount` is the share of channels taken out of every convolution, in `steps` equal steps with a
+    fine-tune after each; widths are rounded to multiples of `round_to`, to the nearest and never to none. The
+    result is the largest step that loses at most `gate.max_loss` and `most_flips` photos net (lost minus won)
+    on the held-out photos.
     """
 
+    method: Literal["unstructured", "channel"] = "unstructured"
     layers: Literal["convolutions", "document"] = "convolutions"
     amount: float = Field(0.45, ge=0, lt=1)
+    steps: int = Field(3, ge=1, le=20)
+    round_to: int = Field(16, ge=1, le=256)
+    most_flips: int = Field(2, ge=0, description="photos lost minus photos won; of int8 against float, too")
+
+    @model_validator(mode="after")
+    def _layers_fit_method(self) -> "Prune":
+        if self.method == "channel" and self.layers == "document":
+            raise ValueError("layers: document is for method unstructured: leave layers out, or set method")
+        return self
 
 
 class Gate(Section):
@@ -110,7 +132,7 @@ class Gate(Section):
 
 
 class Export(Section):
-    """`int8: auto` quantises where the gate still holds; otherwise weights are stored as fp16."""
+    """`int8: auto` quantises as much as keeps the gate and `prune.most_flips`; otherwise weights are stored as fp16."""
 
     int8: Literal["auto", "never"] = "auto"
     calibration: int = Field(128, ge=1, description="photos for post-training quantisation")

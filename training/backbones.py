@@ -41,20 +41,33 @@ class Scale(nn.Module):
 
 
 class Classifier(nn.Module):
-    """uint8 (N, 3, H, W) -> logits (N, classes), divided by a fitted temperature (1 until export)."""
+    """uint8 (N, 3, H, W) -> logits (N, classes), divided by a fitted temperature (1 until export).
+
+    With `pool` the network sees the means of pool x pool pixels, scaled: (N, 3, H // pool, W // pool).
+    """
 
     temperature: Tensor
 
-    def __init__(self, scale: Scale, network: nn.Module, head: str) -> None:
+    def __init__(self, scale: Scale, network: nn.Module, head: str, pool: int = 1) -> None:
         super().__init__()
         self.scale = scale
         self.network = network
         self.head = head
+        self.pool = pool
         self.register_buffer("temperature", torch.tensor(1.0))
 
     def forward(self, photos: Tensor) -> Tensor:
-        logits: Tensor = self.network(self.scale(photos).contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(self.pixels(photos))
         return logits / self.temperature
+
+    def pixels(self, photos: Tensor) -> Tensor:
+        """What the network sees of uint8 photos: float (N, 3, H // pool, W // pool), channels-last."""
+        scaled: Tensor = self.scale(photos)
+        if self.pool > 1:
+            scaled = nn.functional.avg_pool2d(scaled, self.pool)
+        if torch.compiler.is_exporting():  # a graph has no strides: the exporter would emulate them with gathers
+            return scaled
+        return scaled.contiguous(memory_format=torch.channels_last)
 
     def freeze(self) -> None:
         """Leave only the last layer to train; the rest stays in eval, batch norm's statistics included."""
@@ -92,7 +105,7 @@ def build(backbone: Backbone, classes: int) -> Classifier:
     network = entry.build(classes, backbone.weights == "imagenet")
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
-    return Classifier(Scale(entry.mean, entry.std), network, entry.head)
+    return Classifier(Scale(entry.mean, entry.std), network, entry.head, backbone.pool)
 
 
 def _resnet(name: str) -> Entry:

@@ -2,6 +2,9 @@
 
     python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn
 
+The unpruned float model is asked about the same photos, so that what pruning and int8 change is told in pairs:
+photos lost and won, and how far the probabilities moved (`paired` in run.json).
+
 Every photo is tested once, by a model that saw no photo of its source, neither in training nor in the
 held-out share by which that model was tempered and gated. The folds are pinned by the recipe
 (`folds`, `train.seed`). Each is tested twice: as it is, and after re-encoding all photos as JPEG, so that
@@ -10,7 +13,7 @@ the file type cannot be the cue. Finished folds are kept: the same command goes 
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +25,15 @@ from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, fit, open_photo, to_array
+from training.backbones import Classifier
 from training.changes import as_jpeg, decoded
 from training.data import check_readable, naming
-from training.export import export_model
+from training.export import export_model, tempered
+from training.gate import Paired, compare
 from training.loop import console
 from training.metrics import Scores, score
 from training.options import data_options, extra_option, fresh_option, read_data, read_extra, runs_option
-from training.predict import served
+from training.predict import Infer, served
 from training.prune import prune_model
 from training.runs import PROGRESS, digest, fingerprint, new_run
 from training.train import train_model
@@ -93,18 +98,29 @@ def cross_validate(
             write_json(kept, done)
         facts["folds"] = done
         facts["metrics"] = {way: _together(done, photos, recipe, way).as_json() for way in WAYS}
-        facts["summary"] = "; ".join(f"{way}: {_together(done, photos, recipe, way)}" for way in WAYS)
+        facts["paired"] = {way: _pairs(done, photos, way).as_json() for way in WAYS}
+        facts["summary"] = "; ".join(
+            f"{way}: {_together(done, photos, recipe, way)}; against the unpruned {_pairs(done, photos, way)}"
+            for way in WAYS
+        )
     return folder.with_suffix(""), facts
 
 
 def run_fold(
     recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], tested: Sequence[Photo]
 ) -> dict[str, Any]:
-    """Train, prune and export on `photos`; the graph's log-probabilities on `tested`, each way."""
+    """Train, prune and export on `photos`.
+
+    Returns:
+        log-probabilities on `tested`, each way: `answers` of the graph that would be served, `unpruned` of the
+        float model before pruning (tempered alike); and what the export says.
+    """
     training, validation = hold_out(photos, recipe.train.validation, recipe.train.seed)
     facts: dict[str, Any] = {}
     model = train_model(recipe, [*training, *added], validation, facts)
     unpruned = facts["metrics"]["mean_accuracy"]
+    before = in_torch(tempered(model, validation, recipe))
+    without = {way: [ask(before, recipe, photo, way) for photo in tested] for way in WAYS}
     model = prune_model(model, recipe, [*training, *added], validation, facts)
     with tempfile.TemporaryDirectory() as work:
         made = export_model(model, recipe, training, validation, Path(work), unpruned)
@@ -114,13 +130,25 @@ def run_fold(
         console.print(f"{way}: {score(torch.tensor(answers[way]), tested, recipe.labels)}")
     return {
         "answers": answers,
+        "unpruned": without,
         "precision": made["precision"],
         "gate": made["gate"],
         "temperature": made["temperature"],
     }
 
 
-def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way: str) -> list[float]:
+def in_torch(model: Classifier) -> Infer:
+    """A model as a function from one photo to its log-probabilities."""
+
+    @torch.no_grad()
+    def infer(pixels: Pixels) -> torch.Tensor:
+        logits: torch.Tensor = model.eval()(torch.from_numpy(pixels)[None])[0]
+        return logits.log_softmax(0)
+
+    return infer
+
+
+def ask(run: Infer, recipe: Recipe, photo: Photo, way: str) -> list[float]:
     """One photo's log-probabilities, from its own bytes or from a JPEG of it."""
     with naming(photo.path):
         data = photo.path.read_bytes()
@@ -129,6 +157,13 @@ def ask(run: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, way
         else:
             upright = open_photo(data, recipe.limits, recipe.input)
     return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
+
+
+def _pairs(done: list[dict[str, Any]], photos: Sequence[Photo], way: str) -> Paired:
+    """The unpruned float models against what would be served, over the photos of all folds."""
+    tested = [photos[index] for fold in done for index in fold["photos"]]
+    before, after = (torch.tensor([row for fold in done for row in fold[key][way]]) for key in ("unpruned", "answers"))
+    return compare(before, after, tested)
 
 
 def _together(done: list[dict[str, Any]], photos: Sequence[Photo], recipe: Recipe, way: str) -> Scores:

@@ -4,14 +4,15 @@
 
 writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
 tempered logits out; recipe.json; goldens.json and its drawn photos; run.json with
-the gate. The graph is quantised to int8 where the gate still holds on the held-out
-photos, else its weights are stored as fp16 and computed in f32.
+the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
+`prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it are; else its
+weights are stored as fp16 and computed in f32.
 """
 
 import copy
-import os
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ import click
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from config.files import write_json, write_whole
 from config.recipe import Recipe
@@ -28,18 +28,20 @@ from dataset.draw import draw
 from dataset.photos import Photo
 from handler import engine, goldens
 from handler.image import preprocess
-from training.backbones import Classifier
+from training.backbones import Classifier, build
 from training.evidence import measure
+from training.gate import Paired, compare, gate, strain
+from training.graph import OPSET, store_as_fp16, to_onnx
 from training.loop import console, predict_views
 from training.metrics import Scores, fit_temperature, score
 from training.options import data_options, run_argument, split_of_run
 from training.predict import served
-from training.prune import gate
+from training.quantise import quantise, quantise_within
 from training.runs import load_model
+from training.shapes import changed_shapes
 from training.timing import milliseconds
 
-OPSET = 18
-INT8, FP16 = "int8", "fp16 weights, f32 arithmetic"
+FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
 VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are harder than a few clean ones
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
@@ -92,140 +94,96 @@ def export_model(
     Returns:
         what run.json says of it: precision, temperature, size, metrics, gate.
     """
-    model = copy.deepcopy(model)
-    model.temperature.fill_(fit_temperature(*predict_views(model, validation, recipe, VIEWS)))
-    plain = to_onnx(model, recipe)
-    precision, found, measured = _store(folder / "model.onnx", plain, recipe, training, validation, parent)
+    model = tempered(model, validation, recipe)
+    chosen, measured = _choose(to_onnx(model, recipe), recipe, training, validation, parent)
+    write_whole(folder / "model.onnx", chosen.graph.SerializeToString())
     return {
-        "precision": precision,
+        "precision": chosen.name,
         "variants": measured,
         "opset": OPSET,
+        "shapes": changed_shapes(model, _unchanged(recipe)),
         "temperature": float(model.temperature),
         "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
-        "metrics": found.as_json(),
-        "summary": str(found),
-        "gate": gate(found.mean_accuracy, parent, recipe),
+        "metrics": chosen.scores.as_json(),
+        "summary": str(chosen.scores),
+        "gate": gate(chosen.scores.mean_accuracy, parent, recipe),
     }
 
 
-def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
-    """One graph, weights inside: `input` uint8 (batch, 3, H, W) -> `logits` float32 (batch, classes)."""
-    photos = torch.zeros(2, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as work:
-        path = Path(work) / "model.onnx"
-        program = torch.onnx.export(
-            model.eval(),
-            (photos,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-        assert program is not None
-        program.save(str(path), external_data=False)
-        graph = onnx.load(str(path))
-    strip(graph)
-    onnx.checker.check_model(graph)
-    return graph
+def _unchanged(recipe: Recipe) -> Classifier:
+    with torch.device("meta"):
+        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
 
 
-def strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes of our source files: stack traces with the paths of this one machine."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
+def tempered(model: Classifier, validation: Sequence[Photo], recipe: Recipe) -> Classifier:
+    """A copy whose temperature is fitted on augmented views of the held-out photos."""
+    model = copy.deepcopy(model)
+    model.temperature.fill_(fit_temperature(*predict_views(model, validation, recipe, VIEWS)))
+    return model
 
 
-def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Half the bytes: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
-    graph = copy.deepcopy(graph)
-    casts, kept = [], []
-    for tensor in graph.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < 1024:
-            kept.append(tensor)
-            continue
-        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name], to=TensorProto.FLOAT))
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
-    nodes = list(graph.graph.node)
-    del graph.graph.node[:]
-    graph.graph.node.extend([*casts, *nodes])
-    onnx.checker.check_model(graph)
-    return graph
+@dataclass(frozen=True)
+class Variant:
+    """A graph as it would be served, and what it answers on the held-out photos (log-probabilities)."""
+
+    name: str
+    graph: onnx.ModelProto
+    logits: torch.Tensor
+    scores: Scores
+    facts: dict[str, float]
 
 
-def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """So many photos (or all), evenly over the whole list: it is sorted by label, and every label must be seen."""
-    count = min(count, len(photos))
-    return [photos[index * len(photos) // count] for index in range(count)]
-
-
-def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) -> onnx.ModelProto:
-    """Post-training int8 (QDQ) by NNCF, calibrated through the handler's preprocessing.
-
-    The overflow fix halves the weights' range, so that CPUs without VNNI compute
-    the same answers.
-    """
-    os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
-    import nncf
-
-    chosen = spread(photos, recipe.export.calibration)
-
-    def prepare(photo: Photo) -> dict[str, Any]:
-        return {"input": preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
-
-    quantised: onnx.ModelProto = nncf.quantize(
-        graph,
-        nncf.Dataset(chosen, prepare),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(chosen),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
-    )
-    return quantised
-
-
-def _store(
-    path: Path,
-    graph: onnx.ModelProto,
-    recipe: Recipe,
-    training: Sequence[Photo],
-    validation: Sequence[Photo],
-    parent: float,
-) -> tuple[str, Scores, dict[str, Any]]:
-    """Write the first variant that holds the gate, else the last.
+def _choose(
+    graph: onnx.ModelProto, recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo], parent: float
+) -> tuple[Variant, dict[str, Any]]:
+    """The fastest variant that holds gate and bound, else the float one.
 
     Returns:
-        its name, its scores, and size and latency of every variant that was measured.
+        it, and size, latency and flips of every variant that was measured.
     """
-    wanted = [FP16, INT8] if recipe.export.int8 == "auto" else [FP16]
-    measured: dict[str, Any] = {}
-    graphs, found = {}, {}
-    for name in wanted:
-        graphs[name] = quantise(graph, recipe, training) if name == INT8 else store_as_fp16(graph)
-        write_whole(path, graphs[name].SerializeToString())
-        logits, _ = measure(recipe, served(path, recipe), validation)
-        found[name] = score(logits, validation, recipe.labels)
-        measured[name] = _describe(path, recipe, found[name])
-        console.print(name, ", ".join(f"{key} {value}" for key, value in measured[name].items()))
-    chosen = next((n for n in reversed(wanted) if gate(found[n].mean_accuracy, parent, recipe)["passed"]), FP16)
-    write_whole(path, graphs[chosen].SerializeToString())
-    return chosen, found[chosen], measured
+    plain = _variant(FP16, store_as_fp16(graph), recipe, validation)
+    tried = [plain]
+
+    def holds(variant: Variant) -> bool:
+        passed: bool = gate(variant.scores.mean_accuracy, parent, recipe)["passed"]
+        return passed and strain(plain.logits, variant.logits, validation, recipe) <= 1
+
+    if recipe.export.int8 == "auto":
+        tried.append(_variant(INT8, quantise(graph, recipe, training), recipe, validation))
+        if not holds(tried[-1]) and holds(plain):
+            console.print("int8 in all layers breaks the bound: layers are put back to float until it holds")
+            mixed = quantise_within(graph, recipe, training, validation, plain.logits)
+            tried.append(_variant(MIXED, mixed, recipe, validation))
+    chosen = tried[-1] if holds(tried[-1]) else plain
+    measured = {}
+    for variant in tried:
+        flips = compare(plain.logits, variant.logits, validation)
+        measured[variant.name] = {**variant.facts, **_told(flips)}
+        console.print(variant.name, ", ".join(f"{key} {value}" for key, value in measured[variant.name].items()))
+    console.print(f"taken: {chosen.name}")
+    return chosen, measured
 
 
-def _describe(path: Path, recipe: Recipe, found: Scores) -> dict[str, float]:
-    run = engine.load(path, recipe)
+def _told(flips: Paired) -> dict[str, Any]:
+    return {name: value for name, value in flips.as_json().items() if name != "photos"}
+
+
+def _variant(name: str, graph: onnx.ModelProto, recipe: Recipe, validation: Sequence[Photo]) -> Variant:
+    """Measure a graph in the recipe's engine."""
     photo = np.zeros((3, recipe.input.height, recipe.input.width), np.uint8)
-    return {
-        "mean_accuracy": round(found.mean_accuracy, 5),
-        "loss": round(found.loss, 5),
-        "megabytes": round(path.stat().st_size / 1e6, 2),
-        f"milliseconds_{recipe.runtime.engine}": milliseconds(lambda: run(photo)),
-    }
+    with tempfile.TemporaryDirectory() as work:
+        path = Path(work) / "model.onnx"
+        path.write_bytes(graph.SerializeToString())
+        logits, _ = measure(recipe, served(path, recipe), validation)
+        run = engine.load(path, recipe)
+        found = score(logits, validation, recipe.labels)
+        facts = {
+            "mean_accuracy": round(found.mean_accuracy, 5),
+            "loss": round(found.loss, 5),
+            "megabytes": round(path.stat().st_size / 1e6, 2),
+            f"milliseconds_{recipe.runtime.engine}": milliseconds(lambda: run(photo)),
+        }
+    return Variant(name, graph, logits, found, facts)
 
 
 def draw_goldens(folder: Path, recipe: Recipe) -> None:

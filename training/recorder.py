@@ -4,6 +4,7 @@ tensorboard --logdir runs          # while it trains, or after
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,26 @@ from training.runs import CHECKPOINT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch.utils.tensorboard.writer import SummaryWriter
 
 
 class Recorder:
     """Records epochs into a run's folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def writer(self) -> "SummaryWriter":
+        """TensorBoard's, made when there is something to write."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self.folder = folder
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        return SummaryWriter(str(self.folder / "tensorboard"))
+
+    def inside(self, name: str) -> "Recorder":
+        """A recorder of a part of this run, in a folder of its own below."""
+        (self.folder / name).mkdir(exist_ok=True)
+        return type(self)(self.folder / name)
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None where there is none.
@@ -64,7 +75,8 @@ class Recorder:
 
     def finish(self, history: Sequence[dict[str, Any]]) -> None:
         """Write the curves: curves.json, curves.png."""
-        self.writer.close()
+        if "writer" in self.__dict__:
+            self.writer.close()
         if history:
             write_json(self.folder / "curves.json", list(history))
             draw_curves(history).savefig(self.folder / "curves.png", dpi=100)

@@ -28,11 +28,16 @@ from config.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo, counts
 from training.backbones import Classifier, build
+from training.shapes import reshape, shapes_in
 
 RUNS = Path("runs")
 CHECKPOINT = "checkpoint.pt"
 PROGRESS = "progress.json"
 KEY = "key"
+WEIGHTS = "model.safetensors"
+STEP_WEIGHTS = "step.safetensors"
+REACHED = (CHECKPOINT, PROGRESS, STEP_WEIGHTS, KEY)
+"""What only a run that goes on needs, in its folder or one below."""
 
 
 @contextlib.contextmanager
@@ -69,8 +74,9 @@ def new_run(
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             write_json(folder / "run.json", facts)
             done = folder.rename(folder.with_suffix(""))
-            for name in (CHECKPOINT, PROGRESS, KEY):  # after it has its name: killed in between, nothing is lost
-                (done / name).unlink(missing_ok=True)
+            for name in REACHED:  # after it has its name: killed in between, nothing is lost
+                for path in done.rglob(name):
+                    path.unlink(missing_ok=True)
         except BaseException as error:
             if any((folder / name).exists() for name in (CHECKPOINT, PROGRESS)):
                 click.echo(f"{folder} is kept: the same command goes on from there", err=True)
@@ -131,33 +137,62 @@ def _arguments() -> list[str]:
     return [_portable(word) for word in sys.argv[1:]]
 
 
-def save_model(folder: Path, model: Classifier) -> None:
-    """Write a model's weights beside its run.json.
+def save_model(folder: Path, model: Classifier, name: str = WEIGHTS) -> None:
+    """Write a model's weights into a folder, beside its run.json if it is a run's.
 
     Raises:
         OSError: they cannot be written.
     """
     try:
-        safetensors.torch.save_model(model, str(folder / "model.safetensors"))
+        safetensors.torch.save_model(model, str(folder / name))
     except SafetensorError as error:
         raise OSError(0, str(error)) from error
 
 
 def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
-    """Read a run back: its recipe, its model in eval, its run.json.
+    """Read a run back: its recipe, its model in eval with the shapes that were saved, its run.json.
 
     Raises:
         click.ClickException: it is no complete run.
     """
+    recipe, facts = read_run(folder)
+    return recipe, load_weights(folder / WEIGHTS, recipe), facts
+
+
+def load_weights(path: Path, recipe: Recipe) -> Classifier:
+    """Build the recipe's model and load a file of weights into it; in eval.
+
+    Raises:
+        click.ClickException: there is no such file, it is damaged, or it is of another network.
+    """
+    model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
     try:
-        recipe, facts = read_run(folder)
-        model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
-        safetensors.torch.load_model(model, str(folder / "model.safetensors"))
+        reshape(model, shapes_in(path))
+        safetensors.torch.load_model(model, str(path))
+        answers = model.network.get_parameter(f"{model.head}.weight").shape[0]
     except SafetensorError as error:
-        raise click.ClickException(f"{folder / 'model.safetensors'} is damaged ({error}): train it again") from error
+        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
     except (OSError, RuntimeError) as error:
-        raise click.ClickException(f"{folder} is no run with a model: {error}") from error
-    return recipe, model.eval(), facts
+        raise click.ClickException(f"{path.parent} is no run with a model: {error}") from error
+    if answers != len(recipe.labels):
+        raise click.ClickException(f"{path} tells {answers} labels apart, its recipe {len(recipe.labels)}: train again")
+    return model.eval()
+
+
+def saved_shapes(folder: Path) -> dict[str, list[int]]:
+    """The shapes of a run's tensors, or of a bundle's as its run.json tells them.
+
+    Raises:
+        click.ClickException: its weights are damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        if path.exists():
+            return shapes_in(path)
+        told = read_run(folder)[1].get("shapes", {})
+        return {name: [int(size) for size in shape.split("x")] for name, shape in told.items()}
+    except (OSError, SafetensorError) as error:
+        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
 
 
 def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:

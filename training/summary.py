@@ -3,8 +3,8 @@
     python -m training summary classroom --backbone resnet18 --freeze
     python -m training summary runs/classroom/ID-prune --json summary.json
 
-The layers and the estimate are torchinfo's. No weights are read and nothing is computed: shapes are followed
-through the network on PyTorch's `meta` device, so that a large batch costs no memory.
+The layers and the estimate are torchinfo's. Of a run's weights the shapes alone are read, and nothing is
+computed: shapes are followed through the network on PyTorch's `meta` device, so that a large batch costs no memory.
 
 Memory is in MiB (2^20 bytes), which is what the document's table calls MB. Its forward/backward is larger
 (torchsummary counts the output of every module twice, torchinfo of those with parameters).
@@ -21,7 +21,8 @@ import torchinfo
 from config.files import write_json
 from config.recipe import Recipe, names, read_recipe, validated
 from training.backbones import build
-from training.runs import read_run
+from training.runs import read_run, saved_shapes
+from training.shapes import Shapes, reshape
 
 COLUMNS = ("input_size", "output_size", "num_params", "trainable")
 MIB = 2**20
@@ -52,8 +53,9 @@ def summary(
     """Show layers, shapes, parameters and memory of RECIPE_OR_RUN: a recipe's name or file, or a run's folder."""
     if min(batch, depth) < 1:
         raise click.ClickException("--batch and --depth start at 1")
-    recipe = _changed(*_read(model), backbone, freeze, height, width)
-    found = inspect(recipe, batch, depth)
+    read, frozen, shapes = _read(model)
+    recipe = _changed(read, frozen, backbone, freeze, height, width)
+    found = inspect(recipe, batch, depth, shapes if recipe.backbone.name == read.backbone.name else {})
     click.echo(str(found).partition("Total params")[0], nl=False)
     facts = describe(recipe, found)
     click.echo(_text(facts))
@@ -61,8 +63,11 @@ def summary(
         _write(out, facts)
 
 
-def inspect(recipe: Recipe, batch: int, depth: int) -> torchinfo.ModelStatistics:
+def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo.ModelStatistics:
     """torchinfo's statistics of a recipe's classifier, frozen if the recipe freezes it.
+
+    Args:
+        shapes: of a run's tensors, where its channels may have been pruned.
 
     Raises:
         click.ClickException: the network does not take photos of this size.
@@ -70,6 +75,7 @@ def inspect(recipe: Recipe, batch: int, depth: int) -> torchinfo.ModelStatistics
     shape = (batch, 3, recipe.input.height, recipe.input.width)
     with torch.device("meta"):
         model = build(recipe.backbone, len(recipe.labels))
+        reshape(model, shapes)
         photos = torch.empty(shape, dtype=torch.uint8)
     if recipe.train.freeze:
         model.freeze()
@@ -141,19 +147,19 @@ def _text(facts: dict[str, Any]) -> str:
     )
 
 
-def _read(name: str) -> tuple[Recipe, bool]:
-    """A recipe, and whether its last layer alone is trained: pruning fine-tunes all of a frozen run."""
+def _read(name: str) -> tuple[Recipe, bool, Shapes]:
+    """A recipe; whether its last layer alone is trained (pruning fine-tunes all of a frozen run); a run's shapes."""
     if name in names() or Path(name).suffix in (".yaml", ".yml"):
         recipe = read_recipe(name)
-        return recipe, recipe.train.freeze
+        return recipe, recipe.train.freeze, {}
     if Path(name).is_dir():
         recipe, facts = read_run(Path(name))
-        return recipe, recipe.train.freeze and facts.get("step") != "prune"
+        return recipe, recipe.train.freeze and facts.get("step") != "prune", saved_shapes(Path(name))
     if "/" in name:
         raise click.ClickException(
             f"{name} is not there: give a recipe's name or .yaml file, or a folder of runs/RECIPE/"
         )
-    return read_recipe(name), False
+    return read_recipe(name), False, {}
 
 
 def _changed(
@@ -161,7 +167,7 @@ def _changed(
 ) -> Recipe:
     """The recipe with the command line's changes and without weights, validated again."""
     content = recipe.model_dump()
-    content["backbone"] = {"name": backbone or recipe.backbone.name, "weights": "none"}
+    content["backbone"] |= {"name": backbone or recipe.backbone.name, "weights": "none"}
     content["train"]["freeze"] = frozen if freeze is None else freeze
     content["input"] |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
     return validated(content, "command line")

@@ -158,4 +158,5 @@ def _fitting(model: Classifier, before: Recipe, recipe: Recipe) -> Classifier:
             f"--init-from is a {before.backbone.name} for {', '.join(before.labels)}: this recipe wants a "
             f"{recipe.backbone.name} for {', '.join(recipe.labels)}: give --backbone, or another run"
         )
+    model.pool = recipe.backbone.pool
     return model.requires_grad_(True)

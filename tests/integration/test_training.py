@@ -27,8 +27,9 @@ from handler.spec import Runtime
 from tests.conftest import SHAPES, SHIPPED, command, newest
 from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
-from training.export import spread, store_as_fp16, to_onnx
+from training.graph import store_as_fp16, to_onnx
 from training.loop import predict
+from training.quantise import spread
 from training.runs import load_model, new_run
 
 
@@ -143,7 +144,9 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
         calls.append(len(tested))
         assert not {p.source for p in photos} & {p.source for p in tested}
         rows = [[0.0 if index == photo.label else -5.0 for index in range(3)] for photo in tested]
-        return {"answers": dict.fromkeys(crossvalidation.WAYS, rows)}
+        before = [[-10.0 if value == 0 else 0.0 for value in rows[0]], *rows[1:]]  # of each fold one was wrong
+        ways = crossvalidation.WAYS
+        return {"answers": dict.fromkeys(ways, rows), "unpruned": dict.fromkeys(ways, before)}
 
     monkeypatch.setattr(crossvalidation, "run_fold", fold)
     arguments = [str(short), "--data", str(drawn), "--runs", str(tmp_path / "runs")]
@@ -155,6 +158,9 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
     assert sum(calls) == 90
     run = json.loads((newest(tmp_path / "runs" / "shapes", "crossvalidate") / "run.json").read_text())
     assert run["metrics"]["as they are"]["mean_accuracy"] == 1.0
+    won = run["paired"]["as they are"]
+    assert (won["photos"], won["lost"], won["won"], won["net_flips"]) == (90, 0, 2, -2)
+    assert won["mean_change"] == pytest.approx(2 / 90, abs=0.002)
     assert not list((tmp_path / "runs" / "shapes").glob("*.folds.json"))
 
 
@@ -163,7 +169,10 @@ def test_a_real_fold_walks_the_whole_way(short: Path, drawn: Path) -> None:
     photos = read_photos(drawn, recipe.labels)
     result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6])
     for way in crossvalidation.WAYS:
-        assert np.exp(result["answers"][way]).sum(axis=1) == pytest.approx(1, abs=1e-3)
+        for who in ("answers", "unpruned"):
+            assert np.exp(result[who][way]).sum(axis=1) == pytest.approx(1, abs=1e-3)
+        assert np.shape(result["unpruned"][way]) == (15, 3)
+        assert result["unpruned"][way] != result["answers"][way]
     assert torch.isfinite(torch.tensor(result["answers"][crossvalidation.WAYS[1]])).all()
 
 
@@ -292,6 +301,36 @@ def test_two_at_once_do_not_take_up_the_same_run(short: Path, tmp_path: Path) ->
             assert second != first
 
 
+def test_a_run_without_channels_walks_on_like_any_other(runs: Path, drawn: Path, tmp_path: Path) -> None:
+    """prune --method channel -> summary, predict, export, summary of the bundle, train --init-from."""
+    loose = yaml.safe_load((newest(runs, "train") / "recipe.json").read_text())
+    loose["gate"] = {"mean_accuracy": 0, "max_loss": 1}
+    loose["prune"]["most_flips"] = 99
+    parent = Path(shutil.copytree(newest(runs, "train"), tmp_path / "parent"))
+    (parent / "recipe.json").write_text(json.dumps(loose))
+    words = ("--method", "channel", "--amount", 0.5, "--steps", 1, "--epochs", 4)
+    done = command("training", "prune", parent, "--data", drawn, "--runs", tmp_path, *words)
+    pruned = newest(tmp_path / "shapes", "prune")
+    run = json.loads((pruned / "run.json").read_text())
+    assert "within bound" in done.stderr
+    assert "43% of the channels removed" in done.stdout
+    assert (run["method"], run["chosen_step"], len(run["steps"])) == ("channel", 1, 1)
+    assert run["after"]["parameters"] == 7571
+    assert run["after"]["gigamacs"] < run["before"]["gigamacs"]
+    assert not list(pruned.glob("*.pth")), "the document's state dicts would not load into its network"
+    photo = sorted((drawn / "disc").iterdir())[0]
+    command("training", "export", pruned, "--data", drawn)
+    for folder in (pruned, pruned / "bundle"):
+        assert "7,571 parameters" in command("training", "summary", folder).stdout
+        assert json.loads(command("training", "predict", folder, photo).stdout)["result"] in loose["labels"]
+    recipe = tmp_path / "loose.yaml"
+    recipe.write_text(yaml.safe_dump(loose))
+    command("training", "train", recipe, "--data", drawn, "--epochs", 0, "--init-from", pruned, "--runs", tmp_path)
+    assert weights(newest(tmp_path / "shapes", "train")) == weights(pruned)
+    told = refused("training", "prune", parent, "--data", drawn, "--runs", tmp_path, *words[:2], "--layers", "document")
+    assert "prune: " in told and "leave layers out" in told
+
+
 def test_fine_tuning_starts_from_another_run(runs: Path, drawn: Path, tmp_path: Path) -> None:
     parent = newest(runs, "train")
     command("training", "train", SHAPES, "--data", drawn, "--epochs", 0, "--init-from", parent, "--runs", tmp_path)
@@ -399,7 +438,8 @@ def test_cross_validation_sees_neither_the_test_part_nor_copies(
     def fold(recipe: Any, rest: Any, added: Any, tested: Any) -> dict[str, Any]:
         seen = {photo.path for photo in (*rest, *tested)}
         assert seen == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
-        return {"answers": dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))}
+        answers = dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))
+        return {"answers": answers, "unpruned": answers}
 
     monkeypatch.setattr(crossvalidation, "run_fold", fold)
     _, facts = crossvalidation.cross_validate(recipe, photos, [], tmp_path)

@@ -18,8 +18,10 @@ from tests import pictures
 from tests.conftest import SHAPES
 from training.augment import Augmenter
 from training.backbones import BACKBONES, build
+from training.gate import gate
 from training.loop import optimise, predict
-from training.prune import gate, prunable, prune_model, sparsity
+from training.prune import prune_model
+from training.unstructured import prunable, sparsity
 
 
 @pytest.fixture
@@ -192,7 +194,7 @@ def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path
     """45 % over the listed layers together, no fine-tune, everything else as it was; torchvision loads what is left."""
     from torchvision import models
 
-    from training.prune import save_state_dicts
+    from training.unstructured import save_state_dicts
 
     changed = override(override(recipe, "prune", amount=0.45, layers="document", epochs=0), "backbone", name="resnet18")
     parent = build(changed.backbone, 3).eval()

@@ -1,0 +1,256 @@
+"""Channel pruning: what is taken out, that it loads again, that the bound decides, and that a kill costs one step."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import Photo
+from dataset.sample import draw_set
+from handler import engine
+from handler.spec import Runtime
+from tests.conftest import SHAPES
+from training import channels, loop, shapes
+from training.backbones import Classifier, build
+from training.channels import ladder, prune_channels, remove, widths
+from training.cost import cost
+from training.gate import compare, strain
+from training.graph import to_onnx
+from training.loop import predict
+from training.recorder import Recorder
+from training.runs import load_model, load_weights, new_run, save_model
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Two steps to half of the channels, one epoch each; anything may be lost."""
+    changed = override(read_recipe(SHAPES), "prune", method="channel", amount=0.5, steps=2, epochs=1, most_flips=99)
+    return override(changed, "gate", mean_accuracy=0, max_loss=1)
+
+
+@pytest.fixture
+def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
+    draw_set(tmp_path / "few", recipe, 3, seed=1)
+    return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted((tmp_path / "few").rglob("*.*g"))]
+
+
+def used(recipe: Recipe) -> Classifier:
+    """A model with random weights whose batch norms have seen something, so that every channel matters."""
+    torch.manual_seed(0)
+    model = build(recipe.backbone, len(recipe.labels))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+    return model.eval()
+
+
+def photos(recipe: Recipe, count: int = 4) -> torch.Tensor:
+    size = (count, 3, recipe.input.height, recipe.input.width)
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def same(first: Classifier, second: Classifier) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])
+def test_what_is_pruned_is_rounded_and_loads_again(recipe: Recipe, tmp_path: Path, name: str) -> None:
+    """Residuals and depthwise convolutions stay consistent; the last layer keeps its outputs; loading is exact."""
+    recipe = override(recipe, "backbone", name=name)
+    parent = used(recipe)
+    child = remove(parent, ladder(widths(parent), recipe)[-1], recipe).eval()
+    before, after = widths(parent), widths(child)
+    assert all(after[layer] % 16 == 0 or after[layer] == before[layer] for layer in before)
+    assert all(0 < after[layer] <= before[layer] for layer in before)
+    assert 0.4 < 1 - sum(after.values()) / sum(before.values()) < 0.6
+    assert cost(child, recipe)["parameters"] < 0.5 * cost(parent, recipe)["parameters"]
+    assert child(photos(recipe)).shape == (4, 3)
+    grouped = [m for m in child.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert bool(grouped) is (name == "efficientnet_lite0")
+    assert all(m.groups == m.in_channels == m.out_channels for m in grouped)
+
+    with new_run("prune", recipe, tmp_path) as (folder, _):
+        save_model(folder, child)
+    _, again, _ = load_model(folder.with_suffix(""))
+    with torch.no_grad():
+        assert torch.equal(again(photos(recipe)), child(photos(recipe)))
+        assert not torch.allclose(again(photos(recipe)), parent(photos(recipe)), atol=1e-3)
+    assert widths(again) == after
+    for mine, theirs in zip(again.modules(), child.modules(), strict=True):
+        for key in ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features"):
+            assert getattr(mine, key, None) == getattr(theirs, key, None)
+
+
+def test_the_least_important_channels_go(recipe: Recipe) -> None:
+    parent = used(recipe)
+    first = parent.network.get_parameter("0.weight")
+    with torch.no_grad():
+        for name in ("6.weight", "7.weight"):
+            parent.network.get_parameter(name)[7:55] *= 1e-3
+        parent.network.get_parameter("11.weight")[:, 7:55] *= 1e-3
+    wanted = {**widths(parent), "6": 16}
+    child = remove(parent, wanted, recipe)
+    kept = [*range(7), *range(55, 64)]
+    assert torch.equal(child.network.get_parameter("6.weight"), parent.network.get_parameter("6.weight")[kept])
+    assert torch.equal(child.network.get_parameter("0.weight"), first)
+
+
+def test_steps_are_rounded_and_equal_ones_left_out(recipe: Recipe) -> None:
+    full = {"a": 64, "b": 24, "c": 10}
+    steps = ladder(full, override(recipe, "prune", amount=0.75, steps=3))
+    assert steps == [{"a": 48, "b": 16, "c": 10}, {"a": 32, "b": 16, "c": 10}, {"a": 16, "b": 16, "c": 10}]
+    assert len(ladder({"a": 32}, override(recipe, "prune", amount=0.5, steps=10))) == 1
+    with pytest.raises(click.ClickException, match="raise --amount"):
+        ladder({"c": 10}, recipe)
+
+
+def test_weights_of_another_task_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    save_model(tmp_path, build(recipe.backbone, 5))
+    with pytest.raises(click.ClickException, match="tells 5 labels apart"):
+        load_weights(tmp_path / "model.safetensors", recipe)
+    save_model(tmp_path, used(override(recipe, "backbone", name="resnet18")))
+    with pytest.raises(click.ClickException, match="is no run with a model"):
+        load_weights(tmp_path / "model.safetensors", recipe)
+
+
+def test_a_grouped_convolution_that_is_not_depthwise_keeps_its_groups() -> None:
+    layer = nn.Conv2d(8, 12, 3, groups=4)
+    model = nn.Sequential(layer)
+    shapes.reshape(model, {"0.weight": [8, 1, 3, 3], "0.bias": [8]})
+    assert (layer.groups, layer.in_channels, layer.out_channels) == (4, 4, 8)
+    assert model(torch.zeros(1, 4, 3, 3)).shape == (1, 8, 1, 1)
+
+
+def bound_at(limits: list[float]) -> Callable[..., float]:
+    """A stand-in for `strain`: the unpruned model, then each step."""
+    left = iter(limits)
+    return lambda *_: next(left)
+
+
+@pytest.mark.parametrize(("strains", "chosen"), [([0.5, 2.0], 1), ([2.0, 1.0], 2), ([0.0, 0.1], 2), ([1.1, 9.0], 0)])
+def test_the_largest_step_within_the_bound_is_taken(
+    recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, strains: list[float], chosen: int
+) -> None:
+    monkeypatch.setattr(channels, "strain", bound_at([*strains, 0.0]))
+    facts: dict[str, Any] = {}
+    recipe = override(recipe, "prune", epochs=0)
+    parent = used(recipe)
+    found = prune_channels(parent, recipe, few, few, facts)
+    wanted = [widths(parent), *ladder(widths(parent), recipe)][chosen]
+    assert (facts["chosen_step"], widths(found)) == (chosen, wanted)
+    assert [row["within_bound"] for row in facts["steps"]] == [each <= 1 for each in strains]
+    assert facts["after"]["parameters"] == sum(p.numel() for p in found.parameters())
+    assert set(facts["before"]) == set(facts["after"])
+
+
+def test_an_impossible_bound_keeps_the_unpruned_model(recipe: Recipe, few: list[Photo]) -> None:
+    parent = used(recipe)
+    with torch.no_grad():  # no photo is answered clearly, so a smaller network answers some otherwise
+        parent.network.get_parameter("11.bias").sub_(predict(parent, few, recipe).mean(0))
+    right = predict(parent, few, recipe).argmax(1)
+    own = [Photo(photo.path, int(label), photo.source) for photo, label in zip(few, right, strict=True)]
+    facts: dict[str, Any] = {}
+    strict = override(override(recipe, "gate", max_loss=0), "prune", most_flips=0, epochs=0)
+    found = prune_channels(parent, strict, own, own, facts)
+    assert facts["chosen_step"] == 0, "a network that was never trained again answered all as before"
+    assert "the unpruned model is kept" in facts["summary"]
+    assert same(parent, found)
+    assert facts["gate"]["lost"] == 0
+
+
+def test_a_bound_is_lost_points_and_net_flips(recipe: Recipe) -> None:
+    held = [Photo(Path(str(index)), 0, str(index)) for index in range(10)]
+    right, wrong = torch.tensor([[4.0, 0, 0]]), torch.tensor([[0, 4.0, 0]])
+    before = torch.cat([right] * 8 + [wrong] * 2)
+    after = torch.cat([wrong] * 3 + [right] * 6 + [wrong])
+    paired = compare(before, after, held)
+    assert (paired.lost, paired.won, paired.net_flips, paired.photos) == (3, 1, 2, 10)
+    p = float(right.softmax(1)[0, 0] - wrong.softmax(1)[0, 0])
+    assert paired.mean_change == pytest.approx(4 * p / 10, abs=1e-5)
+    for most_flips, max_loss, within in ((2, 0.2, True), (1, 1.0, False), (2, 0.1, False), (9, 0.0, False)):
+        changed = override(override(recipe, "gate", max_loss=max_loss), "prune", most_flips=most_flips)
+        assert (strain(before, after, held, changed) <= 1) is within
+    assert strain(after, after, held, override(override(recipe, "gate", max_loss=0), "prune", most_flips=0)) == 0
+
+
+class Stop(BaseException):
+    """An interruption that nobody expects, as kill -9 is."""
+
+
+@pytest.mark.parametrize("place", ["in a step", "between steps"])
+def test_an_interrupted_run_goes_on_where_it_was(
+    recipe: Recipe, few: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    recipe = override(recipe, "prune", epochs=2)
+    parent = used(recipe)
+    wanted = prune_channels(copy.deepcopy(parent), recipe, few, few, {}, None)
+    made: list[int] = []
+    real, whole = loop.optimise, Recorder.epoch
+    left = iter(range(99))
+
+    def optimise(model: Any, *rest: Any) -> Any:
+        made.append(widths(model)["6"])
+        if place == "between steps" and next(left) == 1:
+            raise Stop
+        return real(model, *rest)
+
+    def epoch(recorder: Recorder, entry: dict[str, Any]) -> None:
+        whole(recorder, entry)
+        if place == "in a step" and next(left) == 2:
+            raise Stop
+
+    monkeypatch.setattr(channels, "optimise", optimise)
+    monkeypatch.setattr(Recorder, "epoch", epoch)
+
+    def run() -> tuple[Path, dict[str, Any]]:
+        with new_run("prune", recipe, tmp_path) as (folder, facts):
+            save_model(folder, prune_channels(parent, recipe, few, few, facts, Recorder(folder)))
+        return folder.with_suffix(""), facts
+
+    with pytest.raises(Stop):
+        run()
+    folder, facts = run()
+    assert made == [48, 32, 32], "the first step was made once"
+    _, found, told = load_model(folder)
+    assert same(wanted, found)
+    assert told["steps"] == facts["steps"]
+    assert [entry["epoch"] for entry in facts["epochs"]] == [1, 2, 3, 4]
+    left_over = {"checkpoint.pt", "progress.json", "key", "step.safetensors"}
+    assert not left_over & {path.name for path in folder.rglob("*")}
+    assert {"milliseconds_torch", "milliseconds_onnxruntime"} <= set(facts["steps"][0])
+
+
+@pytest.mark.parametrize("pool", [1, 2, 3])
+def test_pooled_pixels_are_means_and_both_engines_agree(recipe: Recipe, tmp_path: Path, pool: int) -> None:
+    """64 x 96 is no multiple of 3: the rows beyond are dropped. The input of the graph stays 64 x 96."""
+    recipe = override(recipe, "backbone", pool=pool)
+    model = used(recipe)
+    seen = model.pixels(photos(recipe))
+    assert seen.shape == (4, 3, 64 // pool, 96 // pool)
+    scaled = model.scale(photos(recipe))
+    assert torch.allclose(seen[..., 0, 1], scaled[..., :pool, pool : 2 * pool].mean((-1, -2)), atol=1e-5)
+    graph = to_onnx(model, recipe)
+    assert not {"Gather", "Range"} & {node.op_type for node in graph.graph.node}
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    with torch.no_grad():
+        wanted = model(photos(recipe)).softmax(1).numpy()
+    for name in ("onnxruntime", "openvino"):
+        changed = recipe.model_copy(update={"runtime": Runtime(engine=name)})
+        run = engine.load(tmp_path / "model.onnx", changed)
+        found = np.stack([run(photo.numpy()) for photo in photos(recipe)])
+        assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_pooling_is_a_quarter_of_the_work(recipe: Recipe) -> None:
+    whole, half = (cost(used(override(recipe, "backbone", pool=pool)), recipe) for pool in (1, 2))
+    assert half["parameters"] == whole["parameters"]
+    assert half["gigamacs"] == pytest.approx(whole["gigamacs"] / 4, abs=0.001)

@@ -1,0 +1,122 @@
+"""What int8 may cost: the bound decides which graph is taken, and both engines run the same file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import Photo
+from dataset.sample import draw_set
+from handler import engine
+from handler.image import preprocess
+from handler.spec import Runtime
+from tests.conftest import SHAPES
+from training import export
+from training.backbones import Classifier
+from training.export import FP16, INT8, MIXED, export_model
+from training.graph import store_as_fp16, to_onnx
+from training.loop import optimise
+from training.quantise import quantise, quantise_within
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return override(override(read_recipe(SHAPES), "gate", mean_accuracy=0, max_loss=1), "prune", most_flips=99)
+
+
+@pytest.fixture(scope="module")
+def few(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
+    folder = tmp_path_factory.mktemp("few")
+    draw_set(folder, recipe, 6, seed=1)
+    return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted(folder.rglob("*.*g"))]
+
+
+@pytest.fixture(scope="module")
+def model(recipe: Recipe, few: list[Photo]) -> Classifier:
+    from training.backbones import build
+
+    torch.manual_seed(0)
+    made = build(recipe.backbone, 3)
+    optimise(made, few, few, recipe, recipe.train.model_copy(update={"epochs": 3}))
+    return made
+
+
+def quantised_layers(graph: Any) -> int:
+    return sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+
+
+@pytest.mark.parametrize("name", [FP16, INT8])
+def test_both_engines_run_the_same_file_alike(
+    recipe: Recipe, few: list[Photo], model: Classifier, tmp_path: Path, name: str
+) -> None:
+    """Log-probabilities within 0.05 in int8, where engines may round otherwise; p within 1e-5 in float."""
+    plain = to_onnx(model, recipe)
+    graph = store_as_fp16(plain) if name == FP16 else quantise(plain, recipe, few)
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    answers = []
+    for runtime in (Runtime(engine="onnxruntime", threads=1), Runtime(engine="openvino", threads=1)):
+        run = engine.load(tmp_path / "model.onnx", recipe.model_copy(update={"runtime": runtime}))
+        answers.append(np.stack([run(preprocess(p.path.read_bytes(), recipe.input, recipe.limits)) for p in few]))
+    assert answers[0].std(0).max() > 0.01, "every photo is answered alike"
+    if name == FP16:
+        assert np.abs(answers[0] - answers[1]).max() < 1e-5
+    else:
+        logs = np.log(np.clip(answers, 1e-6, 1))
+        assert np.abs(logs[0] - logs[1]).max() < 0.05
+
+
+@pytest.mark.parametrize(("int8", "mixed", "taken"), [(0.9, None, INT8), (1.5, 0.9, MIXED), (1.5, 1.5, FP16)])
+def test_the_fastest_graph_within_the_bound_is_taken(
+    recipe: Recipe,
+    few: list[Photo],
+    model: Classifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    int8: float,
+    mixed: float | None,
+    taken: str,
+) -> None:
+    """The bound is stood in for; the graphs are real but for what NNCF makes of them."""
+    far = {INT8: int8, MIXED: mixed, FP16: 0.0}
+    names: list[str] = []
+    real = export._variant
+
+    def variant(name: str, *rest: Any) -> Any:
+        names.append(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(export, "_variant", variant)
+    monkeypatch.setattr(export, "quantise", lambda graph, *_: graph)
+    monkeypatch.setattr(export, "quantise_within", lambda graph, *_: graph)
+    monkeypatch.setattr(export, "strain", lambda before, after, *_: 0.0 if before is after else far[names[-1]])
+    made = export_model(model, recipe, few, few, tmp_path, 1.0)
+    assert made["precision"] == taken
+    assert set(made["variants"]) == {FP16, INT8} | ({MIXED} if mixed else set())
+    assert {"lost", "won", "net_flips", "mean_change"} <= set(made["variants"][taken])
+    assert made["shapes"] == {}
+
+
+def test_layers_are_put_back_to_float_until_the_bound_holds(
+    recipe: Recipe, few: list[Photo], model: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is made a mean |dp| that int8 in all layers breaks: fewer layers stay quantised, and it holds."""
+    from training import quantise as module
+    from training.gate import compare
+
+    plain = to_onnx(model, recipe)
+    wanted = export._variant(FP16, plain, recipe, few).logits
+    whole = quantise(plain, recipe, few)
+    moved = compare(wanted, export._variant(INT8, whole, recipe, few).logits, few).mean_change
+    assert moved > 0
+
+    def strain(before: torch.Tensor, after: torch.Tensor, photos: list[Photo], _: Recipe) -> float:
+        return compare(before, after, photos).mean_change / (0.8 * moved)
+
+    monkeypatch.setattr(module, "strain", strain)
+    mixed = quantise_within(plain, recipe, few, few, wanted)
+    assert 0 < quantised_layers(mixed) < quantised_layers(whole)
+    found = export._variant(MIXED, mixed, recipe, few).logits
+    assert compare(wanted, found, few).mean_change <= 0.8 * moved * (1 + 1e-2)
