@@ -8,8 +8,8 @@
 trains on the `train` part of a split and validates on `val`; photos that are not split are held out by
 source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
 curves.png, TensorBoard's logs. With a teacher, a share of the loss asks for the teacher's probabilities, of
-photos without a label too (training/distil.py). Interrupted, the same command goes on after the last whole epoch and ends
-with the weights that it would have had.
+photos without a label too (training/distil.py). Interrupted, the same command goes on after the last whole epoch
+and ends with the weights that it would have had.
 """
 
 from collections.abc import Sequence
