@@ -10,14 +10,14 @@ from typing import Protocol
 
 import torch
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.backbones import Classifier
 from training.data import PhotoSet, batches, console, shuffled
-from training.forward import BATCH, DEVICE, autocast, predict
+from training.forward import BATCH, DEVICE, autocast, folded, predict
 from training.pictures import Pictures
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -53,7 +53,9 @@ def feed_for(
 ) -> Feed:
     """The feed that fits what is trained of a model."""
     kind = Features if only_head_trains(model) else Pixels
-    return kind(model, training, validation, recipe, settings, teacher if settings.distill else None)
+    return kind(
+        model, training, validation, recipe, settings, folded(teacher) if teacher and settings.distill else None
+    )
 
 
 def only_head_trains(model: Classifier) -> bool:
@@ -72,7 +74,7 @@ class Pixels:
         validation: Sequence[Photo],
         recipe: Recipe,
         settings: Fit,
-        teacher: Classifier | None,
+        teacher: nn.Module | None,
     ) -> None:
         self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
         self.pictures = Pictures(recipe)
@@ -95,7 +97,7 @@ class Pixels:
 
     def validate(self) -> Tensor:
         with autocast(self.recipe):
-            return predict(self.model, self.validation, self.recipe, self.pictures)
+            return predict(folded(self.model), self.validation, self.recipe, self.pictures)
 
 
 class Features:
@@ -108,7 +110,7 @@ class Features:
         validation: Sequence[Photo],
         recipe: Recipe,
         settings: Fit,
-        teacher: Classifier | None,
+        teacher: nn.Module | None,
     ) -> None:
         self.model, self.teacher, self.recipe = model, teacher, recipe
         self.training, self.validation = training, validation
@@ -156,13 +158,13 @@ class Features:
 
     @torch.no_grad()
     def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:
-        self.model.eval()
+        network = folded(self.model)
         loader = DataLoader(PhotoSet(photos, self.recipe, augmenting is not None, augmenting), BATCH)
         rows: list[tuple[Tensor, ...]] = []
         for pixels, labels in track(loader, title, console=console, transient=True):
             pixels = pixels.to(DEVICE)
             with autocast(self.recipe):
-                made = features_of(self.model, pixels)
+                made = features_of(network, self.model.head, pixels)
             wanted = _ask(self.teacher, pixels, self.recipe) if augmenting else None
             rows.append((made.cpu(), labels) if wanted is None else (made.cpu(), labels, wanted.cpu()))
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
@@ -182,11 +184,10 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
         return tuple(column[index] for column in self.columns)
 
 
-def features_of(model: Classifier, pixels: Tensor) -> Tensor:
-    """What the last layer of a model is given for uint8 photos: f32, (photos, channels)."""
+def features_of(model: nn.Module, head: str, pixels: Tensor) -> Tensor:
+    """What the last layer of a model, `network.HEAD`, is given for uint8 photos: f32, (photos, channels)."""
     seen: list[Tensor] = []
-    head = model.network.get_submodule(model.head)
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         model(pixels)
     finally:
@@ -195,7 +196,7 @@ def features_of(model: Classifier, pixels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _ask(teacher: Classifier | None, pixels: Tensor, recipe: Recipe) -> Tensor | None:
+def _ask(teacher: nn.Module | None, pixels: Tensor, recipe: Recipe) -> Tensor | None:
     if teacher is None:
         return None
     with autocast(recipe):

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.prune import is_pruned
 
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -16,14 +18,14 @@ BATCH = 8
 
 
 @torch.no_grad()
-def predict(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures | None = None) -> Tensor:
+def predict(model: nn.Module, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures | None = None) -> Tensor:
     """Logits, shape (photos, classes), in order, in f32 as they will be served (unless under `autocast`).
 
     Args:
         pictures: photos that may be decoded already.
     """
     model.eval()
-    place = model.temperature.device
+    place = next(model.parameters()).device
     loader = batches(photos, recipe, BATCH, pictures=pictures)
     return torch.cat([model(pixels.to(place)).float().cpu() for pixels, _ in loader])
 
@@ -36,6 +38,19 @@ def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, vi
     loader = batches(list(photos) * views, recipe, BATCH, augment=True, pictures=Pictures(recipe))
     pairs = [(model(pixels), labels) for pixels, labels in loader]
     return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+
+
+def folded(model: Classifier) -> nn.Module:
+    """A copy of a model for evaluation alone, each batch norm folded into the convolution before it, channels-last.
+
+    Its logits are the model's but for rounding. It is the model itself where that cannot be: while weights are
+    being pruned they are no plain parameters, and timm's batch norms hold an activation besides.
+    """
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if is_pruned(model) or any(type(norm) is not nn.BatchNorm2d for norm in norms):
+        return model
+    return fuse(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def autocast(recipe: Recipe) -> torch.autocast:

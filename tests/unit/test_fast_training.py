@@ -27,9 +27,10 @@ from tests.conftest import SHAPES, newest
 from training import feeds, loop
 from training.__main__ import main
 from training.augment import Augmenter
-from training.backbones import Classifier, build
+from training.backbones import build
 from training.data import PhotoSet, batches
 from training.feeds import Features, features_of, only_head_trains
+from training.forward import folded
 from training.loop import optimise, predict
 from training.pictures import Pictures, bounded
 from training.runs import load_model
@@ -156,7 +157,22 @@ def test_features_are_what_the_last_layer_sees(recipe: Recipe, few: list[Photo])
         model = build(override(recipe, "backbone", name=name, weights="none").backbone, 3).eval()
         head = model.network.get_submodule(model.head)
         with torch.no_grad():
-            assert torch.allclose(head(features_of(model, pixels)), model(pixels), atol=1e-5)
+            assert torch.allclose(head(features_of(model, model.head, pixels)), model(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])
+def test_folded_batch_norms_change_no_answer_and_not_the_model(recipe: Recipe, name: str) -> None:
+    model = build(override(recipe, "backbone", name=name, weights="none").backbone, 3)
+    photos = torch.randint(0, 256, (4, 3, 64, 96), dtype=torch.uint8)
+    for _ in range(3):
+        model.train()(photos)  # statistics other than the first ones
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        wanted = model.eval()(photos)
+        assert torch.allclose(folded(model)(photos), wanted, atol=1e-3, rtol=1e-3)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    if name != "efficientnet_lite0":  # timm's batch norms hold their activation, and stay
+        assert not [part for part in folded(model).modules() if isinstance(part, nn.BatchNorm2d)]
 
 
 def test_only_a_frozen_model_trains_on_features(recipe: Recipe) -> None:
@@ -170,13 +186,17 @@ def test_a_frozen_network_runs_once_for_each_view(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passed: list[int] = []
-    forward = Classifier.forward
+    features = feeds.features_of
 
-    def counting(self: Classifier, photos: torch.Tensor) -> torch.Tensor:
+    def counting(network: nn.Module, head: str, photos: torch.Tensor) -> torch.Tensor:
         passed.append(len(photos))
-        return forward(self, photos)
+        return features(network, head, photos)
 
-    monkeypatch.setattr(Classifier, "forward", counting)
+    def full(*_: Any) -> None:
+        raise AssertionError("an epoch ran the whole network")
+
+    monkeypatch.setattr(feeds, "features_of", counting)
+    monkeypatch.setattr(feeds, "predict", full)
     model = build(recipe.backbone, 3)
     model.freeze()
     changed = override(recipe, "train", epochs=9, copies=2)
