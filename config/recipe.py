@@ -85,13 +85,19 @@ class Fit(Section):
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a lower validation loss")
     class_weights: bool = Field(False, description="weigh classes inversely to their counts")
     sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
-    distill: Share = Field(0.0, description="share of the loss that comes from the teacher (pruning only)")
+    distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
 
 
 class Train(Fit):
-    """`freeze` trains the last layer alone. `validation`: the share held out, by source."""
+    """`freeze` trains the last layer alone. `validation`: the share held out, by source.
+
+    When the last layer trains alone, `copies` augmented views of each photo go through the other layers once, and
+    the epochs take turns with them. `cache` never changes what is trained, only how often a photo is decoded.
+    """
 
     freeze: bool = False
+    copies: int = Field(4, ge=1, le=1000, description="augmented views of each photo, when the last layer trains alone")
+    cache: int | None = Field(None, ge=0, description="megabytes of decoded photos in memory; half of what is free")
     validation: float = Field(0.2, gt=0, lt=1)
     precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 where the CPU has it")
     seed: int = 0

@@ -23,6 +23,8 @@ from dataset.table import Row, read_rows
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
+UNLABELLED = -1
+"""The label index of a photo that nobody labelled."""
 
 
 @dataclass(frozen=True)

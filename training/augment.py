@@ -1,6 +1,7 @@
-"""What a training photo goes through each time it is seen: crop, colour, shrinking, JPEG.
+"""What a training photo goes through each time it is seen: crop, borders, shrinking, JPEG, colour.
 
-The last step is the handler's own `fit` and `to_array`, as everywhere.
+The last steps are the handler's own `fit` and `to_array`, as everywhere; colour is changed between them, on the
+pixels that are left.
 """
 
 from typing import Any
@@ -20,29 +21,36 @@ class Augmenter:
     def __init__(self, settings: Augment, size: Input) -> None:
         self.settings = settings
         self.size = size
+        self.part = v2.RandomResizedCrop((size.height, size.width), settings.scale, settings.ratio)
         steps: list[Any] = [v2.RandomApply([_Border()], settings.border)] if settings.border else []
-        steps += [v2.RandomHorizontalFlip(settings.flip)]
-        if settings.brightness or settings.contrast or settings.saturation:
-            steps.append(v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation))
-        if settings.shrink:
-            steps.append(_Shrink(settings.shrink))
         if settings.jpeg:
             steps.append(v2.JPEG(settings.jpeg))
-        self.steps = v2.Compose(steps)
+        self.steps = v2.Compose(steps) if steps else v2.Identity()
+        last: list[Any] = [v2.RandomHorizontalFlip(settings.flip)]
+        if settings.brightness or settings.contrast or settings.saturation:
+            last.append(v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation))
+        self.last = v2.Compose(last)
 
     def __call__(self, photo: Image.Image) -> Pixels:
-        photo = self.crop(photo)
-        photo.thumbnail((self.size.width * 2, self.size.height * 2), Image.Resampling.BILINEAR)
-        return to_array(fit(self.steps(photo), self.size))
+        return to_array(self.last(fit(self.steps(self.scaled(photo, self.crop(photo))), self.size)))
 
-    def crop(self, photo: Image.Image) -> Image.Image:
-        """A random part of the photo (torchvision's RandomResizedCrop, without its resize)."""
-        top, left, height, width = (
-            v2.RandomResizedCrop((self.size.height, self.size.width), self.settings.scale, self.settings.ratio)
-            .make_params([Image.new("L", photo.size)])
-            .values()
-        )
-        return photo.crop((left, top, left + width, top + height))
+    def crop(self, photo: Image.Image) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of a random part (torchvision's RandomResizedCrop, without its resize)."""
+        shape = torch.empty(1).expand(3, photo.height, photo.width)  # a picture's shape without its memory
+        top, left, height, width = self.part.make_params([shape]).values()
+        return left, top, left + width, top + height
+
+    def scaled(self, photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+        """A part of a photo, scaled once: to at most twice the working size, and down by `shrink` from there."""
+        width, height = box[2] - box[0], box[3] - box[1]
+        if not (self.settings.shrink or self.settings.jpeg):
+            return photo.crop(box)
+        factor = min(1.0, 2 * self.size.width / width, 2 * self.size.height / height)
+        if self.settings.shrink:
+            low, high = self.settings.shrink
+            factor *= low + (high - low) * float(torch.rand(()))
+        size = (max(1, int(width * factor)), max(1, int(height * factor)))
+        return photo.resize(size, Image.Resampling.BILINEAR, box)
 
 
 class _Border(torch.nn.Module):
@@ -61,17 +69,3 @@ def _bar_colour(shade: float) -> tuple[int, int, int]:
     """Mostly black or white, else a grey."""
     level = 0 if shade < 0.45 else 255 if shade < 0.75 else int(255 * (shade - 0.75) / 0.25)
     return level, level, level
-
-
-class _Shrink(torch.nn.Module):
-    """Scale a photo down by a random factor; `fit` will scale it up again."""
-
-    def __init__(self, factors: tuple[float, float]) -> None:
-        super().__init__()
-        self.low, self.high = factors
-
-    def forward(self, photo: Image.Image) -> Image.Image:
-        factor = self.low + (self.high - self.low) * float(torch.rand(()))
-        return photo.resize(
-            (max(1, int(photo.width * factor)), max(1, int(photo.height * factor))), Image.Resampling.BILINEAR
-        )

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -15,20 +16,27 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.errors import RequestError
-from handler.image import Pixels, open_photo, preprocess
 from training.augment import Augmenter
+from training.pictures import Pictures, open_whole
+
+console = Console(stderr=True)
 
 
 class PhotoSet(Dataset[tuple[Tensor, int]]):
     """(uint8 (3, H, W), label index), augmented if `augment`.
 
+    Args:
+        pictures: keeps what was decoded; without it every photo is decoded each time.
+
     Raises (on access):
         click.ClickException: a photo cannot be read, naming it.
     """
 
-    def __init__(self, photos: Sequence[Photo], recipe: Recipe, augment: bool) -> None:
+    def __init__(
+        self, photos: Sequence[Photo], recipe: Recipe, augment: bool, pictures: Pictures | None = None
+    ) -> None:
         self.photos = photos
-        self.recipe = recipe
+        self.pictures = pictures or Pictures(recipe, megabytes=0)
         self.augmenter = Augmenter(recipe.augment, recipe.input) if augment else None
 
     def __len__(self) -> int:
@@ -36,14 +44,12 @@ class PhotoSet(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         photo = self.photos[index]
-        return torch.from_numpy(self._pixels(photo.path)), photo.label
-
-    def _pixels(self, path: Path) -> Pixels:
-        with naming(path):
-            data = path.read_bytes()
+        with naming(photo.path):
             if self.augmenter:
-                return self.augmenter(open_photo(data, self.recipe.limits))
-            return preprocess(data, self.recipe.input, self.recipe.limits)
+                pixels = self.augmenter(self.pictures.picture(photo.path))
+            else:
+                pixels = self.pictures.pixels(photo.path)
+        return torch.from_numpy(pixels), photo.label
 
 
 @contextmanager
@@ -65,25 +71,39 @@ def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
     Raises:
         click.ClickException: the first that cannot be read.
     """
-    for photo in track(photos, "checking", console=Console(stderr=True), transient=True):
+    for photo in track(photos, "checking", console=console, transient=True):
         with naming(photo.path):
-            open_photo(photo.path.read_bytes(), recipe.limits)
+            open_whole(photo.path, recipe)
 
 
 def batches(
-    photos: Sequence[Photo], recipe: Recipe, size: int, augment: bool = False, seed: int = 0, balanced: bool = False
+    photos: Sequence[Photo],
+    recipe: Recipe,
+    size: int,
+    augment: bool = False,
+    seed: int = 0,
+    balanced: bool = False,
+    pictures: Pictures | None = None,
 ) -> DataLoader[tuple[Tensor, int]]:
     """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise.
 
     Args:
         balanced: draw photos so that classes come equally often, some photos again and again (training only).
+        pictures: as in `PhotoSet`.
     """
+    return shuffled(PhotoSet(photos, recipe, augment, pictures), photos, size, augment, seed, balanced)
+
+
+def shuffled(
+    items: Dataset[Any], photos: Sequence[Photo], size: int, shuffle: bool, seed: int, balanced: bool
+) -> DataLoader[Any]:
+    """A loader over what was made of photos, one item each, in an order of `seed`; as `batches`."""
     order = torch.Generator().manual_seed(seed)
-    sampler = _balanced(photos, order) if augment and balanced else None
-    shuffle = augment and sampler is None
-    return DataLoader(PhotoSet(photos, recipe, augment), size, shuffle, sampler, generator=order)
+    sampler = _balanced(photos, order) if shuffle and balanced else None
+    return DataLoader(items, size, shuffle and sampler is None, sampler, generator=order)
 
 
 def _balanced(photos: Sequence[Photo], order: torch.Generator) -> WeightedRandomSampler:
+    """Photos without a label (-1) count as one more class."""
     counts = Counter(photo.label for photo in photos)
     return WeightedRandomSampler([1 / counts[photo.label] for photo in photos], len(photos), generator=order)

@@ -47,9 +47,12 @@ class Run:
 
     @property
     def parents(self) -> list[str]:
-        """Ids of the runs that this one names: its parent, and the members of a sweep."""
+        """Ids of the runs that this one names: its parent, its teacher, and the members of a sweep."""
         rows = self.facts.get("rows")
-        named = [self.facts.get("parent"), *(dig(row, "run") for row in (rows if isinstance(rows, list) else []))]
+        named = [
+            *(self.facts.get(key) for key in ("parent", "teacher")),
+            *(dig(row, "run") for row in (rows if isinstance(rows, list) else [])),
+        ]
         return [name for name in named if isinstance(name, str)]
 
 

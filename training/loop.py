@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
 from config.recipe import Fit, Recipe
-from dataset.photos import Photo
+from dataset.photos import UNLABELLED, Photo
 from training.backbones import Classifier
-from training.data import batches
+from training.data import console
+from training.feeds import feed_for
+from training.forward import DEVICE, predict, predict_views
 from training.metrics import Scores, score
 from training.recorder import Recorder
 
-console = Console(stderr=True)
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+__all__ = ["console", "optimise", "predict", "predict_views"]
 
 
 def optimise(
@@ -33,25 +33,29 @@ def optimise(
 ) -> list[dict[str, Any]]:
     """Train a model in place; on return it holds the epoch that the settings keep (`best` or `last`), in eval.
 
-    Runs on a GPU where there is one; the model comes back to the CPU.
+    Runs on a GPU where there is one, with channels-last weights; the model comes back to the CPU as it was. Where
+    only the last layer trains, the others are run once, not in every epoch (training/feeds.py).
 
     Args:
+        training: photos; those without a label (-1) are learnt from the teacher alone.
+        teacher: gives `settings.distill` of the loss.
         recorder: keeps a checkpoint of every epoch, and goes on from the one that it holds.
 
     Returns:
         for each epoch: learning rate, losses, accuracies, seconds.
     """
-    state = _State(model, training, recipe, settings, recorder)
     if teacher is not None:
-        teacher.to(DEVICE)
+        _move(teacher.eval(), DEVICE, torch.channels_last)
+    _move(model, DEVICE, torch.channels_last)
+    state = _State(model, training, validation, recipe, settings, teacher, recorder)
     while not state.finished:
         started = time.perf_counter()
-        loss, accuracy = _train_epoch(state, teacher)
-        with autocast(recipe):
-            found = score(predict(model, validation, recipe), validation, recipe.labels)
+        loss, accuracy = _train_epoch(state)
+        found = score(state.feed.validate(), validation, recipe.labels)
         state.close_epoch(loss, accuracy, found, time.perf_counter() - started)
     model.load_state_dict(state.kept or model.state_dict())
-    model.cpu().eval()
+    for moved in filter(None, (model.eval(), teacher)):
+        _move(moved, torch.device("cpu"), torch.contiguous_format)
     if recorder:
         recorder.finish(state.history)
     return state.history
@@ -64,19 +68,19 @@ class _State:
         self,
         model: Classifier,
         training: Sequence[Photo],
+        validation: Sequence[Photo],
         recipe: Recipe,
         settings: Fit,
+        teacher: Classifier | None,
         recorder: Recorder | None,
     ) -> None:
         torch.manual_seed(recipe.train.seed)
-        self.model, self.recipe, self.settings, self.recorder = model.to(DEVICE), recipe, settings, recorder
-        self.loader = batches(
-            training, recipe, settings.batch_size, True, recipe.train.seed, settings.sampling == "balanced"
-        )
+        self.model, self.settings, self.recorder = model, settings, recorder
+        self.feed = feed_for(model, training, validation, recipe, settings, teacher)
         self.optimizer = _optimizer(model, settings)
-        self.schedule = _schedule(self.optimizer, settings, len(self.loader))
+        self.schedule = _schedule(self.optimizer, settings, len(self.feed))
         weights = _weights(training, len(recipe.labels)).to(DEVICE) if settings.class_weights else None
-        self.criterion = nn.CrossEntropyLoss(weights)
+        self.criterion = nn.CrossEntropyLoss(weights, ignore_index=UNLABELLED)
         self.history: list[dict[str, Any]] = []
         self.kept: dict[str, Tensor] = {}
         if recorder and (checkpoint := recorder.load()):
@@ -119,7 +123,7 @@ class _State:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "random": torch.get_rng_state(),
-            "order": self.loader.generator.get_state(),
+            "order": self.feed.order.get_state(),
         }
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
@@ -128,7 +132,7 @@ class _State:
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
-        self.loader.generator.set_state(checkpoint["order"])
+        self.feed.order.set_state(checkpoint["order"])
         console.print(f"goes on after epoch {len(self.history)} of {self.settings.epochs}")
 
 
@@ -140,66 +144,39 @@ def _lowest(losses: Sequence[float]) -> int:
     return min(range(len(losses)), key=losses.__getitem__, default=-1)
 
 
-def _train_epoch(state: _State, teacher: Classifier | None) -> tuple[float, float]:
+def _train_epoch(state: _State) -> tuple[float, float]:
     """One pass over the training photos; its mean loss and accuracy, as they were while it went on."""
-    model, total, hits, count = state.model.train(), 0.0, 0, 0
-    title = f"epoch {len(state.history) + 1}/{state.settings.epochs}"
-    for photos, labels in track(state.loader, title, console=console, transient=True):
-        photos, labels = photos.to(DEVICE), labels.to(DEVICE)
+    total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
+    title = f"epoch {epoch + 1}/{state.settings.epochs}"
+    for inputs, labels, wanted in track(
+        state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True
+    ):
+        state.model.train()
         state.optimizer.zero_grad()
-        with autocast(state.recipe):
-            logits = model(photos)
-            loss = _loss(state.criterion, logits.float(), labels, photos, teacher, state.settings.distill)
+        logits = state.feed.logits(inputs)
+        loss = _loss(state.criterion, logits, labels, wanted, state.settings.distill)
         loss.backward()
         state.optimizer.step()
         state.schedule.step()
         total += float(loss.detach()) * len(labels)
         hits += int((logits.argmax(1) == labels).sum())
+        known += int((labels != UNLABELLED).sum())
         count += len(labels)
-    return total / count, hits / count
+    return total / count, hits / max(1, known)
 
 
-@torch.no_grad()
-def predict(model: Classifier, photos: Sequence[Photo], recipe: Recipe) -> Tensor:
-    """Logits, shape (photos, classes), in order, in f32 as they will be served (unless under `autocast`)."""
-    model.eval()
-    place = model.temperature.device
-    return torch.cat([model(pixels.to(place)).float().cpu() for pixels, _ in batches(photos, recipe, 8)])
-
-
-@torch.no_grad()
-def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, views: int) -> tuple[Tensor, Tensor]:
-    """Logits of so many augmented views of each photo, and the views' labels."""
-    model.eval()
-    torch.manual_seed(recipe.train.seed)
-    loader = batches(list(photos) * views, recipe, 8, augment=True)
-    pairs = [(model(pixels), labels) for pixels, labels in loader]
-    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
-
-
-def autocast(recipe: Recipe) -> torch.autocast:
-    """bf16 where the recipe and the processor agree on it."""
-    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=uses_bf16(recipe))
-
-
-def uses_bf16(recipe: Recipe) -> bool:
-    """Whether training multiplies in bf16 (always accumulating in f32)."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision == "bf16"
-    if DEVICE.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _loss(
-    criterion: nn.Module, logits: Tensor, labels: Tensor, photos: Tensor, teacher: Classifier | None, share: float
-) -> Tensor:
-    hard: Tensor = criterion(logits, labels)
-    if teacher is None or not share:
+def _loss(criterion: nn.Module, logits: Tensor, labels: Tensor, wanted: Tensor | None, share: float) -> Tensor:
+    """Mean over labelled photos against their labels; with a teacher, its share is the mean over all against it."""
+    labelled = bool((labels != UNLABELLED).any())
+    hard: Tensor = criterion(logits, labels) if labelled else logits.sum() * 0  # a mean of none would be NaN
+    if wanted is None:
         return hard
-    with torch.no_grad():
-        wanted = teacher(photos).float().softmax(1)
-    return (1 - share) * hard + share * nn.functional.cross_entropy(logits, wanted)
+    return (1 - share) * hard + share * nn.functional.cross_entropy(logits, wanted.softmax(1))
+
+
+def _move(model: Classifier, place: torch.device, layout: torch.memory_format) -> None:
+    """To a device and a memory layout: channels-last is faster on CPUs, and other code does not expect it."""
+    model.to(place, memory_format=layout)  # type: ignore[call-overload]
 
 
 def _optimizer(model: Classifier, settings: Fit) -> torch.optim.Optimizer:
@@ -222,5 +199,6 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: Fit, steps: int) -> to
 
 
 def _weights(photos: Sequence[Photo], classes: int) -> Tensor:
-    counts = torch.bincount(torch.tensor([photo.label for photo in photos]), minlength=classes).clamp(min=1)
-    return len(photos) / (classes * counts)
+    labels = [photo.label for photo in photos if photo.label != UNLABELLED]
+    counts = torch.bincount(torch.tensor(labels, dtype=torch.long), minlength=classes).clamp(min=1)
+    return len(labels) / (classes * counts)

@@ -57,8 +57,11 @@ def read_extra(folders: Sequence[Path], recipe: Recipe) -> list[Photo]:
     return [photo for photo in read_data(folders, (), recipe) if photo.part in ("", PARTS[0])]
 
 
-def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo]) -> None:
+def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo], option: str = "--extra") -> None:
     """Refuse photos that are trained on and validated on.
+
+    Args:
+        option: by which they were given.
 
     Raises:
         click.ClickException: naming the first.
@@ -66,7 +69,7 @@ def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo]) -> None:
     held = {sha256(photo.path): photo.path for photo in validation} if added else {}
     for photo in added:
         if (twin := held.get(sha256(photo.path))) is not None:
-            raise click.ClickException(f"--extra {photo.path} is held out as {twin}: leave it out")
+            raise click.ClickException(f"{option} {photo.path} is held out as {twin}: leave it out")
 
 
 def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[Photo]]:

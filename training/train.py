@@ -3,11 +3,13 @@
     python -m training train classroom --data PHOTOS --where open_licence=yes --extra runs/drawn
     python -m training train classroom --data SPLIT --backbone resnet18 --full --epochs 5
     python -m training train classroom --data SPLIT --sweep
+    python -m training train classroom --data SPLIT --backbone resnet18 --teacher RUN --distill 0.7 --unlabelled PHOTOS
 
 trains on the `train` part of a split and validates on `val`; photos that are not split are held out by
 source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
-curves.png, TensorBoard's logs. Interrupted, the same command goes on after the last whole epoch and ends
-with the weights that it would have had.
+curves.png, TensorBoard's logs. With a teacher, a share of the loss asks for the teacher's probabilities, of
+photos without a label too (training/distil.py). Interrupted, the same command goes on after the last whole epoch
+and ends with the weights that it would have had.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ import torch
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from training.backbones import Classifier, build
+from training.distil import Lesson, read_lesson, teacher_options
 from training.loop import console, optimise, predict
 from training.metrics import score
 from training.options import (
@@ -53,6 +56,7 @@ from training.runs import fingerprint, load_model, new_run, save_model
     metavar="RUN",
     help="Fine-tune: start from another run's weights.",
 )
+@teacher_options
 @click.option(
     "--sweep",
     is_flag=False,
@@ -70,6 +74,8 @@ def train(
     root: Path,
     sweep: str | None,
     init_from: Path | None,
+    teacher: Path | None,
+    unlabelled: tuple[Path, ...],
     fresh: bool,
     backbone: str | None,
     weights: str | None,
@@ -80,6 +86,7 @@ def train(
     photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
     if sweep:
         given = {"--init-from": init_from, "--backbone": backbone, "--weights": weights, "--freeze": changes["freeze"]}
+        given |= {"--teacher": teacher, "--unlabelled": unlabelled or None}
         clash = [name for name, value in given.items() if value is not None]
         if clash:
             raise click.ClickException(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
@@ -87,7 +94,8 @@ def train(
 
         run_sweep(resolved, sweep, photos, added, root, fresh)
         return
-    folder, facts = train_run(resolved, photos, added, root, fresh, init_from)
+    lesson = read_lesson(teacher, unlabelled, resolved)
+    folder, facts = train_run(resolved, photos, added, root, fresh, init_from, lesson)
     click.echo(f"{folder}: {facts['summary']}")
 
 
@@ -98,8 +106,13 @@ def train_run(
     root: Path,
     fresh: bool = False,
     init_from: Path | None = None,
+    lesson: Lesson | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Train one model into a run of its own.
+
+    Args:
+        init_from: a run to start from.
+        lesson: a teacher to learn from besides.
 
     Returns:
         the run's folder and its run.json.
@@ -111,18 +124,19 @@ def train_run(
         console.print(
             f"note: {init_from} held out other photos: it may have been trained on some that are held out now"
         )
-    with new_run(
-        "train",
-        recipe,
-        root,
-        fresh,
-        parent=before[2]["id"] if before else None,
-        data=fingerprint(photos, recipe.labels),
-        validation=fingerprint(validation, recipe.labels),
-        extra=fingerprint(added, recipe.labels),
-    ) as (folder, facts):
+    prints = {
+        "data": fingerprint(photos, recipe.labels),
+        "validation": fingerprint(validation, recipe.labels),
+        "extra": fingerprint(added, recipe.labels),
+    }
+    if lesson:
+        lesson.refuse_leak(validation, prints)
+        prints |= lesson.as_json()
+    unlabelled, teacher = (lesson.unlabelled, lesson.model) if lesson else ([], None)
+    with new_run("train", recipe, root, fresh, parent=before[2]["id"] if before else None, **prints) as (folder, facts):
         start = _fitting(before[1], before[0], recipe) if before else None
-        model = train_model(recipe, [*training, *added], validation, facts, Recorder(folder), start)
+        seen = [*training, *added, *unlabelled]
+        model = train_model(recipe, seen, validation, facts, Recorder(folder), start, teacher)
         save_model(folder, model)
     return folder.with_suffix(""), facts
 
@@ -134,6 +148,7 @@ def train_model(
     facts: dict[str, Any],
     recorder: Recorder | None = None,
     start: Classifier | None = None,
+    teacher: Classifier | None = None,
 ) -> Classifier:
     """Build (or take) and train a model; writes epochs, parameters and validation scores into `facts`."""
     torch.manual_seed(recipe.train.seed)
@@ -146,7 +161,7 @@ def train_model(
         f"{recipe.backbone.name}: {facts['trained_parameters']:,} of {facts['parameters']:,} parameters, "
         f"{len(training)} photos to train on, {len(validation)} held out"
     )
-    facts["epochs"] = optimise(model, training, validation, recipe, recipe.train, recorder=recorder)
+    facts["epochs"] = optimise(model, training, validation, recipe, recipe.train, teacher, recorder)
     found = score(predict(model, validation, recipe), validation, recipe.labels)
     facts["metrics"], facts["summary"] = found.as_json(), str(found)
     return model

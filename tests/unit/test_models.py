@@ -240,8 +240,8 @@ class Stop(BaseException):
     """An interruption that nobody expects, as kill -9 is."""
 
 
-@pytest.mark.parametrize("pruning", [False, True])
-def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, pruning: bool) -> None:
+@pytest.mark.parametrize("way", ["full", "frozen", "pruning"])
+def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, way: str) -> None:
     from training.recorder import Recorder
     from training.train import train_model
 
@@ -251,11 +251,12 @@ def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], 
                 raise Stop
             super().epoch(entry)
 
-    short = override(override(recipe, "train", epochs=4, sampling="balanced"), "prune", epochs=4, keep="best")
+    changes = {"epochs": 4, "sampling": "balanced", "freeze": way == "frozen", "copies": 3}
+    short = override(override(recipe, "train", **changes), "prune", epochs=4, keep="best")
 
     def make(recorder: Recorder | None) -> tuple[nn.Module, dict[str, Any]]:
         facts: dict[str, Any] = {}
-        if not pruning:
+        if way != "pruning":
             return train_model(short, few, few, facts, recorder), facts
         torch.manual_seed(0)
         return prune_model(build(short.backbone, 3).eval(), short, few, few, facts, recorder), facts

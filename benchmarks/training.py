@@ -1,0 +1,176 @@
+"""How much faster than the document's loop does training go, and is it as accurate?
+
+    python -m benchmarks.training --data SPLIT --weights FILE
+    python -m benchmarks.training --data SPLIT --backbone efficientnet_lite0
+    python -m benchmarks.training --quick
+
+The document's settings (recipe classroom_document) and loop (benchmarks/document_training.py), against ours in bf16,
+where the processor has it, and in f32: from the same weights, on the same photos, for the same epochs with a validation
+pass each, full and frozen, in turn within a round, the order turned round in every other one. Times hold all of a
+training: decoding, starting workers, validation. Accuracy is asked of each trained model the same way afterwards
+(f32, not timed). Exits 1 if a promise is not kept; --quick promises nothing. Prints Markdown, and one JSON line
+last; writes benchmarks/results/training.json.
+"""
+
+import copy
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.bench import RESULTS
+from benchmarks.document_training import train_as_the_document
+from config.files import write_json
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import Photo, counts, read_photos
+from dataset.sample import draw_set
+from training.backbones import Classifier, build
+from training.data import check_readable
+from training.forward import uses_bf16
+from training.loop import optimise, predict
+from training.metrics import score
+from training.options import divide, read_data
+
+RECIPE = "classroom_document"
+WAYS = ("document", "ours", "ours, f32")
+MODES = {"full": False, "frozen": True}
+WANTED = {("full", "ours"): 2.5, ("full", "ours, f32"): 1.3, ("frozen", "ours"): 5.0}
+"""How many times as fast as the document's; `ours` only where it is bf16."""
+
+Row = dict[str, Any]
+
+
+@click.command(epilog="Example: python -m benchmarks.training --quick")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Label folders, a split (dataset split), or a table; may be given again.",
+)
+@click.option("--backbone", help="Instead of the document's ResNet-18.")
+@click.option("--weights", help="imagenet, none, or the path of a state dict, instead of ImageNet's.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the document's 5.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Trainings of each kind.")
+@click.option("--quick", is_flag=True, help="A few drawn photos, a tiny network, one round: does it run at all?")
+@click.option("--out", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
+def main(
+    data: tuple[Path, ...],
+    backbone: str | None,
+    weights: str | None,
+    epochs: int | None,
+    rounds: int,
+    quick: bool,
+    out: Path,
+) -> None:
+    """Train as the document does and as we do, in turn, and compare times and accuracy."""
+    if not data and not quick:
+        raise click.ClickException("give --data SPLIT, or --quick for drawn photos")
+    if quick:
+        backbone, weights, epochs, rounds = backbone or "smallnet", weights or "none", epochs or 2, 1
+    recipe = override(read_recipe(RECIPE), "backbone", name=backbone, weights=weights)
+    recipe = override(recipe, "train", epochs=epochs)
+    with tempfile.TemporaryDirectory() as work:
+        photos = read_data(data, (), recipe) if data else drawn(Path(work), recipe)
+        training, validation = divide(photos, recipe)
+        check_readable(photos, recipe)
+        rows = [row for number in range(rounds) for row in one_round(number, recipe, training, validation)]
+    report = {
+        "benchmark": "training",
+        "cores": os.cpu_count(),
+        "backbone": recipe.backbone.name,
+        "epochs": recipe.train.epochs,
+        "photos": {"trained on": counts(training, recipe.labels), "validated on": counts(validation, recipe.labels)},
+        **summary(rows, uses_bf16(recipe)),
+    }
+    if quick:
+        report["broken"] = []
+    write_json(out / "training.json", {**report, "trainings": rows})
+    click.echo(as_markdown(report["ways"]), nl=False)
+    click.echo(json.dumps(report))
+    if report["broken"]:
+        raise click.ClickException("; ".join(report["broken"]))
+
+
+def drawn(folder: Path, recipe: Recipe) -> list[Photo]:
+    """Eight drawn photos of each label."""
+    draw_set(folder, recipe, 8, seed=1)
+    return read_photos(folder, recipe.labels)
+
+
+def one_round(number: int, recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo]) -> list[Row]:
+    """Each way, full and frozen, from the same weights; every other round turned round."""
+    torch.manual_seed(number)
+    start = build(recipe.backbone, len(recipe.labels))
+    recipe = override(recipe, "train", seed=number)
+    ways = WAYS if number % 2 == 0 else WAYS[::-1]
+    return [train_once(way, mode, copy.deepcopy(start), recipe, training, validation) for mode in MODES for way in ways]
+
+
+def train_once(
+    way: str, mode: str, model: Classifier, recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo]
+) -> Row:
+    """One training: its seconds, and the accuracy of what it made."""
+    freeze, begun = MODES[mode], time.perf_counter()
+    torch.manual_seed(recipe.train.seed)
+    if way == WAYS[0]:
+        train_as_the_document(model, training, validation, recipe.input, recipe.train.epochs, freeze)
+    else:
+        recipe = override(recipe, "train", freeze=freeze, precision="f32" if way == WAYS[2] else "auto")
+        if freeze:
+            model.freeze()
+        optimise(model, training, validation, recipe, recipe.train)
+    seconds = time.perf_counter() - begun
+    found = score(predict(model, validation, recipe), validation, recipe.labels)
+    click.echo(f"round {recipe.train.seed + 1}, {mode}, {way}: {seconds:.1f} s, {found}", err=True)
+    return {"mode": mode, "way": way, "seconds": round(seconds, 2), "mean_accuracy": round(found.mean_accuracy, 5)}
+
+
+def summary(rows: Sequence[Row], bf16: bool) -> dict[str, Any]:
+    """Each way's figures beside the document's of the same rounds; `broken` names the promises that were not kept."""
+    ways, broken = [], []
+    for mode in MODES:
+        base = _figures(rows, mode, WAYS[0])
+        for way in WAYS:
+            found = _figures(rows, mode, way)
+            fast = round(base["seconds"] / found["seconds"], 2)
+            ways.append({"mode": mode, "way": way, **found, "times_as_fast": fast})
+            promised = (bf16 or way != WAYS[1]) and WANTED.get((mode, way))
+            if promised and fast < promised:
+                broken.append(f"{mode}, {way}: {fast} times as fast, less than {promised:g}")
+            if found["mean_accuracy"] < base["mean_accuracy"]:
+                broken.append(f"{mode}, {way}: {found['mean_accuracy']:.1%}, the document {base['mean_accuracy']:.1%}")
+    return {"bf16": bf16, "ways": ways, "broken": broken}
+
+
+def as_markdown(ways: Sequence[Row]) -> str:
+    """One line for each way."""
+    lines = ["| trained | by | seconds (min to max) | times as fast | mean of classes |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['mode']} | {row['way']} | {row['seconds']} ({row['min']} to {row['max']}) | {row['times_as_fast']} "
+        f"| {row['mean_accuracy']:.1%} |"
+        for row in ways
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(rows: Sequence[Row], mode: str, way: str) -> dict[str, float]:
+    """Median, least and most seconds; the accuracy's mean over the rounds."""
+    chosen = [row for row in rows if (row["mode"], row["way"]) == (mode, way)]
+    seconds = [row["seconds"] for row in chosen]
+    return {
+        "seconds": round(statistics.median(seconds), 2),
+        "min": min(seconds),
+        "max": max(seconds),
+        "mean_accuracy": round(statistics.mean(row["mean_accuracy"] for row in chosen), 5),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""What an epoch is fed with: augmented pixels, or cached features where the last layer trains alone.
+
+A frozen network answers one view of a photo alike in every epoch. So `train.copies` augmented views of each photo,
+and the held-out photos, go through it once, and all epochs train the last layer on what came out of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from config.recipe import Fit, Recipe
+from dataset.photos import Photo
+from training.backbones import Classifier
+from training.data import PhotoSet, batches, console, shuffled
+from training.forward import BATCH, DEVICE, autocast, folded, predict
+from training.pictures import Pictures
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+"""Inputs, labels (-1: none), the teacher's logits if there is a teacher."""
+
+
+class Feed(Protocol):
+    """The same epochs, whatever they are made of."""
+
+    order: torch.Generator
+    """Decides the order of photos."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0."""
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """What the model says to inputs of a batch, f32."""
+
+    def validate(self) -> Tensor:
+        """The model's logits of the held-out photos."""
+
+
+def feed_for(
+    model: Classifier,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    recipe: Recipe,
+    settings: Fit,
+    teacher: Classifier | None,
+) -> Feed:
+    """The feed that fits what is trained of a model."""
+    kind = Features if only_head_trains(model) else Pixels
+    return kind(
+        model, training, validation, recipe, settings, folded(teacher) if teacher and settings.distill else None
+    )
+
+
+def only_head_trains(model: Classifier) -> bool:
+    """Whether `Classifier.freeze` left the last layer alone to train."""
+    head = {id(parameter) for parameter in model.network.get_submodule(model.head).parameters()}
+    return {id(parameter) for parameter in model.parameters() if parameter.requires_grad} == head
+
+
+class Pixels:
+    """Every epoch augments every photo anew; what was decoded is kept while there is memory."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        training: Sequence[Photo],
+        validation: Sequence[Photo],
+        recipe: Recipe,
+        settings: Fit,
+        teacher: nn.Module | None,
+    ) -> None:
+        self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
+        self.pictures = Pictures(recipe)
+        balanced = settings.sampling == "balanced"
+        self.loader = batches(training, recipe, settings.batch_size, True, recipe.train.seed, balanced, self.pictures)
+        self.order: torch.Generator = self.loader.generator
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        for pixels, labels in self.loader:
+            pixels = pixels.to(DEVICE)
+            yield pixels, labels.to(DEVICE), _ask(self.teacher, pixels, self.recipe)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        with autocast(self.recipe):
+            logits: Tensor = self.model(inputs)
+        return logits.float()
+
+    def validate(self) -> Tensor:
+        with autocast(self.recipe):
+            return predict(folded(self.model), self.validation, self.recipe, self.pictures)
+
+
+class Features:
+    """Epoch e trains the last layer on view e mod `copies` of every photo."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        training: Sequence[Photo],
+        validation: Sequence[Photo],
+        recipe: Recipe,
+        settings: Fit,
+        teacher: nn.Module | None,
+    ) -> None:
+        self.model, self.teacher, self.recipe = model, teacher, recipe
+        self.training, self.validation = training, validation
+        self.copies = min(recipe.train.copies, max(1, settings.epochs))
+        self.items = _Rows(len(training))
+        balanced = settings.sampling == "balanced"
+        self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
+            self.items, training, settings.batch_size, True, recipe.train.seed, balanced
+        )
+        self.order: torch.Generator = self.loader.generator
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        self.items.columns = self.views[number % self.copies]
+        for features, labels, *wanted in self.loader:
+            yield features.to(DEVICE), labels.to(DEVICE), wanted[0].to(DEVICE) if wanted else None
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        head = self.model.network.get_submodule(self.model.head)
+        logits: Tensor = head(inputs) / self.model.temperature
+        return logits
+
+    @torch.no_grad()
+    def validate(self) -> Tensor:
+        return self.logits(self.held_out.to(DEVICE)).cpu()
+
+    @cached_property
+    def views(self) -> list[tuple[Tensor, ...]]:
+        """For each copy the features (photos, channels), the labels and, with a teacher, its logits; by one seed."""
+        console.print(
+            f"frozen: {self.copies} augmented views of each of {len(self.training)} photos go through the network "
+            "once (train.copies); the epochs train the last layer on what comes out"
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.train.seed)
+            pictures = Pictures(self.recipe)
+            return [self._run(self.training, f"view {n + 1}/{self.copies}", pictures) for n in range(self.copies)]
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Features of the held-out photos as they are served."""
+        return self._run(self.validation, "held out", None)[0]
+
+    @torch.no_grad()
+    def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:
+        network = folded(self.model)
+        loader = DataLoader(PhotoSet(photos, self.recipe, augmenting is not None, augmenting), BATCH)
+        rows: list[tuple[Tensor, ...]] = []
+        for pixels, labels in track(loader, title, console=console, transient=True):
+            pixels = pixels.to(DEVICE)
+            with autocast(self.recipe):
+                made = features_of(network, self.model.head, pixels)
+            wanted = _ask(self.teacher, pixels, self.recipe) if augmenting else None
+            rows.append((made.cpu(), labels) if wanted is None else (made.cpu(), labels, wanted.cpu()))
+        return tuple(torch.cat(column) for column in zip(*rows, strict=True))
+
+
+class _Rows(Dataset[tuple[Tensor, ...]]):
+    """Rows of equally long columns, which an epoch may exchange."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.columns: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(column[index] for column in self.columns)
+
+
+def features_of(model: nn.Module, head: str, pixels: Tensor) -> Tensor:
+    """What the last layer of a model, `network.HEAD`, is given for uint8 photos: f32, (photos, channels)."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        model(pixels)
+    finally:
+        hook.remove()
+    return seen[0].float()
+
+
+@torch.no_grad()
+def _ask(teacher: nn.Module | None, pixels: Tensor, recipe: Recipe) -> Tensor | None:
+    if teacher is None:
+        return None
+    with autocast(recipe):
+        logits: Tensor = teacher(pixels)
+    return logits.float()
