@@ -3,11 +3,11 @@
     make bench                                                        # all systems, five rounds
     python -m benchmarks.compare --systems ours,fastapi --quick       # a look whether all works; no figures to keep
 
-Each round starts every system alone, warms it up, and loads it: wrk with 1 and with 8 clients, a constant rate of half of
-what it did with 8, and one client with a photo of 4000 x 3000. Systems are in benchmarks/peers/systems.py. Answers must
-name a label, and with our model the very one that the graph gives here; every other answer counts as an error. Writes
-benchmarks/results/compare.json and .png and the table between the markers in the README (with all systems only).
-Prints Markdown, and one JSON line last; exits 1 if a promise of the comparison is not kept.
+Each round starts every system alone, warms it up, and loads it: wrk with 1 and with 8 clients, a constant rate of half
+of what it did with 8, and one client with a photo of 4000 x 3000. Systems are in benchmarks/peers/systems.py. Answers
+must name a label, and with our model the very one that the graph gives here; every other answer counts as an error.
+Writes benchmarks/results/compare.json and .png and, of all systems, the table between the README's markers. Prints
+Markdown, and one JSON line last; exits 1 if a promise of the comparison is not kept.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def main(
 
 
 def choose(known: Sequence[System], wanted: str) -> list[System]:
-    """The systems of `--systems`; a word takes all that begin with it up to a dash or colon.
+    """The systems of `--systems`; a word takes a peer in both forms, `floor` all bare scripts.
 
     Raises:
         click.ClickException: naming the legal ones.
@@ -164,7 +164,8 @@ def one_round(system: System, plan: Plan) -> dict[str, Any]:
         if system.bare:
             return {name: _bare(system, place, plan, photo) for name, photo in (("one", "small"), ("big", "big"))}
         with running(system, place, plan.photos["small"]) as it:
-            expected = {name: right(it, plan, name) for name in plan.photos}
+            names = plan.photos if system.form == work.OURS else ("small", "big")
+            expected = {name: right(it, plan, name) for name in names}
             return loads(it, plan, expected["small"], expected["big"])
 
 
@@ -202,7 +203,7 @@ def right(it: Running, plan: Plan, name: str) -> str:
 
 
 def _detail(system: System) -> dict[str, Any]:
-    """Ask for probabilities where they can be asked for: the V2 protocol's systems and the chain have no place for it."""
+    """Ask for probabilities where there is a place for it: not in the V2 protocol, nor in the document's chain."""
     return {"detail": True} if "image_base64" in system.request("") and system.form == work.OURS else {}
 
 

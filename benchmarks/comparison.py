@@ -1,13 +1,15 @@
 """What a comparison's measurements say: medians and spread of each system, the ratios that were promised, the table.
 
-Measurements are {system: [round, round, ...]}, a round being {"start_s", "memory_mb", "archive_mb", "one", "eight", "half",
-"big"}; the last four are figures of a load: {"rate", "errors", "p50_ms", "p90_ms", "p99_ms"}. A bare script has "one" and
-"big" alone.
+Measurements are {system: [round, round, ...]}, a round being {"start_s", "memory_mb", "archive_mb", "one", "eight",
+"half", "big"}; the last four are figures of a load: {"rate", "errors", "p50_ms", "p90_ms", "p99_ms"}. A bare script has
+"one" and "big" alone.
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ Spread = dict[str, float]
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 LOADS = ("one", "eight", "half", "big")
 FIGURES = ("rate", "p50_ms", "p99_ms")
+COSTS = ("start_s", "memory_mb", "archive_mb")
+CHAINS = ("document", "document-tuned")
+CHARTED = ("p50 at 1 client, ms", "requests/s at 8 clients")
+ONE, EIGHT = ("one", "p50_ms"), ("eight", "rate")
+COLUMNS = (ONE, ("one", "rate"), EIGHT, ("eight", "p99_ms"), ("half", "p99_ms"), ("big", "p50_ms"))
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,7 @@ def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
 
 def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {
-        key: spread(row[key] for row in measured)
-        for key in ("start_s", "memory_mb", "archive_mb")
-        if measured[0].get(key) is not None
+        key: spread(row[key] for row in measured) for key in COSTS if measured[0].get(key) is not None
     }
     for load in LOADS:
         rows = [row[load] for row in measured if row.get(load)]
@@ -73,35 +78,37 @@ def spread(values: Iterable[float]) -> Spread:
 def points(found: Mapping[str, Mapping[str, Any]]) -> list[Point]:
     """The promises of a summary, in the order of their importance."""
 
-    def median(name: str, *keys: str) -> float | None:
-        place: Any = found.get(name)
-        for key in keys:
-            place = place.get(key) if place else None
-        return float(place["median"]) if place else None
-
-    def best(names: Iterable[str], choose: Callable[[Iterable[float]], float], *keys: str) -> float | None:
-        return choose(values) if (values := [v for name in names if (v := median(name, *keys)) is not None]) else None
-
+    servers = [name for name in found if not name.startswith("floor-")]
     floors = [name for name in found if name.startswith("floor-") and name.endswith(f":{work.OURS}")]
-    stock = [n for n in found if n == "torchserve" or (n.endswith(f":{work.DOCUMENT}") and not n.startswith("floor-"))]
-    equals = [name for name in found if name.endswith(f":{work.OURS}") and not name.startswith("floor-")]
-    sound = [name for name in equals if _errors(found[name]) == 0]
-    rate = ("eight", "rate")
-    first = max(sound, key=lambda name: median(name, *rate) or 0.0, default="")
-    ours, p50 = median("ours", *rate), ("one", "p50_ms")
-    chains = best(("document", "document-tuned"), max, *rate)
+    stock = [name for name in servers if name == "torchserve" or name.endswith(f":{work.DOCUMENT}")]
+    equals = [name for name in servers if name.endswith(f":{work.OURS}") and _errors(found[name]) == 0]
+    get = partial(_median, found)
+    first = max(equals, key=lambda name: get(name, EIGHT) or 0.0, default="none")
+    ours, alone = get("ours", EIGHT), get("ours", ONE)
+    floor = min((value for name in floors if (value := get(name, ONE))), default=None)
+    chain = max((value for name in CHAINS if (value := get(name, EIGHT))), default=None)
+    tail = get("ours", ("eight", "p99_ms"))
+    half = [get("ours", ("half", key)) for key in ("p99_ms", "p50_ms")]
+    at_8 = "requests/s at 8 clients, ours / "
     return [
-        Point("p50 at 1 client, the document's chain / ours", _over(median("document", *p50), median("ours", *p50)), 12, True, 20),
-        Point("p50 at 1 client, ours / the best bare script", _over(median("ours", *p50), best(floors, min, *p50)), 1.8, False, 1.5),
-        Point("requests/s at 8 clients, ours / the better chain", _over(ours, chains), 12, True, 20),
-        *(Point(f"requests/s at 8 clients, ours / {name}", _over(ours, median(name, *rate)), 1.3, True) for name in stock),
-        Point(f"requests/s at 8 clients, ours / the best with our model ({first or 'none'})", _over(ours, median(first, *rate)), 0.95, True),
-        Point(f"p99 at 8 clients, ours / {first or 'that one'}", _over(median("ours", "eight", "p99_ms"), median(first, "eight", "p99_ms")), 1, False),
-        Point("p99 / p50 of ours at half load, constant rate", _over(median("ours", "half", "p99_ms"), median("ours", "half", "p50_ms")), 3, False),
-        Point("p50 of ours, 4000 x 3000 / 1000 x 750", _over(median("ours", "big", "p50_ms"), median("ours", *p50)), 6, False),
+        Point("p50 at 1 client, the document's chain / ours", _over(get("document", ONE), alone), 12, True, 20),
+        Point("p50 at 1 client, ours / the best bare script", _over(alone, floor), 1.8, False, 1.5),
+        Point(f"{at_8}the better chain", _over(ours, chain), 12, True, 20),
+        *(Point(f"{at_8}{name}", _over(ours, get(name, EIGHT)), 1.3, True) for name in stock),
+        Point(f"{at_8}the best with our model ({first})", _over(ours, get(first, EIGHT)), 0.95, True),
+        Point(f"p99 at 8 clients, ours / {first}", _over(tail, get(first, ("eight", "p99_ms"))), 1, False),
+        Point("p99 / p50 of ours at half load, constant rate", _over(*half), 3, False),
+        Point("p50 of ours, 4000 x 3000 / 1000 x 750", _over(get("ours", ("big", "p50_ms")), alone), 6, False),
         Point("errors of ours", float(_errors(found["ours"])) if "ours" in found else None, 0, False),
-        *(Point(f"{key}, ours / former", _over(median("ours", key), median("former", key)), 1, False) for key in ("start_s", "memory_mb", "archive_mb")),
-    ]  # fmt: skip
+        *(Point(f"{key}, ours / former", _over(get("ours", (key,)), get("former", (key,))), 1, False) for key in COSTS),
+    ]
+
+
+def _median(found: Mapping[str, Mapping[str, Any]], name: str, keys: Sequence[str]) -> float | None:
+    place: Any = found.get(name)
+    for key in keys:
+        place = place.get(key) if place else None
+    return float(place["median"]) if place else None
 
 
 def _errors(row: Mapping[str, Any]) -> int:
@@ -114,14 +121,15 @@ def _over(upper: float | None, lower: float | None) -> float | None:
 
 def table(systems: Sequence[System], report: Mapping[str, Any]) -> str:
     """Markdown: a row a system with median (least to most), then the promises, then what could not run and why."""
-    found, rounds, seconds = report["systems"], report["rounds"], report["seconds"]
+    found = report["systems"]
     lines = [
-        f"{rounds} rounds, every system alone and in turn, the order reversed each time; {seconds:g} s a load after"
-        f" {report['warm_s']:g} s of warming up; {report['cores']} cores ({report['cpu']}). Median (least to most) of the"
-        " rounds; ms.",
+        f"{report['rounds']} rounds, every system alone and in turn, the order reversed each time;"
+        f" {report['seconds']:g} s a load after {report['warm_s']:g} s of warming up; {report['cores']} cores"
+        f" ({report['cpu']})."
+        " Median (least to most) of the rounds; latencies in ms, memory in MB.",
         "",
-        "| system | p50, 1 client | req/s, 1 client | req/s, 8 clients | p99, 8 clients | p99, half load | p50, 4000 × 3000"
-        " | errors | start, s | memory, MB |",
+        "| system | p50, 1 client | req/s, 1 client | req/s, 8 clients | p99, 8 clients | p99, half load |"
+        " p50, 4000 × 3000 | errors | start, s | memory |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(system, found[system.name]) for system in systems if system.name in found]
@@ -132,18 +140,10 @@ def table(systems: Sequence[System], report: Mapping[str, Any]) -> str:
 
 
 def _row(system: System, row: Mapping[str, Any]) -> str:
-    cells = [
-        ("one", "p50_ms"),
-        ("one", "rate"),
-        ("eight", "rate"),
-        ("eight", "p99_ms"),
-        ("half", "p99_ms"),
-        ("big", "p50_ms"),
-    ]
-    shown = [_cell(row.get(load, {}).get(key)) for load, key in cells]
+    shown = [_cell(row.get(load, {}).get(key)) for load, key in COLUMNS]
     name = f"**{system.text}**" if system.name == "ours" else system.text
     form = " (fp32)" if system.form == work.DOCUMENT else " (our model)" if system.bare else ""
-    return f"| {name}{form} | {' | '.join([*shown, str(_errors(row)), _cell(row.get('start_s')), _cell(row.get('memory_mb'))])} |"
+    return f"| {' | '.join([name + form, *shown, str(_errors(row)), *(_cell(row.get(key)) for key in COSTS[:2])])} |"
 
 
 def _cell(value: Spread | None) -> str:
@@ -165,8 +165,6 @@ def between_markers(text: str, content: str) -> str:
 
 def chart(systems: Sequence[System], found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Bars: p50 at one client and requests a second at eight, with the spread over rounds; logarithmic."""
-    from io import BytesIO
-
     import matplotlib
 
     matplotlib.use("Agg")
@@ -174,7 +172,7 @@ def chart(systems: Sequence[System], found: Mapping[str, Mapping[str, Any]], pat
 
     shown = [system for system in systems if system.name in found][::-1]
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.32 * len(shown)), sharey=True)
-    for axis, (load, key), title in zip(axes, (("one", "p50_ms"), ("eight", "rate")), ("p50 at 1 client, ms", "requests/s at 8 clients"), strict=True):  # fmt: skip
+    for axis, (load, key), title in zip(axes, (ONE, EIGHT), CHARTED, strict=True):
         rows = [(system, found[system.name].get(load, {}).get(key)) for system in shown]
         for place, (system, value) in enumerate(rows):
             if value:

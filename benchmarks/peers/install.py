@@ -3,9 +3,9 @@
     python -m benchmarks.peers.install
 
 Makes .venv-bench/NAME from benchmarks/peers/requirements/NAME.txt. A .pth file lets each see the project's packages
-behind its own, so that torch (5 GB) is there once: pip takes what is there where it fits, installs another version into
-NAME where it does not, and never changes the project's. What cannot be installed is named with the reason and left out of
-the comparison; the next call tries it again.
+behind its own, so that torch (5 GB) is there once: pip takes what is there where it fits, installs another version
+into NAME where it does not, and never changes the project's. What cannot be installed is named with the reason and left
+out of the comparison; the next call tries it again.
 """
 
 import hashlib

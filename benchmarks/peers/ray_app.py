@@ -28,7 +28,7 @@ class Classifier:
 if __name__ == "__main__":
     ray.init(include_dashboard=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(Classifier.bind(), route_prefix="/predict")
+    serve.run(Classifier.bind(), route_prefix="/predict")  # type: ignore[attr-defined]
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     serve.shutdown()
     ray.shutdown()

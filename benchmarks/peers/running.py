@@ -76,8 +76,11 @@ class Running:
         """Start all processes."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("SERVE_", "BENCH_"))},
-            "PYTHONPATH": str(ROOT), MARK: self.mark, work.FORM: self.system.form,
-            work.MODELS: str(self.place.models), work.BUNDLE: str(self.place.bundle),
+            "PYTHONPATH": str(ROOT),
+            MARK: self.mark,
+            work.FORM: self.system.form,
+            work.MODELS: str(self.place.models),
+            work.BUNDLE: str(self.place.bundle),
             **self.system.variables(self.place),
         }
         with (self.place.folder / "console.log").open("a") as console:
@@ -121,15 +124,18 @@ class Running:
     def stop(self) -> None:
         """End every process, the gentle way first."""
         family = self.family()
-        for process in reversed(self.processes):
-            end_group(process.pid)
-        for left in wait_until_gone([*family, *self.family()], GONE_S):
-            with contextlib.suppress(psutil.Error):
-                left.kill()
-        for process in self.processes:
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+        for first in reversed(self.processes):
+            end_group(first.pid)
+        left = [*family, *self.family()]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(number)
+            left = wait_until_gone(left, GONE_S)
+        for started in self.processes:
+            started.wait()
+            if started.stdout:
+                started.stdout.close()
 
     def last_words(self, lines: int = 12) -> str:
         """The end of its console, for an error message."""

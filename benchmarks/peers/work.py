@@ -1,7 +1,7 @@
 """What a peer does with one photo, in two forms; the servers around it differ and nothing else.
 
-`document`: the document's ResNet-18 in fp32, with its preprocessing (Pillow, torchvision's `Resize((700, 500))`, mean and
-std), run by eager torch or ONNX Runtime with their default threads. `ours`: our bundle, by our own decoder and engine.
+`document`: the document's ResNet-18 in fp32, with its preprocessing (Pillow, torchvision's `Resize((700, 500))`, mean
+and std), run by eager torch or ONNX Runtime with their default threads. `ours`: our bundle, by our decoder and engine.
 The environment says which (`BENCH_FORM`) and where the models lie (`BENCH_MODELS`, `BENCH_BUNDLE`).
 """
 
