@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,10 +19,12 @@ from click.testing import CliRunner
 
 from benchmarks import compare
 from benchmarks.comparison import BEGIN, END, Point, as_json, between_markers, chart, points, spread, summary, table
+from benchmarks.generator import NUMBER
 from benchmarks.peers import install, load, work
 from benchmarks.peers.running import Running, free_ports, label, running
-from benchmarks.peers.systems import NUMBERED, Command, Place, System, systems
+from benchmarks.peers.systems import Command, Place, System, systems
 from deploy.processes import alive
+from deploy.settings import ROOT
 
 KNOWN = {system.name: system for system in systems()}
 
@@ -130,7 +133,7 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
 
 
 def test_the_readme_has_the_markers() -> None:
-    readme = (compare.ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "new table" in between_markers(readme, "new table")
 
 
@@ -184,7 +187,7 @@ def test_the_photos_are_what_the_table_says() -> None:
         "big": (4000, 3000),
     }
     assert 2_000_000 < len(found["big"]) < 2_600_000
-    assert not any(NUMBERED in photo for photo in load.photos().values())
+    assert not any(NUMBER in photo for photo in load.photos().values())
 
 
 SERVER = """
@@ -232,7 +235,7 @@ def test_a_system_is_measured_and_nothing_of_it_is_left(tmp_path: Path) -> None:
         assert free.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.skipif(not load.shutil.which("wrk"), reason="wrk is not installed")
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 def test_wrk_counts_wrong_answers(tmp_path: Path) -> None:
     with running(small(), place(tmp_path), "abc") as it:
         told = load.closed(it, "abc", "offline", 2, 1)
