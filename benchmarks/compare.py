@@ -173,8 +173,10 @@ def loads(it: Running, plan: Plan, small: str, big: str) -> dict[str, Any]:
     """The four loads of a round; `small` and `big` are the labels that count as right."""
     photo, large = plan.photos["small"], plan.photos["big"]
     load.closed(it, photo, small, 8, plan.warm_s)
+    it.settle()
     one = load.closed(it, photo, small, 1, plan.seconds)
     eight = load.closed(it, photo, small, 8, plan.seconds)
+    it.settle()
     half = load.constant(it, photo, small, eight["rate"] / 2, plan.seconds) if eight["rate"] else None
     memory = it.memory_mb()
     load.closed(it, large, big, 1, plan.warm_s)

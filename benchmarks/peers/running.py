@@ -28,6 +28,8 @@ START_S = 180.0
 POLL_S = 0.05
 ANSWER_S = 60.0
 GONE_S = 10.0
+SETTLE_S, LOOK_S = 60.0, 0.3
+IDLE = 0.15  # of one core
 MARK = "BENCH_RUN"  # in the environment of everything that a system starts
 
 
@@ -71,6 +73,24 @@ class Running:
             with contextlib.suppress(psutil.Error):
                 total += process.memory_full_info().pss
         return round(total / 1e6, 1)
+
+    def settle(self) -> None:
+        """Return when its processes are idle, after a minute at the latest: a load that ends leaves what it had asked
+        in the queue, and the next load would wait behind it."""
+        deadline = time.monotonic() + SETTLE_S
+        before = self._cpu_s()
+        while time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+            before, spent = (now := self._cpu_s()), now - before
+            if spent < IDLE * LOOK_S:
+                return
+
+    def _cpu_s(self) -> float:
+        spent = 0.0
+        for process in self.family():
+            with contextlib.suppress(psutil.Error):
+                spent += sum(process.cpu_times()[:2])
+        return spent
 
     def start(self) -> None:
         """Start all processes."""

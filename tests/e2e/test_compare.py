@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare` on the shipped archive and a real TorchServe: what `make bench` does for one system."""
+"""`python -m benchmarks.compare` on the shipped archive and a real TorchServe: what `make bench` does of one."""
 
 import json
 import shutil
