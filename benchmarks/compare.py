@@ -43,6 +43,7 @@ from handler.spec import read_spec
 FORMER = "e099970"  # the last commit that served the first shipped model
 MODELS = ROOT / "runs" / "bench" / "models"
 TOLERANCE = 0.02
+QUICK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Plan:
 @click.option(
     "--seconds", default=8.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of each load."
 )
-@click.option("--quick", is_flag=True, help="One round of 1 s loads; writes nothing but --out, and judges nothing.")
+@click.option("--quick", is_flag=True, help="One round of 2 s loads; writes nothing but --out, and judges nothing.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--former", default=FORMER, show_default=True, help="Commit whose models/classroom is the former one.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
@@ -80,7 +81,7 @@ def main(
         return
     load.wrk()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves by way of all that must be stopped
-    rounds, seconds = (1, 1.0) if quick else (rounds, seconds)
+    rounds, seconds = (1, QUICK_S) if quick else (rounds, seconds)
     with tempfile.TemporaryDirectory(prefix="bench-") as work_folder:
         tree = tree_of(former, Path(work_folder) / "former") if any(s.name == "former" for s in chosen) else None
         plan = prepare(seconds, bundle, tree)

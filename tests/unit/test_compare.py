@@ -244,6 +244,14 @@ def test_wrk_counts_wrong_answers(tmp_path: Path) -> None:
     assert 0 < told["p50_ms"] <= told["p99_ms"]
 
 
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_a_load_without_an_answer_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = SERVER.replace("label =", "__import__('time').sleep(60 * (number != 'first'))\n        label =")
+    first = replace(small(hangs), request=lambda photo: {"image_id": "first" if photo == "first" else NUMBER})
+    with running(first, place(tmp_path), "first") as it, pytest.raises(click.ClickException, match="no answer within"):
+        load.closed(it, "abc", "offline", 1, 1)
+
+
 def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
