@@ -1,9 +1,9 @@
-# make up   make down   make serve   make test   make archive VERSION=1.1     Settings: deploy/settings.py, e.g. make serve SERVE_INFERENCE_PORT=9000
+# make up   make down   make serve   make test   make bench   make archive VERSION=1.1     Settings: deploy/settings.py, e.g. make serve SERVE_INFERENCE_PORT=9000
 PYTHON  ?= python3.11
 BUNDLE  ?= models/classroom
 BIN     := .venv/bin
 
-.PHONY: help install serve up down archive test check clean
+.PHONY: help install serve up down archive test check bench clean
 
 help:
 	@echo 'make serve                  the shipped model on http://127.0.0.1:8080, until Ctrl-C'
@@ -11,6 +11,7 @@ help:
 	@echo 'make down                   stop it'
 	@echo 'make test                   format, lint, types, every test'
 	@echo 'make check                  format, lint and types alone'
+	@echo 'make bench                  this project beside its peers, each in an environment of its own (wants wrk)'
 	@echo 'make archive VERSION=1.1    BUNDLE (default: models/classroom) -> model_store/NAME-VERSION.mar'
 	@echo 'make clean                  remove .venv, var, model_store/*.mar (runs are kept)'
 
@@ -46,5 +47,9 @@ check: .venv/.testing
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+bench: .venv/.serving
+	@$(BIN)/python -m benchmarks.peers.install
+	@$(BIN)/python -m benchmarks.compare $(BENCH)
+
 clean: down
-	rm -rf .venv var model_store/*.mar model_store/*.json
+	rm -rf .venv .venv-bench var model_store/*.mar model_store/*.json

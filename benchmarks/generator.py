@@ -21,6 +21,7 @@ import click
 from deploy.keys import read_key
 
 LIMIT_S = 10.0
+NUMBER = "########"
 UNANSWERED = "unanswered"  # nothing came within the time limit
 LOST = "lost"  # the connection was refused, or broke off before the answer was whole
 
@@ -45,14 +46,16 @@ class Sample(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """What to send where; a rate in requests a second, or a number of clients. `var` holds TorchServe's key file,
-    which is read at each new connection: a TorchServe that was restarted has other keys."""
+    which is read at each new connection: a TorchServe that was restarted has other keys. Without it `key` is sent, or
+    none. NUMBER in the body is another number of as many digits each time."""
 
     url: str
-    var: str
+    var: str | None
     body: dict[str, Any] = field(repr=False)
     rate: float | None = None
     clients: int | None = None
     limit_s: float = LIMIT_S
+    key: str | None = None
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.clients is None):
@@ -93,6 +96,7 @@ class _Generator:
         self._out: set[asyncio.Task[None]] = set()
         self._idle: list[_Connection] = []
         self._body = json.dumps(plan.body).encode()
+        self._numbers = itertools.count(1) if NUMBER.encode() in self._body else None
 
     def begin(self) -> float:
         self._begun = asyncio.get_running_loop().time()
@@ -137,9 +141,9 @@ class _Generator:
 
     async def _exchange(self) -> tuple[int, bytes]:
         connection = await self._connection()
-        reader, writer, message = connection
+        reader, writer, head = connection
         try:
-            writer.write(message)
+            writer.write(head + self._next_body())
             status, headers, content = await _answer(reader)
         except BaseException:
             writer.transport.abort()
@@ -149,6 +153,11 @@ class _Generator:
         else:
             self._idle.append(connection)
         return status, content
+
+    def _next_body(self) -> bytes:
+        if self._numbers is None:
+            return self._body
+        return self._body.replace(NUMBER.encode(), b"%08d" % next(self._numbers), 1)
 
     async def _connection(self) -> "_Connection":
         while self._idle:
@@ -160,18 +169,18 @@ class _Generator:
         address = urlsplit(self.plan.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
-            return _Connection(reader, writer, _head(self.plan, len(self._body)) + self._body)
+            return _Connection(reader, writer, _head(self.plan, len(self._body)))
         except click.ClickException:
             writer.close()
             raise
 
 
 class _Connection(NamedTuple):
-    """A connection and the request that is sent on it, with the key that was right when it was opened."""
+    """A connection and the head of each request that is sent on it, with the key that was right when it was opened."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    message: bytes
+    head: bytes
 
 
 def _head(plan: Plan, length: int) -> bytes:
@@ -180,9 +189,10 @@ def _head(plan: Plan, length: int) -> bytes:
     Raises:
         click.ClickException: TorchServe has written no key.
     """
-    address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference")
+    address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference") if plan.var else plan.key
+    allowed = f"Authorization: Bearer {key}\r\n" if key else ""
     return (
-        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n{allowed}"
         f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
 
@@ -206,7 +216,11 @@ def _read(content: bytes) -> tuple[str | None, str | None]:
         answer = json.loads(content)
     except ValueError:
         return None, None
-    return (answer.get("result"), answer.get("model_version")) if isinstance(answer, dict) else (None, None)
+    if not isinstance(answer, dict):
+        return None, None
+    outputs = answer.get("outputs")  # of the V2 protocol, which two peers speak (benchmarks/peers)
+    label = outputs[0]["data"][0] if outputs else answer.get("result")
+    return label, answer.get("model_version")
 
 
 def ms(seconds: float) -> float:

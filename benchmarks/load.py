@@ -115,7 +115,7 @@ class Load:
 
     Args:
         url: of the predictions, for example http://127.0.0.1:8080/predictions/classroom.
-        var: TorchServe's folder, with its keys; they are read again for each new connection.
+        var: TorchServe's folder, with its keys; they are read again for each new connection. None: `key`, or none.
         body: JSON, posted as it is each time; with `detail` in it, answers are told by version.
         rate: requests a second; or `clients`: how many ask in turn, each as fast as it is answered.
         expected: the right label.
@@ -125,9 +125,11 @@ class Load:
         ValueError: neither or both of rate and clients, or one that is not above 0.
     """
 
-    def __init__(self, url: str, var: Path, body: dict[str, Any], rate: float | None = None, **more: Any) -> None:
+    def __init__(
+        self, url: str, var: Path | None, body: dict[str, Any], rate: float | None = None, **more: Any
+    ) -> None:
         self.expected: str | None = more.pop("expected", None)
-        self.plan = Plan(url, str(var), body, rate, **more)
+        self.plan = Plan(url, str(var) if var else None, body, rate, **more)
         self.begun = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 

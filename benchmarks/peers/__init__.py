@@ -1,0 +1,1 @@
+"""What a user would pick instead, each as a small server that `python -m benchmarks.compare` starts and measures."""
