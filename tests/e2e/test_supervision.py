@@ -270,8 +270,9 @@ def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
     assert up.client.ready("shapes", KEPT) == 0
     assert up.wait() > 10  # TorchServe has time of its own first
     assert entries(up.settings.var)[-1]["action"] == "revive"
-    metrics = requests.get(up.settings.url("keeper") + "/metrics", timeout=20).text
-    assert re.search(r'^classifier_keeper_actions_total\{action="revive".*\} [1-9]', metrics, re.MULTILINE), metrics
+    told = r'^classifier_keeper_actions_total\{action="revive"\} [1-9]'
+    url = up.settings.url("keeper") + "/metrics"
+    eventually(lambda: re.search(told, requests.get(url, timeout=20).text, re.MULTILINE))
 
 
 def test_while_a_rollout_is_at_work_nothing_is_repaired_and_down_is_refused(up: Up) -> None:

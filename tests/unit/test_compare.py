@@ -294,7 +294,11 @@ def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
         "    print(*[p.pid for p in it.family()], flush=True); time.sleep(600)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     ) as it:
         assert it.stdout
         pids = [int(word) for word in it.stdout.readline().split()]

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from tests.conftest import SHIPPED
 from training.__main__ import main
 
-DOCUMENT = ("classroom", "--backbone", "resnet18")
+DOCUMENT = ("classroom_document", "--backbone", "resnet18")
 
 
 def run(*arguments: object) -> Result:
