@@ -444,7 +444,7 @@ def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk:
             up.client.unregister("shapes", KEPT)
             up.wait()
         assert set(outcomes) == {200}
-        assert any("cannot be written" in text for text in up.ready()[1]["warnings"])
+        eventually(lambda: any("cannot be written" in text for text in up.ready()[1]["warnings"]))
         assert psutil.pid_exists(up.supervisor())
     finally:
         command("deploy", "down", "--now", env=up.env)
