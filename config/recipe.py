@@ -86,6 +86,13 @@ class Fit(Section):
     class_weights: bool = Field(False, description="weigh classes inversely to their counts")
     sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
     distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
+    match: float = Field(0.0, ge=0, description="weight of the teacher's features: what its last layer is given")
+    norms: Literal["batch", "frozen"] = Field("batch", description="frozen: batch norms keep their statistics")
+
+    @property
+    def learns_from_teacher(self) -> bool:
+        """Whether any of the loss comes from a teacher."""
+        return self.distill > 0 or self.match > 0
 
 
 class Train(Fit):

@@ -13,7 +13,7 @@ again after an interruption: its weights lie in `step-N/` until the run is compl
 import copy
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -54,7 +54,7 @@ def prune_channels(
     Raises:
         click.ClickException: no channel would be removed.
     """
-    wanted = ladder(widths(parent), recipe)
+    wanted = ladder(widths(parent), recipe, feeding(parent, recipe) if recipe.prune.match else ())
     asked = predict(parent, validation, recipe)
     rows, models = _done(recorder, recipe)
     for number, step in enumerate(wanted[len(rows) :], start=len(rows) + 1):
@@ -88,8 +88,24 @@ def widths(model: Classifier) -> Widths:
     return {name: each.out_channels for name, each in model.network.named_modules() if isinstance(each, nn.Conv2d)}
 
 
-def ladder(full: Widths, recipe: Recipe) -> list[Widths]:
+def feeding(model: Classifier, recipe: Recipe) -> set[str]:
+    """The convolutions whose channels the last layer is given: where its features are matched, they stay."""
+    network, photo = model.network, model.pixels(blank(recipe))
+    head = network.get_submodule(model.head)
+    graph = torch_pruning.DependencyGraph().build_dependency(network, photo)
+
+    def feeds(layer: nn.Module) -> bool:
+        group = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, [0])
+        return any(dependency.target.module is head for dependency, _ in group)
+
+    return {name for name, each in network.named_modules() if isinstance(each, nn.Conv2d) and feeds(each)}
+
+
+def ladder(full: Widths, recipe: Recipe, kept: Collection[str] = ()) -> list[Widths]:
     """The widths after each step; steps that rounding makes equal to the one before are left out.
+
+    Args:
+        kept: convolutions that stay as they are.
 
     Raises:
         click.ClickException: none is left.
@@ -98,7 +114,10 @@ def ladder(full: Widths, recipe: Recipe) -> list[Widths]:
     shares = [settings.amount * number / settings.steps for number in range(1, settings.steps + 1)]
     every = [
         full,
-        *({name: _rounded(width, share, settings.round_to) for name, width in full.items()} for share in shares),
+        *(
+            {name: width if name in kept else _rounded(width, share, settings.round_to) for name, width in full.items()}
+            for share in shares
+        ),
     ]
     steps = [after for before, after in itertools.pairwise(every) if after != before]
     if not steps:

@@ -92,11 +92,11 @@ def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe
             of other labels or input, or a folder without a photo.
     """
     if not teacher:
-        if unlabelled or recipe.train.distill:
-            wanting = "--unlabelled" if unlabelled else "train.distill"
+        if unlabelled or recipe.train.learns_from_teacher:
+            wanting = "--unlabelled" if unlabelled else "train.distill" if recipe.train.distill else "train.match"
             raise click.ClickException(f"{wanting} wants a teacher: give --teacher RUN")
         return None
-    if not recipe.train.distill:
+    if not recipe.train.learns_from_teacher:
         raise click.ClickException("--teacher has no share of the loss: give --distill 0.7, or train.distill")
     before, model, facts = load_model(teacher)
     for key in ("labels", "input"):

@@ -4,24 +4,26 @@ A frozen network answers one view of a photo alike in every epoch. So `train.cop
 and the held-out photos, go through it once, and all epochs train the last layer on what came out of it.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.backbones import Classifier
 from training.data import PhotoSet, batches, console, shuffled
-from training.forward import BATCH, DEVICE, autocast, folded, predict
+from training.forward import BATCH, DEVICE, Answer, answer, autocast, folded, predict
 from training.pictures import Pictures
 
-Batch = tuple[Tensor, Tensor, Tensor | None]
-"""Inputs, labels (-1: none), the teacher's logits if there is a teacher."""
+Batch = tuple[Tensor, Tensor, Answer | None]
+"""Inputs, labels (-1: none), the teacher's answer if there is a teacher."""
+Teacher = Callable[[Tensor], Answer]
+"""uint8 photos -> its answer."""
 
 
 class Feed(Protocol):
@@ -36,8 +38,8 @@ class Feed(Protocol):
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 0."""
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """What the model says to inputs of a batch, f32."""
+    def answer(self, inputs: Tensor) -> Answer:
+        """What the model makes of the inputs of a batch."""
 
     def validate(self) -> Tensor:
         """The model's logits of the held-out photos."""
@@ -53,9 +55,8 @@ def feed_for(
 ) -> Feed:
     """The feed that fits what is trained of a model."""
     kind = Features if only_head_trains(model) else Pixels
-    return kind(
-        model, training, validation, recipe, settings, folded(teacher) if teacher and settings.distill else None
-    )
+    asked = partial(answer, folded(teacher), teacher.head) if teacher and settings.learns_from_teacher else None
+    return kind(model, training, validation, recipe, settings, asked)
 
 
 def only_head_trains(model: Classifier) -> bool:
@@ -74,7 +75,7 @@ class Pixels:
         validation: Sequence[Photo],
         recipe: Recipe,
         settings: Fit,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
     ) -> None:
         self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
         self.pictures = Pictures(recipe)
@@ -90,10 +91,9 @@ class Pixels:
             pixels = pixels.to(DEVICE)
             yield pixels, labels.to(DEVICE), _ask(self.teacher, pixels, self.recipe)
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def answer(self, inputs: Tensor) -> Answer:
         with autocast(self.recipe):
-            logits: Tensor = self.model(inputs)
-        return logits.float()
+            return answer(self.model, self.model.head, inputs)
 
     def validate(self) -> Tensor:
         with autocast(self.recipe):
@@ -110,7 +110,7 @@ class Features:
         validation: Sequence[Photo],
         recipe: Recipe,
         settings: Fit,
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
     ) -> None:
         self.model, self.teacher, self.recipe = model, teacher, recipe
         self.training, self.validation = training, validation
@@ -128,16 +128,17 @@ class Features:
     def epoch(self, number: int) -> Iterator[Batch]:
         self.items.columns = self.views[number % self.copies]
         for features, labels, *wanted in self.loader:
-            yield features.to(DEVICE), labels.to(DEVICE), wanted[0].to(DEVICE) if wanted else None
+            features = features.to(DEVICE)
+            # they are frozen: there is nothing to match, so the teacher's count as equal
+            yield features, labels.to(DEVICE), Answer(wanted[0].to(DEVICE), features) if wanted else None
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def answer(self, inputs: Tensor) -> Answer:
         head = self.model.network.get_submodule(self.model.head)
-        logits: Tensor = head(inputs) / self.model.temperature
-        return logits
+        return Answer(head(inputs) / self.model.temperature, inputs)
 
     @torch.no_grad()
     def validate(self) -> Tensor:
-        return self.logits(self.held_out.to(DEVICE)).cpu()
+        return self.answer(self.held_out.to(DEVICE)).logits.cpu()
 
     @cached_property
     def views(self) -> list[tuple[Tensor, ...]]:
@@ -164,9 +165,9 @@ class Features:
         for pixels, labels in track(loader, title, console=console, transient=True):
             pixels = pixels.to(DEVICE)
             with autocast(self.recipe):
-                made = features_of(network, self.model.head, pixels)
+                made = answer(network, self.model.head, pixels).features.cpu()
             wanted = _ask(self.teacher, pixels, self.recipe) if augmenting else None
-            rows.append((made.cpu(), labels) if wanted is None else (made.cpu(), labels, wanted.cpu()))
+            rows.append((made, labels) if wanted is None else (made, labels, wanted.logits.cpu()))
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 
 
@@ -184,21 +185,9 @@ class _Rows(Dataset[tuple[Tensor, ...]]):
         return tuple(column[index] for column in self.columns)
 
 
-def features_of(model: nn.Module, head: str, pixels: Tensor) -> Tensor:
-    """What the last layer of a model, `network.HEAD`, is given for uint8 photos: f32, (photos, channels)."""
-    seen: list[Tensor] = []
-    hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        model(pixels)
-    finally:
-        hook.remove()
-    return seen[0].float()
-
-
 @torch.no_grad()
-def _ask(teacher: nn.Module | None, pixels: Tensor, recipe: Recipe) -> Tensor | None:
+def _ask(teacher: Teacher | None, pixels: Tensor, recipe: Recipe) -> Answer | None:
     if teacher is None:
         return None
     with autocast(recipe):
-        logits: Tensor = teacher(pixels)
-    return logits.float()
+        return teacher(pixels)

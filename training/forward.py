@@ -1,6 +1,7 @@
 """Photos through a model: the logits that it would give, and in which precision it trains."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,25 @@ from training.pictures import Pictures
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network makes of photos: logits (N, classes); features (N, channels), which its last layer is given."""
+
+    logits: Tensor
+    features: Tensor
+
+
+def answer(model: nn.Module, head: str, pixels: Tensor) -> Answer:
+    """Ask a model, whose last layer is `network.HEAD`, about uint8 photos; f32."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(pixels)
+    finally:
+        hook.remove()
+    return Answer(logits.float(), seen[0].float())
 
 
 @torch.no_grad()
@@ -51,6 +71,13 @@ def folded(model: Classifier) -> nn.Module:
     if is_pruned(model) or any(type(norm) is not nn.BatchNorm2d for norm in norms):
         return model
     return fuse(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Let batch norms use the statistics that they have, not those of a small batch; their weights still train."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def autocast(recipe: Recipe) -> torch.autocast:

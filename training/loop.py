@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import click
 import torch
 from rich.progress import track
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from dataset.photos import UNLABELLED, Photo
 from training.backbones import Classifier
 from training.data import console
 from training.feeds import feed_for
-from training.forward import DEVICE, predict, predict_views
+from training.forward import DEVICE, Answer, freeze_norms, predict, predict_views
 from training.metrics import Scores, score
 from training.recorder import Recorder
 
@@ -38,11 +39,14 @@ def optimise(
 
     Args:
         training: photos; those without a label (-1) are learnt from the teacher alone.
-        teacher: gives `settings.distill` of the loss.
+        teacher: gives `settings.distill` of the loss, and the features to match (`settings.match`).
         recorder: keeps a checkpoint of every epoch, and goes on from the one that it holds.
 
     Returns:
         for each epoch: learning rate, losses, accuracies, seconds.
+
+    Raises:
+        click.ClickException: the teacher's features are to be matched, and the model has another number of them.
     """
     if teacher is not None:
         _move(teacher.eval(), DEVICE, torch.channels_last)
@@ -74,6 +78,8 @@ class _State:
         teacher: Classifier | None,
         recorder: Recorder | None,
     ) -> None:
+        if teacher is not None and settings.match:
+            _refuse_other_features(model, teacher)
         torch.manual_seed(recipe.train.seed)
         self.model, self.settings, self.recorder = model, settings, recorder
         self.feed = feed_for(model, training, validation, recipe, settings, teacher)
@@ -136,6 +142,15 @@ class _State:
         console.print(f"goes on after epoch {len(self.history)} of {self.settings.epochs}")
 
 
+def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
+    own, wanted = (each.network.get_submodule(each.head).in_features for each in (model, teacher))
+    if own != wanted:
+        raise click.ClickException(
+            f"match compares the {own} features of this model with the teacher's {wanted}: give a teacher of the same "
+            "backbone, or set match to 0 and distill to 1"
+        )
+
+
 def _rank(entry: dict[str, Any]) -> tuple[float, float]:
     return entry["validation_mean_accuracy"], -entry["validation_loss"]
 
@@ -152,26 +167,35 @@ def _train_epoch(state: _State) -> tuple[float, float]:
         state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True
     ):
         state.model.train()
+        if state.settings.norms == "frozen":
+            freeze_norms(state.model)
         state.optimizer.zero_grad()
-        logits = state.feed.logits(inputs)
-        loss = _loss(state.criterion, logits, labels, wanted, state.settings.distill)
+        given = state.feed.answer(inputs)
+        loss = _loss(state.criterion, given, labels, wanted, state.settings)
         loss.backward()
         state.optimizer.step()
         state.schedule.step()
         total += float(loss.detach()) * len(labels)
-        hits += int((logits.argmax(1) == labels).sum())
+        hits += int((given.logits.argmax(1) == labels).sum())
         known += int((labels != UNLABELLED).sum())
         count += len(labels)
     return total / count, hits / max(1, known)
 
 
-def _loss(criterion: nn.Module, logits: Tensor, labels: Tensor, wanted: Tensor | None, share: float) -> Tensor:
-    """Mean over labelled photos against their labels; with a teacher, its share is the mean over all against it."""
+def _loss(criterion: nn.Module, given: Answer, labels: Tensor, wanted: Answer | None, settings: Fit) -> Tensor:
+    """Mean over labelled photos against their labels; with a teacher, its share is the mean over all against it.
+
+    `match` adds the mean squared difference of the features, in units of the variance of the teacher's.
+    """
     labelled = bool((labels != UNLABELLED).any())
-    hard: Tensor = criterion(logits, labels) if labelled else logits.sum() * 0  # a mean of none would be NaN
+    hard: Tensor = criterion(given.logits, labels) if labelled else given.logits.sum() * 0  # a mean of none is NaN
     if wanted is None:
         return hard
-    return (1 - share) * hard + share * nn.functional.cross_entropy(logits, wanted.softmax(1))
+    soft = nn.functional.cross_entropy(given.logits, wanted.logits.softmax(1))
+    loss = (1 - settings.distill) * hard + settings.distill * soft
+    if not settings.match:
+        return loss
+    return loss + settings.match * nn.functional.mse_loss(given.features, wanted.features) / wanted.features.var()
 
 
 def _move(model: Classifier, place: torch.device, layout: torch.memory_format) -> None:

@@ -19,7 +19,7 @@ from handler.spec import Runtime
 from tests.conftest import SHAPES
 from training import channels, loop, shapes
 from training.backbones import Classifier, build
-from training.channels import ladder, prune_channels, remove, widths
+from training.channels import feeding, ladder, prune_channels, remove, widths
 from training.cost import cost
 from training.gate import compare, strain
 from training.graph import to_onnx
@@ -60,6 +60,24 @@ def photos(recipe: Recipe, count: int = 4) -> torch.Tensor:
 def same(first: Classifier, second: Classifier) -> bool:
     pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("smallnet", {"6"}),
+        ("resnet18", {"layer4.0.conv2", "layer4.0.downsample.0", "layer4.1.conv2"}),
+        ("efficientnet_lite0", {"conv_head"}),
+    ],
+)
+def test_features_that_are_matched_keep_their_channels(recipe: Recipe, name: str, kept: set[str]) -> None:
+    changed = override(recipe, "backbone", name=name, weights="none")
+    model = build(changed.backbone, 3)
+    assert feeding(model, changed) == kept
+    full = widths(model)
+    step = ladder(full, changed, kept)[-1]
+    assert {layer for layer in full if step[layer] == full[layer] > 16} == {each for each in kept if full[each] > 16}
+    assert widths(remove(model, step, changed)) == step
 
 
 @pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])

@@ -1,5 +1,6 @@
 """What makes training fast must not change what is trained: caches of pictures and of features, and distillation."""
 
+import copy
 import json
 import math
 from collections import Counter
@@ -18,7 +19,7 @@ from torch import nn
 
 from benchmarks import document_training
 from benchmarks.training import summary
-from config.recipe import Augment, Recipe, override, read_recipe
+from config.recipe import Augment, Fit, Recipe, override, read_recipe
 from dataset.photos import UNLABELLED, Photo
 from dataset.sample import draw_set
 from handler.spec import Input
@@ -29,8 +30,8 @@ from training.__main__ import main
 from training.augment import Augmenter
 from training.backbones import build
 from training.data import PhotoSet, batches
-from training.feeds import Features, features_of, only_head_trains
-from training.forward import folded
+from training.feeds import Features, only_head_trains
+from training.forward import Answer, answer, folded
 from training.loop import optimise, predict
 from training.pictures import Pictures, bounded
 from training.runs import load_model
@@ -157,7 +158,7 @@ def test_features_are_what_the_last_layer_sees(recipe: Recipe, few: list[Photo])
         model = build(override(recipe, "backbone", name=name, weights="none").backbone, 3).eval()
         head = model.network.get_submodule(model.head)
         with torch.no_grad():
-            assert torch.allclose(head(features_of(model, model.head, pixels)), model(pixels), atol=1e-5)
+            assert torch.allclose(head(answer(model, model.head, pixels).features), model(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])
@@ -186,16 +187,15 @@ def test_a_frozen_network_runs_once_for_each_view(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     passed: list[int] = []
-    features = feeds.features_of
 
-    def counting(network: nn.Module, head: str, photos: torch.Tensor) -> torch.Tensor:
+    def counting(network: nn.Module, head: str, photos: torch.Tensor) -> Answer:
         passed.append(len(photos))
-        return features(network, head, photos)
+        return answer(network, head, photos)
 
     def full(*_: Any) -> None:
         raise AssertionError("an epoch ran the whole network")
 
-    monkeypatch.setattr(feeds, "features_of", counting)
+    monkeypatch.setattr(feeds, "answer", counting)
     monkeypatch.setattr(feeds, "predict", full)
     model = build(recipe.backbone, 3)
     model.freeze()
@@ -245,13 +245,53 @@ def test_photos_without_a_label_are_learnt_from_the_teacher_alone() -> None:
     logits = torch.tensor([[1.0, -1.0], [0.5, 0.2], [0.0, 3.0]])
     wanted = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     labels = torch.tensor([0, UNLABELLED, 1])
+    given, teacher, distill = Answer(logits, logits), Answer(wanted, wanted), Fit(distill=0.7)
     criterion = nn.CrossEntropyLoss(ignore_index=UNLABELLED)
     hard = nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]])
     soft = -(wanted.softmax(1) * logits.log_softmax(1)).sum(1).mean()
-    assert loop._loss(criterion, logits, labels, wanted, 0.7) == pytest.approx(float(0.3 * hard + 0.7 * soft))
+    assert loop._loss(criterion, given, labels, teacher, distill) == pytest.approx(float(0.3 * hard + 0.7 * soft))
     none = torch.full((3,), UNLABELLED)
-    assert loop._loss(criterion, logits, none, wanted, 0.7) == pytest.approx(float(0.7 * soft))
-    assert float(loop._loss(criterion, logits, none, None, 0.0)) == 0
+    assert loop._loss(criterion, given, none, teacher, distill) == pytest.approx(float(0.7 * soft))
+    assert float(loop._loss(criterion, given, none, None, Fit())) == 0
+
+
+def test_the_features_to_match_are_told_in_their_own_variance() -> None:
+    same = torch.zeros(3, 2)
+    wanted = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])
+    given = Answer(same, wanted + 5)
+    loss = loop._loss(nn.CrossEntropyLoss(), given, torch.zeros(3).long(), Answer(same, wanted), Fit(match=2.0))
+    assert float(loss) == pytest.approx(float(torch.tensor(2.0).log()) + 2 * 25 / float(wanted.var()))
+
+
+def test_matching_brings_the_features_of_a_damaged_model_back(recipe: Recipe, few: list[Photo]) -> None:
+    torch.manual_seed(1)
+    teacher = build(recipe.backbone, 3).eval()
+    model = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+    pixels = torch.stack([PhotoSet(few, recipe, False)[index][0] for index in range(len(few))])
+
+    def distance() -> float:
+        with torch.no_grad():
+            found, wanted = (answer(each.eval(), each.head, pixels).features for each in (model, teacher))
+        return float((found - wanted).square().mean())
+
+    before = distance()
+    settings = Fit(match=1.0, norms="frozen", epochs=40, batch_size=3, optimizer="adamw", learning_rate=0.003)
+    statistics = {name: value.clone() for name, value in model.state_dict().items() if "running" in name}
+    optimise(model, few, few, recipe, settings, teacher)
+    assert distance() < before / 2
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in statistics.items())
+
+
+def test_features_of_another_width_cannot_be_matched(recipe: Recipe, few: list[Photo]) -> None:
+    model, teacher = (
+        build(recipe.backbone, 3),
+        build(override(recipe, "backbone", name="resnet18", weights="none").backbone, 3),
+    )
+    with pytest.raises(click.ClickException, match="64 features of this model with the teacher's 512"):
+        optimise(model, few, few, recipe, recipe.train.model_copy(update={"match": 1.0}), teacher)
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -48,6 +48,24 @@ def quantised_layers(graph: Any) -> int:
     return sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
 
 
+def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[Photo]) -> None:
+    """Linear bottlenecks too, whose activations are signed: with an offset they would stay in float."""
+    from openvino import Core
+
+    from training.backbones import build
+
+    changed = override(recipe, "backbone", name="efficientnet_lite0", weights="none")
+    graph = quantise(to_onnx(build(changed.backbone, 3), changed), changed, few)
+    compiled = Core().compile_model(Core().read_model(graph.SerializeToString()), "CPU")
+    kinds = {
+        node.get_friendly_name(): node.get_rt_info()["primitiveType"].astype(str)
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if "Convolution" in node.get_rt_info()["layerType"].astype(str)
+    }
+    assert len(kinds) == 49
+    assert [name for name, kind in kinds.items() if not kind.lower().endswith("i8")] == []
+
+
 @pytest.mark.parametrize("name", [FP16, INT8])
 def test_both_engines_run_the_same_file_alike(
     recipe: Recipe, few: list[Photo], model: Classifier, tmp_path: Path, name: str
