@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
 from benchmarks.bench import RESULTS
@@ -25,7 +26,7 @@ from benchmarks.footprint import BUNDLE, photo
 from config.files import write_json
 from dataset.draw import draw
 from handler import engine
-from handler.image import fit, open_photo, to_array
+from handler.image import fit, open_photo, to_input
 from handler.request import decode_base64
 from handler.spec import Spec, read_spec
 
@@ -41,6 +42,7 @@ NOISE = 5.5
 @click.option("--quick", is_flag=True, help="Three rounds, and nothing is written.")
 def main(bundle: Path, rounds: int, quick: bool) -> None:
     """Time every stage of one photo, plain and ours."""
+    torch.set_num_threads(1)  # as the handler does
     spec = read_spec(bundle / "recipe.json")
     stages = stages_of(engine.load(bundle / "model.onnx", spec), spec)
     found = {}
@@ -64,8 +66,7 @@ def stages_of(ask: engine.Engine, spec: Spec) -> list[Stage]:
         ("JSON", _json, _json),
         ("base64", lambda text: base64.b64decode(text, validate=True), lambda text: decode_base64(text, limits)),
         ("decode", _decode, lambda data: open_photo(data, limits, size)),
-        ("resize", lambda photo: fit(photo, size), lambda photo: fit(photo, size)),
-        ("array", _transpose, to_array),
+        ("resize", lambda photo: _transpose(fit(photo, size)), lambda photo: to_input(photo, size)),
         ("inference", ask, ask),
         ("answer", answer, answer),
     ]

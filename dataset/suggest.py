@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from handler.engine import load
 from handler.errors import RequestError, TooLarge
-from handler.image import fit, open_photo, to_array
+from handler.image import open_photo, to_input
 from handler.spec import Limits, Spec, read_spec
 
 
@@ -81,7 +81,7 @@ class Suggestions:
                     photo = read_photo(path, spec.limits)
                 except (RequestError, OSError):
                     continue  # nothing is suggested for what cannot be opened
-                scores = engine(to_array(fit(photo, spec.input)))
+                scores = engine(to_input(photo, spec.input))
                 best = int(scores.argmax())
                 self._said[index] = Suggestion(spec.labels[best], float(scores[best]))
         except Exception as error:  # labelling goes on without suggestions; the page says why

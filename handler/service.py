@@ -12,6 +12,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from handler import engine, goldens, request, requestlog
 from handler.base import BaseHandler
 from handler.engine import Probabilities
@@ -51,6 +53,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         Raises:
             goldens.GoldenMismatch: naming both values.
         """
+        torch.set_num_threads(1)  # it only resizes: its waiting threads would take the engine's cores
         self.context = context
         self.manifest = context.manifest
         root = Path(context.system_properties["model_dir"])

@@ -24,7 +24,7 @@ import torch
 from config.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
-from handler.image import Pixels, fit, open_photo, to_array
+from handler.image import Pixels, open_photo, to_input
 from training.backbones import Classifier
 from training.changes import as_jpeg, decoded
 from training.data import check_readable, naming
@@ -156,7 +156,7 @@ def ask(run: Infer, recipe: Recipe, photo: Photo, way: str) -> list[float]:
             upright = decoded(as_jpeg(open_photo(data, recipe.limits), JPEG_QUALITY), recipe.input)
         else:
             upright = open_photo(data, recipe.limits, recipe.input)
-    return [round(float(value), 5) for value in run(to_array(fit(upright, recipe.input)))]
+    return [round(float(value), 5) for value in run(to_input(upright, recipe.input))]
 
 
 def _pairs(done: list[dict[str, Any]], photos: Sequence[Photo], way: str) -> Paired:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from config.recipe import Recipe
 from dataset.photos import Photo
-from handler.image import fit, open_photo, to_array
+from handler.image import open_photo, to_input
 from handler.spec import Input
 from training.changes import CHANGES
 from training.data import naming
@@ -158,4 +158,4 @@ def _ask(
     photo: Image.Image,
     change: Callable[[Image.Image], Image.Image] = lambda photo: photo,
 ) -> Tensor:
-    return infer(to_array(fit(change(photo), recipe.input)))
+    return infer(to_input(change(photo), recipe.input))

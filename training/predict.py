@@ -23,7 +23,7 @@ from PIL import Image
 from config.recipe import Recipe
 from handler import engine
 from handler.errors import RequestError
-from handler.image import Pixels, fit, open_photo, to_array
+from handler.image import Pixels, open_photo, to_input
 from training.runs import load_model, read_run
 
 STAGES = ("decode", "resize", "inference")
@@ -126,7 +126,7 @@ def timed(data: bytes, recipe: Recipe, infer: Infer) -> tuple[Image.Image, torch
     marks = [time.perf_counter()]
     upright = open_photo(data, recipe.limits, recipe.input)
     marks.append(time.perf_counter())
-    pixels = to_array(fit(upright, recipe.input))
+    pixels = to_input(upright, recipe.input)
     marks.append(time.perf_counter())
     logits = infer(pixels)
     marks.append(time.perf_counter())

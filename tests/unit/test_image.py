@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from torchvision.transforms import v2
 
 from handler.errors import CODES, RequestError
-from handler.image import fit, open_photo, preprocess, to_array
+from handler.image import fit, open_photo, preprocess, to_array, to_input
 from handler.spec import Input, Limits
 from tests import pictures
 
@@ -76,6 +76,16 @@ def test_stretch_is_torchvisions_resize_of_height_and_width() -> None:
     photo = pictures.photo()
     wanted = v2.Compose([v2.Resize((70, 50), v2.InterpolationMode.BILINEAR, antialias=True), v2.PILToTensor()])(photo)
     assert np.array_equal(to_array(fit(photo, SIZE)), wanted.numpy())
+
+
+@pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 900), (640, 480), (1000, 751)])
+def test_what_the_graph_takes_is_pillows_resize_within_a_level(rule: str, shape: tuple[int, int]) -> None:
+    size = Input(height=70, width=50, resize=rule)
+    noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
+    found, wanted = to_input(Image.fromarray(noise), size), to_array(fit(Image.fromarray(noise), size))
+    assert found.shape == (3, 70, 50) and found.dtype == np.uint8 and found.flags.c_contiguous
+    assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
