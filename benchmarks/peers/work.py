@@ -89,11 +89,14 @@ def _onnxruntime(models: Path) -> Classify:
 
 
 def _ours(bundle: Path) -> Classify:
+    import torch
+
     from handler import engine
     from handler.image import preprocess
     from handler.request import decode_base64
     from handler.spec import read_spec
 
+    torch.set_num_threads(1)  # as our handler does
     spec, one = read_spec(bundle / "recipe.json"), threading.Lock()
     infer = engine.load(bundle / "model.onnx", spec)
 
