@@ -24,9 +24,6 @@ _ANIMATED = {"PNG", "WEBP", "AVIF"}
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 # A progressive JPEG has about ten scans; each costs time by its pixels, and a file may repeat one thousands of times.
 _SCANS = 100
-# A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves so many times the target, in height and in width. At 1.5 a
-# pixel moves by 0.15 levels of 255 in the mean; at 1 by 0.7 (benchmarks/scaled.py, docs/log.md).
-_MARGIN = 1.5
 _TURNED = range(2, 9)  # EXIF orientations other than upright
 _SIDEWAYS = range(5, 9)
 _TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
@@ -50,7 +47,7 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
 
     Args:
         size: what the photo is for, as in `preprocess`: a large JPEG is decoded at 1/2, 1/4 or 1/8 of its width and
-            height, never below 1.5 times this size. None: every pixel.
+            height, never below its `margin`. None: every pixel.
 
     Raises: as `preprocess`.
     """
@@ -129,7 +126,7 @@ def _scans(data: bytes) -> int:
 
 def _least(size: Input, orientation: int) -> tuple[int, int]:
     """Width and height, as they lie in the file, that must be left of a photo."""
-    width, height = math.ceil(size.width * _MARGIN), math.ceil(size.height * _MARGIN)
+    width, height = math.ceil(size.width * size.margin), math.ceil(size.height * size.margin)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 

@@ -23,12 +23,15 @@ class Section(BaseModel):
 class Input(Section):
     """What the network sees: uint8, RGB, CHW, of exactly this size.
 
-    `height` comes first, as in torchvision's `Resize((height, width))`.
+    `height` comes first, as in torchvision's `Resize((height, width))`. A JPEG is decoded at 1/2, 1/4 or 1/8 where
+    that leaves `margin` times this size in both directions: at 1.5 a pixel moves by 0.15 levels of 255 in the mean
+    (benchmarks/scaled.py, docs/log.md). A network that sees means of 3 x 3 pixels wants a third of it.
     """
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
     resize: Literal["stretch", "crop", "pad"] = "stretch"
+    margin: float = Field(1.5, gt=0, le=64)
 
 
 class Limits(Section):
