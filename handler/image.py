@@ -79,14 +79,35 @@ def fit(photo: Image.Image, size: Input) -> Image.Image:
     """Bring a photo to the recipe's size, bilinear with antialias.
 
     `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
-    shape of things, cutting or filling (black) around the centre.
+    shape of things, cutting or filling (black) around the centre. `crop` with `shorter` is
+    torchvision's `Resize(shorter)` and `CenterCrop((height, width))` in one step: what is cut off is never
+    computed, however long a photo is.
     """
     target = (size.width, size.height)
+    if size.shorter:
+        return photo.resize(target, Image.Resampling.BILINEAR, _centre(photo, size, size.shorter))
     if size.resize == "crop":
         return ImageOps.fit(photo, target, Image.Resampling.BILINEAR)
     if size.resize == "pad":
         return ImageOps.pad(photo, target, Image.Resampling.BILINEAR)
     return photo.resize(target, Image.Resampling.BILINEAR)
+
+
+def _centre(photo: Image.Image, size: Input, shorter: int) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower edge, in the photo's own pixels, of what `Resize(shorter)`, `CenterCrop` would keep.
+
+    Rounded as torchvision rounds: the longer side is cut to whole pixels, the margin goes to the nearest even one.
+    """
+    short = min(photo.size)
+    whole = [int(shorter * side / short) for side in photo.size]
+    corner = [round((side - kept) / 2) for side, kept in zip(whole, (size.width, size.height), strict=True)]
+    far = [first + kept for first, kept in zip(corner, (size.width, size.height), strict=True)]
+    scale = [old / new for old, new in zip(photo.size, whole, strict=True)]
+    left, upper = (first * each for first, each in zip(corner, scale, strict=True))
+    right, lower = (
+        min(last * each, side) for last, each, side in zip(far, scale, photo.size, strict=True)
+    )
+    return left, upper, right, lower
 
 
 def to_array(photo: Image.Image) -> Pixels:
@@ -113,7 +134,8 @@ def _scans(data: bytes) -> int:
 
 def _least(size: Input, orientation: int) -> tuple[int, int]:
     """Width and height, as they lie in the file, that must be left of a photo."""
-    width, height = math.ceil(size.width * _MARGIN), math.ceil(size.height * _MARGIN)
+    least = (size.shorter, size.shorter) if size.shorter else (size.width, size.height)
+    width, height = (math.ceil(side * _MARGIN) for side in least)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 

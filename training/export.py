@@ -31,7 +31,7 @@ from handler.image import preprocess
 from training.backbones import Classifier, build
 from training.evidence import measure
 from training.gate import Paired, compare, gate, strain
-from training.graph import OPSET, store_as_fp16, to_onnx
+from training.graph import INT8_OPSET, difference, opset, require_opset, store_as_fp16, to_onnx
 from training.loop import console, predict_views
 from training.metrics import Scores, fit_temperature, score
 from training.options import data_options, run_argument, split_of_run
@@ -42,6 +42,7 @@ from training.shapes import changed_shapes
 from training.timing import milliseconds
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
+NO_INT8 = f"int8 is left out: its scales by channel need export.opset {INT8_OPSET} or more"
 VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are harder than a few clean ones
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
@@ -95,12 +96,18 @@ def export_model(
         what run.json says of it: precision, temperature, size, metrics, gate.
     """
     model = tempered(model, validation, recipe)
-    chosen, measured = _choose(to_onnx(model, recipe), recipe, training, validation, parent)
+    graph = to_onnx(model, recipe)
+    far = difference(model, graph, recipe)
+    console.print(f"opset {opset(graph)}; logits differ from torch by {far:.2g} at most")
+    chosen, measured = _choose(graph, recipe, training, validation, parent)
+    require_opset(chosen.graph, recipe.export.opset)
     write_whole(folder / "model.onnx", chosen.graph.SerializeToString())
     return {
         "precision": chosen.name,
         "variants": measured,
-        "opset": OPSET,
+        "opset": opset(chosen.graph),
+        "torch_difference": far,
+        **({"int8": NO_INT8} if recipe.export.int8 == "auto" and recipe.export.opset < INT8_OPSET else {}),
         "shapes": changed_shapes(model, _unchanged(recipe)),
         "temperature": float(model.temperature),
         "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
@@ -112,7 +119,7 @@ def export_model(
 
 def _unchanged(recipe: Recipe) -> Classifier:
     with torch.device("meta"):
-        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
+        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
 
 
 def tempered(model: Classifier, validation: Sequence[Photo], recipe: Recipe) -> Classifier:
@@ -148,7 +155,9 @@ def _choose(
         passed: bool = gate(variant.scores.mean_accuracy, parent, recipe)["passed"]
         return passed and strain(plain.logits, variant.logits, validation, recipe) <= 1
 
-    if recipe.export.int8 == "auto":
+    if recipe.export.int8 == "auto" and recipe.export.opset < INT8_OPSET:
+        console.print(NO_INT8)
+    elif recipe.export.int8 == "auto":
         tried.append(_variant(INT8, quantise(graph, recipe, training), recipe, validation))
         if not holds(tried[-1]) and holds(plain):
             console.print("int8 in all layers breaks the bound: layers are put back to float until it holds")
