@@ -25,7 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Tensor = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 Drawing = Literal["room", "call", "discs", "stripes", "crosses"]
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet", "scenes_net"]
+BackboneName = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet", "scenes_net"
+]
 
 
 class Backbone(Section):

@@ -104,9 +104,7 @@ def _centre(photo: Image.Image, size: Input, shorter: int) -> tuple[float, float
     far = [first + kept for first, kept in zip(corner, (size.width, size.height), strict=True)]
     scale = [old / new for old, new in zip(photo.size, whole, strict=True)]
     left, upper = (first * each for first, each in zip(corner, scale, strict=True))
-    right, lower = (
-        min(last * each, side) for last, each, side in zip(far, scale, photo.size, strict=True)
-    )
+    right, lower = (min(last * each, side) for last, each, side in zip(far, scale, photo.size, strict=True))
     return left, upper, right, lower
 
 

@@ -208,7 +208,9 @@ def _load_file(network: nn.Module, path: Path, head: str) -> None:
 BACKBONES: dict[str, Entry] = {
     **{f"resnet{depth}": _resnet(f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
     # The original's (x - 127) / 128
-    "efficientnet_lite0": Entry(_efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3, weights="package"),
+    "efficientnet_lite0": Entry(
+        _efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3, weights="package"
+    ),
     "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3, weights="none"),
     "scenes_net": Entry(scenes_net, "fc3.0", sized=True, weights="none"),
 }

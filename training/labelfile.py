@@ -1,8 +1,8 @@
 """Labels in a file of numpy's: ours (`labels.npy`, an array of strings) and the document's `idx_to_labels.npy`.
 
 The document's is a dict in an array of objects, which numpy can only unpickle: any program could stand in it. Here
-its pickle is read opcode by opcode (`pickletools.genops`), nothing is looked up and nothing is called. Taken is that one form
-alone: the names numpy writes for an array, and a dict of whole numbers and strings.
+its pickle is read opcode by opcode (`pickletools.genops`), nothing is looked up and nothing is called. Taken is that
+one form alone: the names numpy writes for an array, and a dict of whole numbers and strings.
 """
 
 import pickletools
@@ -218,4 +218,4 @@ _STEPS: dict[str, Callable[[_Reader, Any], None]] = {
     "BINGET": lambda reader, argument: reader.stack.append(reader.memo[int(argument)]),
     "LONG_BINGET": lambda reader, argument: reader.stack.append(reader.memo[int(argument)]),
 }
-"""What each opcode does here. PUT and GET of protocol 0 and all that could import, call or extend are not among them."""
+"""What each opcode does here; whatever else could import, call or extend is not among them."""
