@@ -29,7 +29,7 @@ class Readiness:
         self.session.trust_env = False  # no proxy between two programs on one machine
         self._lock = threading.Lock()
         self._note = "TorchServe is starting"
-        self._examples: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._examples: dict[str, tuple[str | None, dict[str, Any]]] = {}
         self._answer: dict[str, Any] = {}
         self._until = 0.0
 

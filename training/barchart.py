@@ -1,27 +1,34 @@
 """A bar chart of probabilities, with labels in any script that a font here has.
 
-matplotlib's own DejaVu Sans is asked first, then Noto Sans SC (Simplified Chinese, Japanese kana, Latin, Greek,
-Cyrillic), which comes as a package; what neither has would be drawn as a box, and is told instead.
+matplotlib's own DejaVu Sans is asked first (Latin, Greek, Cyrillic, Hebrew, Arabic), then Noto Sans for Simplified
+Chinese with Japanese kana, for Korean, Thai and Devanagari, which come as packages. What none has is drawn as a box,
+and is told.
 """
 
+import functools
+import importlib
 import io
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from pylopdf_fonts_zh_cn import sans_path
 
 FIRST_FONT = "DejaVu Sans"
+PACKAGES = ("pylopdf_fonts_zh_cn", "pylopdf_fonts_ko", "pylopdf_fonts_th", "pylopdf_fonts_hi")
+"""In the order in which they are asked: the Korean font has Han characters, too, in their Korean forms."""
 
 
+@functools.cache
 def families() -> list[str]:
     """The fonts that are asked, in order, by name."""
-    path = str(sans_path())
-    font_manager.fontManager.addfont(path)
-    return [FIRST_FONT, font_manager.FontProperties(fname=path).get_name()]
+    paths = [str(importlib.import_module(name).sans_path()) for name in PACKAGES]
+    for path in paths:
+        font_manager.fontManager.addfont(path)
+    return [FIRST_FONT, *(font_manager.FontProperties(fname=path).get_name() for path in paths)]
 
 
 def bar_chart(title: str, labels: Sequence[str], probabilities: Sequence[float]) -> tuple[bytes, str]:
@@ -33,7 +40,7 @@ def bar_chart(title: str, labels: Sequence[str], probabilities: Sequence[float])
     Returns:
         a PNG, and the characters that no font has (drawn as boxes), if any.
     """
-    settings = {"font.family": families(), "text.parse_math": False, "axes.unicode_minus": False}
+    settings: Any = {"font.family": families(), "text.parse_math": False, "axes.unicode_minus": False}
     with matplotlib.rc_context(settings), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         figure = Figure(figsize=(max(6.4, 0.5 * len(labels) + 1.5), 5), layout="constrained")
