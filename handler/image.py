@@ -26,6 +26,8 @@ _SCANS = 100
 # A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves so many times the target, in height and in width. At 1.5 a
 # pixel moves by 0.15 levels of 255 in the mean; at 1 by 0.7 (benchmarks/scaled.py, docs/log.md).
 _MARGIN = 1.5
+# A photo of 50 megapixels may be one pixel high: brought to a shorter side of 300 as a whole, it would fill any memory.
+_LONGEST = 4
 _TURNED = range(2, 9)  # EXIF orientations other than upright
 _SIDEWAYS = range(5, 9)
 _TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
@@ -80,12 +82,12 @@ def fit(photo: Image.Image, size: Input) -> Image.Image:
 
     `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
     shape of things, cutting or filling (black) around the centre. `crop` with `shorter` is
-    torchvision's `Resize(shorter)` and `CenterCrop((height, width))` in one step: what is cut off is never
-    computed, however long a photo is.
+    torchvision's `Resize(shorter)` and `CenterCrop((height, width))`: the same pixels, up to 1 : 4; beyond, where
+    the whole would have to be made large for little, within two levels.
     """
     target = (size.width, size.height)
     if size.shorter:
-        return photo.resize(target, Image.Resampling.BILINEAR, _centre(photo, size, size.shorter))
+        return _resize_and_crop(photo, size, size.shorter)
     if size.resize == "crop":
         return ImageOps.fit(photo, target, Image.Resampling.BILINEAR)
     if size.resize == "pad":
@@ -93,19 +95,17 @@ def fit(photo: Image.Image, size: Input) -> Image.Image:
     return photo.resize(target, Image.Resampling.BILINEAR)
 
 
-def _centre(photo: Image.Image, size: Input, shorter: int) -> tuple[float, float, float, float]:
-    """Left, upper, right and lower edge, in the photo's own pixels, of what `Resize(shorter)`, `CenterCrop` would keep.
-
-    Rounded as torchvision rounds: the longer side is cut to whole pixels, the margin goes to the nearest even one.
-    """
-    short = min(photo.size)
-    whole = [int(shorter * side / short) for side in photo.size]
-    corner = [round((side - kept) / 2) for side, kept in zip(whole, (size.width, size.height), strict=True)]
-    far = [first + kept for first, kept in zip(corner, (size.width, size.height), strict=True)]
-    scale = [old / new for old, new in zip(photo.size, whole, strict=True)]
-    left, upper = (first * each for first, each in zip(corner, scale, strict=True))
-    right, lower = (min(last * each, side) for last, each, side in zip(far, scale, photo.size, strict=True))
-    return left, upper, right, lower
+def _resize_and_crop(photo: Image.Image, size: Input, shorter: int) -> Image.Image:
+    """torchvision's two steps, rounded as it rounds; of a very long photo only what is kept is computed."""
+    short, kept = min(photo.size), (size.width, size.height)
+    whole = (int(shorter * photo.width / short), int(shorter * photo.height / short))
+    left, upper = (round((side - part) / 2) for side, part in zip(whole, kept, strict=True))
+    box = (left, upper, left + size.width, upper + size.height)
+    if max(whole) <= _LONGEST * shorter:
+        return photo.resize(whole, Image.Resampling.BILINEAR).crop(box)
+    across, down = photo.width / whole[0], photo.height / whole[1]
+    right, lower = min(box[2] * across, photo.width), min(box[3] * down, photo.height)
+    return photo.resize(kept, Image.Resampling.BILINEAR, (box[0] * across, box[1] * down, right, lower))
 
 
 def to_array(photo: Image.Image) -> Pixels:
