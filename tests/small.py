@@ -1,5 +1,6 @@
 """A recipe made small, its photos drawn, its run trained in a few steps: what tests of every recipe share."""
 
+import math
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +12,14 @@ from PIL import Image, ImageDraw
 
 from config.files import write_json, write_whole
 from config.recipe import FOLDER, Recipe, read_recipe
+from handler.spec import Input
 from tests.conftest import newest
 from training.backbones import BACKBONES, build
 from training.examples import draw_goldens
 from training.graph import store_as_fp16, to_onnx
 from training.labelfile import LABELS, write_labels
 
+SIDE = 128
 QUICK = {"epochs": 1, "batch_size": 8, "validation": 0.5}
 
 
@@ -61,10 +64,10 @@ def trained_bundle(recipe: Path, photos: Path, folder: Path) -> Path:
 
 
 def random_bundle(recipe: Recipe, folder: Path) -> Path:
-    """A bundle of a recipe with random weights, as narrow as its network can be made: what the handler reads."""
+    """A bundle of a recipe with random weights, narrow and its photos small: what the handler reads."""
     width = 1 / 16 if BACKBONES[recipe.backbone.name].sized else 1.0
     backbone = recipe.backbone.model_copy(update={"weights": "none", "width": width})
-    recipe = recipe.model_copy(update={"backbone": backbone, "drawn": {}})
+    recipe = recipe.model_copy(update={"backbone": backbone, "drawn": {}, "input": _reduced(recipe.input)})
     model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()
     write_whole(folder / "model.onnx", store_as_fp16(to_onnx(model, recipe)).SerializeToString())
     draw_goldens(folder, recipe)
@@ -73,6 +76,13 @@ def random_bundle(recipe: Recipe, folder: Path) -> Path:
     facts = {"id": "random", "metrics": {"mean_accuracy": 0.0}, "gate": {"passed": True}, "precision": "f32"}
     write_json(folder / "run.json", facts)
     return folder
+
+
+def _reduced(size: Input) -> Input:
+    """An input in the same proportions, its larger side at most SIDE."""
+    part = min(1.0, SIDE / max(size.height, size.width))
+    sides = {key: math.ceil(value * part) for key in ("height", "width", "shorter") if (value := getattr(size, key))}
+    return size.model_copy(update=sides)
 
 
 def unpacked(mar: Path, folder: Path) -> Path:

@@ -21,7 +21,7 @@ from handler.image import preprocess
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 TRIES = 200
 """Drawings of one label that are tried."""
-PATTERNS = 8
+PATTERNS = 3
 """So many patterns are drawn for each one that is kept."""
 
 
@@ -34,8 +34,8 @@ def draw_goldens(folder: Path, recipe: Recipe) -> None:
     run = engine.load(folder / "model.onnx", recipe)
     each = -(-recipe.goldens.count // len(recipe.labels))
     rows = [row for label in recipe.labels if label in recipe.drawn for row in _own(folder, recipe, run, label, each)]
-    if len(rows) < each * len(recipe.labels):
-        rows += _patterns(folder, recipe, run, each * len(recipe.labels) - len(rows))
+    if any(label not in recipe.drawn for label in recipe.labels):
+        rows += _patterns(folder, recipe, run, max(2, recipe.goldens.count - len(rows)))
     write_json(folder / goldens.FILE, rows)
 
 
