@@ -23,8 +23,11 @@ FOLDER = Path(__file__).parent / "recipes"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Tensor = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 Drawing = Literal["room", "call", "discs", "stripes", "crosses"]
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet"]
+BackboneName = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet", "scenes_net"
+]
 
 
 class Backbone(Section):
@@ -33,11 +36,14 @@ class Backbone(Section):
     `pool`: so many pixels by so many are averaged to one inside the graph, after scaling. The input stays of
     the recipe's size; with 2 the network sees half its height and width, a quarter of the multiplications.
     Rows and columns beyond a whole multiple are dropped.
+
+    `width`: a factor on the channels of a network that is made here for a recipe (scenes_net); others take 1 alone.
     """
 
     name: BackboneName = "resnet18"
     weights: str = "imagenet"
     pool: int = Field(1, ge=1, le=4)
+    width: float = Field(1.0, gt=0, le=4)
 
 
 class Augment(Section):
@@ -145,10 +151,23 @@ class Gate(Section):
 
 
 class Export(Section):
-    """`int8: auto` quantises as much as keeps the gate and `prune.most_flips`; otherwise weights are stored as fp16."""
+    """`int8: auto` quantises as much as keeps the gate and `prune.most_flips`; otherwise weights are stored as fp16.
+
+    `opset`: of the graph, exactly. Below 18 torch's older exporter makes it, and below 13 there is no int8, whose
+    scales by channel came with that. `input` and `output` are the tensors' names; serving does not look at them.
+    """
 
     int8: Literal["auto", "never"] = "auto"
     calibration: int = Field(128, ge=1, description="photos for post-training quantisation")
+    opset: int = Field(18, ge=9, le=30)
+    input: Tensor = "input"
+    output: Tensor = "logits"
+
+    @model_validator(mode="after")
+    def _two_names(self) -> "Export":
+        if self.input == self.output:
+            raise ValueError(f"input and output are both {self.input}: give two names")
+        return self
 
 
 class Recipe(Spec):

@@ -11,6 +11,8 @@ import click
 class Steps(click.Group):
     """`python -m ROOM STEP`: STEP is the function `STEP` of `ROOM/STEP.py`, or of the module that is named.
 
+    A hyphen in a step's name is `_` in the function's and the module's.
+
     Args:
         room: the package.
         steps: name of a step -> its one line in the room's --help.
@@ -50,8 +52,9 @@ class Steps(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.steps:
             return None
-        module = importlib.import_module(f"{self.room}.{self.modules.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name)
+        function = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"{self.room}.{self.modules.get(cmd_name, function)}")
+        command: click.Command = getattr(module, function)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -29,7 +29,7 @@ class Readiness:
         self.session.trust_env = False  # no proxy between two programs on one machine
         self._lock = threading.Lock()
         self._note = "TorchServe is starting"
-        self._examples: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._examples: dict[str, tuple[str | None, dict[str, Any]]] = {}
         self._answer: dict[str, Any] = {}
         self._until = 0.0
 
@@ -80,12 +80,16 @@ class Readiness:
             timeout=PROBE_S,
         )
         content = answer.json()
-        if not answer.ok or content.get("result") != label:
-            raise click.ClickException(f"HTTP {answer.status_code}, {answer.text[:200]} to a photo of {label}")
+        if not answer.ok or label not in (None, content.get("result")):
+            told = f"a photo of {label}" if label else "a golden photo"
+            raise click.ClickException(f"HTTP {answer.status_code}, {answer.text[:200]} to {told}")
         return str(content["model_version"])
 
-    def _example_of(self, name: str) -> tuple[str, dict[str, Any]]:
-        """The label and the request of a name's first golden photo: of any version, for all have the same labels."""
+    def _example_of(self, name: str) -> tuple[str | None, dict[str, Any]]:
+        """The label and the request of a name's first golden photo: of any version, for all have the same labels.
+
+        No label where the photo is a pattern: versions need not agree on it.
+        """
         entries = [entry for entry in self.repairs.entries if entry.name == name]
         for entry in entries:
             if entry.digest in self._examples or self._read_example(entry):
@@ -96,7 +100,7 @@ class Readiness:
         for folder in (self.settings.store, self.settings.var / COPIES):
             with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
                 golden, body = example(folder / entry.archive)
-                self._examples[entry.digest] = golden.label, {**body, "detail": True}
+                self._examples[entry.digest] = golden.label if golden.own else None, {**body, "detail": True}
                 return True
         return False
 

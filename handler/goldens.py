@@ -28,11 +28,16 @@ class GoldenMismatch(RuntimeError):
 
 @dataclass(frozen=True)
 class Golden:
-    """A drawn photo (path relative to its bundle) and its probabilities in label order."""
+    """A drawn photo (path relative to its bundle) and its probabilities in label order.
+
+    `label`: the answer when it was made. `own`: the photo is a drawing of this label, so that every version should
+    answer so; otherwise it is a pattern, of no label, and the answer is one version's alone.
+    """
 
     photo: str
     label: str
     probabilities: tuple[float, ...]
+    own: bool = True
 
 
 def read(bundle: Path | zipfile.Path) -> list[Golden]:
@@ -42,11 +47,13 @@ def read(bundle: Path | zipfile.Path) -> list[Golden]:
         OSError, ValueError, KeyError: it is missing or damaged.
     """
     rows = json.loads((bundle / FILE).read_text(encoding="utf-8"))
-    return [Golden(row["photo"], row["label"], tuple(row["probabilities"])) for row in rows]
+    return [Golden(row["photo"], row["label"], tuple(row["probabilities"]), row.get("own", True)) for row in rows]
 
 
 def require(found: list[Golden], spec: Spec) -> None:
     """Refuse goldens that would prove little: too few, a label without one, or one that could tip over.
+
+    Patterns have neither label nor margin to be held to; their probabilities are.
 
     Raises:
         GoldenMismatch: naming what is wanted.
@@ -56,11 +63,11 @@ def require(found: list[Golden], spec: Spec) -> None:
             f"{len(found)} golden photos, at least {spec.goldens.count} are wanted: export the run again"
         )
     absent = set(spec.labels) - {golden.label for golden in found}
-    if absent:
+    if absent and all(golden.own for golden in found):
         raise GoldenMismatch(f"no golden photo of {', '.join(sorted(absent))}: export the run again")
     for golden in found:
         second, first = sorted(golden.probabilities)[-2:]
-        if first - second < spec.goldens.margin:
+        if golden.own and first - second < spec.goldens.margin:
             raise GoldenMismatch(f"{golden.photo}: margin {first - second:.3f} is below {spec.goldens.margin}")
 
 

@@ -24,6 +24,8 @@ _ANIMATED = {"PNG", "WEBP", "AVIF"}
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 # A progressive JPEG has about ten scans; each costs time by its pixels, and a file may repeat one thousands of times.
 _SCANS = 100
+# A photo of 50 megapixels may be one pixel high: brought to a shorter side of 300 as a whole, it would fill any memory.
+_LONGEST = 4
 _TURNED = range(2, 9)  # EXIF orientations other than upright
 _SIDEWAYS = range(5, 9)
 _TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
@@ -77,9 +79,13 @@ def fit(photo: Image.Image, size: Input) -> Image.Image:
     """Bring a photo to the recipe's size, bilinear with antialias.
 
     `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
-    shape of things, cutting or filling (black) around the centre.
+    shape of things, cutting or filling (black) around the centre. `crop` with `shorter` is
+    torchvision's `Resize(shorter)` and `CenterCrop((height, width))`: the same pixels, up to 1 : 4; beyond, where
+    the whole would have to be made large for little, within two levels.
     """
     target = (size.width, size.height)
+    if size.shorter:
+        return _resize_and_crop(photo, size, size.shorter)
     if size.resize == "crop":
         return ImageOps.fit(photo, target, Image.Resampling.BILINEAR)
     if size.resize == "pad":
@@ -100,6 +106,19 @@ def to_input(photo: Image.Image, size: Input) -> Pixels:
     stretched = torch.nn.functional.interpolate(pixels, target, mode="bilinear", antialias=True)[0]
     planes: Pixels = stretched.contiguous().numpy()  # of one pixel they are not
     return planes
+
+
+def _resize_and_crop(photo: Image.Image, size: Input, shorter: int) -> Image.Image:
+    """torchvision's two steps, rounded as it rounds; of a very long photo only what is kept is computed."""
+    short, kept = min(photo.size), (size.width, size.height)
+    whole = (int(shorter * photo.width / short), int(shorter * photo.height / short))
+    left, upper = (round((side - part) / 2) for side, part in zip(whole, kept, strict=True))
+    box = (left, upper, left + size.width, upper + size.height)
+    if max(whole) <= _LONGEST * shorter:
+        return photo.resize(whole, Image.Resampling.BILINEAR).crop(box)
+    across, down = photo.width / whole[0], photo.height / whole[1]
+    right, lower = min(box[2] * across, photo.width), min(box[3] * down, photo.height)
+    return photo.resize(kept, Image.Resampling.BILINEAR, (box[0] * across, box[1] * down, right, lower))
 
 
 def to_array(photo: Image.Image) -> Pixels:
@@ -126,7 +145,8 @@ def _scans(data: bytes) -> int:
 
 def _least(size: Input, orientation: int) -> tuple[int, int]:
     """Width and height, as they lie in the file, that must be left of a photo."""
-    width, height = math.ceil(size.width * size.margin), math.ceil(size.height * size.margin)
+    least = (size.shorter, size.shorter) if size.shorter else (size.width, size.height)
+    width, height = (math.ceil(side * size.margin) for side in least)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 

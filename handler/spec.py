@@ -23,15 +23,30 @@ class Section(BaseModel):
 class Input(Section):
     """What the network sees: uint8, RGB, CHW, of exactly this size.
 
-    `height` comes first, as in torchvision's `Resize((height, width))`. A JPEG is decoded at 1/2, 1/4 or 1/8 where
-    that leaves `margin` times this size in both directions: at 1.5 a pixel moves by 0.15 levels of 255 in the mean
-    (benchmarks/scaled.py, docs/log.md). A network that sees means of 3 x 3 pixels wants a third of it.
+    `height` comes first, as in torchvision's `Resize((height, width))`. `shorter` goes with `crop`: the shorter side
+    is brought to so many pixels first, then the centre is cut out, as `Resize(shorter)` and `CenterCrop` do;
+    without it the largest centre of the right shape is taken.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves `margin` times this size in both directions: at 1.5 a pixel
+    moves by 0.15 levels of 255 in the mean (benchmarks/scaled.py, docs/log.md). A network that sees means of 3 x 3
+    pixels wants a third of it.
     """
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     margin: float = Field(1.5, gt=0, le=64)
+    shorter: int | None = Field(None, ge=8, le=8192)
+
+    @model_validator(mode="after")
+    def _shorter_fits(self) -> "Input":
+        if self.shorter is None:
+            return self
+        if self.resize != "crop":
+            raise ValueError(f"shorter goes with resize crop, not {self.resize}: leave it out, or set resize to crop")
+        if self.shorter < max(self.height, self.width):
+            raise ValueError(f"shorter must be at least {max(self.height, self.width)}, the larger side of the crop")
+        return self
 
 
 class Limits(Section):

@@ -17,7 +17,7 @@ from deploy.settings import ROOT, Settings, own_environment, read_settings
 SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
 SHIPPED = ROOT / "models" / "classroom"
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
-Once = Callable[[str, Callable[[Path], None]], Path]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 if XDIST:  # two trainings at once, each with a thread for every core, wait for one another more than they compute
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -47,7 +47,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     base = tmp_path_factory.getbasetemp()
     base = base.parent if XDIST else base
 
-    def made(name: str, make: Callable[[Path], None]) -> Path:
+    def made(name: str, make: Callable[[Path], object]) -> Path:
         folder = base / name
         with FileLock(base / f"{name}.lock"):
             if not folder.exists():

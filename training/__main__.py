@@ -12,9 +12,12 @@ main = Steps(
         "crossvalidate": "Train, prune and export on all but one group of sources, test on it, in turn.",
         "summary": "Show a model's layers, shapes, parameters and memory.",
         "predict": "Ask a run or a bundle about photos, without a server.",
+        "onnx-predict": "Ask a graph about a photo with ONNX Runtime alone: table and bar chart.",
+        "graph": "Write a graph as readable text and as SVG.",
+        "recipes": "List the recipes: task, classes, input, backbone, weights.",
         "runs": "List runs with metrics and lineage, compare two, delete some.",
     },
-    modules={"runs": "lineage"},
+    modules={"runs": "lineage", "graph": "graphpicture"},
 )
 main.help = "Labelled photos -> a candidate: train, prune, evaluate, export."
 

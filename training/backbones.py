@@ -9,13 +9,15 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
 from torch import Tensor, nn
 
 from config.recipe import Backbone
+from handler.spec import Input
+from training.nets_scenes import scenes_net
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,26 +88,45 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build a network, where its last layer is, and what scaling it wants."""
+    """How to build a network, where its last layer is, and what scaling it wants.
 
-    build: Callable[[int, bool], nn.Module]
+    `build` takes the number of classes and whether ImageNet weights are wanted; a `sized` network's also `size`
+    (height, width of what it sees) and `width` (the recipe's factor). `weights`: how ImageNet weights come.
+    """
+
+    build: Callable[..., nn.Module]
     head: str
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    sized: bool = False
+    weights: Literal["download", "package", "none"] = "download"
 
 
-def build(backbone: Backbone, classes: int) -> Classifier:
+def build(backbone: Backbone, classes: int, size: Input | None = None) -> Classifier:
     """Build a classifier with the weights that the recipe names.
+
+    Args:
+        size: the recipe's input, which some networks depend on.
 
     Raises:
         NoWeights: the ImageNet weights cannot be had: says where to put them.
-        click.ClickException: a named file does not fit.
+        click.ClickException: a named file does not fit, or the network takes no such size or width.
     """
     entry = BACKBONES[backbone.name]
-    network = entry.build(classes, backbone.weights == "imagenet")
+    network = entry.build(classes, backbone.weights == "imagenet", **_measures(entry, backbone, size))
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
     return Classifier(Scale(entry.mean, entry.std), network, entry.head, backbone.pool)
+
+
+def _measures(entry: Entry, backbone: Backbone, size: Input | None) -> dict[str, Any]:
+    if entry.sized:
+        seen = {"size": (size.height // backbone.pool, size.width // backbone.pool)} if size else {}
+        return {**seen, "width": backbone.width}
+    if backbone.width != 1:
+        legal = ", ".join(name for name, other in BACKBONES.items() if other.sized)
+        raise click.ClickException(f"backbone.width: {backbone.name} takes 1 alone; others are for {legal}")
+    return {}
 
 
 def _resnet(name: str) -> Entry:
@@ -187,6 +208,9 @@ def _load_file(network: nn.Module, path: Path, head: str) -> None:
 BACKBONES: dict[str, Entry] = {
     **{f"resnet{depth}": _resnet(f"resnet{depth}") for depth in (18, 34, 50, 101, 152)},
     # The original's (x - 127) / 128
-    "efficientnet_lite0": Entry(_efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3),
-    "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3),
+    "efficientnet_lite0": Entry(
+        _efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3, weights="package"
+    ),
+    "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3, weights="none"),
+    "scenes_net": Entry(scenes_net, "fc3.0", sized=True, weights="none"),
 }

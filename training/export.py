@@ -3,7 +3,7 @@
     python -m training export runs/classroom/ID-prune --data PHOTOS --where open_licence=yes
 
 writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
-tempered logits out; recipe.json; goldens.json and its drawn photos; run.json with
+tempered logits out; recipe.json; goldens.json and its drawn photos; labels.npy; run.json with
 the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
 `prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it are; else its
 weights are stored as fp16 and computed in f32.
@@ -13,7 +13,6 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ import torch
 
 from config.files import write_json, write_whole
 from config.recipe import Recipe
-from dataset.draw import draw
 from dataset.photos import Photo
-from handler import engine, goldens
-from handler.image import preprocess
+from handler import engine
 from training.backbones import Classifier, build
 from training.evidence import measure
+from training.examples import draw_goldens
 from training.gate import Paired, compare, gate, strain
-from training.graph import OPSET, store_as_fp16, to_onnx
+from training.graph import INT8_OPSET, difference, opset, require_opset, store_as_fp16, to_onnx
+from training.labelfile import LABELS, write_labels
 from training.loop import console, predict_views
 from training.metrics import Scores, fit_temperature, score
 from training.options import data_options, run_argument, split_of_run
@@ -42,8 +41,8 @@ from training.shapes import changed_shapes
 from training.timing import milliseconds
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
+NO_INT8 = f"int8 is left out: its scales by channel need export.opset {INT8_OPSET} or more"
 VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are harder than a few clean ones
-GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 
 
 @click.command(epilog="Example: python -m training export runs/shapes/ID-prune --data runs/drawn")
@@ -64,6 +63,7 @@ def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path 
             folder.mkdir()
             facts |= export_model(model, recipe, training, validation, folder, unpruned(facts))
             draw_goldens(folder, recipe)
+            write_labels(folder / LABELS, recipe.labels)
             write_json(folder / "run.json", facts)
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             folder.rename(target)
@@ -95,12 +95,18 @@ def export_model(
         what run.json says of it: precision, temperature, size, metrics, gate.
     """
     model = tempered(model, validation, recipe)
-    chosen, measured = _choose(to_onnx(model, recipe), recipe, training, validation, parent)
+    graph = to_onnx(model, recipe)
+    far = difference(model, graph, recipe)
+    console.print(f"opset {opset(graph)}; logits differ from torch by {far:.2g} at most")
+    chosen, measured = _choose(graph, recipe, training, validation, parent)
+    require_opset(chosen.graph, recipe.export.opset)
     write_whole(folder / "model.onnx", chosen.graph.SerializeToString())
     return {
         "precision": chosen.name,
         "variants": measured,
-        "opset": OPSET,
+        "opset": opset(chosen.graph),
+        "torch_difference": far,
+        **({"int8": NO_INT8} if recipe.export.int8 == "auto" and recipe.export.opset < INT8_OPSET else {}),
         "shapes": changed_shapes(model, _unchanged(recipe)),
         "temperature": float(model.temperature),
         "megabytes": round((folder / "model.onnx").stat().st_size / 1e6, 2),
@@ -112,7 +118,7 @@ def export_model(
 
 def _unchanged(recipe: Recipe) -> Classifier:
     with torch.device("meta"):
-        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
+        return build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
 
 
 def tempered(model: Classifier, validation: Sequence[Photo], recipe: Recipe) -> Classifier:
@@ -148,7 +154,9 @@ def _choose(
         passed: bool = gate(variant.scores.mean_accuracy, parent, recipe)["passed"]
         return passed and strain(plain.logits, variant.logits, validation, recipe) <= 1
 
-    if recipe.export.int8 == "auto":
+    if recipe.export.int8 == "auto" and recipe.export.opset < INT8_OPSET:
+        console.print(NO_INT8)
+    elif recipe.export.int8 == "auto":
         tried.append(_variant(INT8, quantise(graph, recipe, training), recipe, validation))
         if not holds(tried[-1]) and holds(plain):
             console.print("int8 in all layers breaks the bound: layers are put back to float until it holds")
@@ -184,37 +192,3 @@ def _variant(name: str, graph: onnx.ModelProto, recipe: Recipe, validation: Sequ
             f"milliseconds_{recipe.runtime.engine}": milliseconds(lambda: run(photo)),
         }
     return Variant(name, graph, logits, found, facts)
-
-
-def draw_goldens(folder: Path, recipe: Recipe) -> None:
-    """Write goldens.json and its photos beside a graph."""
-    run = engine.load(folder / "model.onnx", recipe)
-    rows = [row for index in range(len(recipe.labels)) for row in _golden_rows(folder, recipe, run, index)]
-    write_json(folder / goldens.FILE, rows)
-
-
-def _golden_rows(folder: Path, recipe: Recipe, run: engine.Engine, index: int) -> list[dict[str, Any]]:
-    """Draw photos of one label until enough are answered rightly and with the recipe's margin."""
-    label = recipe.labels[index]
-    rows: list[dict[str, Any]] = []
-    if label not in recipe.drawn:
-        raise click.ClickException(
-            f"recipe {recipe.name} has no drawing for {label}: goldens need one, add it under drawn"
-        )
-    each = -(-recipe.goldens.count // len(recipe.labels))
-    for attempt in range(200):
-        buffer = BytesIO()
-        draw(recipe.drawn[label], GOLDEN_SEED + attempt).save(buffer, "JPEG", quality=85)
-        answer = run(preprocess(buffer.getvalue(), recipe.input, recipe.limits))
-        second, first = np.sort(answer)[-2:]
-        if answer.argmax() != index or first - second < recipe.goldens.margin:
-            continue
-        name = f"goldens/{index}_{len(rows)}.jpg"
-        write_whole(folder / name, buffer.getvalue())
-        rows.append({"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer]})
-        if len(rows) == each:
-            return rows
-    raise click.ClickException(
-        f"only {len(rows)} of 200 drawn photos of {label} are answered with a margin of {recipe.goldens.margin}: "
-        "train on drawn photos too (--extra)"
-    )

@@ -82,7 +82,7 @@ def _advanced() -> Any:
 
 
 def _input(photo: Photo, recipe: Recipe) -> dict[str, Any]:
-    return {"input": preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
+    return {recipe.export.input: preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
 
 
 def _validation(recipe: Recipe, held: Sequence[Photo], wanted: torch.Tensor) -> Any:

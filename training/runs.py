@@ -165,7 +165,7 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
     Raises:
         click.ClickException: there is no such file, it is damaged, or it is of another network.
     """
-    model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels))
+    model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
     try:
         reshape(model, shapes_in(path))
         safetensors.torch.load_model(model, str(path))

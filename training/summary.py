@@ -74,7 +74,7 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
     """
     shape = (batch, 3, recipe.input.height, recipe.input.width)
     with torch.device("meta"):
-        model = build(recipe.backbone, len(recipe.labels))
+        model = build(recipe.backbone, len(recipe.labels), recipe.input)
         reshape(model, shapes)
         photos = torch.empty(shape, dtype=torch.uint8)
     if recipe.train.freeze:

@@ -86,7 +86,7 @@ def parse(wanted: str, recipe: Recipe) -> list[tuple[str, str]]:
 def available(recipe: Recipe, name: str) -> str:
     """`imagenet` if this backbone's weights can be had here, else `none`."""
     try:
-        build(override(recipe, "backbone", name=name, weights="imagenet").backbone, len(recipe.labels))
+        build(override(recipe, "backbone", name=name, weights="imagenet").backbone, len(recipe.labels), recipe.input)
     except NoWeights:
         return "none"
     return "imagenet"

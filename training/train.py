@@ -152,7 +152,7 @@ def train_model(
 ) -> Classifier:
     """Build (or take) and train a model; writes epochs, parameters and validation scores into `facts`."""
     torch.manual_seed(recipe.train.seed)
-    model = start or build(recipe.backbone, len(recipe.labels))
+    model = start or build(recipe.backbone, len(recipe.labels), recipe.input)
     if recipe.train.freeze:
         model.freeze()
     facts["parameters"] = sum(p.numel() for p in model.parameters())

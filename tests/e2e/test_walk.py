@@ -106,7 +106,7 @@ def examples(room: str) -> dict[str, str]:
     """The example of each command's --help, in the order in which the room lists its commands."""
     listed = command(room, "--help").stdout.partition("Commands:")[2]
     found = {}
-    for name in re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE):
+    for name in re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE):
         text = command(room, name, "--help").stdout.partition("Example: ")[2]
         found[name] = " ".join(text.split())
         assert found[name], f"python -m {room} {name} --help has no example"
@@ -115,7 +115,19 @@ def examples(room: str) -> dict[str, str]:
 
 ORDER = {
     "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
-    "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
+    "training": [
+        "summary",
+        "train",
+        "prune",
+        "evaluate",
+        "predict",
+        "export",
+        "crossvalidate",
+        "graph",
+        "onnx-predict",
+        "recipes",
+        "runs",
+    ],
     "deploy": [
         "up",
         "archive",

@@ -1,4 +1,8 @@
-"""The handler on a real unpacked archive with a mock context: batches, statuses, and what it refuses to start on."""
+"""The handler on a real unpacked archive with a mock context: batches, statuses, and what it refuses to start on.
+
+The first part runs over every recipe of config/recipes, with random weights: a recipe that is added
+there is tested here by its file alone.
+"""
 
 import base64
 import json
@@ -11,9 +15,14 @@ from ts.context import Context
 from ts.service import Service
 
 import handler.image
+from config.recipe import names, read_recipe
+from deploy.archive import pack
 from handler import goldens
 from handler.service import ClassifierService
 from tests import pictures
+from tests.conftest import Once
+from tests.small import random_bundle
+from tests.small import unpacked as unpack
 
 
 class Metrics:
@@ -29,11 +38,29 @@ def context(folder: Path) -> Context:
     return Context("shapes", str(folder), manifest, 8, None, "0.12.0", metrics=Metrics())
 
 
+def started(folder: Path) -> ClassifierService:
+    made = ClassifierService()
+    made.initialize(context(folder))
+    return made
+
+
 @pytest.fixture(scope="module")
 def service(unpacked: Path) -> ClassifierService:
-    made = ClassifierService()
-    made.initialize(context(unpacked))
-    return made
+    return started(unpacked)
+
+
+@pytest.fixture(scope="module", params=names())
+def every(request: pytest.FixtureRequest, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of each recipe in turn, unpacked."""
+    name = str(request.param)
+    bundle = once(f"random-{name}", lambda folder: random_bundle(read_recipe(name), folder))
+    mar = pack(bundle, "1.0", tmp_path_factory.mktemp(f"store-{name}"))
+    return unpack(mar, tmp_path_factory.mktemp(f"unpacked-{name}"))
+
+
+@pytest.fixture(scope="module")
+def any_service(every: Path) -> ClassifierService:
+    return started(every)
 
 
 def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[Any], Context]:
@@ -45,8 +72,69 @@ def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[
     return [json.loads(answer) for answer in service.handle(data, now)], now
 
 
-def encoded(data: bytes, image_id: object = "1") -> bytes:
-    return json.dumps({"image_id": image_id, "image_base64": base64.b64encode(data).decode()}).encode()
+def encoded(data: bytes, image_id: object = "1", **more: object) -> bytes:
+    return json.dumps({"image_id": image_id, "image_base64": base64.b64encode(data).decode(), **more}).encode()
+
+
+def test_every_recipe_answers_its_goldens_as_packed(any_service: ClassifierService, every: Path) -> None:
+    spec = any_service.spec
+    rows = goldens.read(every)
+    assert len(rows) >= spec.goldens.count
+    bodies = [encoded((every / row.photo).read_bytes(), row.photo, detail=True) for row in rows[:4]]
+    answers, now = ask(any_service, every, *bodies)
+    for index, (row, answer) in enumerate(zip(rows, answers, strict=False)):
+        assert now.get_response_status(index)[0] == 200
+        assert (answer["image_id"], answer["result"]) == (row.photo, row.label)
+        assert list(answer["probabilities"]) == list(spec.labels)
+        assert list(answer["probabilities"].values()) == pytest.approx(row.probabilities, abs=spec.goldens.tolerance)
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+        assert answer["model_version"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b"{}", 400, "missing_image"),
+        (b'{"image_base64": "%%%"}', 400, "invalid_base64"),
+    ],
+)
+def test_every_recipe_refuses_with_its_own_status(
+    any_service: ClassifierService, every: Path, body: bytes, status: int, code: str
+) -> None:
+    answers, now = ask(any_service, every, body)
+    assert (now.get_response_status(0)[0], answers[0]["error"]["code"]) == (status, code)
+
+
+def test_every_recipe_tells_what_is_no_photo_from_what_is_too_large(
+    any_service: ClassifierService, every: Path
+) -> None:
+    gif = pictures.encode(pictures.photo(), "GIF")
+    bodies = [encoded(gif), encoded(pictures.bomb()), encoded(pictures.encode(pictures.photo(), "PNG"))]
+    _, now = ask(any_service, every, *bodies)
+    assert [now.get_response_status(index)[0] for index in range(3)] == [415, 413, 200]
+
+
+def test_every_recipe_takes_a_list_and_answers_in_order(any_service: ClassifierService, every: Path) -> None:
+    photo = base64.b64encode(pictures.encode(pictures.photo(), "PNG")).decode()
+    items = [{"image_id": 1, "image_base64": photo}, {"image_id": 2, "image_base64": "%%%"}]
+    answers, now = ask(any_service, every, json.dumps({"data": items}).encode())
+    assert now.get_response_status(0)[0] == 200
+    assert [entry["image_id"] for entry in answers[0]] == [1, 2]
+    assert answers[0][0]["result"] in any_service.spec.labels
+    assert answers[0][1]["error"]["code"] == "invalid_base64"
+    answers, now = ask(any_service, every, json.dumps({"data": items[1:]}).encode())
+    assert now.get_response_status(0)[0] == 400
+
+
+def test_no_recipe_starts_on_another_graph(every: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(every, tmp_path / "edited"))
+    rows = json.loads((folder / "goldens.json").read_text())
+    tolerance = json.loads((folder / "recipe.json").read_text())["goldens"]["tolerance"]
+    rows[-1]["probabilities"][0] += 2 * tolerance
+    (folder / "goldens.json").write_text(json.dumps(rows))
+    with pytest.raises(goldens.GoldenMismatch):
+        started(folder)
 
 
 def test_each_request_of_a_batch_keeps_its_own_status(service: ClassifierService, unpacked: Path) -> None:

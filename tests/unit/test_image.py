@@ -185,3 +185,40 @@ def test_other_colours_are_scaled_too() -> None:
 def test_an_array_may_be_written_to() -> None:
     """torch takes it as it is."""
     assert preprocess(large(), SIZE, LIMITS).flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(640, 480), (333, 777), (256, 256), (120, 90), (301, 300), (97, 1203), (1601, 400)])
+def test_shorter_is_torchvisions_resize_and_centre_crop(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
+    photo = Image.fromarray(noise)
+    wanted = v2.Compose([v2.Resize(300), v2.CenterCrop(256)])(photo)
+    found = fit(photo, Input(height=256, width=256, resize="crop", shorter=300))
+    assert found.size == (256, 256)
+    levels = np.abs(np.asarray(found).astype(int) - np.asarray(wanted).astype(int)).max()
+    assert levels <= (2 if max(shape) > 4 * min(shape) else 0)
+
+
+def test_shorter_keeps_a_crop_that_is_not_square_in_the_middle() -> None:
+    photo = pictures.photo()
+    wanted = v2.Compose([v2.Resize(90), v2.CenterCrop((40, 81))])(photo)
+    found = fit(photo, Input(height=40, width=81, resize="crop", shorter=90))
+    assert np.array_equal(np.asarray(found), np.asarray(wanted))
+
+
+def test_shorter_never_makes_more_of_a_long_photo_than_is_kept() -> None:
+    photo = Image.new("L", (2_000_000, 2), 77).convert("RGB")  # scaled as a whole it would have 90 gigapixels
+    assert set(np.asarray(fit(photo, Input(height=256, width=256, resize="crop", shorter=300))).ravel()) == {77}
+
+
+def test_a_large_jpeg_is_decoded_no_smaller_than_shorter_needs() -> None:
+    data = pictures.encode(Image.effect_noise((2400, 1800), 90).convert("RGB"), "JPEG")
+    size = Input(height=64, width=64, resize="crop", shorter=500)
+    assert min(open_photo(data, LIMITS, size).size) >= 750
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"), [({"resize": "pad"}, "goes with resize crop"), ({"resize": "crop", "width": 90}, "at least 90")]
+)
+def test_shorter_must_fit_the_rest(keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Input.model_validate({"height": 64, "width": 64, "shorter": 80, **keys})

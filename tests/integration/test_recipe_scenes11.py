@@ -1,0 +1,106 @@
+"""The recipe scenes11 end to end on small pictures: train, export at opset 11, the handler, and no torch at asking."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from config.recipe import read_recipe
+from deploy.archive import pack
+from deploy.settings import ROOT
+from handler import engine, goldens
+from handler.spec import read_spec
+from tests.small import invoke, label_folders, small_recipe, trained_bundle, unpacked
+from training.predict import predict
+
+WIDTH = 1 / 32
+
+
+def bundle(folder: Path) -> Path:
+    """A bundle of scenes11, a 32nd as wide, after one epoch on drawn pictures."""
+    recipe = small_recipe("scenes11", folder, backbone={"width": WIDTH})
+    photos = label_folders(folder / "photos", read_recipe(recipe).labels)
+    return trained_bundle(recipe, photos, folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(tmp_path_factory.mktemp("scenes11"))
+
+
+def test_the_graph_is_as_the_document_asks(made: Path) -> None:
+    graph = onnx.load(made / "model.onnx")
+    onnx.checker.check_model(graph)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 11)]
+    assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["input", "output"]
+    shape = graph.graph.input[0].type.tensor_type.shape.dim
+    assert (shape[0].dim_param, *(side.dim_value for side in shape[1:])) == ("batch", 3, 256, 256)
+    facts = json.loads((made / "run.json").read_text())
+    assert facts["opset"] == 11
+    assert 0 <= facts["torch_difference"] < 1e-3
+    assert facts["int8"] == "int8 is left out: its scales by channel need export.opset 13 or more"
+    assert list(facts["variants"]) == ["fp16 weights, f32 arithmetic"]
+
+
+def test_labels_lie_beside_the_graph(made: Path) -> None:
+    assert tuple(np.load(made / "labels.npy", allow_pickle=False)) == read_spec(made / "recipe.json").labels
+
+
+def test_its_archive_starts_and_answers_its_goldens(made: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack(made, "1.0", tmp_path), tmp_path / "unpacked")
+    spec = read_spec(folder / "recipe.json")
+    run = engine.load(folder / "model.onnx", spec)
+    assert goldens.check(folder, spec, engine.from_bytes(run, spec)) < 1e-3
+    assert not any(golden.own for golden in goldens.read(folder))
+
+
+PROGRAM = """
+import sys
+from training.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    heavy = sorted({"torch", "torchvision", "onnx", "nncf"} & set(sys.modules))
+    print("imported:", heavy)
+"""
+
+
+def test_onnx_predict_needs_no_torch_and_answers_as_the_bundle(made: Path, tmp_path: Path) -> None:
+    photo, chart = made / "goldens" / "pattern_0.jpg", tmp_path / "chart.png"
+    words = ["onnx-predict", photo, "--bundle", made, "--top", "11", "--chart", chart]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "imported: []" in done.stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    told = CliRunner().invoke(predict, [str(made), str(photo)], standalone_mode=False).output
+    first = json.loads(told)["result"]
+    assert next(line for line in done.stdout.splitlines() if "│" in line).split("│")[1].strip() == first
+
+
+def test_a_run_of_it_can_be_exported_at_another_opset_with_int8(tmp_path: Path) -> None:
+    recipe = small_recipe(
+        "scenes11",
+        tmp_path,
+        backbone={"width": WIDTH},
+        export={"opset": 18, "output": "logits", "calibration": 8},
+        input={"height": 64, "width": 64, "shorter": 75},
+    )
+    photos = label_folders(tmp_path / "photos", read_recipe(recipe).labels)
+    facts = json.loads((trained_bundle(recipe, photos, tmp_path) / "run.json").read_text())
+    assert facts["opset"] == 18
+    assert "int8" in facts["variants"]
+    assert "int8" not in facts
+
+
+def test_invoke_is_told_what_is_wrong(made: Path) -> None:
+    from training.export import export
+
+    with pytest.raises(Exception, match="exists: remove it"):
+        invoke(export, made.parent, "--data", made.parent.parent.parent.parent / "photos")

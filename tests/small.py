@@ -1,0 +1,91 @@
+"""A recipe made small, its photos drawn, its run trained in a few steps: what tests of every recipe share."""
+
+import math
+import shutil
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from PIL import Image, ImageDraw
+
+from config.files import write_json, write_whole
+from config.recipe import FOLDER, Recipe, read_recipe
+from handler.spec import Input
+from tests.conftest import newest
+from training.backbones import BACKBONES, build
+from training.examples import draw_goldens
+from training.graph import store_as_fp16, to_onnx
+from training.labelfile import LABELS, write_labels
+
+SIDE = 128
+QUICK = {"epochs": 1, "batch_size": 8, "validation": 0.5}
+
+
+def small_recipe(name: str, folder: Path, **changes: dict[str, Any]) -> Path:
+    """A recipe of config/recipes with changed sections, and nothing asked of how good it gets."""
+    content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    for section, values in {"gate": {"mean_accuracy": 0.0, "max_loss": 1.0}, "train": QUICK, **changes}.items():
+        content[section] = {**content.get(section, {}), **values}
+    path = folder / f"{name}.yaml"
+    write_whole(path, yaml.safe_dump(content, allow_unicode=True).encode())
+    return path
+
+
+def label_folders(folder: Path, labels: tuple[str, ...], count: int = 4) -> Path:
+    """Photos in a folder for each label: as many bars as the label's index, on another ground in each photo."""
+    for index, label in enumerate(labels):
+        for number in range(count):
+            image = Image.new("RGB", (160 + 16 * number, 120), (40 * number % 256, 90, 255 - 20 * index))
+            pen = ImageDraw.Draw(image)
+            for bar in range(index + 1):
+                pen.rectangle((8 + 12 * bar, 10 + 9 * number, 13 + 12 * bar, 110), fill=(250, 240, 20 * index))
+            buffer = BytesIO()
+            image.save(buffer, "JPEG", quality=90)
+            write_whole(folder / label / f"{number}.jpg", buffer.getvalue())
+    return folder
+
+
+def invoke(command: click.Command, *words: object) -> None:
+    """Run a command in this process: seconds are saved that importing torch takes."""
+    command.main([str(word) for word in words], standalone_mode=False)
+
+
+def trained_bundle(recipe: Path, photos: Path, folder: Path) -> Path:
+    """Train and export, in this process."""
+    from training.export import export
+    from training.train import train
+
+    invoke(train, recipe, "--data", photos, "--runs", folder / "runs")
+    run = newest(folder / "runs" / read_recipe(recipe).name, "train")
+    invoke(export, run, "--data", photos)
+    return run / "bundle"
+
+
+def random_bundle(recipe: Recipe, folder: Path) -> Path:
+    """A bundle of a recipe with random weights, narrow and its photos small: what the handler reads."""
+    width = 1 / 16 if BACKBONES[recipe.backbone.name].sized else 1.0
+    backbone = recipe.backbone.model_copy(update={"weights": "none", "width": width})
+    recipe = recipe.model_copy(update={"backbone": backbone, "drawn": {}, "input": _reduced(recipe.input)})
+    model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()
+    write_whole(folder / "model.onnx", store_as_fp16(to_onnx(model, recipe)).SerializeToString())
+    draw_goldens(folder, recipe)
+    write_labels(folder / LABELS, recipe.labels)
+    write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+    facts = {"id": "random", "metrics": {"mean_accuracy": 0.0}, "gate": {"passed": True}, "precision": "f32"}
+    write_json(folder / "run.json", facts)
+    return folder
+
+
+def _reduced(size: Input) -> Input:
+    """An input in the same proportions, its larger side at most SIDE."""
+    part = min(1.0, SIDE / max(size.height, size.width))
+    sides = {key: math.ceil(value * part) for key in ("height", "width", "shorter") if (value := getattr(size, key))}
+    return size.model_copy(update=sides)
+
+
+def unpacked(mar: Path, folder: Path) -> Path:
+    """An archive as TorchServe unpacks it."""
+    shutil.unpack_archive(mar, folder, "zip")
+    return folder

@@ -1,0 +1,96 @@
+"""Labels out of numpy's files: the document's form and ours are read, and nothing in them is ever run."""
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+from training.labelfile import read_labels, write_labels
+
+NAMES = ("苹果", "banana", "Äpfel & Birnen")
+
+
+def pickled(path: Path, content: Any, protocol: int = 4) -> Path:
+    """A file as numpy writes an array of one object, at a protocol of pickle."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": ()})
+    array = np.empty((), dtype=object)
+    array[()] = content
+    path.write_bytes(buffer.getvalue() + pickle.dumps(array, protocol))
+    return path
+
+
+def test_ours_come_back_and_need_no_pickle(tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels.npy", NAMES)
+    assert read_labels(tmp_path / "labels.npy") == NAMES
+    assert tuple(np.load(tmp_path / "labels.npy", allow_pickle=False)) == NAMES
+
+
+def test_the_documents_own_file_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "idx_to_labels.npy", {2: NAMES[2], 0: NAMES[0], 1: NAMES[1]})  # type: ignore[arg-type]
+    assert read_labels(tmp_path / "idx_to_labels.npy") == NAMES
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("count", [1, 2, 1500])
+def test_every_protocol_and_size(tmp_path: Path, protocol: int, count: int) -> None:
+    labels = {index: f"class {index}" for index in range(count)}
+    assert read_labels(pickled(tmp_path / "a.npy", labels, protocol)) == tuple(labels.values())
+
+
+class Hostile:
+    """Unpickled, it would run a command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("where", ["value", "key", "whole", "beside"])
+def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> None:
+    done = tmp_path / "done"
+    hostile = Hostile(f"touch {done}")
+    content = {"value": {0: "a", 1: hostile}, "key": {hostile: "a"}, "whole": hostile, "beside": {0: [hostile]}}[where]
+    path = pickled(tmp_path / "a.npy", content)
+    with pytest.raises(click.ClickException, match=r"asks for posix\.system.*labels\.npy of a bundle"):
+        read_labels(path)
+    assert not done.exists()
+    np.load(path, allow_pickle=True)  # the file is what it says it is: numpy itself runs it
+    assert done.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({0: "a", 2: "b"}, "keys are not 0, 1, 2"),
+        ({0: "a", True: "b"}, "keys are not 0, 1, 2"),
+        ({0: "a", 1: 3}, "not all text"),
+        ({0: "a", 1: ""}, "not all text"),
+        ({}, "empty"),
+        (["a", "b"], "no dict"),
+        ({0: "a", 1: Path("b")}, "asks for pathlib"),
+    ],
+)
+def test_what_is_no_list_of_labels_is_refused(tmp_path: Path, content: Any, told: str) -> None:
+    with pytest.raises(click.ClickException, match=told):
+        read_labels(pickled(tmp_path / "a.npy", content))
+
+
+def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+    whole = pickled(tmp_path / "a.npy", dict(enumerate(NAMES))).read_bytes()
+    for end in range(0, len(whole) - 1, 7):
+        (tmp_path / "b.npy").write_bytes(whole[:end])
+        with pytest.raises(click.ClickException, match="can be read safely"):
+            read_labels(tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", np.arange(3))
+    with pytest.raises(click.ClickException, match="int64"):
+        read_labels(tmp_path / "c.npy")
+    with pytest.raises(click.ClickException, match="No such file"):
+        read_labels(tmp_path / "absent.npy")
