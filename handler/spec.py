@@ -21,14 +21,20 @@ class Section(BaseModel):
 
 
 class Input(Section):
-    """What the network sees: uint8, RGB, CHW, of exactly this size.
+    """What the network sees: uint8, CHW, of exactly this size; RGB, or grey (ITU-R 601 luma) with 1 channel.
 
     `height` comes first, as in torchvision's `Resize((height, width))`.
     """
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
+    channels: Literal[1, 3] = 3
     resize: Literal["stretch", "crop", "pad"] = "stretch"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
 
 
 class Limits(Section):

@@ -3,15 +3,15 @@
     python -m training export runs/classroom/ID-prune --data PHOTOS --where open_licence=yes
 
 writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
-tempered logits out; recipe.json; goldens.json and its drawn photos; run.json with
-the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
+tempered logits out; recipe.json; goldens.json and its photos, drawn, or held-out ones where the recipe has no drawing
+of a label; run.json with the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
 `prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it are; else its
 weights are stored as fp16 and computed in f32.
 """
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -63,7 +63,7 @@ def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path 
             folder = Path(work) / "bundle"
             folder.mkdir()
             facts |= export_model(model, recipe, training, validation, folder, unpruned(facts))
-            draw_goldens(folder, recipe)
+            draw_goldens(folder, recipe, validation)
             write_json(folder / "run.json", facts)
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             folder.rename(target)
@@ -170,7 +170,7 @@ def _told(flips: Paired) -> dict[str, Any]:
 
 def _variant(name: str, graph: onnx.ModelProto, recipe: Recipe, validation: Sequence[Photo]) -> Variant:
     """Measure a graph in the recipe's engine."""
-    photo = np.zeros((3, recipe.input.height, recipe.input.width), np.uint8)
+    photo = np.zeros(recipe.input.shape, np.uint8)
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "model.onnx"
         path.write_bytes(graph.SerializeToString())
@@ -186,35 +186,50 @@ def _variant(name: str, graph: onnx.ModelProto, recipe: Recipe, validation: Sequ
     return Variant(name, graph, logits, found, facts)
 
 
-def draw_goldens(folder: Path, recipe: Recipe) -> None:
-    """Write goldens.json and its photos beside a graph."""
+def draw_goldens(folder: Path, recipe: Recipe, validation: Sequence[Photo] = ()) -> None:
+    """Write goldens.json and its photos beside a graph.
+
+    Args:
+        validation: held-out photos, of which those labels are proven that the recipe has no drawing of.
+    """
     run = engine.load(folder / "model.onnx", recipe)
-    rows = [row for index in range(len(recipe.labels)) for row in _golden_rows(folder, recipe, run, index)]
+    rows = [row for index in range(len(recipe.labels)) for row in _golden_rows(folder, recipe, run, index, validation)]
     write_json(folder / goldens.FILE, rows)
 
 
-def _golden_rows(folder: Path, recipe: Recipe, run: engine.Engine, index: int) -> list[dict[str, Any]]:
-    """Draw photos of one label until enough are answered rightly and with the recipe's margin."""
-    label = recipe.labels[index]
-    rows: list[dict[str, Any]] = []
-    if label not in recipe.drawn:
-        raise click.ClickException(
-            f"recipe {recipe.name} has no drawing for {label}: goldens need one, add it under drawn"
-        )
-    each = -(-recipe.goldens.count // len(recipe.labels))
+def _candidates(recipe: Recipe, index: int, validation: Sequence[Photo]) -> Iterator[tuple[str, bytes]]:
+    """File extensions and bytes of photos of a label: 200 drawn ones, or the held-out ones."""
+    drawing = recipe.drawn.get(recipe.labels[index])
+    if drawing is None:
+        yield from ((photo.path.suffix, photo.path.read_bytes()) for photo in validation if photo.label == index)
+        return
     for attempt in range(200):
         buffer = BytesIO()
-        draw(recipe.drawn[label], GOLDEN_SEED + attempt).save(buffer, "JPEG", quality=85)
-        answer = run(preprocess(buffer.getvalue(), recipe.input, recipe.limits))
+        draw(drawing, GOLDEN_SEED + attempt).save(buffer, "JPEG", quality=85)
+        yield ".jpg", buffer.getvalue()
+
+
+def _golden_rows(
+    folder: Path, recipe: Recipe, run: engine.Engine, index: int, validation: Sequence[Photo]
+) -> list[dict[str, Any]]:
+    """Photos of one label until enough are answered rightly and with the recipe's margin."""
+    label = recipe.labels[index]
+    rows: list[dict[str, Any]] = []
+    each = -(-recipe.goldens.count // len(recipe.labels))
+    asked = 0
+    for suffix, data in _candidates(recipe, index, validation):
+        asked += 1
+        answer = run(preprocess(data, recipe.input, recipe.limits))
         second, first = np.sort(answer)[-2:]
         if answer.argmax() != index or first - second < recipe.goldens.margin:
             continue
-        name = f"goldens/{index}_{len(rows)}.jpg"
-        write_whole(folder / name, buffer.getvalue())
+        name = f"goldens/{index}_{len(rows)}{suffix.lower()}"
+        write_whole(folder / name, data)
         rows.append({"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer]})
         if len(rows) == each:
             return rows
+    drawn = label in recipe.drawn
     raise click.ClickException(
-        f"only {len(rows)} of 200 drawn photos of {label} are answered with a margin of {recipe.goldens.margin}: "
-        "train on drawn photos too (--extra)"
+        f"only {len(rows)} of {asked} {'drawn' if drawn else 'held-out'} photos of {label} are answered with a margin of "
+        f"{recipe.goldens.margin}: {'train on drawn photos too (--extra)' if drawn else 'train longer'}"
     )

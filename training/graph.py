@@ -17,8 +17,8 @@ OPSET = 18
 
 
 def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
-    """One graph, weights inside: `input` uint8 (batch, 3, H, W) -> `logits` float32 (batch, classes)."""
-    photos = torch.zeros(2, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
+    """One graph, weights inside: `input` uint8 (batch, channels, H, W) -> `logits` float32 (batch, classes)."""
+    photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the exporter's, of torch's own names
         path = Path(work) / "model.onnx"
