@@ -4,9 +4,9 @@
 
 writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
 tempered logits out; recipe.json; goldens.json and its photos, drawn, or held-out ones where the recipe has no drawing
-of a label; run.json with the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
-`prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it are; else its
-weights are stored as fp16 and computed in f32.
+of a label; run.json with the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning
+(`gate.max_loss`, `prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it
+are; else its weights are stored as fp16 and computed in f32.
 """
 
 import copy
@@ -228,8 +228,10 @@ def _golden_rows(
         rows.append({"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer]})
         if len(rows) == each:
             return rows
-    drawn = label in recipe.drawn
+    kind, fix = (
+        ("drawn", "train on drawn photos too (--extra)") if label in recipe.drawn else ("held-out", "train longer")
+    )
     raise click.ClickException(
-        f"only {len(rows)} of {asked} {'drawn' if drawn else 'held-out'} photos of {label} are answered with a margin of "
-        f"{recipe.goldens.margin}: {'train on drawn photos too (--extra)' if drawn else 'train longer'}"
+        f"only {len(rows)} of {asked} {kind} photos of {label} are answered with a margin of {recipe.goldens.margin}: "
+        f"{fix}"
     )

@@ -1,4 +1,4 @@
-"""What is kept of an optimisation: a checkpoint while it goes on, one for others at its end, TensorBoard's logs, curves.
+"""What is kept of an optimisation: a checkpoint while it goes on, one for others after it, TensorBoard's logs.
 
 tensorboard --logdir runs          # while it trains, or after
 """
