@@ -20,7 +20,7 @@ def run(*words: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, ["fetch", *map(str, words)])
 
 
-def write_mnist(folder: Path, count: int) -> np.ndarray:  # type: ignore[type-arg]
+def write_mnist(folder: Path, count: int) -> np.ndarray:
     """The four files of MNIST as they lie unpacked; train and test parts alike."""
     folder.mkdir(parents=True)
     photos = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)

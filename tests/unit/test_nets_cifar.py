@@ -106,7 +106,8 @@ def test_one_channel_is_pillows_luma_of_what_is_seen(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
     size = Input(height=28, width=28, channels=1)
     found = preprocess((tmp_path / "a.png").read_bytes(), size, Limits())
-    assert (found.shape, found.dtype) == ((1, 28, 28), np.uint8)
+    assert found.shape == (1, 28, 28)
+    assert found.dtype == np.uint8
     luma = (pixels @ [0.299, 0.587, 0.114])[None]
     assert np.abs(found - luma).max() <= 1
     three = to_array(fit(Image.fromarray(pixels), Input(height=28, width=28)))
