@@ -77,8 +77,8 @@ def _read(name: str, files: Path, part: str) -> Iterator[tuple[str, Writer]]:
     except (RuntimeError, OSError, EOFError) as error:  # urllib's errors are OSErrors, a digest's RuntimeErrors
         wanted = ", ".join(str(files / file) for file in source.files)
         raise click.ClickException(
-            f"{name} cannot be fetched here ({' '.join(str(error).split())[:120]}): put its files there yourself and "
-            f"run this again: {wanted}"
+            f"{name} cannot be fetched here ({' '.join(str(error).split())[:120]}): put {wanted} in place yourself, "
+            "then run this again"
         ) from error
 
 
