@@ -26,8 +26,19 @@ Positive = Annotated[float, Field(gt=0)]
 Tensor = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 Drawing = Literal["room", "call", "discs", "stripes", "crosses"]
 BackboneName = Literal[
-    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "efficientnet_lite0", "smallnet", "scenes_net"
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "efficientnet_lite0",
+    "smallnet",
+    "cifar_net",
+    "mnist_net",
+    "scenes_net",
 ]
+INPUTS = {"cifar_net": (3, 32, 32), "mnist_net": (1, 28, 28)}
+"""Backbones that take one input shape alone: channels, height, width. All others take RGB of any size."""
 
 
 class Backbone(Section):
@@ -93,6 +104,7 @@ class Fit(Section):
     sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
     distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
     match: float = Field(0.0, ge=0, description="weight of the teacher's features: what its last layer is given")
+    report_every: int | None = Field(None, ge=1, description="batches whose mean loss is told while an epoch goes on")
     norms: Literal["batch", "frozen"] = Field("batch", description="frozen: batch norms keep their statistics")
 
     @property
@@ -171,11 +183,15 @@ class Export(Section):
 
 
 class Recipe(Spec):
-    """A whole recipe. Fields are documented on their sections."""
+    """A whole recipe. Fields are documented on their sections.
+
+    `aliases`: other names by which photos come, as folders or in tables -> the label that they are read as.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str = ""
+    aliases: dict[str, str] = Field(default_factory=dict)
     drawn: dict[str, Drawing] = Field(default_factory=dict)
     backbone: Backbone = Backbone()
     augment: Augment = Augment()
@@ -190,6 +206,25 @@ class Recipe(Spec):
         strange = set(self.drawn) - set(self.labels)
         if strange:
             raise ValueError(f"drawn: {sorted(strange)} are no labels: legal are {list(self.labels)}")
+        return self
+
+    @model_validator(mode="after")
+    def _aliases_are_of_labels(self) -> "Recipe":
+        strange = set(self.aliases.values()) - set(self.labels)
+        if strange:
+            raise ValueError(f"aliases: {sorted(strange)} are no labels: legal are {list(self.labels)}")
+        both = set(self.aliases) & set(self.labels)
+        if both:
+            raise ValueError(f"aliases: {sorted(both)} are labels themselves: leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _backbone_takes_input(self) -> "Recipe":
+        name, pool = self.backbone.name, self.backbone.pool
+        seen = (self.input.channels, self.input.height // pool, self.input.width // pool)
+        if seen != INPUTS.get(name, (3, *seen[1:])):
+            wanted = "{} x {} x {}".format(*INPUTS[name]) if name in INPUTS else "3 channels"
+            raise ValueError(f"{name} takes {wanted}: set input, or another backbone")
         return self
 
 

@@ -5,6 +5,7 @@ from config.steps import Steps
 main = Steps(
     "dataset",
     {
+        "fetch": "Fetch CIFAR-10, MNIST or Oxford-IIIT Pet into label folders.",
         "sample": "Draw a set of photos, so that every command can be tried with none at hand.",
         "audit": "Decode each file of a folder whole: a table of what can be used and why not.",
         "stats": "Count photos by class and source, plot their sizes, propose an input size.",

@@ -46,9 +46,9 @@ console = Console(stderr=True)
 def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     """Add changed copies of the smaller classes to the train part of FOLDER."""
     recipe = read_recipe(name)
-    if PARTS[0] not in split_parts(folder, recipe.labels):
+    if PARTS[0] not in split_parts(folder, recipe.labels, recipe.aliases):
         raise click.ClickException(f"{folder} is not split: make it with python -m dataset split PHOTOS --out {folder}")
-    training = [photo for photo in read_photos(folder, recipe.labels) if photo.part == PARTS[0]]
+    training = _training(folder, recipe)
     originals = [photo for photo in training if not photo.is_copy]
     todo = plan(originals, recipe, every, seed)
     try:
@@ -60,8 +60,13 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
         show(folder, made)
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error.strerror}: make room and run again") from error
-    after = [photo for photo in read_photos(folder, recipe.labels) if photo.part == PARTS[0]]
+    after = _training(folder, recipe)
     click.echo(f"{folder}: {_told(originals, recipe)} became {_told(after, recipe)}; see {folder / 'balance.jpg'}")
+
+
+def _training(folder: Path, recipe: Recipe) -> list[Photo]:
+    photos = read_photos(folder, recipe.labels, aliases=recipe.aliases)
+    return [photo for photo in photos if photo.part == PARTS[0]]
 
 
 def plan(photos: Sequence[Photo], recipe: Recipe, every: bool, seed: int = 0) -> list[tuple[Photo, str]]:

@@ -7,7 +7,8 @@
 SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from; `group`, which
 `dataset split` writes, joins sources that share a picture; `made_from` marks the copies of `dataset balance`. Photos of
 one source share rooms, people and screens: they must not stand on both sides of a split. Without a source
-every photo is its own. Paths are relative to the folder or the table.
+every photo is its own. Paths are relative to the folder or the table. A recipe's aliases (`airplane: plane`) are
+other names of a label's folder, and of the label in a table.
 """
 
 import os
@@ -23,6 +24,8 @@ from dataset.table import Row, read_rows
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
+Aliases = Mapping[str, str]
+"""Another name -> the label that it is read as."""
 UNLABELLED = -1
 """The label index of a photo that nobody labelled."""
 
@@ -46,7 +49,9 @@ class Photo:
         return bool(self.row.get("made_from"))
 
 
-def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None) -> list[Photo]:
+def read_photos(
+    place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None, aliases: Aliases | None = None
+) -> list[Photo]:
     """List the photos of a folder or a table, label by label, in order of their paths.
 
     Args:
@@ -58,7 +63,8 @@ def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | N
         click.ClickException: a label's folder is missing, a row has another label or no file, nothing is left, or
             `where` asks for a column that the table does not have.
     """
-    rows = _rows_of_folder(place, labels, where or {}) if place.is_dir() else _rows_of_table(place, labels, where or {})
+    rows_of = _rows_of_folder if place.is_dir() else _rows_of_table
+    rows = rows_of(place, labels, where or {}, aliases or {})
     base = place if place.is_dir() else place.parent
     photos = [
         Photo(base / row["path"], index, row.get("group") or row.get("source") or row["path"], row["split"], row)
@@ -70,9 +76,9 @@ def read_photos(place: Path, labels: Sequence[str], where: Mapping[str, str] | N
     return photos
 
 
-def split_parts(folder: Path, labels: Sequence[str]) -> list[str]:
+def split_parts(folder: Path, labels: Sequence[str], aliases: Aliases | None = None) -> list[str]:
     """The parts of a split folder (`train` and others of `PARTS`), none for a folder of label folders."""
-    if all((folder / label).is_dir() for label in labels) or not (folder / PARTS[0]).is_dir():
+    if all(_folders_of(folder, label, aliases or {}) for label in labels) or not (folder / PARTS[0]).is_dir():
         return []
     return [part for part in PARTS if (folder / part).is_dir()]
 
@@ -133,26 +139,34 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
     return [p for i, p in enumerate(photos) if i not in held], [p for i, p in enumerate(photos) if i in held]
 
 
-def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
+def _folders_of(folder: Path, label: str, aliases: Aliases) -> list[Path]:
+    """The folders of a label: its own, and those of its other names."""
+    names = [label, *(other for other, meant in aliases.items() if meant == label)]
+    return [folder / name for name in names if (folder / name).is_dir()]
+
+
+def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     table = _sources(folder, where)
     rows = []
-    for part in split_parts(folder, labels) or [""]:
-        missing = [label for label in labels if not (folder / part / label).is_dir()]
+    for part in split_parts(folder, labels, aliases) or [""]:
+        places = {label: _folders_of(folder / part, label, aliases) for label in labels}
+        missing = [label for label, found in places.items() if not found]
         if missing:
             raise click.ClickException(
                 f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read"
             )
-        for label in labels:
-            for path in files_of(folder / part / label, links=True):
+        for label, found in places.items():
+            for path in (path for place in found for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
                 rows.append({**table.get(name, {}), "path": name, "label": label, "split": part})
     return rows
 
 
-def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
+def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     rows: dict[str, Row] = {}
     for read in read_rows(table, ("path", "label", *where)):
         row = {"split": "", **{key: value for key, value in read.items() if key}}
+        row["label"] = aliases.get(row["label"], row["label"])
         fault = _fault(row, rows.get(os.path.normpath(row["path"])), table, labels) if row["label"] else ""
         if fault:
             raise click.ClickException(f"{table}: {row['path']}: {fault}")

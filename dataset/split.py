@@ -58,7 +58,7 @@ def split(
     out = out or Path("runs") / recipe.name / "split.tsv"
     if out.suffix != ".tsv" and out.exists():
         raise click.ClickException(f"{out} exists: remove it, or give another --out")
-    photos = [photo for photo in read_photos(place, recipe.labels) if not photo.is_copy]
+    photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
     groups, frozen = group(photos, recipe, near), frozen_test(out, photos)
     test = max(test, len(frozen) / len(photos))
     if train + test >= 1:

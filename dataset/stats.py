@@ -165,9 +165,10 @@ def _fonts() -> dict[str, Any]:
 
 
 def _listed(place: Path, recipe: Recipe) -> list[Sized]:
-    labelled = any((place / label).is_dir() for label in recipe.labels) or bool(split_parts(place, recipe.labels))
+    named = any((place / name).is_dir() for name in (*recipe.labels, *recipe.aliases))
+    labelled = named or bool(split_parts(place, recipe.labels, recipe.aliases))
     if labelled or (place.is_file() and "label" in (read_rows(place) or [{"label": ""}])[0]):
-        photos = read_photos(place, recipe.labels)
+        photos = read_photos(place, recipe.labels, aliases=recipe.aliases)
         return [Sized(photo.path, recipe.labels[photo.label], photo.source) for photo in photos]
     found = _rows(place) if place.is_file() else _files(place)
     if not found:

@@ -19,14 +19,14 @@ from handler.spec import Runtime, Spec
 Probabilities = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
 Run = Callable[[Pixels], Logits]
-"""uint8 (N, 3, H, W) -> (N, classes), which is the runtime's own memory until the next call."""
+"""uint8 (N, channels, H, W) -> (N, classes), which is the runtime's own memory until the next call."""
 
 THREADS = "CLASSIFIER_THREADS"
 """Environment of a worker: NAME-VERSION=THREADS, from deploy/tuned.py."""
 
 
 class Engine:
-    """uint8 (3, H, W) -> float32 (classes,), summing to 1. Not to be shared between threads."""
+    """uint8 (channels, H, W) -> float32 (classes,), summing to 1. Not to be shared between threads."""
 
     def __init__(self, run: Run, together: bool = False) -> None:
         self._run, self._together = run, together
@@ -51,7 +51,7 @@ def load(graph: Path, spec: Spec, threads: int | None = None) -> Engine:
         RuntimeError: the runtime cannot read or compile the graph, or the recipe wants a GPU and there is none.
     """
     runtime = spec.runtime.model_copy(update={"threads": threads}) if threads else spec.runtime
-    shape = (1, 3, spec.input.height, spec.input.width)
+    shape = (1, *spec.input.shape)
     try:
         return _LOADERS[runtime.engine](graph, shape, runtime)
     except Exception as error:  # each runtime has exceptions of its own

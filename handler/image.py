@@ -1,4 +1,4 @@
-"""The one preprocessing: bytes of a picture file -> uint8, RGB, CHW, of the recipe's size.
+"""The one preprocessing: bytes of a picture file -> uint8, CHW, RGB or grey, of the recipe's size.
 
 Training, calibration, evaluation and the served archive all call this module, so
 what a model was measured on is what it is served. Scaling to floats, mean and
@@ -35,7 +35,7 @@ def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
     """Turn a picture file into the array that the graph takes.
 
     Returns:
-        uint8, shape (3, height, width), RGB.
+        uint8, shape (channels, height, width), RGB, or grey where the recipe has 1 channel.
 
     Raises:
         RequestError: `empty_image`, `image_too_large`, `too_many_pixels`,
@@ -76,13 +76,18 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
 
 
 def fit(photo: Image.Image, size: Input) -> Image.Image:
-    """Bring a photo to the recipe's size, bilinear with antialias.
+    """Bring a photo to the recipe's size, bilinear with antialias, and to grey (Pillow's L) where it has 1 channel.
 
     `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
     shape of things, cutting or filling (black) around the centre. `crop` with `shorter` is
     torchvision's `Resize(shorter)` and `CenterCrop((height, width))`: the same pixels, up to 1 : 4; beyond, where
     the whole would have to be made large for little, within two levels.
     """
+    photo = _sized(photo, size)
+    return photo.convert("L") if size.channels == 1 else photo
+
+
+def _sized(photo: Image.Image, size: Input) -> Image.Image:
     target = (size.width, size.height)
     if size.shorter:
         return _resize_and_crop(photo, size, size.shorter)
@@ -95,7 +100,7 @@ def fit(photo: Image.Image, size: Input) -> Image.Image:
 
 def to_input(photo: Image.Image, size: Input) -> Pixels:
     """`to_array(fit(photo, size))`, within one level of it; a stretch is torch's, in half of Pillow's time."""
-    if size.resize != "stretch":
+    if size.resize != "stretch" or size.channels == 1:
         return to_array(fit(photo, size))
     import torch  # here, because most commands that open photos need none of it
 
@@ -122,9 +127,10 @@ def _resize_and_crop(photo: Image.Image, size: Input, shorter: int) -> Image.Ima
 
 
 def to_array(photo: Image.Image) -> Pixels:
-    """An RGB photo as uint8, CHW, contiguous."""
-    planes = [np.frombuffer(photo.tobytes("raw", band), np.uint8) for band in "RGB"]  # faster than a transpose
-    return np.concatenate(planes).reshape(3, photo.height, photo.width)
+    """A photo, RGB or grey, as uint8, CHW, contiguous."""
+    bands = photo.getbands()
+    planes = [np.frombuffer(photo.tobytes("raw", band), np.uint8) for band in bands]  # faster than a transpose
+    return np.concatenate(planes).reshape(len(bands), photo.height, photo.width)
 
 
 def _check(photo: Image.Image, limits: Limits) -> None:

@@ -6,7 +6,8 @@
 - the bytes of a photo, with its own content type (and headers X-Image-Id, X-Detail)
 - a form with one or more files, whatever their fields are called
 
-An `image_id` is echoed and nothing else: it never names a file.
+An `image_id` is echoed and nothing else: it never names a file. A `shape` and a `content_type` are optional: what a
+client declares must fit the recipe (channels, height, width) and be a picture; the photo itself is judged by its bytes.
 """
 
 import binascii
@@ -18,8 +19,8 @@ from typing import Any
 
 import pybase64
 
-from handler.errors import InvalidRequest, RequestError, TooLarge
-from handler.spec import Limits
+from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
+from handler.spec import Input, Limits
 
 ImageId = str | int | float | None
 _FIELDS = {"image_id", "detail"}
@@ -46,13 +47,16 @@ class Request:
     many: bool = False
 
 
-def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Limits) -> Request:
+def parse(
+    parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Limits, size: Input | None = None
+) -> Request:
     """Read what TorchServe hands over for one request.
 
     Args:
         parameters: form fields, query parameters, or {"body": ...}; values are bytes
             (`decode_input_request=false`).
         headers: HTTP headers by name, in whatever case the client sent them.
+        size: what a `shape` is checked against; None: any is taken.
 
     Returns:
         A request. What is wrong with it stands in its items' `error`; never raises
@@ -64,6 +68,7 @@ def parse(parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Lim
         detail=_truth((_header(headers, "x-detail") or "").encode()),
         json="json" in kind.lower(),
         limits=limits,
+        size=size,
     )
     try:
         if not parameters and "urlencoded" in kind:
@@ -104,6 +109,7 @@ class _Common:
     detail: bool
     json: bool
     limits: Limits
+    size: Input | None = None
 
 
 def _parse(parameters: Mapping[str, Any], common: _Common) -> Request:
@@ -180,10 +186,27 @@ def _item(content: object, common: _Common) -> Item:
     if not _acceptable(image_id, common.limits):
         return Item(error=_bad_id(common.limits))
     try:
+        _check_declared(content, common.size)
         encoded = content["image_base64"] if "image_base64" in content else content.get("data")
         return Item(image_id, decode_base64(encoded, common.limits), common.detail or content.get("detail") is True)
     except RequestError as error:
         return Item(image_id, error=error)
+
+
+def _check_declared(content: Mapping[str, Any], size: Input | None) -> None:
+    """Hold what a client says of a photo against what is taken.
+
+    Raises:
+        RequestError: `unsupported_format` for a content type that is no picture, `invalid_request` for another shape.
+    """
+    kind = content.get("content_type")
+    if kind is not None and not (isinstance(kind, str) and kind.strip().lower().startswith("image/")):
+        raise Unsupported("unsupported_format", "content_type must be a picture's, such as image/jpeg, or left out")
+    shape = content.get("shape")
+    if size is not None and shape is not None and shape != list(size.shape):
+        raise InvalidRequest(
+            "invalid_request", f"shape must be {list(size.shape)} (channels, height, width), or left out"
+        )
 
 
 def _refuse_many(count: int, limits: Limits) -> None:

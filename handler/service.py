@@ -97,7 +97,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _row(self, index: int, parameters: dict[str, Any]) -> Row:
         headers = self.context.get_all_request_header(index)
-        asked = request.parse(parameters, headers, self.spec.limits)
+        asked = request.parse(parameters, headers, self.spec.limits, self.spec.input)
         photos = [self._photo(item) for item in asked.items]
         return Row(photos, asked.many, requestlog.client_request_id(headers), requestlog.size(parameters))
 

@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class Input(Section):
-    """What the network sees: uint8, RGB, CHW, of exactly this size.
+    """What the network sees: uint8, CHW, of exactly this size; RGB, or grey (ITU-R 601 luma) with 1 channel.
 
     `height` comes first, as in torchvision's `Resize((height, width))`. `shorter` goes with `crop`: the shorter side
     is brought to so many pixels first, then the centre is cut out, as `Resize(shorter)` and `CenterCrop` do;
@@ -34,6 +34,7 @@ class Input(Section):
 
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
+    channels: Literal[1, 3] = 3
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     margin: float = Field(1.5, gt=0, le=64)
     shorter: int | None = Field(None, ge=8, le=8192)
@@ -47,6 +48,11 @@ class Input(Section):
         if self.shorter < max(self.height, self.width):
             raise ValueError(f"shorter must be at least {max(self.height, self.width)}, the larger side of the crop")
         return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
 
 
 class Limits(Section):

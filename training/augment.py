@@ -16,7 +16,7 @@ from handler.spec import Input
 
 
 class Augmenter:
-    """Photo (RGB, any size) -> uint8 (3, H, W), differently each time; random numbers are torch's."""
+    """Photo (RGB, any size) -> uint8 (channels, H, W), differently each time; random numbers are torch's."""
 
     def __init__(self, settings: Augment, size: Input) -> None:
         self.settings = settings

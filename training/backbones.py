@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from config.recipe import Backbone
 from handler.spec import Input
+from training.nets_cifar import CifarNet, MnistNet
 from training.nets_scenes import scenes_net
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,24 +29,24 @@ class NoWeights(click.ClickException):
 
 
 class Scale(nn.Module):
-    """uint8 (N, 3, H, W) -> float (x / 255 - mean) / std, same shape."""
+    """uint8 (N, channels, H, W) -> float (x / 255 - mean) / std, same shape; a mean and a std for each channel."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255)
 
     def forward(self, photos: Tensor) -> Tensor:
         return (photos.float() - self.mean) / self.std
 
 
 class Classifier(nn.Module):
-    """uint8 (N, 3, H, W) -> logits (N, classes), divided by a fitted temperature (1 until export).
+    """uint8 (N, channels, H, W) -> logits (N, classes), divided by a fitted temperature (1 until export).
 
-    With `pool` the network sees the means of pool x pool pixels, scaled: (N, 3, H // pool, W // pool).
+    With `pool` the network sees the means of pool x pool pixels, scaled: (N, channels, H // pool, W // pool).
     """
 
     temperature: Tensor
@@ -63,7 +64,7 @@ class Classifier(nn.Module):
         return logits / self.temperature
 
     def pixels(self, photos: Tensor) -> Tensor:
-        """What the network sees of uint8 photos: float (N, 3, H // pool, W // pool), channels-last."""
+        """What the network sees of uint8 photos: float (N, channels, H // pool, W // pool), channels-last."""
         scaled: Tensor = self.scale(photos)
         if self.pool > 1:
             scaled = nn.functional.avg_pool2d(scaled, self.pool)
@@ -185,6 +186,17 @@ def _smallnet(classes: int, pretrained: bool) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
 
 
+def _documents(net: Callable[[int], nn.Module], channels: int) -> Entry:
+    """A net of the CIFAR document: there are no ImageNet weights of it, and its scaling is the document's."""
+
+    def make(classes: int, pretrained: bool) -> nn.Module:
+        if pretrained:
+            raise NoWeights(f"{net.__name__} has no ImageNet weights: set backbone.weights to none")
+        return net(classes)
+
+    return Entry(make, "fc3", (0.5,) * channels, (0.5,) * channels, weights="none")
+
+
 def _load_file(network: nn.Module, path: Path, head: str) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -213,4 +225,6 @@ BACKBONES: dict[str, Entry] = {
     ),
     "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3, weights="none"),
     "scenes_net": Entry(scenes_net, "fc3.0", sized=True, weights="none"),
+    "cifar_net": _documents(CifarNet, 3),
+    "mnist_net": _documents(MnistNet, 1),
 }

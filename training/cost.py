@@ -17,8 +17,8 @@ from training.timing import alternating
 
 
 def blank(recipe: Recipe) -> torch.Tensor:
-    """One black photo of the recipe's size: uint8 (1, 3, H, W)."""
-    return torch.zeros(1, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
+    """One black photo of the recipe's size: uint8 (1, channels, H, W)."""
+    return torch.zeros(1, *recipe.input.shape, dtype=torch.uint8)
 
 
 def cost(model: Classifier, recipe: Recipe) -> dict[str, float]:

@@ -23,7 +23,7 @@ console = Console(stderr=True)
 
 
 class PhotoSet(Dataset[tuple[Tensor, int]]):
-    """(uint8 (3, H, W), label index), augmented if `augment`.
+    """(uint8 (channels, H, W), label index), augmented if `augment`.
 
     Args:
         pictures: keeps what was decoded; without it every photo is decoded each time.

@@ -178,7 +178,7 @@ def _told(flips: Paired) -> dict[str, Any]:
 
 def _variant(name: str, graph: onnx.ModelProto, recipe: Recipe, validation: Sequence[Photo]) -> Variant:
     """Measure a graph in the recipe's engine."""
-    photo = np.zeros((3, recipe.input.height, recipe.input.width), np.uint8)
+    photo = np.zeros(recipe.input.shape, np.uint8)
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "model.onnx"
         path.write_bytes(graph.SerializeToString())

@@ -25,12 +25,12 @@ TOLERANCE = 1e-3
 
 
 def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
-    """One graph, weights inside: uint8 (batch, 3, H, W) -> float32 (batch, classes); names and opset are the recipe's.
+    """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes); the recipe's names and opset.
 
     Raises:
         click.ClickException: torch cannot write this network at this opset.
     """
-    photos = torch.zeros(2, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
+    photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
     export = _old if recipe.export.opset < DYNAMO_OPSET else _new
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the exporters', of torch's own names

@@ -54,9 +54,11 @@ def optimise(
     state = _State(model, training, validation, recipe, settings, teacher, recorder)
     while not state.finished:
         started = time.perf_counter()
-        loss, accuracy = _train_epoch(state)
+        loss, accuracy, reports = _train_epoch(state)
         found = score(state.feed.validate(), validation, recipe.labels)
-        state.close_epoch(loss, accuracy, found, time.perf_counter() - started)
+        state.close_epoch(loss, accuracy, found, time.perf_counter() - started, reports)
+    if recorder and state.history:
+        recorder.keep(len(state.history) - 1, model.network, state.optimizer)
     model.load_state_dict(state.kept or model.state_dict())
     for moved in filter(None, (model.eval(), teacher)):
         _move(moved, torch.device("cpu"), torch.contiguous_format)
@@ -100,8 +102,10 @@ class _State:
         stalled = patience is not None and len(losses) - 1 - _lowest(losses) >= patience
         return len(losses) >= self.settings.epochs or stalled
 
-    def close_epoch(self, loss: float, accuracy: float, found: Scores, seconds: float) -> None:
-        entry = {
+    def close_epoch(
+        self, loss: float, accuracy: float, found: Scores, seconds: float, reports: list[dict[str, float]]
+    ) -> None:
+        entry: dict[str, Any] = {
             "epoch": len(self.history) + 1,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": round(loss, 5),
@@ -110,6 +114,8 @@ class _State:
             "validation_mean_accuracy": round(found.mean_accuracy, 5),
             "seconds": round(seconds, 2),
         }
+        if reports:
+            entry["running_loss"] = reports
         self.history.append(entry)
         if self.settings.keep == "best" and max(self.history, key=_rank) is entry:
             self.kept = copy.deepcopy(self.model.state_dict())
@@ -159,9 +165,10 @@ def _lowest(losses: Sequence[float]) -> int:
     return min(range(len(losses)), key=losses.__getitem__, default=-1)
 
 
-def _train_epoch(state: _State) -> tuple[float, float]:
-    """One pass over the training photos; its mean loss and accuracy, as they were while it went on."""
+def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
+    """One pass over the training photos; its mean loss and accuracy, as they were while it went on, and its reports."""
     total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
+    running = _RunningLoss(epoch, state.settings.report_every)
     title = f"epoch {epoch + 1}/{state.settings.epochs}"
     for inputs, labels, wanted in track(
         state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True
@@ -175,11 +182,34 @@ def _train_epoch(state: _State) -> tuple[float, float]:
         loss.backward()
         state.optimizer.step()
         state.schedule.step()
-        total += float(loss.detach()) * len(labels)
+        value = float(loss.detach())
+        running.add(value)
+        total += value * len(labels)
         hits += int((given.logits.argmax(1) == labels).sum())
         known += int((labels != UNLABELLED).sum())
         count += len(labels)
-    return total / count, hits / max(1, known)
+    return total / count, hits / max(1, known), running.reports
+
+
+class _RunningLoss:
+    """Mean loss of every so many batches of an epoch, told as the CIFAR document tells it (section 4.4)."""
+
+    def __init__(self, epoch: int, every: int | None) -> None:
+        self.epoch, self.every = epoch, every
+        self.reports: list[dict[str, float]] = []
+        self._losses: list[float] = []
+        self._batches = 0
+
+    def add(self, loss: float) -> None:
+        """Take one batch's loss; tells and forgets them where it is the last of `every`."""
+        self._losses.append(loss)
+        self._batches += 1
+        if self.every is None or len(self._losses) < self.every:
+            return
+        mean = sum(self._losses) / self.every
+        self._losses = []
+        self.reports.append({"batch": self._batches, "loss": round(mean, 5)})
+        console.print(f"[{self.epoch + 1}, {self._batches:5d}] loss: {mean:.3f}", markup=False, highlight=False)
 
 
 def _loss(criterion: nn.Module, given: Answer, labels: Tensor, wanted: Answer | None, settings: Fit) -> Tensor:

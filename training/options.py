@@ -49,7 +49,7 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
         click.ClickException: as `dataset.photos.read_photos`; or `where` has no "=".
     """
     wanted = _conditions(where)
-    return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted)]
+    return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted, recipe.aliases)]
 
 
 def read_extra(folders: Sequence[Path], recipe: Recipe) -> list[Photo]:

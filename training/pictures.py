@@ -46,7 +46,7 @@ class Pictures:
         return self._once("picture", path, lambda: bounded(open_whole(path, self.recipe), self.recipe.input))  # type: ignore[no-any-return]
 
     def pixels(self, path: Path) -> Pixels:
-        """What is served of a photo: uint8 (3, H, W). Not to be changed.
+        """What is served of a photo: uint8 (channels, H, W). Not to be changed.
 
         Raises:
             OSError, RequestError: as `handler.image.preprocess`.

@@ -29,7 +29,7 @@ from training.runs import load_model, read_run
 STAGES = ("decode", "resize", "inference")
 GRAPH = "model.onnx"
 Infer = Callable[[Pixels], torch.Tensor]
-"""uint8 (3, H, W) -> logits or log-probabilities, shape (classes,), float32, on the CPU."""
+"""uint8 (channels, H, W) -> logits or log-probabilities, shape (classes,), float32, on the CPU."""
 
 
 @click.command(epilog="Example: python -m training predict runs/shapes/ID-prune runs/drawn/disc/0000.jpg")
@@ -47,7 +47,7 @@ def predict(run: Path, photos: tuple[Path, ...], device: str) -> None:
     if not photos:
         raise click.ClickException(f"give at least one photo: python -m training predict {run} PHOTO")
     recipe, infer, name = inference(run, device)
-    infer(np.zeros((3, recipe.input.height, recipe.input.width), np.uint8))  # the first one allocates and compiles
+    infer(np.zeros(recipe.input.shape, np.uint8))  # the first one allocates and compiles
     failed = 0
     for photo in photos:
         line = answer(photo, recipe, infer, name)

@@ -1,4 +1,4 @@
-"""What is kept of an optimisation while it goes on: a checkpoint, TensorBoard's logs, the curves.
+"""What is kept of an optimisation: a checkpoint while it goes on, one for others after it, TensorBoard's logs.
 
 tensorboard --logdir runs          # while it trains, or after
 """
@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 
-class Recorder:
-    """Records epochs into a run's folder."""
+DOCUMENT = "checkpoint.pth"
+"""The checkpoint that the CIFAR document saves (section 4.6)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+
+class Recorder:
+    """Records epochs into a run's folder.
+
+    Args:
+        portable: leave a checkpoint for others at the end (`keep`).
+    """
+
+    def __init__(self, folder: Path, portable: bool = False) -> None:
+        self.folder, self.portable = folder, portable
 
     @cached_property
     def writer(self) -> "SummaryWriter":
@@ -58,10 +66,27 @@ class Recorder:
         Raises:
             OSError: it cannot be written; the one before it stays.
         """
-        beside = self.folder / f".{CHECKPOINT}"
+        self._write(CHECKPOINT, state)
+
+    def keep(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Leave the last epoch's state under the document's keys, on the CPU: `torch.load(weights_only=True)` reads it.
+
+        Args:
+            epoch: counted from 0, as in the document's loop.
+            network: without our scaling, so that its state dict fits the document's own net.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self.portable:
+            states = {"model_state_dict": dict(network.state_dict()), "optimizer_state_dict": optimizer.state_dict()}
+            self._write(DOCUMENT, {"epoch": epoch, **_on_cpu(states)})
+
+    def _write(self, name: str, state: dict[str, Any]) -> None:
+        beside = self.folder / f".{name}"
         try:
             torch.save(state, beside)
-            beside.replace(self.folder / CHECKPOINT)
+            beside.replace(self.folder / name)
         except RuntimeError as error:  # how torch says that the disk is full
             beside.unlink(missing_ok=True)
             raise OSError(0, str(error).splitlines()[0]) from error
@@ -69,7 +94,7 @@ class Recorder:
     def epoch(self, entry: dict[str, Any]) -> None:
         """Log one epoch's figures."""
         for name, value in entry.items():
-            if name != "epoch":
+            if name != "epoch" and not isinstance(value, list):
                 self.writer.add_scalar(name, value, entry["epoch"])
         self.writer.flush()
 
@@ -80,6 +105,15 @@ class Recorder:
         if history:
             write_json(self.folder / "curves.json", list(history))
             draw_curves(history).savefig(self.folder / "curves.png", dpi=100)
+
+
+def _on_cpu(state: Any) -> Any:
+    """A state dict with its tensors on the CPU, in their usual layout."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu().contiguous()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":

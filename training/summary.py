@@ -72,7 +72,7 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
     Raises:
         click.ClickException: the network does not take photos of this size.
     """
-    shape = (batch, 3, recipe.input.height, recipe.input.width)
+    shape = (batch, *recipe.input.shape)
     with torch.device("meta"):
         model = build(recipe.backbone, len(recipe.labels), recipe.input)
         reshape(model, shapes)

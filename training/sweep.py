@@ -15,7 +15,7 @@ import click
 import torch
 
 from config.files import write_json, write_whole
-from config.recipe import Recipe, override
+from config.recipe import INPUTS, Recipe, override
 from dataset.photos import Photo
 from training.backbones import BACKBONES, NoWeights, build
 from training.loop import console
@@ -73,7 +73,8 @@ def parse(wanted: str, recipe: Recipe) -> list[tuple[str, str]]:
     Raises:
         click.ClickException: an unknown backbone.
     """
-    names = [name for name in BACKBONES if name != "smallnet"] if wanted == "all" else wanted.split(",")
+    small = {"smallnet", *INPUTS}
+    names = [name for name in BACKBONES if name not in small] if wanted == "all" else wanted.split(",")
     members = []
     for entry in names:
         name, _, weights = entry.strip().partition(":")
@@ -98,7 +99,7 @@ def train_member(
     """Train one member; its row."""
     folder, facts = train_run(recipe, photos, added, root, fresh)
     model = load_model(folder)[1]
-    photo = torch.zeros(1, 3, recipe.input.height, recipe.input.width, dtype=torch.uint8)
+    photo = torch.zeros(1, *recipe.input.shape, dtype=torch.uint8)
     low, high = facts["metrics"]["mean_accuracy_95"]
     weights = recipe.backbone.weights
     times = [entry["seconds"] for entry in facts["epochs"]]

@@ -7,7 +7,8 @@
 
 trains on the `train` part of a split and validates on `val`; photos that are not split are held out by
 source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
-curves.png, TensorBoard's logs. With a teacher, a share of the loss asks for the teacher's probabilities, of
+curves.png, TensorBoard's logs, and checkpoint.pth: the last epoch's state as torch.save leaves it, with the keys epoch,
+model_state_dict and optimizer_state_dict. With a teacher, a share of the loss asks for the teacher's probabilities, of
 photos without a label too (training/distil.py). Interrupted, the same command goes on after the last whole epoch
 and ends with the weights that it would have had.
 """
@@ -136,7 +137,7 @@ def train_run(
     with new_run("train", recipe, root, fresh, parent=before[2]["id"] if before else None, **prints) as (folder, facts):
         start = _fitting(before[1], before[0], recipe) if before else None
         seen = [*training, *added, *unlabelled]
-        model = train_model(recipe, seen, validation, facts, Recorder(folder), start, teacher)
+        model = train_model(recipe, seen, validation, facts, Recorder(folder, portable=True), start, teacher)
         save_model(folder, model)
     return folder.with_suffix(""), facts
 

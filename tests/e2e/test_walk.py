@@ -20,6 +20,7 @@ from PIL import Image
 from deploy.settings import ROOT, own_environment
 from tests import pictures
 from tests.conftest import SHAPES, command, newest
+from tests.unit.test_fetch import write_mnist
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -114,7 +115,7 @@ def examples(room: str) -> dict[str, str]:
 
 
 ORDER = {
-    "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
+    "dataset": ["fetch", "sample", "audit", "stats", "label", "split", "balance"],
     "training": [
         "summary",
         "train",
@@ -148,6 +149,7 @@ ORDER = {
 @pytest.mark.parametrize("rooms", [("dataset", "training")])
 def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    write_mnist(tmp_path / "var" / "downloads" / "MNIST" / "raw", 20)  # as if downloaded
     for room in rooms:
         found = examples(room)
         assert set(found) == set(ORDER[room])

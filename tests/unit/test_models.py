@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from config.recipe import Augment, Backbone, Recipe, override, read_recipe
+from config.recipe import INPUTS, Augment, Backbone, Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from handler.spec import Input
@@ -54,7 +54,7 @@ def test_lite0_has_the_packages_imagenet_weights() -> None:
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("resnet101", "resnet152")])
 def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
     model = build(Backbone(name=name, weights="none"), 7).eval()
-    assert model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 7)
+    assert model(torch.zeros(1, *INPUTS.get(name, (3, 64, 64)), dtype=torch.uint8)).shape == (1, 7)
     model.freeze()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert sorted(p.shape[0] for p in trained) == [7, 7]

@@ -1,0 +1,189 @@
+"""cifar10 and mnist from photos to the handler's answer, on small drawn folders: the document's nets, a few epochs."""
+
+import base64
+import json
+import math
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image, ImageDraw
+from torch import nn
+from torch.nn import functional as F
+from ts.context import Context
+from ts.service import Service
+
+from config.recipe import FOLDER, read_recipe
+from deploy.archive import pack
+from handler import goldens
+from handler.service import ClassifierService
+from tests.conftest import command, newest
+from tests.integration.test_handler import Metrics
+from tests.unit.test_nets_cifar import Net, NetOfMnist
+
+EACH = 16
+SMALL: dict[str, dict[str, Any]] = {
+    "train": {"epochs": 12, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.003, "report_every": 5},
+    "gate": {"mean_accuracy": 0.5, "max_loss": 0.1},
+    "export": {"int8": "never"},
+}
+
+
+def draw(index: int, name: str, seed: int) -> Image.Image:
+    """A picture that a small net learns at once: a bar whose angle is its label's, on noise."""
+    recipe, chance = read_recipe(name), random.Random(1000 * index + seed)
+    side = recipe.input.height
+    photo = Image.effect_noise((side, side), 20 + chance.random() * 20)
+    middle, angle = side / 2 + chance.random() * 2 - 1, math.pi * index / 10
+    x, y = math.cos(angle) * side / 2, math.sin(angle) * side / 2
+    ImageDraw.Draw(photo).line((middle - x, middle - y, middle + x, middle + y), 255, 4)
+    return photo if recipe.input.channels == 1 else photo.convert("RGB")
+
+
+def draw_folder(folder: Path, name: str) -> Path:
+    """Label folders, named as the data set itself names them where the recipe has another word."""
+    recipe = read_recipe(name)
+    others = {label: alias for alias, label in recipe.aliases.items()}
+    for index, label in enumerate(recipe.labels):
+        place = folder / others.get(label, label)
+        place.mkdir(parents=True)
+        for seed in range(EACH):
+            draw(index, name, seed).save(place / f"{seed:02d}.png")
+    return folder
+
+
+def bundle(folder: Path, name: str = "cifar10") -> Path:
+    """Make a small bundle of a recipe, with the commands that a person types; seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    for section, values in SMALL.items():
+        content[section] = {**content.get(section, {}), **values}
+    recipe = folder / f"{name}.yaml"
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    photos = draw_folder(folder / "photos", name)
+    done = command("training", "train", recipe, "--data", photos, "--runs", folder / "runs")
+    (folder / "train.log").write_text(done.stderr, encoding="utf-8")
+    run = newest(folder / "runs" / name, "train")
+    command("training", "export", run, "--data", photos)
+    return run / "bundle"
+
+
+@pytest.fixture(scope="module", params=["cifar10", "mnist"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(tmp_path_factory.mktemp("sibling") / str(request.param), str(request.param))
+
+
+@pytest.fixture(scope="module")
+def unpacked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    mar = pack(made, "1.0", folder)
+    shutil.unpack_archive(mar, folder / "unpacked", "zip")
+    return folder / "unpacked"
+
+
+def context(folder: Path) -> Context:
+    manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
+    return Context(manifest["model"]["modelName"], str(folder), manifest, 1, None, "0.12.0", metrics=Metrics())
+
+
+def ask(folder: Path, entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """The answer and the status of one `{"data": [...]}`."""
+    service, now = ClassifierService(), context(folder)
+    service.initialize(now)
+    value = json.dumps({"data": entries}).encode()
+    parameter = {"name": "body", "contentType": "application/json", "value": value}
+    batch = [{"requestId": b"0", "headers": [], "parameters": [parameter]}]
+    now.request_processor, data, _ = Service.retrieve_data_for_inference(batch)
+    answer = json.loads(service.handle(data, now)[0])
+    return answer, int(now.get_response_status(0)[0])
+
+
+def entry(folder: Path, golden: goldens.Golden, **changes: Any) -> dict[str, Any]:
+    """An item as the document's client makes it."""
+    data = base64.b64encode((folder / golden.photo).read_bytes()).decode()
+    shape = list(read_recipe_of(folder).input.shape)
+    return {"content_type": "image/png", "data": data, "shape": shape, **changes}
+
+
+def read_recipe_of(folder: Path) -> Any:
+    from handler.spec import read_spec
+
+    return read_spec(folder / "recipe.json")
+
+
+def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unpacked: Path) -> None:
+    found = goldens.read(unpacked)
+    assert {golden.label for golden in found} == set(read_recipe_of(unpacked).labels)
+    bad: list[dict[str, Any]] = [
+        {"shape": [3, 224, 224]},
+        {"shape": "32"},
+        {"content_type": "text/plain"},
+        {"data": "?"},
+    ]
+    answers, status = ask(
+        unpacked, [entry(unpacked, found[3]), *(entry(unpacked, found[0], **c) for c in bad), entry(unpacked, found[1])]
+    )
+    assert status == 200
+    assert answers[0] == {"image_id": None, "result": found[3].label}
+    assert answers[5] == {"image_id": None, "result": found[1].label}
+    codes = [answer["error"]["code"] for answer in answers[1:5]]
+    assert codes == ["invalid_request", "invalid_request", "unsupported_format", "invalid_base64"]
+    assert str(list(read_recipe_of(unpacked).input.shape)) in answers[1]["error"]["message"]
+
+
+def test_what_is_not_declared_is_not_held_against_a_photo(unpacked: Path) -> None:
+    golden = goldens.read(unpacked)[2]
+    bare = {"data": entry(unpacked, golden)["data"]}
+    assert ask(unpacked, [bare]) == ([{"image_id": None, "result": golden.label}], 200)
+
+
+def test_the_status_is_400_only_if_all_items_fail(unpacked: Path) -> None:
+    bad = entry(unpacked, goldens.read(unpacked)[0], shape=[3, 1, 1])
+    answers, status = ask(unpacked, [bad, bad])
+    assert status == 400
+    assert [set(answer) for answer in answers] == [{"image_id", "error"}] * 2
+
+
+def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(made: Path) -> None:
+    """As the document loads it, and our own weights, which are of the same epoch (keep: last), answer alike."""
+    from training.runs import load_model
+
+    recipe, model, _ = load_model(made.parent)
+    state = torch.load(made.parent / "checkpoint.pth", weights_only=True)
+    assert set(state) == {"epoch", "model_state_dict", "optimizer_state_dict"}
+    assert state["epoch"] == SMALL["train"]["epochs"] - 1
+    net: nn.Module = Net() if recipe.name == "cifar10" else NetOfMnist()
+    net.load_state_dict(state["model_state_dict"])
+    torch.optim.AdamW(net.parameters()).load_state_dict(state["optimizer_state_dict"])
+    photos = torch.randint(0, 256, (4, *recipe.input.shape), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.allclose(net((photos / 255 - 0.5) / 0.5), model(photos), atol=1e-5)
+        assert not torch.allclose(net(F.relu(photos / 255)), model(photos), atol=1e-2)
+
+
+def test_the_running_loss_is_printed_and_recorded(made: Path) -> None:
+    run = json.loads((made.parent / "run.json").read_text())
+    batches = len(range(0, sum(run["data"]["photos"].values()) - sum(run["validation"]["photos"].values()), 8))
+    log = (made.parents[3] / "train.log").read_text()
+    printed = {
+        (int(e), int(b)): float(loss) for e, b, loss in re.findall(r"\[(\d+), +(\d+)\] loss: (\d\.\d{3})\n", log)
+    }
+    recorded: dict[tuple[int, int], float] = {}
+    for number, epoch in enumerate(run["epochs"], 1):
+        reports = epoch["running_loss"]
+        assert [report["batch"] for report in reports] == list(range(5, batches + 1, 5))
+        recorded |= {(number, report["batch"]): report["loss"] for report in reports}
+    assert printed == pytest.approx(recorded, abs=0.001)
+    assert min(recorded, key=recorded.__getitem__)[0] > 1
+
+
+def test_training_tells_the_accuracy_of_each_class_under_the_documents_names(made: Path) -> None:
+    run = json.loads((made.parent / "run.json").read_text())
+    recipe = read_recipe(run["recipe"])
+    assert set(run["metrics"]["accuracy"]) == set(recipe.labels)
+    assert run["data"]["photos"] == dict.fromkeys(recipe.labels, EACH)

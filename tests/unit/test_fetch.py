@@ -1,0 +1,82 @@
+"""`dataset fetch`: torchvision reads the files, label folders come out; what cannot be downloaded is named."""
+
+import struct
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import datasets
+
+from config.recipe import read_recipe
+from dataset.__main__ import main
+from dataset.photos import counts, read_photos
+
+NOWHERE = "http://127.0.0.1:9/"  # nothing listens on the discard port
+
+
+def run(*words: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(main, ["fetch", *map(str, words)])
+
+
+def write_mnist(folder: Path, count: int) -> np.ndarray:
+    """The four files of MNIST as they lie unpacked; train and test parts alike."""
+    folder.mkdir(parents=True)
+    photos = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+    labels = bytes(index % 10 for index in range(count))
+    for part in ("train", "t10k"):
+        head = struct.pack(">IIII", 0x803, count, 28, 28)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + photos.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
+    return photos
+
+
+def test_mnist_becomes_label_folders_that_its_recipe_reads(tmp_path: Path) -> None:
+    photos = write_mnist(tmp_path / "files" / "MNIST" / "raw", 30)
+    done = run("mnist", "--out", tmp_path / "out", "--files", tmp_path / "files")
+    assert done.exit_code == 0, done.output
+    assert "30 photos in train, 30 photos in val" in done.output
+    labels = read_recipe("mnist").labels
+    found = read_photos(tmp_path / "out", labels)
+    assert counts(found, labels) == dict.fromkeys(labels, 6)
+    with Image.open(tmp_path / "out" / "train" / "3" / "00013.png") as photo:
+        assert np.array_equal(np.asarray(photo), photos[13])
+
+
+def test_pets_are_the_files_themselves(tmp_path: Path) -> None:
+    place = tmp_path / "files" / "oxford-iiit-pet"
+    for name in ("images", "annotations"):
+        (place / name).mkdir(parents=True)
+    for name in ("Abyssinian_1", "great_pyrenees_2"):
+        (place / "images" / f"{name}.jpg").write_bytes(name.encode())
+    for part in ("trainval", "test"):
+        (place / "annotations" / f"{part}.txt").write_text("Abyssinian_1 1 1 1\ngreat_pyrenees_2 2 2 1\n")
+    done = run("pets", "--out", tmp_path / "out", "--files", tmp_path / "files")
+    assert done.exit_code == 0, done.output
+    read = {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in tmp_path.glob("out/*/*/*")}
+    assert read["train/Abyssinian/00000.jpg"] == b"Abyssinian_1"
+    assert read["val/Great Pyrenees/00001.jpg"] == b"great_pyrenees_2"
+    assert len(read) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("cifar10", "cifar-10-python.tar.gz"), ("mnist", "MNIST/raw/t10k-labels-idx1-ubyte.gz")],
+)
+def test_without_a_download_the_error_says_which_file_goes_where(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.CIFAR10, "url", NOWHERE)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [NOWHERE])
+    done = run(name, "--out", tmp_path / "out", "--files", tmp_path / "files")
+    assert done.exit_code == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: ")
+    assert str(tmp_path / "files" / file) in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files"]
+
+
+def test_a_folder_that_is_there_is_never_written_into(tmp_path: Path) -> None:
+    done = run("mnist", "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "exists: remove it" in done.stderr

@@ -1,0 +1,157 @@
+"""The CIFAR document's nets: its state dicts load, the logits are its own; and what recipes say of input and labels."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config.recipe import Backbone, read_recipe, validated
+from dataset.photos import read_photos, split_parts
+from handler.image import fit, preprocess, to_array
+from handler.spec import Input, Limits
+from training.backbones import NoWeights, build
+from training.loop import _RunningLoss
+
+
+class _Document(nn.Module):
+    """The document's forward: `view`, on plain tensors."""
+
+    side: int
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.conv1 = nn.Conv2d(channels, 6, 5)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1 = nn.Linear(16 * side * side, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(F.relu(self.conv1(x)))
+        x = self.pool(F.relu(self.conv2(x)))
+        x = x.view(-1, 16 * self.side * self.side)
+        x = F.relu(self.fc1(x))
+        x = F.relu(self.fc2(x))
+        found: Tensor = self.fc3(x)
+        return found
+
+
+class Net(_Document):
+    """Of section 4.3."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 5)
+
+
+class NetOfMnist(_Document):
+    """Of section 3.2."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 4)
+
+
+@pytest.mark.parametrize(("name", "document"), [("cifar10", Net), ("mnist", NetOfMnist)])
+def test_a_state_dict_of_the_document_loads_and_answers_as_there(
+    name: str, document: type[nn.Module], tmp_path: Path
+) -> None:
+    recipe, net = read_recipe(name), document()
+    with torch.no_grad():
+        net.get_parameter("fc3.weight").mul_(3)
+    path = tmp_path / "net.pth"
+    torch.save(net.state_dict(), path)
+    model = build(Backbone(name=recipe.backbone.name, weights=str(path)), 10).eval()
+    model.network.load_state_dict(net.state_dict())  # --weights leaves the last layer out
+    photos = torch.randint(0, 256, (5, *recipe.input.shape), dtype=torch.uint8)
+    wanted = net((photos.float() / 255 - 0.5) / 0.5)
+    assert torch.allclose(model(photos), wanted, atol=1e-5)
+
+
+def test_there_are_no_imagenet_weights_of_the_nets() -> None:
+    with pytest.raises(NoWeights, match=r"weights to none"):
+        build(Backbone(name="cifar_net", weights="imagenet"), 10)
+
+
+def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:
+    content: dict[str, Any] = read_recipe(recipe_like).model_dump(mode="json")
+    return {**content, **changes}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("mnist", {"input": {"height": 28, "width": 28}}, "mnist_net takes 1 x 28 x 28"),
+        ("cifar10", {"input": {"height": 64, "width": 32}}, "cifar_net takes 3 x 32 x 32"),
+        ("shapes", {"input": {"height": 64, "width": 96, "channels": 1}}, "smallnet takes 3 channels"),
+        ("shapes", {"input": {"height": 64, "width": 96, "channels": 2}}, "input.channels"),
+        ("cifar10", {"aliases": {"airplane": "plain"}}, "legal are .*'plane'"),
+        ("cifar10", {"aliases": {"car": "plane"}}, "are labels themselves"),
+        ("cifar10", {"train": {"report_every": 0}}, "train.report_every"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(name: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(click.ClickException, match=told):
+        validated(grey(name, **changes), "mine.yaml")
+
+
+def test_one_channel_is_pillows_luma_of_what_is_seen(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    size = Input(height=28, width=28, channels=1)
+    found = preprocess((tmp_path / "a.png").read_bytes(), size, Limits())
+    assert found.shape == (1, 28, 28)
+    assert found.dtype == np.uint8
+    luma = (pixels @ [0.299, 0.587, 0.114])[None]
+    assert np.abs(found - luma).max() <= 1
+    three = to_array(fit(Image.fromarray(pixels), Input(height=28, width=28)))
+    assert np.array_equal(three, pixels.transpose(2, 0, 1))
+
+
+def test_grey_pictures_keep_their_values() -> None:
+    values = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+    size = Input(height=28, width=28, channels=1)
+    assert np.array_equal(to_array(fit(Image.fromarray(values).convert("RGB"), size))[0], values)
+
+
+ALIASES = {"airplane": "plane", "automobile": "car"}
+
+
+def test_photos_under_another_name_are_read_as_the_label(tmp_path: Path) -> None:
+    for name in ("airplane/1.png", "plane/2.png", "automobile/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"-")
+    found = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
+    read = {photo.path.relative_to(tmp_path).as_posix(): photo.label for photo in found}
+    assert read == {"airplane/1.png": 0, "plane/2.png": 0, "automobile/3.png": 1}
+    with pytest.raises(click.ClickException, match="no folder car"):
+        read_photos(tmp_path, ("plane", "car"))
+    table = tmp_path / "t.tsv"
+    table.write_text("path\tlabel\nairplane/1.png\tairplane\nautomobile/3.png\tcar\n")
+    assert [photo.label for photo in read_photos(table, ("plane", "car"), aliases=ALIASES)] == [0, 1]
+
+
+def test_a_split_folder_may_have_other_names_too(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for name in ("airplane", "automobile"):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "1.png").write_bytes(b"-")
+    assert split_parts(tmp_path, ("plane", "car"), ALIASES) == ["train", "val"]
+    found = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
+    assert sorted((photo.part, photo.label) for photo in found) == [("train", 0), ("train", 1), ("val", 0), ("val", 1)]
+
+
+def test_the_running_loss_is_of_the_last_batches_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    running = _RunningLoss(1, 3)
+    for loss in (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 9.0):
+        running.add(loss)
+    assert running.reports == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
+    never = _RunningLoss(0, None)
+    never.add(1.0)
+    assert never.reports == []
