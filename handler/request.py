@@ -56,7 +56,7 @@ def parse(
         parameters: form fields, query parameters, or {"body": ...}; values are bytes
             (`decode_input_request=false`).
         headers: HTTP headers by name, in whatever case the client sent them.
-        size: what a `shape` is checked against; None: any is taken.
+        size: what an item's `shape` and `content_type` are held against; None: whatever they say is passed over.
 
     Returns:
         A request. What is wrong with it stands in its items' `error`; never raises
@@ -199,11 +199,13 @@ def _check_declared(content: Mapping[str, Any], size: Input | None) -> None:
     Raises:
         RequestError: `unsupported_format` for a content type that is no picture, `invalid_request` for another shape.
     """
+    if size is None:
+        return
     kind = content.get("content_type")
     if kind is not None and not (isinstance(kind, str) and kind.strip().lower().startswith("image/")):
         raise Unsupported("unsupported_format", "content_type must be a picture's, such as image/jpeg, or left out")
     shape = content.get("shape")
-    if size is not None and shape is not None and shape != list(size.shape):
+    if shape is not None and shape != list(size.shape):
         raise InvalidRequest(
             "invalid_request", f"shape must be {list(size.shape)} (channels, height, width), or left out"
         )

@@ -97,7 +97,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _row(self, index: int, parameters: dict[str, Any]) -> Row:
         headers = self.context.get_all_request_header(index)
-        asked = request.parse(parameters, headers, self.spec.limits, self.spec.input)
+        held = self.spec.input if self.spec.input.declared else None
+        asked = request.parse(parameters, headers, self.spec.limits, held)
         photos = [self._photo(item) for item in asked.items]
         return Row(photos, asked.many, requestlog.client_request_id(headers), requestlog.size(parameters))
 

@@ -38,6 +38,7 @@ class Input(Section):
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     margin: float = Field(1.5, gt=0, le=64)
     shorter: int | None = Field(None, ge=8, le=8192)
+    declared: bool = Field(False, description="hold a photo's `shape` and `content_type` in a request against this")
 
     @model_validator(mode="after")
     def _shorter_fits(self) -> "Input":
