@@ -2,6 +2,7 @@
 
     FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder for each label
     FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --folders`)
+    FOLDER/labels.txt, trainval.txt, test.txt                    lists (dataset/lists.py)
     TABLE.tsv                                                    columns path, label; source, split where there are
 
 SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from; `group`, which
@@ -19,6 +20,7 @@ from pathlib import Path
 import click
 
 from dataset.files import files_of
+from dataset.lists import is_listed, read_lists
 from dataset.table import Row, read_rows
 
 TABLE = "SOURCES.tsv"
@@ -135,6 +137,8 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
 
 def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str]) -> list[Row]:
     table = _sources(folder, where)
+    if is_listed(folder):
+        return [{**table.get(row["path"], {}), **row} for row in read_lists(folder, labels)]
     rows = []
     for part in split_parts(folder, labels) or [""]:
         missing = [label for label in labels if not (folder / part / label).is_dir()]

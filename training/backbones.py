@@ -4,6 +4,7 @@ Every model takes uint8 and scales it in its own first module, in training as in
 serving, so mean and std can never be forgotten or applied twice.
 """
 
+import functools
 import itertools
 import urllib.error
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from config.recipe import Backbone
+from training.nets_vgg import HIDDEN, vgg16
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,12 +88,16 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build a network, where its last layer is, and what scaling it wants."""
+    """How to build a network, where its last layer is, and what scaling it wants.
 
-    build: Callable[[int, bool], nn.Module]
+    `build` takes the number of classes and whether ImageNet's weights are wanted; `scalable`: a `width` too.
+    """
+
+    build: Callable[..., nn.Module]
     head: str
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    scalable: bool = False
 
 
 def build(backbone: Backbone, classes: int) -> Classifier:
@@ -102,10 +108,55 @@ def build(backbone: Backbone, classes: int) -> Classifier:
         click.ClickException: a named file does not fit.
     """
     entry = BACKBONES[backbone.name]
-    network = entry.build(classes, backbone.weights == "imagenet")
+    network = entry.build(classes, backbone.weights == "imagenet", **_width(backbone, entry))
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
-    return Classifier(Scale(entry.mean, entry.std), network, entry.head, backbone.pool)
+    mean, std = _scaling(backbone, entry)
+    if backbone.weights == "imagenet":
+        _fit_scaling(network, entry, mean, std)
+    if backbone.dropout:
+        network.get_submodule(entry.head).register_forward_pre_hook(functools.partial(_drop, backbone.dropout))
+    return Classifier(Scale(mean, std), network, entry.head, backbone.pool)
+
+
+def _width(backbone: Backbone, entry: Entry) -> dict[str, float]:
+    if backbone.width == 1:
+        return {}
+    if not entry.scalable:
+        able = ", ".join(name for name, other in BACKBONES.items() if other.scalable)
+        raise click.ClickException(f"{backbone.name} has no other width: leave backbone.width out, or take {able}")
+    if backbone.weights == "imagenet":
+        raise NoWeights(f"{backbone.name} has ImageNet weights of width 1 alone: set backbone.weights to none")
+    return {"width": backbone.width}
+
+
+def _scaling(backbone: Backbone, entry: Entry) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std in units of 0 to 1: the recipe's (0 to 255 there), or else the backbone's own."""
+    mean = entry.mean if backbone.mean is None else tuple(value / 255 for value in backbone.mean)
+    std = entry.std if backbone.std is None else tuple(value / 255 for value in backbone.std)
+    if not len(mean) == len(std) == len(entry.mean):
+        raise click.ClickException(f"backbone.mean and backbone.std: give {len(entry.mean)} values each, one a channel")
+    return mean, std
+
+
+@torch.no_grad()
+def _fit_scaling(network: nn.Module, entry: Entry, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Divide the first convolution by how much larger its input has become, so that it answers as it was trained.
+
+    A mean that differs from the backbone's own goes into the bias, where there is one.
+    """
+    if (mean, std) == (entry.mean, entry.std):
+        return
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    if first.bias is not None:
+        moved = (torch.tensor(mean) - torch.tensor(entry.mean)) / torch.tensor(entry.std)
+        first.bias += (first.weight * moved.view(1, -1, 1, 1)).sum((1, 2, 3))
+    first.weight *= (torch.tensor(std) / torch.tensor(entry.std)).view(1, -1, 1, 1)
+
+
+def _drop(share: float, layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Dropout of what a layer is given while it trains; a hook, so that the names of the weights stay."""
+    return (nn.functional.dropout(given[0], share), *given[1:]) if layer.training else None
 
 
 def _resnet(name: str) -> Entry:
@@ -121,6 +172,16 @@ def _resnet(name: str) -> Entry:
         return made
 
     return Entry(make, "fc")
+
+
+def _vgg16(classes: int, pretrained: bool, width: float = 1.0) -> nn.Module:
+    from torchvision import models
+
+    network = vgg16(1000 if pretrained else classes, width)
+    if pretrained:
+        network.load_state_dict(_download(models.VGG16_Weights.IMAGENET1K_V1, "vgg16"))
+        network.classifier[6] = nn.Linear(HIDDEN, classes)
+    return network
 
 
 def _download(weights: object, name: str) -> dict[str, Tensor]:
@@ -189,4 +250,5 @@ BACKBONES: dict[str, Entry] = {
     # The original's (x - 127) / 128
     "efficientnet_lite0": Entry(_efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3),
     "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3),
+    "vgg16": Entry(_vgg16, "classifier.6", scalable=True),
 }

@@ -19,6 +19,7 @@ from training.feeds import feed_for
 from training.forward import DEVICE, Answer, freeze_norms, predict, predict_views
 from training.metrics import Scores, score
 from training.recorder import Recorder
+from training.steps import Watch, drawn_photos, progress
 
 __all__ = ["console", "optimise", "predict", "predict_views"]
 
@@ -55,7 +56,7 @@ def optimise(
     while not state.finished:
         started = time.perf_counter()
         loss, accuracy = _train_epoch(state)
-        found = score(state.feed.validate(), validation, recipe.labels)
+        found = state.evaluate(state.step + len(state.feed))
         state.close_epoch(loss, accuracy, found, time.perf_counter() - started)
     model.load_state_dict(state.kept or model.state_dict())
     for moved in filter(None, (model.eval(), teacher)):
@@ -82,6 +83,7 @@ class _State:
             _refuse_other_features(model, teacher)
         torch.manual_seed(recipe.train.seed)
         self.model, self.settings, self.recorder = model, settings, recorder
+        self.validation, self.labels, self.seed = validation, recipe.labels, recipe.train.seed
         self.feed = feed_for(model, training, validation, recipe, settings, teacher)
         self.optimizer = _optimizer(model, settings)
         self.schedule = _schedule(self.optimizer, settings, len(self.feed))
@@ -98,11 +100,23 @@ class _State:
         losses = [entry["validation_loss"] for entry in self.history]
         patience = self.settings.patience
         stalled = patience is not None and len(losses) - 1 - _lowest(losses) >= patience
-        return len(losses) >= self.settings.epochs or stalled
+        return len(losses) >= self.settings.rounds or stalled
+
+    def evaluate(self, step: int) -> Scores:
+        """The model as it is on the held-out photos, or on so many batches of them, drawn by the step."""
+        chosen = drawn_photos(len(self.validation), self.settings, self.seed + step)
+        photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
+        return score(self.feed.validate(chosen), photos, self.labels)
+
+    @property
+    def step(self) -> int:
+        """Batches of the epochs, or rounds, that are closed."""
+        return len(self.history) * len(self.feed)
 
     def close_epoch(self, loss: float, accuracy: float, found: Scores, seconds: float) -> None:
         entry = {
             "epoch": len(self.history) + 1,
+            **({"step": self.step + len(self.feed)} if self.settings.steps else {}),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": round(loss, 5),
             "training_accuracy": round(accuracy, 5),
@@ -114,10 +128,13 @@ class _State:
         if self.settings.keep == "best" and max(self.history, key=_rank) is entry:
             self.kept = copy.deepcopy(self.model.state_dict())
         console.print(
-            f"epoch {entry['epoch']}/{self.settings.epochs}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
+            f"{progress(self.settings, len(self.history))}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
             f"validation loss {found.loss:.4f}, mean of classes {found.mean_accuracy:.1%}; {seconds:.1f} s"
         )
         if self.recorder:
+            best = self.settings.keep == "last" or max(self.history, key=_rank) is entry
+            if best and self.settings.keep_checkpoints:
+                self.recorder.keep(self.model, self.step, self.settings.keep_checkpoints)
             self.recorder.save(self._checkpoint())
             self.recorder.epoch(entry)
 
@@ -139,7 +156,7 @@ class _State:
         self.schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
         self.feed.order.set_state(checkpoint["order"])
-        console.print(f"goes on after epoch {len(self.history)} of {self.settings.epochs}")
+        console.print(f"goes on after {progress(self.settings, len(self.history))}")
 
 
 def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
@@ -162,10 +179,10 @@ def _lowest(losses: Sequence[float]) -> int:
 def _train_epoch(state: _State) -> tuple[float, float]:
     """One pass over the training photos; its mean loss and accuracy, as they were while it went on."""
     total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
-    title = f"epoch {epoch + 1}/{state.settings.epochs}"
-    for inputs, labels, wanted in track(
-        state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True
-    ):
+    title = progress(state.settings, epoch + 1)
+    steps = track(state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True)
+    watch = Watch(state.settings, state.recorder, state.evaluate)
+    for step, (inputs, labels, wanted) in enumerate(steps, state.step + 1):
         state.model.train()
         if state.settings.norms == "frozen":
             freeze_norms(state.model)
@@ -179,6 +196,7 @@ def _train_epoch(state: _State) -> tuple[float, float]:
         hits += int((given.logits.argmax(1) == labels).sum())
         known += int((labels != UNLABELLED).sum())
         count += len(labels)
+        watch.look(step, float(loss.detach()), state.optimizer.param_groups[0]["lr"])
     return total / count, hits / max(1, known)
 
 
@@ -205,6 +223,8 @@ def _move(model: Classifier, place: torch.device, layout: torch.memory_format) -
 
 def _optimizer(model: Classifier, settings: Fit) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
@@ -217,9 +237,13 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: Fit, steps: int) -> to
         return float(settings.gamma ** (batch // max(1, steps) // settings.step_size))
 
     def cosine(batch: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * batch / max(1, steps * settings.epochs)))
+        return 0.5 * (1 + math.cos(math.pi * batch / max(1, steps * settings.rounds)))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, cosine if settings.schedule == "cosine" else stepped)
+    def decayed(batch: int) -> float:
+        return float(settings.decay ** (batch // settings.every))
+
+    factors = {"step": stepped, "cosine": cosine, "decay": decayed}
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors[settings.schedule])
 
 
 def _weights(photos: Sequence[Photo], classes: int) -> Tensor:
