@@ -75,7 +75,7 @@ def oxford(folder: Path) -> Path:
         if all((place / name).is_dir() for name in ("images", "annotations")):
             return place
     raise click.ClickException(
-        f"{folder} has no images/ and annotations/: unpack images.tar.gz and annotations.tar.gz of Oxford-IIIT Pet there"
+        f"{folder} has no images/ and annotations/: unpack images.tar.gz and annotations.tar.gz there"
     )
 
 

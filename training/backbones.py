@@ -21,6 +21,7 @@ from training.nets_vgg import HIDDEN, vgg16
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = 1000
 
 
 class NoWeights(click.ClickException):
@@ -90,7 +91,8 @@ class Classifier(nn.Module):
 class Entry:
     """How to build a network, where its last layer is, and what scaling it wants.
 
-    `build` takes the number of classes and whether ImageNet's weights are wanted; `scalable`: a `width` too.
+    `build` takes the number of classes (None: as it was trained) and whether ImageNet's weights are wanted;
+    a `scalable` one a `width` too.
     """
 
     build: Callable[..., nn.Module]
@@ -111,6 +113,25 @@ def build(backbone: Backbone, classes: int) -> Classifier:
     network = entry.build(classes, backbone.weights == "imagenet", **_width(backbone, entry))
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
+    return _classifier(network, backbone, entry)
+
+
+def pretrained(backbone: Backbone) -> Classifier:
+    """A backbone with the last layer that it was trained with: logits of ImageNet's 1000 classes.
+
+    Raises:
+        NoWeights: the weights cannot be had: says where to put them.
+        click.ClickException: a named file does not fit, or has no last layer of 1000 classes.
+    """
+    entry = BACKBONES[backbone.name]
+    if backbone.weights != "imagenet":
+        network = entry.build(IMAGENET_CLASSES, False)
+        _load_file(network, Path(backbone.weights), entry.head, with_head=True)
+        return _classifier(network, backbone, entry)
+    return _classifier(entry.build(None, True), backbone, entry)
+
+
+def _classifier(network: nn.Module, backbone: Backbone, entry: Entry) -> Classifier:
     mean, std = _scaling(backbone, entry)
     if backbone.weights == "imagenet":
         _fit_scaling(network, entry, mean, std)
@@ -160,26 +181,28 @@ def _drop(share: float, layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Te
 
 
 def _resnet(name: str) -> Entry:
-    def make(classes: int, pretrained: bool) -> nn.Module:
+    def make(classes: int | None, pretrained: bool) -> nn.Module:
         from torchvision import models
 
         weights = models.get_model_weights(name)["IMAGENET1K_V1"]
         network: Any = models.get_model(name)
         if pretrained:
             network.load_state_dict(_download(weights, name))
-        network.fc = nn.Linear(network.fc.in_features, classes)
+        if classes is not None:
+            network.fc = nn.Linear(network.fc.in_features, classes)
         made: nn.Module = network
         return made
 
     return Entry(make, "fc")
 
 
-def _vgg16(classes: int, pretrained: bool, width: float = 1.0) -> nn.Module:
+def _vgg16(classes: int | None, pretrained: bool, width: float = 1.0) -> nn.Module:
     from torchvision import models
 
-    network = vgg16(1000 if pretrained else classes, width)
+    network = vgg16(IMAGENET_CLASSES if pretrained or classes is None else classes, width)
     if pretrained:
         network.load_state_dict(_download(models.VGG16_Weights.IMAGENET1K_V1, "vgg16"))
+    if pretrained and classes is not None:
         network.classifier[6] = nn.Linear(HIDDEN, classes)
     return network
 
@@ -197,13 +220,14 @@ def _download(weights: object, name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _efficientnet_lite0(classes: int, pretrained: bool) -> nn.Module:
+def _efficientnet_lite0(classes: int | None, pretrained: bool) -> nn.Module:
     import timm
 
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if pretrained:
         network.load_state_dict(_lite0_weights(list(network.state_dict())))
-    network.reset_classifier(classes)
+    if classes is not None:
+        network.reset_classifier(classes)
     return network  # type: ignore[no-any-return]
 
 
@@ -215,25 +239,29 @@ def _lite0_weights(names: list[str]) -> dict[str, Tensor]:
     return dict(zip(names, tensors.values(), strict=True))
 
 
-def _smallnet(classes: int, pretrained: bool) -> nn.Module:
+def _smallnet(classes: int | None, pretrained: bool) -> nn.Module:
     if pretrained:
         raise NoWeights("smallnet has no ImageNet weights: set backbone.weights to none")
     widths = [3, 16, 32, 64]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes or IMAGENET_CLASSES)
+    )
 
 
-def _load_file(network: nn.Module, path: Path, head: str) -> None:
+def _load_file(network: nn.Module, path: Path, head: str, with_head: bool = False) -> None:
+    """Load a state dict, without the last layer's tensors unless they are wanted."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise click.ClickException(f"{path} is no state dict that can be read safely: {error}") from error
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if not k.startswith(f"{head}.")}
+    wanted = {name: value for name, value in state.items() if with_head or not name.startswith(f"{head}.")}
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in wanted.items()}
     absent = set(network.state_dict()) - set(floats)
     strange = sorted(set(floats) - set(network.state_dict())) + sorted(
-        k for k in absent if not k.startswith(f"{head}.")
+        k for k in absent if with_head or not k.startswith(f"{head}.")
     )
     if strange:
         raise click.ClickException(f"{path} does not fit this backbone: {', '.join(strange[:3])} ...")
