@@ -96,10 +96,14 @@ def names_of_classes(lines: list[Line]) -> list[str]:
     """The name of each class, in order of their indices.
 
     Raises:
-        click.ClickException: a class has two names, or a number is missing.
+        click.ClickException: a class has two names, a name two classes, or a number is missing.
     """
     found: dict[int, str] = {}
+    numbers: dict[str, int] = {}
     for line in lines:
+        if numbers.setdefault(line.label, line.index) != line.index:
+            twice = f"{numbers[line.label] + 1} and {line.index + 1}"
+            raise click.ClickException(f"{line.label} is class {twice}: correct the lists")
         if found.setdefault(line.index, line.label) != line.label:
             raise click.ClickException(
                 f"class {line.index + 1} is {found[line.index]} and {line.label}: correct the lists"

@@ -164,7 +164,8 @@ class Features:
     @cached_property
     def held_out(self) -> Tensor:
         """Features of the held-out photos as they are served."""
-        return self._run(self.validation, "held out", None)[0]
+        with torch.random.fork_rng(devices=[]):  # a loader takes a random number, and dropout must not notice
+            return self._run(self.validation, "held out", None)[0]
 
     @torch.no_grad()
     def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:

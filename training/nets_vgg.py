@@ -37,8 +37,8 @@ class VGG16(nn.Module):
             nn.Identity(),
             nn.Linear(hidden, classes),
         )
-        for layer in layers:
-            if isinstance(layer, nn.Conv2d):
+        for layer in (*layers, self.classifier[0], self.classifier[3]):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixels: Tensor) -> Tensor:
