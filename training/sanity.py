@@ -11,20 +11,19 @@ from pathlib import Path
 
 import click
 import torch
+from rich.console import Console
 from rich.table import Table
 
 from config.recipe import Backbone, read_recipe
 from handler.image import preprocess
 from handler.spec import Input, Limits
 from training.backbones import Classifier, pretrained
-from training.data import console, naming
+from training.data import naming
 
 SIZE = Input(height=224, width=224, resize="crop")
 
 
-@click.command(
-    epilog="Example: python -m training sanity --backbone efficientnet_lite0 models/classroom/goldens/0_0.jpg"
-)
+@click.command(epilog="Example: python -m training sanity --backbone efficientnet_lite0 runs/drawn/disc/0000.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option(
@@ -70,7 +69,7 @@ def show(photo: Path, classes: list[int], scores: list[float], names: list[str])
     table = Table("ImageNet's name", "probability", title=click.format_filename(photo), title_justify="left")
     for index, probability in zip(classes, scores, strict=True):
         table.add_row(names[index], f"{probability:.4f}")
-    console.print(table)
+    Console().print(table)
 
 
 def _chosen(own: Backbone, name: str | None, weights: str | None) -> Backbone:

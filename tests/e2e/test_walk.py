@@ -114,8 +114,8 @@ def examples(room: str) -> dict[str, str]:
 
 
 ORDER = {
-    "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
-    "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
+    "dataset": ["sample", "convert", "audit", "stats", "label", "split", "balance"],
+    "training": ["sanity", "summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
     "deploy": [
         "up",
         "archive",
@@ -136,6 +136,7 @@ ORDER = {
 @pytest.mark.parametrize("rooms", [("dataset", "training")])
 def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pictures.oxford(tmp_path / "runs" / "oxford")
     for room in rooms:
         found = examples(room)
         assert set(found) == set(ORDER[room])

@@ -15,26 +15,16 @@ from tests import pictures
 from tests.conftest import SHAPES
 from training.options import divide
 
-LABELS = ["Abyssinian", "american_bulldog"]
+LABELS = list(pictures.OXFORD)
 
 
 @pytest.fixture
 def oxford(tmp_path: Path) -> Path:
-    """Twenty drawn photos of two classes, as torchvision's class leaves the data set; one is broken."""
-    folder = tmp_path / "root" / "oxford-iiit-pet"
-    (folder / "images").mkdir(parents=True)
-    (folder / "annotations").mkdir()
-    lines: dict[str, list[str]] = {"trainval": [], "test": []}
-    for number in range(20):
-        label = number % 2
-        name = f"{LABELS[label]}_{number}"
-        data = pictures.encode(pictures.photo().rotate(number), "JPEG")
-        (folder / "images" / f"{name}.jpg").write_bytes(data if number != 3 else data[:500])
-        lines["test" if number >= 18 else "trainval"].append(f"{name} {label + 1} {label + 1} 1")
-    for part, rows in lines.items():
-        (folder / "annotations" / f"{part}.txt").write_text("\n".join(rows) + "\n")
-    (folder / "annotations" / "list.txt").write_text("#Image CLASS-ID SPECIES BREED ID\n")
-    return folder.parent
+    """As torchvision's class leaves it, one photo broken."""
+    pictures.oxford(tmp_path / "root" / "oxford-iiit-pet")
+    broken = tmp_path / "root" / "oxford-iiit-pet" / "images" / "american_bulldog_3.jpg"
+    broken.write_bytes(broken.read_bytes()[:500])
+    return tmp_path / "root"
 
 
 def convert(oxford: Path, out: Path) -> Result:

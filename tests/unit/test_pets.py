@@ -85,7 +85,7 @@ def test_a_crop_of_sides_shows_a_share_of_the_shorter_side() -> None:
     sides = [224 * 600 / width for width, _ in sizes]
     assert 255 < min(sides) < 262
     assert 306 < max(sides) < 313
-    assert all(0 <= left and 0 <= top and right <= 1000 and bottom <= 600 for left, top, right, bottom in boxes)
+    assert all(left >= 0 and top >= 0 and right <= 1000 and bottom <= 600 for left, top, right, bottom in boxes)
     assert min(left for left, *_ in boxes) < 60
     assert max(right for *_, right, _ in boxes) > 940
 
@@ -125,7 +125,7 @@ def test_the_sanity_check_names_imagenet_classes(tmp_path: Path, monkeypatch: py
     path = tmp_path / "a.jpg"
     path.write_bytes(pictures.encode(pictures.photo(), "JPEG"))
     told: list[Any] = []
-    monkeypatch.setattr("training.sanity.console.print", told.append)
+    monkeypatch.setattr("training.sanity.Console.print", lambda _, table: told.append(table))
     words = ["sanity", "--backbone", "efficientnet_lite0", "--top", "5", str(path)]
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
     names = list(told[0].columns[0].cells)
