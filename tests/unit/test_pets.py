@@ -14,7 +14,6 @@ from torchvision import models
 from config.recipe import Augment, Backbone, override, read_recipe
 from handler.spec import Input
 from tests import pictures
-from training import backbones
 from training.__main__ import main
 from training.augment import Augmenter
 from training.backbones import BACKBONES, Entry, NoWeights, build
@@ -111,12 +110,12 @@ def test_contrast_may_be_a_range() -> None:
 
 
 def test_missing_weights_are_told_with_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(backbones.torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def unreachable(*_: Any, **__: Any) -> Any:
         raise OSError("no network")
 
-    monkeypatch.setattr(backbones.torch.hub, "load_state_dict_from_url", unreachable)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
     with pytest.raises(NoWeights, match=r"vgg16.*put vgg16-\w+\.pth into .*checkpoints"), torch.device("meta"):
         build(Backbone(name="vgg16"), 37)
 

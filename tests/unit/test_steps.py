@@ -12,9 +12,9 @@ from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from tests.conftest import SHAPES
-from training import loop
 from training.backbones import build
 from training.loop import optimise
+from training.metrics import score
 from training.recorder import Recorder
 from training.steps import Watch, drawn_photos
 
@@ -93,7 +93,7 @@ def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.Cap
 
     def evaluate(step: int) -> Any:
         asked.append(step)
-        return loop.score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
+        return score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.steps.console.print", told.append)
