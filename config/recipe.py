@@ -32,6 +32,7 @@ BackboneName = Literal[
     "resnet101",
     "resnet152",
     "efficientnet_lite0",
+    "vgg16",
     "smallnet",
     "cifar_net",
     "mnist_net",
@@ -48,12 +49,18 @@ class Backbone(Section):
     the recipe's size; with 2 the network sees half its height and width, a quarter of the multiplications.
     Rows and columns beyond a whole multiple are dropped.
 
-    `width`: a factor on the channels of a network that is made here for a recipe (scenes_net); others take 1 alone.
+    `mean` and `std`, in units of 0 to 255, are taken instead of the backbone's own scaling; its ImageNet weights are
+    then fitted to them (training/backbones.py), a file of weights is taken as it is. `dropout` sets that share of
+    what the last layer is given to zero while it trains. `width` multiplies the channels of vgg16 and scenes_net;
+    the others take 1 alone.
     """
 
     name: BackboneName = "resnet18"
     weights: str = "imagenet"
     pool: int = Field(1, ge=1, le=4)
+    mean: tuple[float, ...] | None = None
+    std: tuple[Positive, ...] | None = None
+    dropout: float = Field(0.0, ge=0, lt=1)
     width: float = Field(1.0, gt=0, le=4)
 
 
@@ -61,51 +68,84 @@ class Augment(Section):
     """What is done to a training photo each time it is seen; ranges are drawn from uniformly.
 
     `scale` is the share of the area that a crop keeps (torchvision's RandomResizedCrop;
-    its defaults are the document's). `brightness`, `contrast` and `saturation` are
-    ColorJitter's. `jpeg` re-encodes at a quality of that range, `shrink` first
+    its defaults are the document's); with `sides` the shorter side is brought to a length of that range instead, in
+    pixels, and a crop of the recipe's size is taken anywhere. `brightness`, `contrast` and `saturation` are
+    ColorJitter's; the contrast may be a range of factors. `jpeg` re-encodes at a quality of that range, `shrink` first
     scales down by a factor of that range: scraped photos were both, and the
     file type must not give the class away. `border` is the share of photos that
     get bars above and below or beside them, as screenshots of photos have.
     """
 
     scale: tuple[Positive, Share] = (0.08, 1.0)
+    sides: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     flip: Share = 0.0
     border: Share = 0.0
     brightness: Share = 0.0
-    contrast: Share = 0.0
+    contrast: Share | tuple[Positive, Positive] = 0.0
     saturation: Share = 0.0
     jpeg: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]] | None = None
     shrink: tuple[Share, Share] | None = None
 
-    @field_validator("scale", "ratio", "jpeg", "shrink")
+    @field_validator("scale", "ratio", "jpeg", "shrink", "sides", "contrast")
     @classmethod
-    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] > value[1]:
+    def _ascending(cls, value: float | tuple[float, float] | None) -> float | tuple[float, float] | None:
+        if isinstance(value, tuple) and value[0] > value[1]:
             raise ValueError("write the lower end of the range first")
         return value
 
 
 class Fit(Section):
-    """One optimisation: SGD or AdamW with a schedule, for so many epochs."""
+    """One optimisation: SGD, Adam or AdamW with a schedule, for so many epochs or, if `steps` is given, batches.
+
+    Steps run over one pass of the photos after another, in rounds of `save_every`: after each the model is scored, on
+    `evaluate_batches` batches of held-out photos drawn anew (all, if null), and a checkpoint is kept. A round takes
+    the place of an epoch in `patience`, `step_size` and `copies`. `decay`: the learning rate is multiplied by `decay`
+    after `every` steps.
+    """
 
     epochs: int = Field(5, ge=0, le=10_000)
+    steps: int | None = Field(None, ge=1, le=10_000_000, description="batches, instead of epochs")
+    save_every: int = Field(200, ge=1, description="steps of a round; all of them, where there are fewer")
+    report_every: int | None = Field(None, ge=1, description="batches from one printed loss to the next")
+    evaluate_every: int | None = Field(None, ge=1, description="steps from one look at held-out photos to the next")
+    evaluate_batches: int | None = Field(None, ge=1, description="batches of held-out photos in such a look")
+    keep_checkpoints: int = Field(0, ge=0, le=100, description="the last so many that were kept stay in the run")
     batch_size: int = Field(8, ge=1, le=4096)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: Positive = 0.001
     momentum: Share = 0.9
     weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "decay"] = "step"
     step_size: int = Field(7, ge=1)
     gamma: Share = 0.1
+    decay: Share = 0.9
+    every: int = Field(250, ge=1)
     keep: Literal["best", "last"] = "best"
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a lower validation loss")
     class_weights: bool = Field(False, description="weigh classes inversely to their counts")
     sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
     distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
     match: float = Field(0.0, ge=0, description="weight of the teacher's features: what its last layer is given")
-    report_every: int | None = Field(None, ge=1, description="batches whose mean loss is told while an epoch goes on")
     norms: Literal["batch", "frozen"] = Field("batch", description="frozen: batch norms keep their statistics")
+
+    @model_validator(mode="after")
+    def _whole_rounds(self) -> "Fit":
+        if self.steps and self.steps % self.round_steps:
+            raise ValueError(
+                f"steps {self.steps} is no whole number of rounds: make it a multiple of {self.save_every}"
+            )
+        return self
+
+    @property
+    def round_steps(self) -> int:
+        """Batches from one checkpoint to the next, where steps are counted."""
+        return min(self.save_every, self.steps or self.save_every)
+
+    @property
+    def rounds(self) -> int:
+        """How often the model is scored and kept: epochs, or rounds of steps."""
+        return self.steps // self.round_steps if self.steps else self.epochs
 
     @property
     def learns_from_teacher(self) -> bool:
@@ -200,6 +240,13 @@ class Recipe(Spec):
     gate: Gate = Gate()
     export: Export = Export()
     folds: int = Field(5, ge=2, description="of grouped cross-validation")
+
+    @model_validator(mode="after")
+    def _sides_hold_the_crop(self) -> "Recipe":
+        longest = max(self.input.height, self.input.width)
+        if self.augment.sides and self.augment.sides[0] < longest:
+            raise ValueError(f"augment.sides begins at {self.augment.sides[0]}: a crop of {longest} does not fit in")
+        return self
 
     @model_validator(mode="after")
     def _drawings_fit_labels(self) -> "Recipe":

@@ -7,6 +7,7 @@ main = Steps(
     {
         "fetch": "Fetch CIFAR-10, MNIST or Oxford-IIIT Pet into label folders.",
         "sample": "Draw a set of photos, so that every command can be tried with none at hand.",
+        "convert": "Turn a data set as it is published into lists of labelled photos.",
         "audit": "Decode each file of a folder whole: a table of what can be used and why not.",
         "stats": "Count photos by class and source, plot their sizes, propose an input size.",
         "label": "Label photos on a local page: one at a time, a key for each label.",

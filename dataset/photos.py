@@ -2,6 +2,7 @@
 
     FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder for each label
     FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --folders`)
+    FOLDER/labels.txt, trainval.txt, test.txt                    lists (dataset/lists.py)
     TABLE.tsv                                                    columns path, label; source, split where there are
 
 SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from; `group`, which
@@ -20,6 +21,7 @@ from pathlib import Path
 import click
 
 from dataset.files import files_of
+from dataset.lists import is_listed, read_lists
 from dataset.table import Row, read_rows
 
 TABLE = "SOURCES.tsv"
@@ -147,6 +149,8 @@ def _folders_of(folder: Path, label: str, aliases: Aliases) -> list[Path]:
 
 def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     table = _sources(folder, where)
+    if is_listed(folder):
+        return [{**table.get(row["path"], {}), **row} for row in read_lists(folder, labels)]
     rows = []
     for part in split_parts(folder, labels, aliases) or [""]:
         places = {label: _folders_of(folder / part, label, aliases) for label in labels}

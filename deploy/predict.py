@@ -2,12 +2,16 @@
 
     python -m deploy predict room.jpg call.png
 
+    python -m deploy predict --grpc room.jpg
+
 prints one JSON line for each photo, in order: the answer as received, plus `photo` and the HTTP
 `status`. A bad photo is a line with its `error`; the others are still answered, and the exit code is 1.
+With --grpc the photos' bytes go through TorchServe's gRPC door; the answers are the same.
 """
 
 import base64
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +26,12 @@ from deploy.settings import Settings, read_settings
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", help="NAME or NAME/VERSION.  [default: what the server serves]")
 @click.option("--detail", is_flag=True, help="Also probabilities, confidence, unsure and the model's version.")
-def predict(photos: tuple[Path, ...], model: str | None, detail: bool) -> None:
+@click.option("--grpc", "by_grpc", is_flag=True, help="Ask over gRPC instead of HTTP.")
+def predict(photos: tuple[Path, ...], model: str | None, detail: bool, by_grpc: bool) -> None:
     """Ask the running server about PHOTOS, one JSON line each."""
     settings = read_settings()
-    client = Client(settings)
     name = model or default_model(settings)
-    lines = (ask(client, name, photo, detail) for photo in photos)
+    lines = _by_grpc(settings, name, photos, detail) if by_grpc else _by_http(settings, name, photos, detail)
     failed = 0
     for line in lines:
         click.echo(json.dumps(line, ensure_ascii=False))
@@ -36,13 +40,30 @@ def predict(photos: tuple[Path, ...], model: str | None, detail: bool) -> None:
         raise SystemExit(1)
 
 
+def _by_http(settings: Settings, model: str, photos: Sequence[Path], detail: bool) -> Iterator[dict[str, Any]]:
+    client = Client(settings)
+    return (ask(client, model, photo, detail) for photo in photos)
+
+
+def _by_grpc(settings: Settings, model: str, photos: Sequence[Path], detail: bool) -> Iterator[dict[str, Any]]:
+    from deploy.grpcclient import GrpcClient
+
+    with GrpcClient(settings) as client:
+        for photo in photos:
+            try:
+                data = photo.read_bytes()
+            except OSError as error:
+                yield _unreadable(photo, error)
+                continue
+            yield client.predict(model, data, photo.name[-256:], detail) | {"photo": str(photo)}
+
+
 def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[str, Any]:
     """One photo's answer as received, with `photo` and `status` (null when it was never sent)."""
     try:
         data = photo.read_bytes()
     except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        return {"photo": str(photo), "status": None, "error": {"code": "unreadable_file", "message": message}}
+        return _unreadable(photo, error)
     body = {"image_id": photo.name[-256:], "image_base64": base64.b64encode(data).decode(), "detail": detail}
     try:
         answer = client.predict(model, body)
@@ -61,6 +82,11 @@ def default_model(settings: Settings) -> str:
     if not entries:
         raise click.ClickException("nothing is served: start the server with make serve, or give --model NAME")
     return entries[0].name
+
+
+def _unreadable(photo: Path, error: OSError) -> dict[str, Any]:
+    message = f"the file cannot be read: {error.strerror}"
+    return {"photo": str(photo), "status": None, "error": {"code": "unreadable_file", "message": message}}
 
 
 def _content(text: str, ok: bool) -> dict[str, Any]:

@@ -143,7 +143,14 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         if photo.probabilities is None:
             return entry | {"error": photo.error.as_json() if photo.error else None}
         entry["result"] = self.spec.labels[int(photo.probabilities.argmax())]
+        if self.spec.answer.format == "top":
+            entry["top"] = self._top(photo.probabilities)
         return entry | self._detail(photo.probabilities) if photo.asked.detail else entry
+
+    def _top(self, scores: Probabilities) -> list[dict[str, Any]]:
+        """The likeliest labels, best first (of equals the first in the recipe), with scores of 0 to 1."""
+        order = (-scores).argsort(kind="stable")[: self.spec.answer.top]
+        return [{"label": self.spec.labels[index], "score": round(float(scores[index]), 6)} for index in order]
 
     def _detail(self, scores: Probabilities) -> dict[str, Any]:
         confidence = float(scores.max())

@@ -66,9 +66,13 @@ class Limits(Section):
 
 
 class Answer(Section):
-    """`label`: {"image_id", "result"}. Below `unsure_below` (probability) `detail` says unsure."""
+    """`label`: {"image_id", "result"}; `top` adds "top", the `top` likeliest labels with their scores, best first.
 
-    format: Literal["label"] = "label"
+    Below `unsure_below` (probability) `detail` says unsure.
+    """
+
+    format: Literal["label", "top"] = "label"
+    top: int = Field(3, ge=1, le=100)
     unsure_below: float = Field(0.8, ge=0, le=1)
 
 

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -118,3 +119,19 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "jpeg_header_only": (lambda: encode(photo(), "JPEG")[:20], 400, "corrupt_image"),
     "empty": (lambda: b"", 400, "empty_image"),
 }
+
+
+OXFORD = ("Abyssinian", "american_bulldog")
+
+
+def oxford(folder: Path) -> None:
+    """Twenty photos of two classes in the layout of Oxford-IIIT Pet."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    lines: dict[str, list[str]] = {"trainval": [], "test": []}
+    for number in range(20):
+        name = f"{OXFORD[number % 2]}_{number}"
+        (folder / "images" / f"{name}.jpg").write_bytes(encode(photo().rotate(number), "JPEG"))
+        lines["test" if number >= 18 else "trainval"].append(f"{name} {number % 2 + 1} {number % 2 + 1} 1")
+    for part, rows in lines.items():
+        (folder / "annotations" / f"{part}.txt").write_text("\n".join(rows) + "\n")

@@ -65,7 +65,7 @@ def trained_bundle(recipe: Path, photos: Path, folder: Path) -> Path:
 
 def random_bundle(recipe: Recipe, folder: Path) -> Path:
     """A bundle of a recipe with random weights, narrow and its photos small: what the handler reads."""
-    width = 1 / 16 if BACKBONES[recipe.backbone.name].sized else 1.0
+    width = 1 / 16 if BACKBONES[recipe.backbone.name].scalable else 1.0
     backbone = recipe.backbone.model_copy(update={"weights": "none", "width": width})
     recipe = recipe.model_copy(update={"backbone": backbone, "drawn": {}, "input": _reduced(recipe.input)})
     model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()

@@ -5,6 +5,7 @@ from config.steps import Steps
 main = Steps(
     "training",
     {
+        "sanity": "Ask a pretrained backbone for ImageNet's names of a few photos.",
         "train": "Train a model on labelled photos.",
         "prune": "Set a share of a run's weights to zero and fine-tune what is left.",
         "evaluate": "Measure a run or a bundle: accuracy by class, confusion, latency.",

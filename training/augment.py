@@ -36,8 +36,19 @@ class Augmenter:
 
     def crop(self, photo: Image.Image) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of a random part (torchvision's RandomResizedCrop, without its resize)."""
+        if self.settings.sides:
+            return self._crop_of_sides(photo)
         shape = torch.empty(1).expand(3, photo.height, photo.width)  # a picture's shape without its memory
         top, left, height, width = self.part.make_params([shape]).values()
+        return left, top, left + width, top + height
+
+    def _crop_of_sides(self, photo: Image.Image) -> tuple[int, int, int, int]:
+        """What a crop of the working size shows of a photo whose shorter side has been brought to a random length."""
+        low, high = self.settings.sides or (0, 0)
+        factor = min(photo.size) / int(torch.randint(low, high + 1, ()))
+        width, height = (max(1, round(side * factor)) for side in (self.size.width, self.size.height))
+        room = (max(0, photo.width - width), max(0, photo.height - height))
+        left, top = (int(torch.randint(0, most + 1, ())) for most in room)
         return left, top, left + width, top + height
 
     def scaled(self, photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:

@@ -4,6 +4,7 @@ Every model takes uint8 and scales it in its own first module, in training as in
 serving, so mean and std can never be forgotten or applied twice.
 """
 
+import functools
 import itertools
 import urllib.error
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from config.recipe import Backbone
 from handler.spec import Input
 from training.nets_cifar import CifarNet, MnistNet
 from training.nets_scenes import scenes_net
+from training.nets_vgg import HIDDEN, vgg16
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = 1000
 
 
 class NoWeights(click.ClickException):
@@ -91,8 +94,9 @@ class Classifier(nn.Module):
 class Entry:
     """How to build a network, where its last layer is, and what scaling it wants.
 
-    `build` takes the number of classes and whether ImageNet weights are wanted; a `sized` network's also `size`
-    (height, width of what it sees) and `width` (the recipe's factor). `weights`: how ImageNet weights come.
+    `build` takes the number of classes (None: as it was trained) and whether ImageNet's weights are wanted; a `sized`
+    network's also `size` (height, width of what it sees), a `scalable` one's `width` (the recipe's factor).
+    `weights`: how ImageNet's come.
     """
 
     build: Callable[..., nn.Module]
@@ -100,6 +104,7 @@ class Entry:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     sized: bool = False
+    scalable: bool = False
     weights: Literal["download", "package", "none"] = "download"
 
 
@@ -114,35 +119,103 @@ def build(backbone: Backbone, classes: int, size: Input | None = None) -> Classi
         click.ClickException: a named file does not fit, or the network takes no such size or width.
     """
     entry = BACKBONES[backbone.name]
-    network = entry.build(classes, backbone.weights == "imagenet", **_measures(entry, backbone, size))
+    network = entry.build(classes, backbone.weights == "imagenet", **_measures(backbone, entry, size))
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
-    return Classifier(Scale(entry.mean, entry.std), network, entry.head, backbone.pool)
+    return _classifier(network, backbone, entry)
 
 
-def _measures(entry: Entry, backbone: Backbone, size: Input | None) -> dict[str, Any]:
-    if entry.sized:
-        seen = {"size": (size.height // backbone.pool, size.width // backbone.pool)} if size else {}
-        return {**seen, "width": backbone.width}
-    if backbone.width != 1:
-        legal = ", ".join(name for name, other in BACKBONES.items() if other.sized)
-        raise click.ClickException(f"backbone.width: {backbone.name} takes 1 alone; others are for {legal}")
-    return {}
+def pretrained(backbone: Backbone) -> Classifier:
+    """A backbone with the last layer that it was trained with: logits of ImageNet's 1000 classes.
+
+    Raises:
+        NoWeights: the weights cannot be had: says where to put them.
+        click.ClickException: a named file does not fit, or has no last layer of 1000 classes.
+    """
+    entry = BACKBONES[backbone.name]
+    if backbone.weights != "imagenet":
+        network = entry.build(IMAGENET_CLASSES, False)
+        _load_file(network, Path(backbone.weights), entry.head, with_head=True)
+        return _classifier(network, backbone, entry)
+    return _classifier(entry.build(None, True), backbone, entry)
+
+
+def _classifier(network: nn.Module, backbone: Backbone, entry: Entry) -> Classifier:
+    mean, std = _scaling(backbone, entry)
+    if backbone.weights == "imagenet":
+        _fit_scaling(network, entry, mean, std)
+    if backbone.dropout:
+        network.get_submodule(entry.head).register_forward_pre_hook(functools.partial(_drop, backbone.dropout))
+    return Classifier(Scale(mean, std), network, entry.head, backbone.pool)
+
+
+def _measures(backbone: Backbone, entry: Entry, size: Input | None) -> dict[str, Any]:
+    """What a network is built by besides its classes: the size of what it sees, its width."""
+    seen = {"size": (size.height // backbone.pool, size.width // backbone.pool)} if entry.sized and size else {}
+    if backbone.width == 1:
+        return seen
+    if not entry.scalable:
+        able = ", ".join(name for name, other in BACKBONES.items() if other.scalable)
+        raise click.ClickException(f"backbone.width: {backbone.name} takes 1 alone; others are for {able}")
+    if backbone.weights == "imagenet":
+        raise NoWeights(f"{backbone.name} has ImageNet weights of width 1 alone: set backbone.weights to none")
+    return {**seen, "width": backbone.width}
+
+
+def _scaling(backbone: Backbone, entry: Entry) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std in units of 0 to 1: the recipe's (0 to 255 there), or else the backbone's own."""
+    mean = entry.mean if backbone.mean is None else tuple(value / 255 for value in backbone.mean)
+    std = entry.std if backbone.std is None else tuple(value / 255 for value in backbone.std)
+    if not len(mean) == len(std) == len(entry.mean):
+        raise click.ClickException(f"backbone.mean and backbone.std: give {len(entry.mean)} values each, one a channel")
+    return mean, std
+
+
+@torch.no_grad()
+def _fit_scaling(network: nn.Module, entry: Entry, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Divide the first convolution by how much larger its input has become, so that it answers as it was trained.
+
+    A mean that differs from the backbone's own goes into the bias, where there is one.
+    """
+    if (mean, std) == (entry.mean, entry.std):
+        return
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    if first.bias is not None:
+        moved = (torch.tensor(mean) - torch.tensor(entry.mean)) / torch.tensor(entry.std)
+        first.bias += (first.weight * moved.view(1, -1, 1, 1)).sum((1, 2, 3))
+    first.weight *= (torch.tensor(std) / torch.tensor(entry.std)).view(1, -1, 1, 1)
+
+
+def _drop(share: float, layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Dropout of what a layer is given while it trains; a hook, so that the names of the weights stay."""
+    return (nn.functional.dropout(given[0], share), *given[1:]) if layer.training else None
 
 
 def _resnet(name: str) -> Entry:
-    def make(classes: int, pretrained: bool) -> nn.Module:
+    def make(classes: int | None, pretrained: bool) -> nn.Module:
         from torchvision import models
 
         weights = models.get_model_weights(name)["IMAGENET1K_V1"]
         network: Any = models.get_model(name)
         if pretrained:
             network.load_state_dict(_download(weights, name))
-        network.fc = nn.Linear(network.fc.in_features, classes)
+        if classes is not None:
+            network.fc = nn.Linear(network.fc.in_features, classes)
         made: nn.Module = network
         return made
 
     return Entry(make, "fc")
+
+
+def _vgg16(classes: int | None, pretrained: bool, width: float = 1.0) -> nn.Module:
+    from torchvision import models
+
+    network = vgg16(IMAGENET_CLASSES if pretrained or classes is None else classes, width)
+    if pretrained:
+        network.load_state_dict(_download(models.VGG16_Weights.IMAGENET1K_V1, "vgg16"))
+    if pretrained and classes is not None:
+        network.classifier[6] = nn.Linear(HIDDEN, classes)
+    return network
 
 
 def _download(weights: object, name: str) -> dict[str, Tensor]:
@@ -158,13 +231,14 @@ def _download(weights: object, name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _efficientnet_lite0(classes: int, pretrained: bool) -> nn.Module:
+def _efficientnet_lite0(classes: int | None, pretrained: bool) -> nn.Module:
     import timm
 
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     if pretrained:
         network.load_state_dict(_lite0_weights(list(network.state_dict())))
-    network.reset_classifier(classes)
+    if classes is not None:
+        network.reset_classifier(classes)
     return network  # type: ignore[no-any-return]
 
 
@@ -176,14 +250,16 @@ def _lite0_weights(names: list[str]) -> dict[str, Tensor]:
     return dict(zip(names, tensors.values(), strict=True))
 
 
-def _smallnet(classes: int, pretrained: bool) -> nn.Module:
+def _smallnet(classes: int | None, pretrained: bool) -> nn.Module:
     if pretrained:
         raise NoWeights("smallnet has no ImageNet weights: set backbone.weights to none")
     widths = [3, 16, 32, 64]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes or IMAGENET_CLASSES)
+    )
 
 
 def _documents(net: Callable[[int], nn.Module], channels: int) -> Entry:
@@ -197,15 +273,17 @@ def _documents(net: Callable[[int], nn.Module], channels: int) -> Entry:
     return Entry(make, "fc3", (0.5,) * channels, (0.5,) * channels, weights="none")
 
 
-def _load_file(network: nn.Module, path: Path, head: str) -> None:
+def _load_file(network: nn.Module, path: Path, head: str, with_head: bool = False) -> None:
+    """Load a state dict, without the last layer's tensors unless they are wanted."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise click.ClickException(f"{path} is no state dict that can be read safely: {error}") from error
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if not k.startswith(f"{head}.")}
+    wanted = {name: value for name, value in state.items() if with_head or not name.startswith(f"{head}.")}
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in wanted.items()}
     absent = set(network.state_dict()) - set(floats)
     strange = sorted(set(floats) - set(network.state_dict())) + sorted(
-        k for k in absent if not k.startswith(f"{head}.")
+        k for k in absent if with_head or not k.startswith(f"{head}.")
     )
     if strange:
         raise click.ClickException(f"{path} does not fit this backbone: {', '.join(strange[:3])} ...")
@@ -224,7 +302,8 @@ BACKBONES: dict[str, Entry] = {
         _efficientnet_lite0, "classifier", (127 / 255,) * 3, (128 / 255,) * 3, weights="package"
     ),
     "smallnet": Entry(_smallnet, "11", (0.5,) * 3, (0.5,) * 3, weights="none"),
-    "scenes_net": Entry(scenes_net, "fc3.0", sized=True, weights="none"),
+    "vgg16": Entry(_vgg16, "classifier.6", scalable=True),
+    "scenes_net": Entry(scenes_net, "fc3.0", sized=True, scalable=True, weights="none"),
     "cifar_net": _documents(CifarNet, 3),
     "mnist_net": _documents(MnistNet, 1),
 }

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -84,26 +84,38 @@ def batches(
     seed: int = 0,
     balanced: bool = False,
     pictures: Pictures | None = None,
+    samples: int | None = None,
 ) -> DataLoader[tuple[Tensor, int]]:
     """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise.
 
     Args:
         balanced: draw photos so that classes come equally often, some photos again and again (training only).
         pictures: as in `PhotoSet`.
+        samples: how many photos an epoch has, one pass after another; all of them once by default (training only).
     """
-    return shuffled(PhotoSet(photos, recipe, augment, pictures), photos, size, augment, seed, balanced)
+    return shuffled(PhotoSet(photos, recipe, augment, pictures), photos, size, augment, seed, balanced, samples)
 
 
 def shuffled(
-    items: Dataset[Any], photos: Sequence[Photo], size: int, shuffle: bool, seed: int, balanced: bool
+    items: Dataset[Any],
+    photos: Sequence[Photo],
+    size: int,
+    shuffle: bool,
+    seed: int,
+    balanced: bool,
+    samples: int | None = None,
 ) -> DataLoader[Any]:
     """A loader over what was made of photos, one item each, in an order of `seed`; as `batches`."""
     order = torch.Generator().manual_seed(seed)
-    sampler = _balanced(photos, order) if shuffle and balanced else None
+    sampler: Sampler[int] | None = None
+    if shuffle and balanced:
+        sampler = _balanced(photos, order, samples or len(photos))
+    elif shuffle and samples:
+        sampler = RandomSampler(range(len(photos)), num_samples=samples, generator=order)
     return DataLoader(items, size, shuffle and sampler is None, sampler, generator=order)
 
 
-def _balanced(photos: Sequence[Photo], order: torch.Generator) -> WeightedRandomSampler:
+def _balanced(photos: Sequence[Photo], order: torch.Generator, samples: int) -> WeightedRandomSampler:
     """Photos without a label (-1) count as one more class."""
     counts = Counter(photo.label for photo in photos)
-    return WeightedRandomSampler([1 / counts[photo.label] for photo in photos], len(photos), generator=order)
+    return WeightedRandomSampler([1 / counts[photo.label] for photo in photos], samples, generator=order)

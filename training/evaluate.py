@@ -99,7 +99,7 @@ def choose(
     Raises:
         click.ClickException: nothing is split, or the part has no photo.
     """
-    split = any(photo.part for photo in photos)
+    split = any(photo.part in PARTS[:2] for photo in photos)
     if part is None and not split and fingerprint(photos, recipe.labels) == facts.get("data"):
         return divide(photos, recipe)[1], "held out"
     wanted = part or ("val" if split else "all")

@@ -2,7 +2,10 @@
 
     python -m training export runs/classroom/ID-prune --data PHOTOS --where open_licence=yes
 
-writes runs/classroom/ID-prune/bundle (or --out): model.onnx in one file, uint8 in,
+    python -m training export RUN --data PHOTOS --to models/pets --if-better
+
+writes runs/classroom/ID-prune/bundle (or --out; or --to FOLDER: FOLDER/1, FOLDER/2 ..., one more than the last; with
+--if-better only when it is more accurate than the last on the same held-out photos): model.onnx in one file, uint8 in,
 tempered logits out; recipe.json; goldens.json and its drawn photos; labels.npy; run.json with
 the gate. The graph is quantised to int8 where that keeps the gate and the bound of pruning (`gate.max_loss`,
 `prune.most_flips`, against the float graph) on the held-out photos; else as many layers as keep it are; else its
@@ -39,6 +42,7 @@ from training.quantise import quantise, quantise_within
 from training.runs import load_model
 from training.shapes import changed_shapes
 from training.timing import milliseconds
+from training.versions import Rival, last_version
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
 NO_INT8 = f"int8 is left out: its scales by channel need export.opset {INT8_OPSET} or more"
@@ -49,11 +53,23 @@ VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are
 @run_argument
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: RUN/bundle]")
-def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None) -> None:
+@click.option(
+    "--to", type=click.Path(file_okay=False, path_type=Path), help="Write the next version: FOLDER/1, FOLDER/2 ..."
+)
+@click.option("--if-better", is_flag=True, help="Only if it is more accurate than the last version in --to.")
+def export(
+    run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None, to: Path | None, if_better: bool
+) -> None:
     """Export RUN as a bundle that scripts/archive.sh packs."""
+    if out and to:
+        raise click.ClickException("give --out or --to, not both: --to chooses the folder itself")
+    if if_better and not to:
+        raise click.ClickException("--if-better compares with the last version: say where they are, --to FOLDER")
     recipe, model, facts = load_model(run)
     training, validation = split_of_run(run, recipe, facts, data, where)
-    target = out or run / "bundle"
+    last = last_version(to) if to else 0
+    rival = Rival.read(to / str(last), facts) if to and last and if_better else None
+    target = to / str(last + 1) if to else out or run / "bundle"
     if target.exists():
         raise click.ClickException(f"{target} exists: remove it, or give another --out")
     try:
@@ -62,6 +78,8 @@ def export(run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path 
             folder = Path(work) / "bundle"
             folder.mkdir()
             facts |= export_model(model, recipe, training, validation, folder, unpruned(facts))
+            if rival:
+                rival.refuse(facts)
             draw_goldens(folder, recipe)
             write_labels(folder / LABELS, recipe.labels)
             write_json(folder / "run.json", facts)

@@ -41,8 +41,8 @@ class Feed(Protocol):
     def answer(self, inputs: Tensor) -> Answer:
         """What the model makes of the inputs of a batch."""
 
-    def validate(self) -> Tensor:
-        """The model's logits of the held-out photos."""
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        """The model's logits of the held-out photos, or of those alone."""
 
 
 def feed_for(
@@ -65,6 +65,11 @@ def only_head_trains(model: Classifier) -> bool:
     return {id(parameter) for parameter in model.parameters() if parameter.requires_grad} == head
 
 
+def in_a_round(settings: Fit) -> int | None:
+    """Photos from one checkpoint to the next where steps are counted; None: every photo once."""
+    return settings.round_steps * settings.batch_size if settings.steps else None
+
+
 class Pixels:
     """Every epoch augments every photo anew; what was decoded is kept while there is memory."""
 
@@ -80,7 +85,8 @@ class Pixels:
         self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
         self.pictures = Pictures(recipe)
         balanced = settings.sampling == "balanced"
-        self.loader = batches(training, recipe, settings.batch_size, True, recipe.train.seed, balanced, self.pictures)
+        seed, samples = recipe.train.seed, in_a_round(settings)
+        self.loader = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
         self.order: torch.Generator = self.loader.generator
 
     def __len__(self) -> int:
@@ -95,9 +101,10 @@ class Pixels:
         with autocast(self.recipe):
             return answer(self.model, self.model.head, inputs)
 
-    def validate(self) -> Tensor:
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
         with autocast(self.recipe):
-            return predict(folded(self.model), self.validation, self.recipe, self.pictures)
+            return predict(folded(self.model), photos, self.recipe, self.pictures)
 
 
 class Features:
@@ -114,11 +121,11 @@ class Features:
     ) -> None:
         self.model, self.teacher, self.recipe = model, teacher, recipe
         self.training, self.validation = training, validation
-        self.copies = min(recipe.train.copies, max(1, settings.epochs))
+        self.copies = min(recipe.train.copies, max(1, settings.rounds))
         self.items = _Rows(len(training))
         balanced = settings.sampling == "balanced"
         self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
-            self.items, training, settings.batch_size, True, recipe.train.seed, balanced
+            self.items, training, settings.batch_size, True, recipe.train.seed, balanced, in_a_round(settings)
         )
         self.order: torch.Generator = self.loader.generator
 
@@ -133,12 +140,14 @@ class Features:
             yield features, labels.to(DEVICE), Answer(wanted[0].to(DEVICE), features) if wanted else None
 
     def answer(self, inputs: Tensor) -> Answer:
-        head = self.model.network.get_submodule(self.model.head)
+        head = self.model.network.get_submodule(self.model.head)  # drops out, where the recipe has it
         return Answer(head(inputs) / self.model.temperature, inputs)
 
     @torch.no_grad()
-    def validate(self) -> Tensor:
-        return self.answer(self.held_out.to(DEVICE)).logits.cpu()
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        self.model.eval()
+        rows = self.held_out if chosen is None else self.held_out[list(chosen)]
+        return self.answer(rows.to(DEVICE)).logits.cpu()
 
     @cached_property
     def views(self) -> list[tuple[Tensor, ...]]:
@@ -155,7 +164,8 @@ class Features:
     @cached_property
     def held_out(self) -> Tensor:
         """Features of the held-out photos as they are served."""
-        return self._run(self.validation, "held out", None)[0]
+        with torch.random.fork_rng(devices=[]):  # a loader takes a random number, and dropout must not notice
+            return self._run(self.validation, "held out", None)[0]
 
     @torch.no_grad()
     def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:

@@ -19,6 +19,7 @@ from training.feeds import feed_for
 from training.forward import DEVICE, Answer, freeze_norms, predict, predict_views
 from training.metrics import Scores, score
 from training.recorder import Recorder
+from training.steps import Watch, drawn_photos, progress
 
 __all__ = ["console", "optimise", "predict", "predict_views"]
 
@@ -55,10 +56,10 @@ def optimise(
     while not state.finished:
         started = time.perf_counter()
         loss, accuracy, reports = _train_epoch(state)
-        found = score(state.feed.validate(), validation, recipe.labels)
+        found = state.evaluate(state.step + len(state.feed))
         state.close_epoch(loss, accuracy, found, time.perf_counter() - started, reports)
     if recorder and state.history:
-        recorder.keep(len(state.history) - 1, model.network, state.optimizer)
+        recorder.leave(len(state.history) - 1, model.network, state.optimizer)
     model.load_state_dict(state.kept or model.state_dict())
     for moved in filter(None, (model.eval(), teacher)):
         _move(moved, torch.device("cpu"), torch.contiguous_format)
@@ -84,6 +85,7 @@ class _State:
             _refuse_other_features(model, teacher)
         torch.manual_seed(recipe.train.seed)
         self.model, self.settings, self.recorder = model, settings, recorder
+        self.validation, self.labels, self.seed = validation, recipe.labels, recipe.train.seed
         self.feed = feed_for(model, training, validation, recipe, settings, teacher)
         self.optimizer = _optimizer(model, settings)
         self.schedule = _schedule(self.optimizer, settings, len(self.feed))
@@ -100,13 +102,25 @@ class _State:
         losses = [entry["validation_loss"] for entry in self.history]
         patience = self.settings.patience
         stalled = patience is not None and len(losses) - 1 - _lowest(losses) >= patience
-        return len(losses) >= self.settings.epochs or stalled
+        return len(losses) >= self.settings.rounds or stalled
+
+    def evaluate(self, step: int) -> Scores:
+        """The model as it is on the held-out photos, or on so many batches of them, drawn by the step."""
+        chosen = drawn_photos(len(self.validation), self.settings, self.seed + step)
+        photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
+        return score(self.feed.validate(chosen), photos, self.labels)
+
+    @property
+    def step(self) -> int:
+        """Batches of the epochs, or rounds, that are closed."""
+        return len(self.history) * len(self.feed)
 
     def close_epoch(
         self, loss: float, accuracy: float, found: Scores, seconds: float, reports: list[dict[str, float]]
     ) -> None:
         entry: dict[str, Any] = {
             "epoch": len(self.history) + 1,
+            **({"step": self.step + len(self.feed)} if self.settings.steps else {}),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": round(loss, 5),
             "training_accuracy": round(accuracy, 5),
@@ -120,10 +134,13 @@ class _State:
         if self.settings.keep == "best" and max(self.history, key=_rank) is entry:
             self.kept = copy.deepcopy(self.model.state_dict())
         console.print(
-            f"epoch {entry['epoch']}/{self.settings.epochs}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
+            f"{progress(self.settings, len(self.history))}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
             f"validation loss {found.loss:.4f}, mean of classes {found.mean_accuracy:.1%}; {seconds:.1f} s"
         )
         if self.recorder:
+            best = self.settings.keep == "last" or max(self.history, key=_rank) is entry
+            if best and self.settings.keep_checkpoints:
+                self.recorder.keep(self.model, self.step, self.settings.keep_checkpoints)
             self.recorder.save(self._checkpoint())
             self.recorder.epoch(entry)
 
@@ -145,7 +162,7 @@ class _State:
         self.schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
         self.feed.order.set_state(checkpoint["order"])
-        console.print(f"goes on after epoch {len(self.history)} of {self.settings.epochs}")
+        console.print(f"goes on after {progress(self.settings, len(self.history))}")
 
 
 def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
@@ -168,11 +185,10 @@ def _lowest(losses: Sequence[float]) -> int:
 def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
     """One pass over the training photos; its mean loss and accuracy, as they were while it went on, and its reports."""
     total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
-    running = _RunningLoss(epoch, state.settings.report_every)
-    title = f"epoch {epoch + 1}/{state.settings.epochs}"
-    for inputs, labels, wanted in track(
-        state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True
-    ):
+    title = progress(state.settings, epoch + 1)
+    steps = track(state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True)
+    watch = Watch(state.settings, state.recorder, state.evaluate, epoch)
+    for step, (inputs, labels, wanted) in enumerate(steps, state.step + 1):
         state.model.train()
         if state.settings.norms == "frozen":
             freeze_norms(state.model)
@@ -183,33 +199,12 @@ def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
         state.optimizer.step()
         state.schedule.step()
         value = float(loss.detach())
-        running.add(value)
         total += value * len(labels)
         hits += int((given.logits.argmax(1) == labels).sum())
         known += int((labels != UNLABELLED).sum())
         count += len(labels)
-    return total / count, hits / max(1, known), running.reports
-
-
-class _RunningLoss:
-    """Mean loss of every so many batches of an epoch, told as the CIFAR document tells it (section 4.4)."""
-
-    def __init__(self, epoch: int, every: int | None) -> None:
-        self.epoch, self.every = epoch, every
-        self.reports: list[dict[str, float]] = []
-        self._losses: list[float] = []
-        self._batches = 0
-
-    def add(self, loss: float) -> None:
-        """Take one batch's loss; tells and forgets them where it is the last of `every`."""
-        self._losses.append(loss)
-        self._batches += 1
-        if self.every is None or len(self._losses) < self.every:
-            return
-        mean = sum(self._losses) / self.every
-        self._losses = []
-        self.reports.append({"batch": self._batches, "loss": round(mean, 5)})
-        console.print(f"[{self.epoch + 1}, {self._batches:5d}] loss: {mean:.3f}", markup=False, highlight=False)
+        watch.look(step, value, state.optimizer.param_groups[0]["lr"])
+    return total / count, hits / max(1, known), watch.reports
 
 
 def _loss(criterion: nn.Module, given: Answer, labels: Tensor, wanted: Answer | None, settings: Fit) -> Tensor:
@@ -235,6 +230,8 @@ def _move(model: Classifier, place: torch.device, layout: torch.memory_format) -
 
 def _optimizer(model: Classifier, settings: Fit) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(trained, settings.learning_rate, weight_decay=settings.weight_decay)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.SGD(trained, settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
@@ -247,9 +244,13 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: Fit, steps: int) -> to
         return float(settings.gamma ** (batch // max(1, steps) // settings.step_size))
 
     def cosine(batch: int) -> float:
-        return 0.5 * (1 + math.cos(math.pi * batch / max(1, steps * settings.epochs)))
+        return 0.5 * (1 + math.cos(math.pi * batch / max(1, steps * settings.rounds)))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, cosine if settings.schedule == "cosine" else stepped)
+    def decayed(batch: int) -> float:
+        return float(settings.decay ** (batch // settings.every))
+
+    factors = {"step": stepped, "cosine": cosine, "decay": decayed}
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors[settings.schedule])
 
 
 def _weights(photos: Sequence[Photo], classes: int) -> Tensor:

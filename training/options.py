@@ -80,8 +80,8 @@ def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[P
     Raises:
         click.ClickException: some photos are split and others not; a part lacks a label.
     """
-    if not any(photo.part for photo in photos):
-        return hold_out(photos, recipe.train.validation, recipe.train.seed)
+    if not any(photo.part in PARTS[:2] for photo in photos):  # not split, or only a test part set aside
+        return hold_out([photo for photo in photos if not photo.part], recipe.train.validation, recipe.train.seed)
     if not all(photo.part for photo in photos):
         raise click.ClickException("some of --data is split and some not: split all of it, or give it with --extra")
     parts = [[photo for photo in photos if photo.part == part] for part in PARTS[:2]]

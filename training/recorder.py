@@ -12,7 +12,8 @@ import click
 import torch
 
 from config.files import write_json
-from training.runs import CHECKPOINT
+from training.backbones import Classifier
+from training.runs import CHECKPOINT, save_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +28,7 @@ class Recorder:
     """Records epochs into a run's folder.
 
     Args:
-        portable: leave a checkpoint for others at the end (`keep`).
+        portable: leave a checkpoint for others at the end (`leave`).
     """
 
     def __init__(self, folder: Path, portable: bool = False) -> None:
@@ -68,7 +69,7 @@ class Recorder:
         """
         self._write(CHECKPOINT, state)
 
-    def keep(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def leave(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Leave the last epoch's state under the document's keys, on the CPU: `torch.load(weights_only=True)` reads it.
 
         Args:
@@ -97,6 +98,25 @@ class Recorder:
             if name != "epoch" and not isinstance(value, list):
                 self.writer.add_scalar(name, value, entry["epoch"])
         self.writer.flush()
+
+    def look(self, step: int, figures: dict[str, float]) -> None:
+        """Log what was seen between two checkpoints."""
+        for name, value in figures.items():
+            self.writer.add_scalar(f"steps/{name}", value, step)
+
+    def keep(self, model: Classifier, step: int, count: int) -> None:
+        """Keep a model's weights as checkpoints/STEP.safetensors, and of all these the last so many.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        name = f"{step:08d}.safetensors"
+        save_model(folder, model, f".{name}")
+        (folder / f".{name}").replace(folder / name)
+        for old in sorted(folder.glob("*.safetensors"))[:-count]:
+            old.unlink()
 
     def finish(self, history: Sequence[dict[str, Any]]) -> None:
         """Write the curves: curves.json, curves.png."""

@@ -1,15 +1,21 @@
 """Which doors a running server has, and what opens them."""
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
 import pytest
 import requests
+from click.testing import CliRunner
 
+from deploy.grpcclient import GrpcClient
 from deploy.keys import read_key
-from deploy.settings import HOST
+from deploy.predict import predict
+from deploy.settings import HOST, Settings
+from handler import goldens
 
 
 def test_everything_listens_on_loopback_alone(server: Any) -> None:
@@ -66,3 +72,36 @@ def test_keys_are_in_no_process_list_and_in_no_log(server: Any) -> None:
     assert logs
     for key in keys:
         assert not any(key in text for text in [*lines, *logs])
+
+
+def test_grpc_answers_as_http_does(server: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.predict.read_settings", lambda: server.settings)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no photo")
+    photos = [str(bundle / golden.photo) for golden in goldens.read(bundle)[:2]]
+    for model in ("shapes", "shapes/1.0"):
+        words = [*photos, str(bad), str(tmp_path / "absent.jpg"), "--model", model, "--detail"]
+        by_http, by_grpc = (CliRunner().invoke(predict, [*words, *flag]) for flag in ([], ["--grpc"]))
+        assert by_http.exit_code == by_grpc.exit_code == 1
+        assert by_grpc.stdout == by_http.stdout
+        lines = [json.loads(line) for line in by_grpc.stdout.splitlines()]
+        assert [line["status"] for line in lines] == [200, 200, 415, None]
+        assert lines[0]["result"] == goldens.read(bundle)[0].label
+
+
+def test_grpc_inference_opens_with_its_key_alone(server: Any, bundle: Path, tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    var.mkdir()
+    (var / "key_file.json").write_text(json.dumps({"inference": {"key": "x" * 8}}))
+    settings = server.settings
+    wrong = Settings(settings.ports, settings.store, var, settings.properties)
+    photo = (bundle / goldens.read(bundle)[0].photo).read_bytes()
+    with GrpcClient(wrong) as client:
+        answer = client.predict("shapes", photo, "1")
+    assert answer["status"] is None
+    assert "Token Auth" in answer["error"]["message"]
+    with GrpcClient(settings) as client:
+        assert client.predict("shapes", photo, "1")["status"] == 200
+        unknown = client.predict("nothing", photo, "1")
+    assert unknown["status"] is None
+    assert "nothing" in unknown["error"]["message"]

@@ -115,8 +115,9 @@ def examples(room: str) -> dict[str, str]:
 
 
 ORDER = {
-    "dataset": ["fetch", "sample", "audit", "stats", "label", "split", "balance"],
+    "dataset": ["fetch", "sample", "convert", "audit", "stats", "label", "split", "balance"],
     "training": [
+        "sanity",
         "summary",
         "train",
         "prune",
@@ -150,6 +151,7 @@ ORDER = {
 def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     write_mnist(tmp_path / "var" / "downloads" / "MNIST" / "raw", 20)  # as if downloaded
+    pictures.oxford(tmp_path / "runs" / "oxford")
     for room in rooms:
         found = examples(room)
         assert set(found) == set(ORDER[room])

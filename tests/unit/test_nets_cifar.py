@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.recipe import Backbone, read_recipe, validated
+from config.recipe import Backbone, Fit, read_recipe, validated
 from dataset.photos import read_photos, split_parts
 from handler.image import fit, preprocess, to_array
 from handler.spec import Input, Limits
 from training.backbones import NoWeights, build
-from training.loop import _RunningLoss
+from training.steps import Watch
 
 
 class _Document(nn.Module):
@@ -148,10 +148,12 @@ def test_a_split_folder_may_have_other_names_too(tmp_path: Path) -> None:
 
 
 def test_the_running_loss_is_of_the_last_batches_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    running = _RunningLoss(1, 3)
-    for loss in (1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 9.0):
-        running.add(loss)
-    assert running.reports == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
-    never = _RunningLoss(0, None)
-    never.add(1.0)
-    assert never.reports == []
+    def told(every: int | None) -> list[dict[str, float]]:
+        watch = Watch(Fit(report_every=every), None, lambda step: pytest.fail("nothing is evaluated"), epoch=1)
+        for batch, loss in enumerate((1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 9.0), 101):
+            watch.look(batch, loss, 0.1)
+        return watch.reports
+
+    assert told(3) == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
+    assert "[2,     6] loss: 5.000" in capsys.readouterr().err
+    assert told(None) == []

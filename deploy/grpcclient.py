@@ -1,0 +1,112 @@
+"""TorchServe's own gRPC door: a photo's bytes in, the handler's JSON out, with no base64 between.
+
+The two messages are those of TorchServe's inference.proto (package org.pytorch.serve.grpc.inference). They are
+described here to the protobuf library, so that nothing has to be generated before the project runs.
+"""
+
+import json
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from deploy.client import ANSWER_S
+from deploy.keys import read_key
+from deploy.settings import HOST, Settings
+from handler.errors import CODES
+
+PACKAGE = "org.pytorch.serve.grpc.inference"
+METHOD = f"/{PACKAGE}.InferenceAPIsService/Predictions"
+FIELD = descriptor_pb2.FieldDescriptorProto
+
+
+class GrpcClient:
+    """Inference by one TorchServe, over gRPC; closed as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = f"{HOST}:{settings.ports['grpc_inference_port']}"
+        options = [
+            (f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")
+        ]  # the server has its own limit
+        self.channel = grpc.insecure_channel(self.address, [*options, ("grpc.enable_http_proxy", 0)])
+        request, response = messages()
+        self.request = request
+        self.call = self.channel.unary_unary(
+            METHOD, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+
+    def __enter__(self) -> "GrpcClient":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.channel.close()
+
+    def predict(self, model: str, image: bytes, image_id: str, detail: bool = False) -> dict[str, Any]:
+        """Ask about one photo.
+
+        Args:
+            model: NAME or NAME/VERSION.
+
+        Returns:
+            the handler's answer with `status`, the HTTP status that it would have; an `error` with a null status
+            where TorchServe itself refused or nothing answered.
+        """
+        name, _, version = model.partition("/")
+        fields = {"data": image, "image_id": image_id.encode(), "detail": str(detail).lower().encode()}
+        asked = self.request(model_name=name, model_version=version, input=fields)
+        token = f"Bearer {read_key(self.settings.var, 'inference')}"
+        try:
+            answer = self.call(asked, metadata=[("authorization", token)], timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            return _refused(error, self.address)
+        return _answered(answer.prediction)
+
+
+@cache
+def messages() -> tuple[Any, Any]:
+    """The classes PredictionsRequest and PredictionResponse."""
+    file = descriptor_pb2.FileDescriptorProto(name="inference.proto", package=PACKAGE, syntax="proto3")
+    request = file.message_type.add(name="PredictionsRequest")
+    request.field.add(name="model_name", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    request.field.add(name="model_version", number=2, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    entry = request.nested_type.add(name="InputEntry", options=descriptor_pb2.MessageOptions(map_entry=True))
+    entry.field.add(name="key", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    entry.field.add(name="value", number=2, type=FIELD.TYPE_BYTES, label=FIELD.LABEL_OPTIONAL)
+    kind = f".{PACKAGE}.PredictionsRequest.InputEntry"
+    request.field.add(name="input", number=3, type=FIELD.TYPE_MESSAGE, label=FIELD.LABEL_REPEATED, type_name=kind)
+    response = file.message_type.add(name="PredictionResponse")
+    response.field.add(name="prediction", number=1, type=FIELD.TYPE_BYTES, label=FIELD.LABEL_OPTIONAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    names = ("PredictionsRequest", "PredictionResponse")
+    found = [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in names]
+    return found[0], found[1]
+
+
+def _answered(prediction: bytes) -> dict[str, Any]:
+    """The handler's JSON. Over gRPC an error has no status of its own: it is told by the error's code."""
+    try:
+        content = dict(json.loads(prediction))
+    except (ValueError, TypeError):
+        message = prediction[:200].decode("utf-8", "replace")
+        return {"error": {"code": "no_json", "message": message}, "status": None}
+    if "error" not in content:
+        return content | {"status": int(HTTPStatus.OK)}
+    status = CODES.get(dict(content["error"]).get("code", ""))
+    return content | {"status": status and int(status)}
+
+
+def _refused(error: Any, address: str) -> dict[str, Any]:
+    code, details = error.code(), str(error.details())
+    try:  # an answer of the handler that TorchServe made an error of
+        content = json.loads(details)
+        return _answered(json.dumps(content if "error" in content else {"error": content}).encode())
+    except (ValueError, TypeError):
+        pass
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = f"nothing answers at {address}: start the server with make serve"
+        return {"error": {"code": "unreachable", "message": message}, "status": None}
+    return {"error": {"code": code.name.lower(), "message": " ".join(details.split())[:200]}, "status": None}

@@ -1,0 +1,110 @@
+"""Recipe pets end to end, its VGG-16 a sixteenth as wide and its photos drawn: train, export, answer."""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from config.recipe import FOLDER
+from deploy.archive import pack
+from handler import goldens
+from handler.service import ClassifierService
+from tests.conftest import newest
+from tests.integration.test_handler import ask, context
+from training.__main__ import main
+
+DRAWN = {"room": "room", "call": "call", "disc": "discs"}
+TRAIN = {"steps": 300, "save_every": 100, "batch_size": 16, "copies": 2, "learning_rate": 0.01, "validation": 0.25}
+
+
+def small_recipe(folder: Path) -> Path:
+    """Pets with three drawn labels; what is not named here is the recipe's own."""
+    content = yaml.safe_load((FOLDER / "pets.yaml").read_text(encoding="utf-8"))
+    content |= {"labels": list(DRAWN), "drawn": DRAWN, "gate": {"mean_accuracy": 0.5, "max_loss": 0.5}}
+    content["backbone"] |= {"weights": "none", "width": 1 / 16}
+    content["goldens"] = {"count": 8, "tolerance": 0.05}
+    content["train"] |= TRAIN
+    content["augment"] |= {"contrast": 0.2}  # the network is random: less changed photos are learnt sooner
+    content["export"] = {"int8": "never"}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "pets.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def bundle(folder: Path) -> Path:
+    """A bundle of recipe pets, small, made in `folder` within seconds."""
+    from config.recipe import read_recipe
+    from dataset.sample import draw_set
+
+    recipe = small_recipe(folder)
+    draw_set(folder / "drawn", read_recipe(recipe), 16, seed=0)
+    run("train", recipe, "--data", folder / "drawn", "--runs", folder / "runs")
+    run("export", newest(folder / "runs" / "pets", "train"), "--data", folder / "drawn", "--out", folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="module")
+def made(once: Any) -> Path:
+    def make(folder: Path) -> None:
+        bundle(folder)
+
+    return Path(once("pets", make))
+
+
+def test_a_run_counts_steps_and_keeps_its_checkpoints(made: Path) -> None:
+    folder = newest(made / "runs" / "pets", "train")
+    facts = json.loads((folder / "run.json").read_text())
+    assert [entry["step"] for entry in facts["epochs"]] == [100, 200, 300]
+    assert facts["trained_parameters"] == 256 * 3 + 3
+    kept = [path.name for path in sorted((folder / "checkpoints").iterdir())]
+    assert kept and set(kept) <= {f"{step:08d}.safetensors" for step in (100, 200, 300)}
+
+
+def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_path: Path) -> None:
+    shutil.unpack_archive(pack(made / "bundle", "1.0", tmp_path / "store"), tmp_path / "unpacked", "zip")
+    service = ClassifierService()
+    service.initialize(context(tmp_path / "unpacked"))
+    golden = goldens.read(tmp_path / "unpacked")[0]
+    photo = base64.b64encode((tmp_path / "unpacked" / golden.photo).read_bytes()).decode()
+    body = json.dumps({"image_id": "7", "image_base64": photo}).encode()
+    answers, _ = ask(service, tmp_path / "unpacked", body, b"{}")
+    good, bad = answers
+    assert list(good) == ["image_id", "result", "top"]
+    assert (good["image_id"], good["result"]) == ("7", golden.label)
+    assert [set(entry) for entry in good["top"]] == [{"label", "score"}] * 3
+    scores = [entry["score"] for entry in good["top"]]
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx(sorted(golden.probabilities, reverse=True), abs=0.05)
+    assert good["top"][0]["label"] == golden.label
+    assert set(bad) == {"image_id", "error"}
+
+
+def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) -> None:
+    trained, to = newest(made / "runs" / "pets", "train"), tmp_path / "versions"
+    words = ["export", str(trained), "--data", str(made / "drawn"), "--to", str(to)]
+    run(*words, "--if-better")
+    refused = CliRunner().invoke(main, [*words, "--if-better"], catch_exceptions=True)
+    assert refused.exit_code == 1
+    assert "not exported: mean of classes" in str(refused.output)
+    assert [path.name for path in to.iterdir()] == ["1"]
+    facts = json.loads((to / "1" / "run.json").read_text())
+    facts["metrics"]["mean_accuracy"] = 0.0
+    (to / "1" / "run.json").write_text(json.dumps(facts))
+    run(*words, "--if-better")
+    assert sorted(path.name for path in to.iterdir()) == ["1", "2"]
+    facts["validation"]["sha256"] = "another"
+    (to / "2" / "run.json").write_text(json.dumps(facts))
+    refused = CliRunner().invoke(main, [*words, "--if-better"])
+    assert "measured on other held-out photos" in str(refused.output)

@@ -1,0 +1,133 @@
+"""What recipe pets brought: VGG-16, its scaling, its crops and its document's settings."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from torch import nn
+from torchvision import models
+
+from config.recipe import Augment, Backbone, override, read_recipe
+from handler.spec import Input
+from tests import pictures
+from training.__main__ import main
+from training.augment import Augmenter
+from training.backbones import BACKBONES, Entry, NoWeights, build
+from training.nets_vgg import vgg16
+
+
+def test_the_documents_settings() -> None:
+    recipe = read_recipe("pets")
+    train = recipe.train
+    assert len(recipe.labels) == 37
+    assert (train.steps, train.batch_size, train.optimizer, train.learning_rate) == (3000, 64, "adam", 0.001)
+    assert (train.schedule, train.decay, train.every, train.freeze) == ("decay", 0.9, 250, True)
+    assert (train.report_every, train.evaluate_every, train.save_every) == (10, 20, 200)
+    assert (train.evaluate_batches, train.keep_checkpoints, train.rounds) == (5, 3, 15)
+    assert (recipe.augment.sides, recipe.augment.contrast, recipe.augment.flip) == ((256, 312), (0.2, 2.0), 0.5)
+    assert (recipe.backbone.mean, recipe.backbone.std) == ((123.68, 116.779, 103.939), (1, 1, 1))
+    assert (recipe.backbone.dropout, recipe.answer.format, recipe.answer.top) == (0.5, "top", 3)
+
+
+def test_vgg16_is_torchvisions() -> None:
+    with torch.device("meta"):
+        ours, theirs = vgg16(1000), models.vgg16()
+    assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
+
+
+def test_vgg16_answers_as_torchvisions_layers_do() -> None:
+    ours = vgg16(3, 1 / 32).eval()
+    theirs = models.VGG(ours.features, init_weights=False).eval()
+    theirs.classifier = ours.classifier
+    pixels = torch.randn(2, 3, 96, 96)
+    assert torch.equal(ours(pixels), theirs(pixels))
+
+
+def test_a_width_is_for_nets_that_take_it() -> None:
+    with pytest.raises(click.ClickException, match="resnet18 takes 1 alone"):
+        build(Backbone(name="resnet18", weights="none", width=0.5), 3)
+
+
+def test_the_recipes_scaling_is_in_the_model() -> None:
+    model = build(Backbone(name="smallnet", weights="none", mean=(10.0, 20.0, 30.0), std=(1.0, 1.0, 2.0)), 3)
+    scaled = model.scale(torch.full((1, 3, 1, 1), 50, dtype=torch.uint8)).flatten()
+    assert scaled.tolist() == pytest.approx([40, 30, 10], abs=1e-4)
+    with pytest.raises(click.ClickException, match="3 values each"):
+        build(Backbone(name="smallnet", weights="none", mean=(1.0,)), 3)
+
+
+def test_imagenet_weights_answer_alike_under_the_recipes_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(classes: Any, pretrained: bool) -> nn.Module:
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]
+        return nn.Sequential(*layers)
+
+    monkeypatch.setitem(BACKBONES, "vgg16", Entry(made, "4"))
+    photo = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    own = build(Backbone(name="vgg16"), 3)(photo)
+    moved = build(Backbone(name="vgg16", mean=(123.0, 110.0, 100.0), std=(1.0, 1.0, 1.0)), 3)(photo)
+    assert torch.allclose(own, moved, atol=1e-4)
+    random = build(Backbone(name="vgg16", weights="none", mean=(123.0, 110.0, 100.0), std=(1.0, 1.0, 1.0)), 3)(photo)
+    assert not torch.allclose(own, random, atol=1e-2)
+
+
+def test_a_crop_of_sides_shows_a_share_of_the_shorter_side() -> None:
+    cropper = Augmenter(Augment(sides=(256, 312)), Input(height=224, width=224, resize="crop"))
+    photo = Image.new("RGB", (1000, 600))
+    boxes = [cropper.crop(photo) for _ in range(300)]
+    sizes = {(right - left, bottom - top) for left, top, right, bottom in boxes}
+    assert all(width == height for width, height in sizes)
+    sides = [224 * 600 / width for width, _ in sizes]
+    assert 255 < min(sides) < 262
+    assert 306 < max(sides) < 313
+    assert all(left >= 0 and top >= 0 and right <= 1000 and bottom <= 600 for left, top, right, bottom in boxes)
+    assert min(left for left, *_ in boxes) < 60
+    assert max(right for *_, right, _ in boxes) > 940
+
+
+def test_small_photos_are_cropped_too() -> None:
+    cropper = Augmenter(Augment(sides=(256, 312)), Input(height=224, width=224, resize="crop"))
+    assert cropper(Image.new("RGB", (3, 40))).shape == (3, 224, 224)
+
+
+def test_a_crop_must_fit_into_the_sides() -> None:
+    with pytest.raises(click.ClickException, match="a crop of 224 does not fit in"):
+        override(read_recipe("pets"), "augment", sides=(200, 312))
+
+
+def test_contrast_may_be_a_range() -> None:
+    low = Augmenter(Augment(sides=(64, 64), contrast=(0.2, 0.2)), Input(height=64, width=64))
+    photo = pictures.photo()
+    torch.manual_seed(0)
+    flat = low(photo).astype(float)
+    torch.manual_seed(0)
+    plain = Augmenter(Augment(sides=(64, 64)), Input(height=64, width=64))(photo).astype(float)
+    assert flat.std() < 0.5 * plain.std()
+
+
+def test_missing_weights_are_told_with_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
+    with pytest.raises(NoWeights, match=r"vgg16.*put vgg16-\w+\.pth into .*checkpoints"), torch.device("meta"):
+        build(Backbone(name="vgg16"), 37)
+
+
+def test_the_sanity_check_names_imagenet_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(pictures.encode(pictures.photo(), "JPEG"))
+    told: list[Any] = []
+    monkeypatch.setattr("training.sanity.Console.print", lambda _, table: told.append(table))
+    words = ["sanity", "--backbone", "efficientnet_lite0", "--top", "5", str(path)]
+    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    names = list(told[0].columns[0].cells)
+    assert len(names) == 5
+    assert set(names) <= set(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    assert CliRunner().invoke(main, ["sanity", str(path)]).exit_code == 1

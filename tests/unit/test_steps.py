@@ -1,0 +1,123 @@
+"""Training that counts steps: rounds, the learning rate's decay, looks at held-out photos, checkpoints, going on."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from torch import nn
+
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import Photo
+from dataset.sample import draw_set
+from tests.conftest import SHAPES
+from training.backbones import build
+from training.loop import optimise
+from training.metrics import score
+from training.recorder import Recorder
+from training.steps import Watch, drawn_photos
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    steps = {"steps": 8, "save_every": 2, "batch_size": 4, "optimizer": "adam", "schedule": "decay", "every": 3}
+    return override(read_recipe(SHAPES), "train", precision="f32", keep_checkpoints=2, keep="last", **steps)
+
+
+@pytest.fixture
+def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
+    draw_set(tmp_path / "few", recipe, 3, seed=1)
+    return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted((tmp_path / "few").rglob("*.*g"))]
+
+
+def train(recipe: Recipe, few: list[Photo], freeze: bool, folder: Path | None = None) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    model = build(recipe.backbone, 3)
+    if freeze:
+        model.freeze()
+    history = optimise(model, few, few, recipe, recipe.train, None, Recorder(folder) if folder else None)
+    return model, history
+
+
+def test_steps_run_over_one_pass_after_another(recipe: Recipe, few: list[Photo]) -> None:
+    _, history = train(recipe, few, freeze=True)
+    assert [entry["step"] for entry in history] == [2, 4, 6, 8]
+    wanted = [0.01 * 0.9 ** (step // 3) for step in (2, 4, 6, 8)]
+    assert [entry["learning_rate"] for entry in history] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    recipe: Recipe, few: list[Photo], tmp_path: Path, freeze: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = override(recipe, "backbone", dropout=0.5)
+    whole, history = train(recipe, few, freeze)
+    save, saved = Recorder.save, []
+
+    def interrupted(self: Recorder, state: dict[str, Any]) -> None:
+        save(self, state)
+        saved.append(1)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, few, freeze, tmp_path)
+    resumed, again = train(recipe, few, freeze, tmp_path)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert [entry["validation_loss"] for entry in again] == [entry["validation_loss"] for entry in history]
+
+
+def test_the_last_checkpoints_are_kept(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
+    train(recipe, few, True, tmp_path)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["00000006.safetensors", "00000008.safetensors"]
+
+
+def test_dropout_falls_on_cached_features_while_training_alone(recipe: Recipe, few: list[Photo]) -> None:
+    plain, _ = train(recipe, few, True)
+    dropped, _ = train(override(recipe, "backbone", dropout=0.5), few, True)
+    assert not torch.equal(plain.state_dict()["network.11.weight"], dropped.state_dict()["network.11.weight"])
+    model = build(override(recipe, "backbone", dropout=0.9).backbone, 3).eval()
+    photo = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    assert torch.equal(model(photo), model(photo))
+
+
+def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = override(recipe, "train", steps=6, save_every=6, report_every=2, evaluate_every=3).train
+    told: list[str] = []
+    asked: list[int] = []
+
+    def evaluate(step: int) -> Any:
+        asked.append(step)
+        return score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.steps.console.print", lambda line, **_: told.append(line))
+        watch = Watch(settings, None, evaluate)
+        for step, loss in enumerate((1.0, 3.0, 5.0, 7.0), 1):
+            watch.look(step, loss, 0.1)
+    assert [line.partition(":")[0] for line in told] == ["step 2", "step 3", "step 4"]
+    assert "loss 2.00000" in told[0]
+    assert "mean of classes 100.0%" in told[1]
+    assert "loss 6.00000" in told[2]
+    assert asked == [3]
+
+
+def test_held_out_photos_are_drawn_by_the_step(recipe: Recipe) -> None:
+    settings = override(recipe, "train", evaluate_batches=2).train
+    first = drawn_photos(20, settings, 1)
+    assert first is not None
+    assert len(set(first)) == 8
+    assert first == drawn_photos(20, settings, 1) != drawn_photos(20, settings, 2)
+    assert drawn_photos(8, settings, 1) is None
+    assert drawn_photos(20, recipe.train, 1) is None
+
+
+def test_steps_are_whole_rounds(recipe: Recipe) -> None:
+    with pytest.raises(click.ClickException, match="make it a multiple of 200"):
+        override(recipe, "train", steps=300, save_every=200)
+    assert override(recipe, "train", steps=30, save_every=200).train.rounds == 1

@@ -1,0 +1,80 @@
+"""Does a pretrained backbone know what it should, before anything is trained on it?
+
+    python -m training sanity --backbone efficientnet_lite0 cat.jpg car.jpg
+
+builds the backbone with its ImageNet weights and its own last layer, and prints for each photo the five likeliest of
+ImageNet's 1000 names. Weights that were loaded wrongly, or pixels that are scaled wrongly, show here: the names then
+have nothing to do with the photos. `--recipe` takes the recipe's scaling and resize rule instead of 224 x 224 cropped.
+"""
+
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from config.recipe import Backbone, read_recipe
+from handler.image import preprocess
+from handler.spec import Input, Limits
+from training.backbones import Classifier, pretrained
+from training.data import naming
+
+SIZE = Input(height=224, width=224, resize="crop")
+
+
+@click.command(epilog="Example: python -m training sanity --backbone efficientnet_lite0 runs/drawn/disc/0000.jpg")
+@click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--backbone", help="Instead of the recipe's.")
+@click.option(
+    "--weights", type=click.Path(exists=True, dir_okay=False), help="A state dict instead of the known weights."
+)
+@click.option("--recipe", "name", help="Whose backbone, scaling and input are taken.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Names for each photo.")
+def sanity(photos: tuple[Path, ...], backbone: str | None, weights: str | None, name: str | None, top: int) -> None:
+    """Print the likeliest ImageNet names of PHOTOS by a pretrained backbone."""
+    recipe = read_recipe(name) if name else None
+    if not (recipe or backbone):
+        raise click.ClickException("say which: --backbone NAME, or --recipe NAME")
+    chosen = _chosen(recipe.backbone if recipe else Backbone(), backbone, weights)
+    model = pretrained(chosen).eval()
+    size, limits = (recipe.input, recipe.limits) if recipe else (SIZE, Limits())
+    names = imagenet_names()
+    for photo in photos:
+        show(photo, *likeliest(model, photo, size, limits, top), names)
+
+
+def likeliest(model: Classifier, photo: Path, size: Input, limits: Limits, top: int) -> tuple[list[int], list[float]]:
+    """Classes and probabilities (0 to 1), best first.
+
+    Raises:
+        click.ClickException: the photo cannot be read.
+    """
+    with naming(photo):
+        pixels = torch.from_numpy(preprocess(photo.read_bytes(), size, limits))
+    with torch.no_grad():
+        scores, classes = model(pixels[None])[0].softmax(0).topk(top)
+    return classes.tolist(), scores.tolist()
+
+
+def imagenet_names() -> list[str]:
+    """The 1000 names in the order of the networks' outputs (torchvision keeps them with its weights)."""
+    from torchvision.models import ResNet18_Weights
+
+    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def show(photo: Path, classes: list[int], scores: list[float], names: list[str]) -> None:
+    """Print one photo's table."""
+    table = Table("ImageNet's name", "probability", title=click.format_filename(photo), title_justify="left")
+    for index, probability in zip(classes, scores, strict=True):
+        table.add_row(names[index], f"{probability:.4f}")
+    Console().print(table)
+
+
+def _chosen(own: Backbone, name: str | None, weights: str | None) -> Backbone:
+    changes = {key: value for key, value in (("name", name), ("weights", weights or "imagenet")) if value}
+    try:
+        return Backbone.model_validate(own.model_dump() | changes)
+    except ValueError as error:
+        raise click.ClickException(f"--backbone {name}: it is none of those that a recipe may name") from error
