@@ -12,6 +12,8 @@ main = Steps(
         "crossvalidate": "Train, prune and export on all but one group of sources, test on it, in turn.",
         "summary": "Show a model's layers, shapes, parameters and memory.",
         "predict": "Ask a run or a bundle about photos, without a server.",
+        "analyse": "Write a run's answers and what they depend on, as files that other systems read.",
+        "job": "Train as a cloud job: data from a URL, package and analysis to two others.",
         "runs": "List runs with metrics and lineage, compare two, delete some.",
     },
     modules={"runs": "lineage"},

@@ -73,9 +73,7 @@ def fetch(url: str, folder: Path, wanted: Callable[[str], bool], tell: Tell) -> 
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
             parts = [_beside(folder / name) for name in some]
-            fs.get_file(rows[some[0]]["name"], str(parts[0])) if len(some) == 1 else fs.get(
-                [rows[name]["name"] for name in some], [str(part) for part in parts]
-            )
+            fs.get([rows[name]["name"] for name in some], [str(part) for part in parts])
             for name, part in zip(some, parts, strict=True):
                 part.replace(folder / name)
             tell(f"fetched {start + len(some)} of {len(missing)} files")
