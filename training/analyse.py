@@ -87,9 +87,7 @@ def write_analysis(
     return overall
 
 
-def _results(
-    recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: Floats, part: str
-) -> dict[str, Any]:
+def _results(recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: Floats, part: str) -> dict[str, Any]:
     from sklearn.metrics import precision_recall_fscore_support
 
     labels, found = recipe.labels, score(logits, photos, recipe.labels)
@@ -144,9 +142,7 @@ def _sample(photo: Photo, probabilities: Tensor, recipe: Recipe) -> dict[str, An
     }
 
 
-def _arrays(
-    recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: Floats, paths: Sequence[str]
-) -> bytes:
+def _arrays(recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: Floats, paths: Sequence[str]) -> bytes:
     """An .npz of plain arrays: rows are photos, in the order of `paths`."""
     buffer = io.BytesIO()
     np.savez_compressed(
