@@ -74,7 +74,8 @@ def write_analysis(
     features = features_of(photos, recipe)
     results = _results(recipe, photos, logits, features, part)
     paths = [os.path.relpath(photo.path, base) for photo in photos]
-    samples = {path: _sample(*row, recipe) for path, *row in zip(paths, photos, logits.softmax(1), strict=True)}
+    rows = zip(paths, photos, logits.softmax(1), strict=True)
+    samples = {path: _sample(photo, scores, recipe) for path, photo, scores in rows}
     check(RESULTS, results)
     check(SAMPLES, samples)
     try:

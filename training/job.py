@@ -11,8 +11,8 @@ weights training starts from. Written are
     eval_url/analysis-train/    what training/analyse.py writes, on the photos that were trained on
     eval_url/analysis-val/      the same on the held-out ones
 
-The same command may be given again: files that were fetched stay, an interrupted training goes on, a finished one is not
-repeated, and what stands at the URLs is replaced when the new is complete.
+The same command may be given again: files that were fetched stay, an interrupted training goes on, a finished
+one is not repeated, and what stands at the URLs is replaced when the new is complete.
 """
 
 import contextlib
@@ -38,16 +38,19 @@ from training.runs import digest, fingerprint, load_model, read_run
 from training.storage import copying, fetch, join, publish
 from training.train import train_run
 
-URL = {"required": True, "metavar": "URL"}
-
 
 @click.command(
     epilog="Example: python -m training job --recipe shapes --data_url runs/drawn --train_url runs/cloud/resnet "
     "--eval_url runs/cloud/out"
 )
-@click.option("--data_url", **URL, help="Where the photos are: train/LABEL and val/LABEL, or LABEL folders.")
-@click.option("--train_url", **URL, help="Where the package and the run go.")
-@click.option("--eval_url", **URL, help="Where the analysis goes.")
+@click.option(
+    "--data_url",
+    required=True,
+    metavar="URL",
+    help="Where the photos are: train/LABEL and val/LABEL, or LABEL folders.",
+)
+@click.option("--train_url", required=True, metavar="URL", help="Where the package and the run go.")
+@click.option("--eval_url", required=True, metavar="URL", help="Where the analysis goes.")
 @click.option("--recipe", "name", default="flowers", show_default=True, help="A name in config/recipes, or a path.")
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or a state dict here, instead of BACKBONE-pre.pth and the recipe's.")

@@ -8,6 +8,7 @@ program of torch.export that needs no code of its own.
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def load(folder: Path) -> nn.Module:
     """
     facts = json.loads((folder / "network.json").read_text(encoding="utf-8"))
     if "program" in facts:
-        return torch.export.load(folder / facts["program"]).module()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch's own way of reading it
+            return torch.export.load(folder / facts["program"]).module()
     network = Network(**facts)
     network.network.load_state_dict(torch.load(folder / "weights.pth", map_location="cpu", weights_only=True))
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
