@@ -134,6 +134,8 @@ def _write_network(folder: Path, recipe: Recipe, model: Classifier) -> None:
             write_json(folder / "network.json", facts)
             return
     program = torch.export.export(model, (_photos(recipe),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names the source files of this one machine
     torch.export.save(program, folder / "network.pt2")
     write_json(folder / "network.json", {"program": "network.pt2"})
 
