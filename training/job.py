@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json
+from config.files import write_json, write_whole
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
 from training.analyse import write_analysis
@@ -34,7 +34,7 @@ from training.forward import predict
 from training.options import divide, fresh_option, read_data, runs_option
 from training.package import build_package
 from training.resources import Resources, told
-from training.runs import digest, fingerprint, load_model, read_run
+from training.runs import digest, fingerprint, load_model, read_run, sha256
 from training.storage import copying, fetch, join, publish
 from training.train import train_run
 
@@ -80,7 +80,7 @@ def job(
             stages.begin(f"fetch {data_url}")
             fetch(data_url, work / "data", lambda path: _wanted(path, recipe), stages.tell)
             if not weights:
-                recipe = _pretrained(recipe, work / "data", stages.tell)
+                recipe = _pretrained(recipe, work, stages.tell)
             photos = read_data([work / "data"], (), recipe)
             stages.begin("train")
             run = _trained(recipe, photos, root, fresh, stages.tell)
@@ -151,13 +151,18 @@ def _weights_file(recipe: Recipe) -> str:
     return f"{recipe.backbone.name}-pre.pth"
 
 
-def _pretrained(recipe: Recipe, data: Path, tell: Callable[[str], None]) -> Recipe:
-    file = data / _weights_file(recipe)
+def _pretrained(recipe: Recipe, work: Path, tell: Callable[[str], None]) -> Recipe:
+    """The recipe with the weights that were fetched, in a folder of their digest: other weights are another run."""
+    file = work / "data" / _weights_file(recipe)
     if not file.is_file():
         tell(f"no {file.name} there: weights are the recipe's, {recipe.backbone.weights}")
         return recipe
     tell(f"weights: {file.name}")
-    return override(recipe, "backbone", weights=str(file))
+    own = work / "weights" / sha256(file)[:16] / file.name
+    if not own.is_file():
+        with copying("written", str(own)):
+            write_whole(own, file.read_bytes())
+    return override(recipe, "backbone", weights=str(own))
 
 
 def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell: Callable[[str], None]) -> Path:

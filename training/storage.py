@@ -8,6 +8,7 @@ read from the environment or from `~/.aws`, as every S3 client reads them.
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,9 @@ def copying(verb: str, url: str) -> Iterator[None]:
 def file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it, asked anew: what others wrote meanwhile is seen."""
     name, _, rest = url.partition("://")
-    fs, path = fsspec.url_to_fs(f"s3://{rest}" if name == "obs" and rest else url)
+    s3 = rest and name in ("s3", "obs")
+    options = {"endpoint_url": os.environ.get("AWS_ENDPOINT_URL")} if s3 else {}
+    fs, path = fsspec.url_to_fs(f"s3://{rest}" if s3 else url, **options)
     fs.invalidate_cache()
     return fs, str(path).rstrip("/")
 
