@@ -115,7 +115,18 @@ def examples(room: str) -> dict[str, str]:
 
 ORDER = {
     "dataset": ["sample", "audit", "stats", "label", "split", "balance"],
-    "training": ["summary", "train", "prune", "evaluate", "predict", "export", "crossvalidate", "runs"],
+    "training": [
+        "summary",
+        "train",
+        "prune",
+        "evaluate",
+        "analyse",
+        "predict",
+        "export",
+        "crossvalidate",
+        "job",
+        "runs",
+    ],
     "deploy": [
         "up",
         "archive",

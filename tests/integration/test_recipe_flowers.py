@@ -206,7 +206,7 @@ def serve(folder: Path) -> Iterator[str]:
     shutil.copytree(STANDIN, folder / "standin")
     path = f"{folder / 'model'}{os.pathsep}{folder / 'standin'}"
     env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, folder / "standin" / "cloud.py", folder / "model"]
+    words = [sys.executable, str(folder / "standin" / "cloud.py"), str(folder / "model")]
     with subprocess.Popen(words, cwd=folder / "model", env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

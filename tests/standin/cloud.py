@@ -36,11 +36,13 @@ class Cloud:
                 have = metadata.version(wanted["package_name"]).partition("+")[0]
                 assert have == wanted["package_version"], wanted
         (self.api,) = self.config["apis"]
-        base = importlib.import_module("model_service.pytorch_model_service").PTServingBaseService
+        base: Any = importlib.import_module("model_service.pytorch_model_service").PTServingBaseService
         module = importlib.import_module("customize_service")
-        found = [value for _, value in inspect.getmembers(module, inspect.isclass) if issubclass(value, base)]
+        found: list[Any] = [
+            value for _, value in inspect.getmembers(module, inspect.isclass) if issubclass(value, base)
+        ]
         (service,) = (value for value in found if value is not base)
-        self.service = service("model", str(package / "weights.pth"))
+        self.service: Any = service("model", str(package / "weights.pth"))
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         return self.answer(Request(environ))(environ, start_response)
