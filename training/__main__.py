@@ -16,6 +16,8 @@ main = Steps(
         "onnx-predict": "Ask a graph about a photo with ONNX Runtime alone: table and bar chart.",
         "graph": "Write a graph as readable text and as SVG.",
         "recipes": "List the recipes: task, classes, input, backbone, weights.",
+        "analyse": "Write a run's answers and what they depend on, as files that other systems read.",
+        "job": "Train as a cloud job: data from a URL, package and analysis to two others.",
         "runs": "List runs with metrics and lineage, compare two, delete some.",
     },
     modules={"runs": "lineage", "graph": "graphpicture"},

@@ -1,0 +1,205 @@
+"""Train as a cloud job: data from one URL, the model's package and its analysis to two others.
+
+    python -m training job --data_url s3://BUCKET/data_set --train_url s3://BUCKET/resnet --eval_url s3://BUCKET/out
+
+The option names are the cloud's. URLs may be local folders (training/storage.py). `data_url` holds train/LABEL and
+val/LABEL, or label folders, which are split by source; and, if there, BACKBONE-pre.pth (resnet34-pre.pth), whose
+weights training starts from. Written are
+
+    train_url/model/            the package that the cloud serves (training/package.py)
+    train_url/run/              run.json, curves, weights, resources.jsonl and job.json: what it took
+    eval_url/analysis-train/    what training/analyse.py writes, on the photos that were trained on
+    eval_url/analysis-val/      the same on the held-out ones
+
+The same command may be given again: files that were fetched stay, an interrupted training goes on, a finished
+one is not repeated, and what stands at the URLs is replaced when the new is complete.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from config.files import write_json, write_whole
+from config.recipe import Recipe, override, read_recipe
+from dataset.photos import PARTS, TABLE, Photo
+from training.analyse import write_analysis
+from training.export import tempered
+from training.forward import predict
+from training.options import divide, fresh_option, read_data, runs_option
+from training.package import build_package
+from training.resources import Resources, told
+from training.runs import digest, fingerprint, load_model, read_run, sha256
+from training.storage import copying, fetch, join, publish
+from training.train import train_run
+
+
+@click.command(
+    epilog="Example: python -m training job --recipe shapes --data_url runs/drawn --train_url runs/cloud/resnet "
+    "--eval_url runs/cloud/out"
+)
+@click.option(
+    "--data_url",
+    required=True,
+    metavar="URL",
+    help="Where the photos are: train/LABEL and val/LABEL, or LABEL folders.",
+)
+@click.option("--train_url", required=True, metavar="URL", help="Where the package and the run go.")
+@click.option("--eval_url", required=True, metavar="URL", help="Where the analysis goes.")
+@click.option("--recipe", "name", default="flowers", show_default=True, help="A name in config/recipes, or a path.")
+@click.option("--backbone", help="Instead of the recipe's.")
+@click.option("--weights", help="imagenet, none, or a state dict here, instead of BACKBONE-pre.pth and the recipe's.")
+@click.option("--freeze/--full", default=None, help="Train the last layer alone, or all (default: the recipe's).")
+@click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
+@click.option(
+    "--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two samples."
+)
+@fresh_option
+@runs_option
+def job(
+    data_url: str,
+    train_url: str,
+    eval_url: str,
+    name: str,
+    backbone: str | None,
+    weights: str | None,
+    every: float,
+    fresh: bool,
+    root: Path,
+    **changes: Any,
+) -> None:
+    """Train on the photos at --data_url, write the package and the analysis to the other URLs."""
+    recipe = override(override(read_recipe(name), "train", **changes), "backbone", name=backbone, weights=weights)
+    with _own(root / "jobs" / digest([data_url, recipe.name])) as work, Stages() as stages:
+        with Resources(work / "resources.jsonl", every, stages.tell) as resources:
+            stages.begin(f"fetch {data_url}")
+            fetch(data_url, work / "data", lambda path: _wanted(path, recipe), stages.tell)
+            if not weights:
+                recipe = _pretrained(recipe, work, stages.tell)
+            photos = read_data([work / "data"], (), recipe)
+            stages.begin("train")
+            run = _trained(recipe, photos, root, fresh, stages.tell)
+            stages.begin("analyse")
+            out, metrics = _outcome(run, photos, work)
+            stages.begin("write")
+            publish(out / "model", join(train_url, "model"), stages.tell)
+            for analysis in ("analysis-train", "analysis-val"):
+                publish(out / analysis, join(eval_url, analysis), stages.tell)
+        told_of = {"stages": stages.seconds(), "resources": resources.summary(), "metrics": metrics}
+        with copying("written", str(out)):
+            shutil.copytree(run, out / "run")
+            shutil.copyfile(work / "resources.jsonl", out / "run" / "resources.jsonl")
+            write_json(out / "run" / "job.json", told_of)
+        publish(out / "run", join(train_url, "run"), stages.tell)
+        stages.tell(_summary(told_of["resources"], told_of["stages"]))
+    click.echo(f"{join(train_url, 'model')}: {read_run(run)[1]['summary']}")
+
+
+class Stages:
+    """Progress as lines with the time since the start, which stay readable in a cloud's log; times of the stages."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.marks: list[tuple[str, float]] = []
+
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if reason[0] is not None and self.marks:
+            self.tell(f"stopped at: {self.marks[-1][0]}")
+
+    def begin(self, name: str) -> None:
+        self.marks.append((name, time.monotonic()))
+        self.tell(name)
+
+    def tell(self, line: str) -> None:
+        click.echo(f"[{time.monotonic() - self.started:7.1f} s] {line}", err=True)
+
+    def seconds(self) -> dict[str, float]:
+        """By the first word of each stage that was begun."""
+        ends = [mark for _, mark in self.marks[1:]] + [time.monotonic()]
+        return {name.split()[0]: round(end - begun, 1) for (name, begun), end in zip(self.marks, ends, strict=True)}
+
+
+@contextlib.contextmanager
+def _own(folder: Path) -> Iterator[Path]:
+    """The job's folder, for one process at a time."""
+    with copying("written", str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise click.ClickException(f"{folder}: another job is at this data: wait for it, or give --runs") from error
+        yield folder
+
+
+def _wanted(path: str, recipe: Recipe) -> bool:
+    """Photos in their folders, the table of sources, and this backbone's weights; nothing else that lies there."""
+    top, _, rest = path.partition("/")
+    return top in (*PARTS, *recipe.labels) if rest else path in (TABLE, _weights_file(recipe))
+
+
+def _weights_file(recipe: Recipe) -> str:
+    return f"{recipe.backbone.name}-pre.pth"
+
+
+def _pretrained(recipe: Recipe, work: Path, tell: Callable[[str], None]) -> Recipe:
+    """The recipe with the weights that were fetched, in a folder of their digest: other weights are another run."""
+    file = work / "data" / _weights_file(recipe)
+    if not file.is_file():
+        tell(f"no {file.name} there: weights are the recipe's, {recipe.backbone.weights}")
+        return recipe
+    tell(f"weights: {file.name}")
+    own = work / "weights" / sha256(file)[:16] / file.name
+    if not own.is_file():
+        with copying("written", str(own)):
+            write_whole(own, file.read_bytes())
+    return override(recipe, "backbone", weights=str(own))
+
+
+def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell: Callable[[str], None]) -> Path:
+    """The run of this recipe on these photos: one that is there, or a new one."""
+    made_from = fingerprint(photos, recipe.labels)
+    for file in sorted((root / recipe.name).glob("*-train/run.json"), reverse=True):
+        before, facts = read_run(file.parent)
+        plain = not fresh and not facts.get("parent") and not sum(facts["extra"]["photos"].values())
+        if plain and before == recipe and facts["data"] == made_from and "teacher" not in facts:
+            tell(f"trained already: {file.parent} (--fresh trains again)")
+            return file.parent
+    return train_run(recipe, photos, [], root, fresh)[0]
+
+
+def _outcome(run: Path, photos: list[Photo], work: Path) -> tuple[Path, dict[str, Any]]:
+    """Make package and analysis below the job's folder.
+
+    Returns:
+        the folder, and the overall figures on the held-out photos.
+    """
+    recipe, model, _ = load_model(run)
+    training, validation = divide(photos, recipe)
+    model = tempered(model, validation, recipe)
+    out = work / "out"
+    with copying("written", str(out)):
+        shutil.rmtree(out, ignore_errors=True)
+        for part, some in (("train", training), ("val", validation)):
+            logits = predict(model, some, recipe)
+            figures = write_analysis(out / f"analysis-{part}", recipe, some, logits, part, work / "data")
+        build_package(out / "model", recipe, model, figures)
+    return out, figures
+
+
+def _summary(resources: dict[str, Any], stages: dict[str, float]) -> str:
+    mean, highest = (
+        {key: value[which] for key, value in resources.items() if isinstance(value, dict)}
+        for which in ("mean", "highest")
+    )
+    spent = ", ".join(f"{name} {seconds} s" for name, seconds in stages.items())
+    return f"{spent}; mean: {told(mean)}; highest: {told(highest)}; {resources['cores']} cores"
