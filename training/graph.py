@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
-    """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes); the recipe's names and opset.
+    """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
 
     Raises:
         click.ClickException: torch cannot write this network at this opset.
