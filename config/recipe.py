@@ -96,7 +96,7 @@ class Augment(Section):
 
 
 class Fit(Section):
-    """One optimisation: SGD, Adam or AdamW with a schedule, for so many epochs or, if `steps` is given, batches.
+    """One optimisation: SGD, Adam or AdamW with a schedule, for so many epochs or, if `max_steps` is given, batches.
 
     Steps run over one pass of the photos after another, in rounds of `save_every`: after each the model is scored, on
     `evaluate_batches` batches of held-out photos drawn anew (all, if null), and a checkpoint is kept. A round takes
@@ -105,7 +105,7 @@ class Fit(Section):
     """
 
     epochs: int = Field(5, ge=0, le=10_000)
-    steps: int | None = Field(None, ge=1, le=10_000_000, description="batches, instead of epochs")
+    max_steps: int | None = Field(None, ge=1, le=10_000_000, description="batches, instead of epochs")
     save_every: int = Field(200, ge=1, description="steps of a round; all of them, where there are fewer")
     report_every: int | None = Field(None, ge=1, description="batches from one printed loss to the next")
     evaluate_every: int | None = Field(None, ge=1, description="steps from one look at held-out photos to the next")
@@ -131,21 +131,21 @@ class Fit(Section):
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> "Fit":
-        if self.steps and self.steps % self.round_steps:
+        if self.max_steps and self.max_steps % self.round_steps:
             raise ValueError(
-                f"steps {self.steps} is no whole number of rounds: make it a multiple of {self.save_every}"
+                f"max_steps {self.max_steps} is no whole number of rounds: make it a multiple of {self.save_every}"
             )
         return self
 
     @property
     def round_steps(self) -> int:
         """Batches from one checkpoint to the next, where steps are counted."""
-        return min(self.save_every, self.steps or self.save_every)
+        return min(self.save_every, self.max_steps or self.save_every)
 
     @property
     def rounds(self) -> int:
         """How often the model is scored and kept: epochs, or rounds of steps."""
-        return self.steps // self.round_steps if self.steps else self.epochs
+        return self.max_steps // self.round_steps if self.max_steps else self.epochs
 
     @property
     def learns_from_teacher(self) -> bool:

@@ -67,7 +67,7 @@ def only_head_trains(model: Classifier) -> bool:
 
 def in_a_round(settings: Fit) -> int | None:
     """Photos from one checkpoint to the next where steps are counted; None: every photo once."""
-    return settings.round_steps * settings.batch_size if settings.steps else None
+    return settings.round_steps * settings.batch_size if settings.max_steps else None
 
 
 class Pixels:

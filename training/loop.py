@@ -120,7 +120,7 @@ class _State:
     ) -> None:
         entry: dict[str, Any] = {
             "epoch": len(self.history) + 1,
-            **({"step": self.step + len(self.feed)} if self.settings.steps else {}),
+            **({"step": self.step + len(self.feed)} if self.settings.max_steps else {}),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": round(loss, 5),
             "training_accuracy": round(accuracy, 5),

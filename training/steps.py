@@ -12,8 +12,8 @@ from training.recorder import Recorder
 
 def progress(settings: Fit, closed: int) -> str:
     """How far so many epochs, or rounds of steps, are: `epoch 2/5`, `step 400/3000`."""
-    if settings.steps:
-        return f"step {closed * settings.round_steps}/{settings.steps}"
+    if settings.max_steps:
+        return f"step {closed * settings.round_steps}/{settings.max_steps}"
     return f"epoch {closed}/{settings.epochs}"
 
 
@@ -48,12 +48,12 @@ class Watch:
         """To be told of every step, counted from 1 over the whole training."""
         self.losses.append(loss)
         self.batches += 1
-        number = step if self.settings.steps else self.batches
+        number = step if self.settings.max_steps else self.batches
         if self.settings.report_every and number % self.settings.report_every == 0:
             mean = sum(self.losses) / len(self.losses)
             self.losses = []
             told = f"step {step}: loss {mean:.5f}, learning rate {learning_rate:.6g}"
-            if not self.settings.steps:
+            if not self.settings.max_steps:
                 told = f"[{self.epoch + 1}, {self.batches:5d}] loss: {mean:.3f}"
             console.print(told, markup=False, highlight=False)
             self.reports.append({"batch": number, "loss": round(mean, 5)})

@@ -48,7 +48,7 @@ from training.runs import fingerprint, load_model, new_run, save_model
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")
 @click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
-@click.option("--steps", type=click.IntRange(1), help="Instead of the recipe's, which counts steps or epochs.")
+@click.option("--max-steps", type=click.IntRange(1), help="Instead of the recipe's, which counts steps or epochs.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Instead of the recipe's.")
 @click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a lower validation loss.")
 @click.option("--sampling", type=click.Choice(["shuffle", "balanced"]), help="balanced: classes equally often.")
@@ -86,8 +86,8 @@ def train(
 ) -> None:
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
     resolved = override(override(read_recipe(recipe), "train", **changes), "backbone", name=backbone, weights=weights)
-    if changes["epochs"] is not None and resolved.train.steps:
-        raise click.ClickException(f"--epochs: recipe {resolved.name} counts steps: give --steps")
+    if changes["epochs"] is not None and resolved.train.max_steps:
+        raise click.ClickException(f"--epochs: recipe {resolved.name} counts steps: give --max-steps")
     photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
     if sweep:
         given = {"--init-from": init_from, "--backbone": backbone, "--weights": weights, "--freeze": changes["freeze"]}

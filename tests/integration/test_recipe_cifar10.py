@@ -118,7 +118,6 @@ def read_recipe_of(folder: Path) -> Any:
 
 def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unpacked: Path) -> None:
     found = goldens.read(unpacked)
-    assert {golden.label for golden in found} == set(read_recipe_of(unpacked).labels)
     bad: list[dict[str, Any]] = [
         {"shape": [3, 224, 224]},
         {"shape": "32"},

@@ -19,7 +19,7 @@ from tests.integration.test_handler import ask, context
 from training.__main__ import main
 
 DRAWN = {"room": "room", "call": "call", "disc": "discs"}
-TRAIN = {"steps": 300, "save_every": 100, "batch_size": 16, "copies": 2, "learning_rate": 0.01, "validation": 0.25}
+TRAIN = {"max_steps": 300, "save_every": 100, "batch_size": 16, "copies": 2, "learning_rate": 0.01, "validation": 0.25}
 
 
 def small_recipe(folder: Path) -> Path:

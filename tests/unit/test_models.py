@@ -53,8 +53,9 @@ def test_lite0_has_the_packages_imagenet_weights() -> None:
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("resnet101", "resnet152")])
 def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
-    model = build(Backbone(name=name, weights="none"), 7).eval()
-    assert model(torch.zeros(1, *INPUTS.get(name, (3, 64, 64)), dtype=torch.uint8)).shape == (1, 7)
+    shape = INPUTS.get(name, (3, 64, 64))
+    model = build(Backbone(name=name, weights="none"), 7, Input(height=shape[1], width=shape[2])).eval()
+    assert model(torch.zeros(1, *shape, dtype=torch.uint8)).shape == (1, 7)
     model.freeze()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert sorted(p.shape[0] for p in trained) == [7, 7]

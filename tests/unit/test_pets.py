@@ -24,7 +24,7 @@ def test_the_documents_settings() -> None:
     recipe = read_recipe("pets")
     train = recipe.train
     assert len(recipe.labels) == 37
-    assert (train.steps, train.batch_size, train.optimizer, train.learning_rate) == (3000, 64, "adam", 0.001)
+    assert (train.max_steps, train.batch_size, train.optimizer, train.learning_rate) == (3000, 64, "adam", 0.001)
     assert (train.schedule, train.decay, train.every, train.freeze) == ("decay", 0.9, 250, True)
     assert (train.report_every, train.evaluate_every, train.save_every) == (10, 20, 200)
     assert (train.evaluate_batches, train.keep_checkpoints, train.rounds) == (5, 3, 15)

@@ -21,7 +21,7 @@ from training.steps import Watch, drawn_photos
 
 @pytest.fixture
 def recipe() -> Recipe:
-    steps = {"steps": 8, "save_every": 2, "batch_size": 4, "optimizer": "adam", "schedule": "decay", "every": 3}
+    steps = {"max_steps": 8, "save_every": 2, "batch_size": 4, "optimizer": "adam", "schedule": "decay", "every": 3}
     return override(read_recipe(SHAPES), "train", precision="f32", keep_checkpoints=2, keep="last", **steps)
 
 
@@ -87,7 +87,7 @@ def test_dropout_falls_on_cached_features_while_training_alone(recipe: Recipe, f
 
 
 def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = override(recipe, "train", steps=6, save_every=6, report_every=2, evaluate_every=3).train
+    settings = override(recipe, "train", max_steps=6, save_every=6, report_every=2, evaluate_every=3).train
     told: list[str] = []
     asked: list[int] = []
 
@@ -119,5 +119,5 @@ def test_held_out_photos_are_drawn_by_the_step(recipe: Recipe) -> None:
 
 def test_steps_are_whole_rounds(recipe: Recipe) -> None:
     with pytest.raises(click.ClickException, match="make it a multiple of 200"):
-        override(recipe, "train", steps=300, save_every=200)
-    assert override(recipe, "train", steps=30, save_every=200).train.rounds == 1
+        override(recipe, "train", max_steps=300, save_every=200)
+    assert override(recipe, "train", max_steps=30, save_every=200).train.rounds == 1
