@@ -86,6 +86,7 @@ def main(
         tree = tree_of(former, Path(work_folder) / "former") if any(s.name == "former" for s in chosen) else None
         plan = prepare(seconds, bundle, tree)
         measured, absent = measure(chosen, rounds, plan)
+        rounds = max(map(len, measured.values()), default=0)
     report = tell(chosen, measured, absent, rounds, plan)
     text = table(chosen, report)
     keep(chosen, report, text, None if quick else RESULTS, out, everything=not wanted and not quick)
@@ -130,7 +131,7 @@ def prepare(seconds: float, bundle: Path, former: Path | None) -> Plan:
 def measure(
     chosen: Sequence[System], rounds: int, plan: Plan
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """All rounds, every other one in reversed order.
+    """All rounds, every other one in reversed order; interrupted, those that are whole.
 
     Returns:
         measurements by system, and why others have none.
@@ -138,20 +139,32 @@ def measure(
     absent = {system.name: why for system in chosen if (why := system.absent())}
     found: dict[str, list[dict[str, Any]]] = {}
     for number in range(rounds):
-        for system in chosen if number % 2 == 0 else chosen[::-1]:
-            if system.name in absent:
-                continue
-            click.echo(f"round {number + 1} of {rounds}: {system.name}", err=True)
-            try:
-                row = one_round(system, plan)
-            except (click.ClickException, requests.RequestException, ValueError) as error:
-                reason = error.message if isinstance(error, click.ClickException) else str(error)
-                click.echo(f"{system.name}: {reason}", err=True)
-                absent[system.name] = f"failed in round {number + 1}: {' '.join(reason.split())[:200]}"
-                found.pop(system.name, None)
-            else:
-                found.setdefault(system.name, []).append(row)
+        try:
+            for system in chosen if number % 2 == 0 else chosen[::-1]:
+                if system.name not in absent:
+                    click.echo(f"round {number + 1} of {rounds}: {system.name}", err=True)
+                    _add(system, plan, number, found, absent)
+        except (KeyboardInterrupt, SystemExit):
+            if not number:
+                raise
+            click.echo(f"interrupted: {number} whole rounds are told", err=True)
+            return {name: rows[:number] for name, rows in found.items()}, absent
     return found, absent
+
+
+def _add(
+    system: System, plan: Plan, number: int, found: dict[str, list[dict[str, Any]]], absent: dict[str, str]
+) -> None:
+    """One system's round; one that fails is absent from then on."""
+    try:
+        row = one_round(system, plan)
+    except (click.ClickException, requests.RequestException, ValueError) as error:
+        reason = error.message if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"{system.name}: {reason}", err=True)
+        absent[system.name] = f"failed in round {number + 1}: {' '.join(reason.split())[:200]}"
+        found.pop(system.name, None)
+    else:
+        found.setdefault(system.name, []).append(row)
 
 
 def one_round(system: System, plan: Plan) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import shutil
 import statistics
@@ -54,7 +55,7 @@ def _wrk(it: Running, photo: str, expected: str, clients: int, seconds: float) -
         file.flush()
         key = ["Authorization", f"Bearer {it.key}"] if it.key else []
         command = [
-            *(wrk(), "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", f"{LIMIT_S}s", "-s", str(SCRIPT)),
+            *(wrk(), "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "--timeout", f"{LIMIT_S}s", "-s", str(SCRIPT)),
             *(it.url, "--", file.name, expected, *key),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * LIMIT_S)

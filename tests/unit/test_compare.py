@@ -266,6 +266,29 @@ def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
     assert "no such model" in absent["bad"]
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_interrupted_it_tells_the_rounds_that_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    left = 5  # systems of two are measured before somebody stops it: two rounds and a half
+
+    def one_round(system: System, plan: compare.Plan) -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise stop
+        return {"left": left}
+
+    monkeypatch.setattr(compare, "one_round", one_round)
+    plan = compare.Plan(1, 1, {}, {}, tmp_path, tmp_path, None)
+    both = [replace(small(), name=name) for name in ("a", "b")]
+    found, _ = compare.measure(both, 9, plan)
+    assert found == {"a": [{"left": 4}, {"left": 1}], "b": [{"left": 3}, {"left": 2}]}
+    left = 1
+    with pytest.raises(stop):
+        compare.measure(both, 9, plan)
+
+
 def test_with_our_model_an_answer_must_be_our_graphs() -> None:
     system = replace(small(), form=work.OURS)
     plan = compare.Plan(1, 1, {"a": "x"}, {"a": {"offline": 0.9, "online": 0.1}}, Path(), Path(), None)
