@@ -1,0 +1,60 @@
+"""One recipe's network in torch, ONNX Runtime and OpenVINO, in one run: milliseconds a photo, and how far answers differ.
+
+    python -m benchmarks.runtimes                          # scenes11, the ONNX document's network
+    python -m benchmarks.runtimes --recipe cifar10
+
+Weights are random: speed does not depend on them. The runtimes take turns, one photo at a time, in float, with the
+recipe's threads. Prints Markdown and writes benchmarks/results/runtimes.json.
+"""
+
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.bench import RESULTS
+from config.files import write_json
+from config.recipe import override, read_recipe
+from handler import engine
+from training.backbones import build
+from training.graph import to_onnx
+from training.timing import alternating
+
+
+@click.command(epilog="Example: python -m benchmarks.runtimes --recipe shapes --rounds 3 --quick")
+@click.option("--recipe", "name", default="scenes11", show_default=True)
+@click.option("--rounds", default=30, show_default=True, type=click.IntRange(1))
+@click.option("--quick", is_flag=True, help="Write nothing.")
+def main(name: str, rounds: int, quick: bool) -> None:
+    """Time a recipe's network in three runtimes."""
+    recipe = override(read_recipe(name), "backbone", weights="none")
+    torch.manual_seed(0)
+    torch.set_num_threads(recipe.runtime.threads)
+    model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()
+    photo = np.random.default_rng(0).integers(0, 256, recipe.input.shape, dtype=np.uint8)
+    batch = torch.from_numpy(photo)[None]
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "model.onnx"
+        graph.write_bytes(to_onnx(model, recipe).SerializeToString())
+        engines = {
+            runtime: engine.load(graph, override(recipe, "runtime", engine=runtime, device="cpu", precision="f32"))
+            for runtime in ("onnxruntime", "openvino")
+        }
+    with torch.no_grad():
+        wanted = model(batch).softmax(1)[0].numpy()
+    times = alternating([lambda: model(batch), *(lambda run=run: run(photo) for run in engines.values())], rounds)
+    rows = {"torch": (times[0], 0.0)}
+    for (runtime, run), spent in zip(engines.items(), times[1:], strict=True):
+        rows[runtime] = (spent, float(np.abs(run(photo) - wanted).max()))
+    click.echo("| runtime | ms | torch / this | largest difference of p from torch |\n|---|---|---|---|")
+    for runtime, (spent, far) in rows.items():
+        click.echo(f"| {runtime} | {spent} | {times[0] / spent:.2f} | {far:.1e} |")
+    if not quick:
+        told = {runtime: {"ms": spent, "difference": far} for runtime, (spent, far) in rows.items()}
+        write_json(RESULTS / "runtimes.json", {"benchmark": "runtimes", "recipe": name, "runtimes": told})
+
+
+if __name__ == "__main__":
+    main()

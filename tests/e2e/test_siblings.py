@@ -1,0 +1,99 @@
+"""The sibling recipes on one TorchServe, beside one another: each document's own client, and what it gets."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.archive import pack
+from tests.e2e.test_contract import Door
+from tests.integration import test_recipe_cifar10, test_recipe_flowers, test_recipe_pets, test_recipe_scenes11
+from tests.nodes import node
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "cifar10": lambda folder: test_recipe_cifar10.bundle(folder, "cifar10"),
+    "mnist": lambda folder: test_recipe_cifar10.bundle(folder, "mnist"),
+    "pets": test_recipe_pets.bundle,
+    "flowers": test_recipe_flowers.bundle,
+    "scenes11": test_recipe_scenes11.bundle,
+}
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
+    """Each trained for some steps, exported, packed, and rolled out to the same server."""
+    folder = tmp_path_factory.mktemp("siblings")
+    bundles = {}
+    for name, make in MAKERS.items():
+        (folder / name).mkdir()
+        bundles[name] = make(folder / name)
+    with node(bundles["cifar10"], folder) as here:
+        for name, made in bundles.items():
+            pack(made, "1.0", here.store)
+            here.deploy("rollout", f"{name}-1.0.mar")
+        yield {name: Door(here.server, name, made) for name, made in bundles.items()}
+
+
+def likeliest(door: Door, index: int) -> str:
+    """The label that the graph gave a golden photo when it was exported."""
+    scores = door.goldens[index].probabilities
+    return str(door.labels[scores.index(max(scores))])
+
+
+@pytest.mark.parametrize(("name", "shape"), [("cifar10", [3, 32, 32]), ("mnist", [1, 28, 28])])
+def test_the_cifar_documents_client(doors: dict[str, Door], name: str, shape: list[int]) -> None:
+    door = doors[name]
+    good = [{"content_type": "image/jpeg", "data": door.text_of(index), "shape": shape} for index in (0, -1)]
+    answer = door.post(headers={"Content-Type": "application/json"}, data=json.dumps({"data": good}))
+    assert answer.status_code == 200
+    assert answer.json() == [{"image_id": None, "result": likeliest(door, index)} for index in (0, -1)]
+    bad = [{**good[0], "shape": [3, 224, 224]}, {**good[0], "data": "?"}, {**good[0], "content_type": "text/html"}]
+    mixed = door.post(json={"data": [bad[0], good[1], *bad[1:]]})
+    assert mixed.status_code == 200
+    codes = [item.get("error", {}).get("code") for item in mixed.json()]
+    assert codes == ["invalid_request", None, "invalid_base64", "unsupported_format"]
+    assert mixed.json()[1]["result"] == likeliest(door, -1)
+    assert door.post(json={"data": bad}).status_code == 400
+
+
+def test_pets_answer_the_three_likeliest(doors: dict[str, Door]) -> None:
+    door = doors["pets"]
+    answer = door.post(json={"image_id": "cat", "image_base64": door.text_of(0)}).json()
+    assert set(answer) == {"image_id", "result", "top"}
+    scores = [entry["score"] for entry in answer["top"]]
+    assert answer["result"] == answer["top"][0]["label"] == likeliest(door, 0)
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx(sorted(door.goldens[0].probabilities, reverse=True)[:3], abs=0.02)
+
+
+def test_the_flowers_form(doors: dict[str, Door]) -> None:
+    door = doors["flowers"]
+    answer = door.post(files={"images": ("rose.jpg", door.bytes_of(0), "image/jpeg")})
+    assert (answer.status_code, answer.json()) == (200, {"image_id": None, "result": likeliest(door, 0)})
+
+
+def test_scenes_are_answered_as_their_graph_does(doors: dict[str, Door]) -> None:
+    door = doors["scenes11"]
+    for index, golden in enumerate(door.goldens[:3]):
+        answer = door.post(json={"image_base64": door.text_of(index), "detail": True}).json()
+        assert answer["result"] == likeliest(door, index)
+        assert list(answer["probabilities"].values()) == pytest.approx(golden.probabilities, abs=0.02)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(doors: dict[str, Door], name: str) -> None:
+    door = doors[name]
+
+    def told(**arguments: Any) -> tuple[int, str]:
+        answer = door.post(**arguments)
+        return answer.status_code, answer.json()["error"]["code"]
+
+    spoken = door.post(json={"image_id": 7, "image_base64": str(base64.b64encode(door.bytes_of(0)))})
+    assert (spoken.status_code, spoken.json()["result"]) == (200, likeliest(door, 0))
+    assert told(json={"image_id": "1"}) == (400, "missing_image")
+    assert told(data=b"{", headers={"Content-Type": "application/json"}) == (400, "invalid_json")
+    assert told(files={"images": ("x.gif", b"GIF89a")}) == (415, "unsupported_format")
+    assert told(data=door.bytes_of(0)[:-40], headers={"Content-Type": "image/jpeg"}) == (400, "corrupt_image")
