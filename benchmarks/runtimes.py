@@ -1,4 +1,4 @@
-"""One recipe's network in torch, ONNX Runtime and OpenVINO, in one run: milliseconds a photo, and how far answers differ.
+"""A network in torch, ONNX Runtime and OpenVINO, in one run: milliseconds a photo, and how far answers differ.
 
     python -m benchmarks.runtimes                          # scenes11, the ONNX document's network
     python -m benchmarks.runtimes --recipe cifar10
