@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.footprint import BUNDLE
 from dataset.draw import draw
 from handler import engine
-from handler.image import FORMATS, fit, open_photo, to_array
+from handler.image import FORMATS, open_photo, to_input
 from handler.spec import Spec, read_spec
 from training.changes import as_jpeg
 
@@ -50,10 +50,10 @@ def compare(name: str, photos: Iterable[bytes], ask: engine.Engine, spec: Spec) 
     """Print one line for each margin."""
     rows: dict[float, list[tuple[float, float, float, bool]]] = {margin: [] for margin in MARGINS}
     for data in photos:
-        whole = to_array(fit(_decoded(data, spec, None), spec.input))
+        whole = to_input(_decoded(data, spec, None), spec.input)
         before = ask(whole)
         for margin in MARGINS:
-            pixels = to_array(fit(_decoded(data, spec, margin), spec.input))
+            pixels = to_input(_decoded(data, spec, margin), spec.input)
             off, after = np.abs(pixels.astype(int) - whole), ask(pixels)
             change = float(np.abs(after - before).max())
             flipped = bool(after.argmax() != before.argmax())

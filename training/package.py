@@ -152,8 +152,9 @@ def _prove(folder: Path, recipe: Recipe, model: Classifier) -> None:
 
 def _photos(recipe: Recipe) -> Tensor:
     """Two noise pictures, uint8."""
-    shape = (2, 3, recipe.input.height, recipe.input.width)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (2, *recipe.input.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def _module(folder: Path) -> ModuleType:
