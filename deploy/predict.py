@@ -55,7 +55,9 @@ def _by_grpc(settings: Settings, model: str, photos: Sequence[Path], detail: boo
             except OSError as error:
                 yield _unreadable(photo, error)
                 continue
-            yield client.predict(model, data, photo.name[-256:], detail) | {"photo": str(photo)}
+            answer = client.predict(model, data, photo.name[-256:], detail)
+            status = answer.pop("status")
+            yield {**answer, "photo": str(photo), "status": status}
 
 
 def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[str, Any]:

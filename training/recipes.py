@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 import torch
+from rich.console import Console
 from rich.table import Table
 
 from config.recipe import Backbone, Recipe, names, read_recipe
 from training.backbones import BACKBONES
-from training.loop import console
 
 SHOWN = 4
 """So many labels are shown in the table; --json has all."""
@@ -49,7 +49,7 @@ def recipes(paths: tuple[str, ...], as_json: bool) -> None:
         more = f" ... ({len(line.classes)})" if len(line.classes) > SHOWN else ""
         classes = ", ".join(line.classes[:SHOWN]) + more
         table.add_row(line.name, line.task, classes, line.input, line.backbone, line.weights)
-    console.print(table)
+    Console().print(table)
 
 
 def describe(recipe: Recipe) -> Line:

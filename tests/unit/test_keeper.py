@@ -332,7 +332,7 @@ def readiness(settings: Settings, repairs: Repairs, door: Door, monkeypatch: pyt
     found.note("")
     found.session = door  # type: ignore[assignment]
     monkeypatch.setattr("deploy.readiness.read_key", lambda *_: "key")
-    monkeypatch.setattr("deploy.readiness.example", lambda mar: (SimpleNamespace(label="yes"), {}))
+    monkeypatch.setattr("deploy.readiness.example", lambda mar: (SimpleNamespace(label="yes", own=True), {}))
     return found
 
 
