@@ -15,9 +15,7 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,6 +34,7 @@ from benchmarks.peers import load, models, work
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
 from config.files import write_json, write_whole
+from deploy.processes import interruptible
 from deploy.settings import ROOT
 from handler import engine
 from handler.spec import read_spec
@@ -80,9 +79,8 @@ def main(
             click.echo(f"{system.name:32} {system.text}{f' ({why})' if (why := system.absent()) else ''}")
         return
     load.wrk()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves by way of all that must be stopped
     rounds, seconds = (1, QUICK_S) if quick else (rounds, seconds)
-    with tempfile.TemporaryDirectory(prefix="bench-") as work_folder:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="bench-") as work_folder:
         tree = tree_of(former, Path(work_folder) / "former") if any(s.name == "former" for s in chosen) else None
         plan = prepare(seconds, bundle, tree)
         measured, absent = measure(chosen, rounds, plan)
@@ -144,7 +142,7 @@ def measure(
                 if system.name not in absent:
                     click.echo(f"round {number + 1} of {rounds}: {system.name}", err=True)
                     _add(system, plan, number, found, absent)
-        except (KeyboardInterrupt, SystemExit):
+        except KeyboardInterrupt:
             if not number:
                 raise
             click.echo(f"interrupted: {number} whole rounds are told", err=True)

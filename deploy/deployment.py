@@ -7,7 +7,6 @@ Rollout, rollback and retirement share this frame. TorchServe is changed first a
 import contextlib
 import errno
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from deploy.client import Client
 from deploy.drain import drain
 from deploy.journal import DONE, FAILED, REFUSED, Journal
 from deploy.locks import DEPLOYMENT, Held, held
+from deploy.processes import interruptible
 from deploy.proof import first_question
 from deploy.repair import AT_WORK
 from deploy.served import Entry
@@ -91,7 +91,7 @@ def deployment(
             journal = Journal(settings.var, action, name, version, **facts)
         except OSError as error:
             raise full(settings, error) from error
-        with _interruptible(), _closed(settings, journal):
+        with interruptible(), _closed(settings, journal):
             yield Deployment(settings, journal, quiet)
 
 
@@ -153,21 +153,6 @@ def full(settings: Settings, error: OSError) -> click.ClickException:
     if error.errno in _NOT_WRITTEN:
         return click.ClickException(f"{where} cannot be written: {why}: free some room and run the same again")
     return click.ClickException(f"{where}: {why}: run the same again")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal are as Ctrl-C."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def say(result: dict[str, Any], as_json: bool) -> None:

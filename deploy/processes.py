@@ -119,6 +119,21 @@ def signals_wait(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
         _restore(before)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and a closed terminal are as Ctrl-C: what was started is stopped on the way out."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _restore(mask: set[signal.Signals] | set[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -25,6 +25,7 @@ from deploy.client import Client
 from deploy.closedloop import Load, ask_for
 from deploy.example import example
 from deploy.folder import claim
+from deploy.processes import interruptible
 from deploy.proof import WORKER_MB, free_mb
 from deploy.serve import entry_of
 from deploy.served import Entry
@@ -176,7 +177,7 @@ class Tuner:
             settings = read_settings({**environment, "SERVE_PROFILE": "latency"})
             claim(settings.var)
             tuned.write(settings, self.entry, {"latency": tried.how})
-            with Server(settings) as server:
+            with interruptible(), Server(settings) as server:
                 register(server.client, self.entry)
                 self.ask(settings, CLIENTS, min(self.seconds, 1.0))  # every worker has answered before
                 tried.alone.append(self.ask(settings, 1, self.seconds))

@@ -23,11 +23,10 @@ from torch import Tensor
 
 from config.files import write_json, write_whole
 from config.recipe import Recipe
-from dataset.photos import PARTS, Photo
-from training.evaluate import choose
+from dataset.photos import Photo
 from training.evidence import measure
 from training.metrics import score, wilson
-from training.options import data_options, read_data, run_argument
+from training.options import choose_part, data_options, part_option, read_data, run_argument
 from training.predict import inference
 from training.runs import read_run
 from training.schemas import check
@@ -39,16 +38,12 @@ RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_a
 @click.command(epilog="Example: python -m training analyse runs/shapes/ID-train --data runs/drawn")
 @run_argument
 @data_options
-@click.option(
-    "--part",
-    type=click.Choice([*PARTS, "all"]),
-    help="Of a split.  [default: val; of unsplit data what RUN held out, or all if RUN never saw it]",
-)
+@part_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/analysis]")
 def analyse(run: Path, data: tuple[Path, ...], where: tuple[str, ...], part: str | None, out: Path | None) -> None:
     """Write the analysis of RUN (a run, or a bundle) on labelled photos."""
     recipe, infer, _ = inference(run)
-    photos, chosen = choose(read_data(data, where, recipe), part, recipe, read_run(run)[1])
+    photos, chosen = choose_part(read_data(data, where, recipe), part, recipe, read_run(run)[1])
     logits, _ = measure(recipe, infer, photos)
     folder = out or run / "analysis"
     found = write_analysis(folder, recipe, photos, logits, chosen, _base(data))

@@ -12,7 +12,7 @@ the run held out of unsplit photos that it was made from, on all of other photos
     hardest.jpg     contact sheet of the photos whose label got the least probability: photos, so for this machine only
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from rich.table import Table
 from config.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.files import files_of
-from dataset.photos import PARTS, Photo
+from dataset.photos import Photo
 from dataset.table import write_rows
 from training.evidence import Evidence, gather
 from training.loop import console
 from training.metrics import Scores
-from training.options import data_options, divide, extra_option, read_data, read_extra, runs_option
+from training.options import choose_part, data_options, extra_option, part_option, read_data, read_extra, runs_option
 from training.predict import inference
 from training.report import contact_sheet_of, render
 from training.runs import fingerprint, read_run
@@ -39,11 +39,7 @@ HARDEST = 24
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @data_options
 @extra_option
-@click.option(
-    "--part",
-    type=click.Choice([*PARTS, "all"]),
-    help="Of a split.  [default: val; of unsplit data what RUN held out, or all if RUN never saw it]",
-)
+@part_option
 @click.option(
     "--ambiguous",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -69,7 +65,7 @@ def evaluate(
     recipe, infer, device = inference(run)
     everything = read_data(data, where, recipe)
     facts = read_run(run)[1]
-    photos, chosen = choose(everything, part, recipe, facts)
+    photos, chosen = choose_part(everything, part, recipe, facts)
     found = gather(recipe, infer, photos, list_photos(ambiguous), changes)
     result = {
         "run": facts.get("id", run.name),
@@ -83,31 +79,6 @@ def evaluate(
     write(out or run / "evaluation", run, found, result)
     show(found.scores, result)
     click.echo(f"{out or run / 'evaluation'}/report.html: {found.scores}")
-
-
-def choose(
-    photos: Sequence[Photo], part: str | None, recipe: Recipe, facts: Mapping[str, Any]
-) -> tuple[list[Photo], str]:
-    """The photos to measure on, by default none that was trained on.
-
-    Args:
-        facts: the run's; the photos that it was made from and that are not split are divided again as it did.
-
-    Returns:
-        the photos, and which they are: a part of the split, `held out`, or `all`.
-
-    Raises:
-        click.ClickException: nothing is split, or the part has no photo.
-    """
-    split = any(photo.part in PARTS[:2] for photo in photos)
-    if part is None and not split and fingerprint(photos, recipe.labels) == facts.get("data"):
-        return divide(photos, recipe)[1], "held out"
-    wanted = part or ("val" if split else "all")
-    chosen = [photo for photo in photos if wanted in ("all", photo.part)]
-    if not chosen:
-        have = ", ".join(dict.fromkeys(photo.part for photo in photos)) if split else "no split"
-        raise click.ClickException(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
-    return chosen, wanted
 
 
 def list_photos(folder: Path | None) -> list[Path]:

@@ -39,6 +39,11 @@ runs_option = click.option(
 fresh_option = click.option(
     "--fresh", is_flag=True, help="Start anew where the same command was interrupted (it would go on)."
 )
+part_option = click.option(
+    "--part",
+    type=click.Choice([*PARTS, "all"]),
+    help="Of a split.  [default: val; of unsplit data what RUN held out, or all if RUN never saw it]",
+)
 run_argument = click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 
 
@@ -90,6 +95,31 @@ def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[P
         if absent:
             raise click.ClickException(f"the split has no {part} photo of {', '.join(absent)}: split it again")
     return parts[0], parts[1]
+
+
+def choose_part(
+    photos: Sequence[Photo], part: str | None, recipe: Recipe, facts: Mapping[str, Any]
+) -> tuple[list[Photo], str]:
+    """The photos to measure on, by default none that was trained on.
+
+    Args:
+        facts: the run's; the photos that it was made from and that are not split are divided again as it did.
+
+    Returns:
+        the photos, and which they are: a part of the split, `held out`, or `all`.
+
+    Raises:
+        click.ClickException: nothing is split, or the part has no photo.
+    """
+    split = any(photo.part in PARTS[:2] for photo in photos)
+    if part is None and not split and fingerprint(photos, recipe.labels) == facts.get("data"):
+        return divide(photos, recipe)[1], "held out"
+    wanted = part or ("val" if split else "all")
+    chosen = [photo for photo in photos if wanted in ("all", photo.part)]
+    if not chosen:
+        have = ", ".join(dict.fromkeys(photo.part for photo in photos)) if split else "no split"
+        raise click.ClickException(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
+    return chosen, wanted
 
 
 def split_of_run(

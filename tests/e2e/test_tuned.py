@@ -1,5 +1,10 @@
 """A profile reaches a real TorchServe: workers, batches, and the threads in its workers' environment."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -7,7 +12,7 @@ import psutil
 from deploy import tuned
 from deploy.archive import pack
 from deploy.serve import entry_of
-from deploy.settings import own_environment, read_settings
+from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 from deploy.tuned import How
 from tests.conftest import SHIPPED, command
@@ -27,3 +32,19 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
         workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
         assert [worker.environ()[tuned.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
         assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
+
+
+def test_told_to_stop_it_leaves_no_server_behind(tmp_path: Path) -> None:
+    mar = pack(SHIPPED, "1.0", tmp_path / "store")
+    own = {**own_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", "deploy", "tune", mar.name, "--quick"]
+    tuning = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **own}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("tune-*/var/torchserve.pgid")):
+        assert tuning.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    started = psutil.Process(tuning.pid).children(recursive=True)
+    tuning.send_signal(signal.SIGTERM)
+    assert tuning.wait(60) == 1
+    assert started and not psutil.wait_procs(started, timeout=1)[1]
+    assert not list(tmp_path.glob("tune-*")) and not (tmp_path / "var" / tuned.FILE).exists()
