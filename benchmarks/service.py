@@ -7,6 +7,7 @@ import click
 from deploy.example import example
 from deploy.serve import entry_of
 from deploy.torchserve import Server
+from deploy.tuned import How
 
 
 def put_in_service(server: Server, mar: Path) -> None:
@@ -17,7 +18,7 @@ def put_in_service(server: Server, mar: Path) -> None:
     """
     entry = entry_of(mar)
     try:
-        server.client.register(mar.name, entry.name, entry.workers)
+        server.client.register(mar.name, entry.name, How(entry.workers))
     except click.ClickException as error:
         raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
     golden, body = example(mar)

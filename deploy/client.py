@@ -11,6 +11,7 @@ import requests
 
 from deploy.keys import read_key
 from deploy.settings import Settings
+from deploy.tuned import How
 
 CONNECT_S = 5
 ANSWER_S = 120
@@ -64,23 +65,20 @@ class Client:
         """Post JSON to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
         return self.ask("inference", "POST", f"/predictions/{model}", json=body)
 
-    def register(
-        self, archive: str, name: str, workers: int = 1, batch_size: int = 1, max_batch_delay: int = 0
-    ) -> None:
+    def register(self, archive: str, name: str, how: How | None = None) -> None:
         """Register an archive NAME-VERSION.mar of the store by its bare file name; returns when its workers are ready.
 
-        A batch has at most `batch_size` requests; its first waits up to `max_batch_delay` ms for the others. The first
-        version of a name becomes its default, later ones do not.
+        The first version of a name becomes its default, later ones do not.
 
         Raises:
             click.ClickException: it was refused, or its workers did not start; then it is not registered.
         """
-        options = {"url": archive, "model_name": name, "batch_size": batch_size, "initial_workers": 0}
-        delay = {"max_batch_delay": max_batch_delay} if batch_size > 1 else {}
-        self.manage("POST", "/models", params={**options, **delay})
+        how = how or How()
+        batch = {"batch_size": how.batch_size, "max_batch_delay": how.max_batch_delay}
+        self.manage("POST", "/models", params={"url": archive, "model_name": name, "initial_workers": 0, **batch})
         version = archive.removesuffix(".mar").rpartition("-")[2]
         try:
-            self.scale(name, version, workers)
+            self.scale(name, version, how.workers)
         except BaseException:
             with contextlib.suppress(click.ClickException):
                 self.unregister(name, version)

@@ -144,8 +144,7 @@ class Repairs:
     def _restore(self, entry: Entry) -> None:
         require_archive(self.settings, entry)
         try:
-            how = tuned.how(self.settings, entry)
-            self.client.register(entry.archive, entry.name, how.workers, how.batch_size, how.max_batch_delay)
+            self.client.register(entry.archive, entry.name, tuned.how(self.settings, entry))
         except click.ClickException as error:
             why = one_line(Server(self.settings).why_no_worker())
             raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error

@@ -170,9 +170,8 @@ class Rollout:
             step["note"] = f"{workers} worker(s) ready"
 
     def _load(self) -> None:
-        how = self.how
         try:
-            self.client.register(self.new.mar.name, self.new.name, how.workers, how.batch_size, how.max_batch_delay)
+            self.client.register(self.new.mar.name, self.new.name, self.how)
         except Unreachable:
             raise
         except click.ClickException as error:

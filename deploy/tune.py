@@ -12,7 +12,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy import candidate, locks, served, tuned
-from deploy.client import Client
 from deploy.closedloop import Load, ask_for
 from deploy.example import example
 from deploy.folder import claim
@@ -34,7 +33,7 @@ from deploy.torchserve import Server
 from deploy.tuned import How
 
 CLIENTS = 8
-BATCHES = ((4, 2), (8, 5))  # requests, milliseconds; tried on the best of the rest
+BATCHES = ((1, 0), (4, 2), (8, 5))  # requests, milliseconds; tried on the best of the rest
 NEARLY = 0.03  # as good as the best: then the one with fewer workers, each of which holds its memory
 
 
@@ -88,12 +87,12 @@ def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json
     if locks.holder(settings.var / locks.SERVER):
         click.echo("note: a server is running and shares the cores: make down first for honest figures", err=True)
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
-    pairs = list(_pairs(tuned.cores()))
-    first = tuner.measure([How(*pair) for pair in ([pairs[0], pairs[-1]] if quick else pairs)])
+    plain = list(_plain(tuned.cores()))
+    first = tuner.measure([plain[0], plain[-1]] if quick else plain)
     best = fastest(first)
     busiest = most(first).how
-    batched = [How(busiest.workers, busiest.threads, *batch) for batch in BATCHES[: 1 if quick else None]]
-    second = tuner.measure([busiest, *batched])
+    batched = [replace(busiest, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES[: 1 if quick else None]]
+    second = tuner.measure([busiest, *(how for how in batched if how != busiest)])
     profiles = {"latency": best.how, "throughput": most(second).how}
     rows = [tried.row() for tried in (*first, *second)]
     tuned.write(settings, entry, profiles, rows)
@@ -120,15 +119,15 @@ def choose(settings: Settings, archive: Path | None) -> Path:
     return candidate.find(Path(defaults[0].archive), settings.store).mar
 
 
-def _pairs(cores: int) -> Iterator[tuple[int, int]]:
-    """Workers and threads worth trying: no more threads in all than cores, or two workers that share all cores (one
-    decodes while the other computes); on large machines only what uses at least half of them."""
+def _plain(cores: int) -> Iterator[How]:
+    """Workers and threads worth trying, without waiting for batches: no more threads in all than cores, or two workers
+    that share all cores (one decodes while the other computes); on large machines only what uses half of them."""
     counts = sorted({1 << power for power in range(cores.bit_length()) if 1 << power <= cores} | {cores})
     for workers in counts:
         for threads in counts:
             fits = workers * threads <= cores or (workers == 2 and threads == cores)
             if fits and (cores <= 4 or 2 * workers * threads >= cores):
-                yield workers, threads
+                yield How(workers, threads, min(threads, 2))
 
 
 def fastest(tried: Sequence[Tried]) -> Tried:
@@ -178,16 +177,10 @@ class Tuner:
             claim(settings.var)
             tuned.write(settings, self.entry, {"latency": tried.how})
             with interruptible(), Server(settings) as server:
-                register(server.client, self.entry)
+                server.client.register(self.entry.archive, self.entry.name, tried.how)
                 self.ask(settings, CLIENTS, min(self.seconds, 1.0))  # every worker has answered before
                 tried.alone.append(self.ask(settings, 1, self.seconds))
                 tried.many.append(self.ask(settings, CLIENTS, self.seconds))
-
-
-def register(client: Client, entry: Entry) -> None:
-    """Register a version as its profile says."""
-    how = tuned.how(client.settings, entry)
-    client.register(entry.archive, entry.name, how.workers, how.batch_size, how.max_batch_delay)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:

@@ -25,17 +25,23 @@ THREADS = "CLASSIFIER_THREADS"  # read by handler/engine.py
 @dataclass(frozen=True)
 class How:
     """How a version is served: workers, threads of each (None: the recipe's), requests in a batch, and how long the
-    first of a batch waits for the others, in milliseconds."""
+    first of a batch waits for the others, in milliseconds.
 
-    workers: int
+    By default a worker takes two if two wait, and each of them has a thread of its own (`handler.engine`). No request
+    waits for another: without a delay TorchServe makes no larger batches.
+    """
+
+    workers: int = 1
     threads: int | None = None
-    batch_size: int = 1
+    batch_size: int = 2
     max_batch_delay: int = 0
 
     def __str__(self) -> str:
-        batch = f", batches of {self.batch_size} within {self.max_batch_delay} ms" if self.batch_size > 1 else ""
+        batch = (
+            f"batches of {self.batch_size} within {self.max_batch_delay} ms" if self.batch_size > 1 else "no batches"
+        )
         threads = f"{self.threads} thread(s) each" if self.threads else "the recipe's threads"
-        return f"{self.workers} worker(s), {threads}{batch}"
+        return f"{self.workers} worker(s), {threads}, {batch}"
 
 
 def cores() -> int:

@@ -31,7 +31,8 @@ class Line:
         status: the HTTP status of the answer.
         code: "ok", or one of `handler.errors.CODES`; of a list its first error's.
         photos: how many were asked about.
-        seconds: handler time of the batch that the request was in.
+        batch: how many requests were in its batch.
+        seconds: handler time of that batch.
         bytes: what was sent: the body, or the fields of a form without their framing.
     """
 
@@ -42,6 +43,7 @@ class Line:
     status: int
     code: str
     photos: int
+    batch: int
     seconds: float
     bytes: int
 

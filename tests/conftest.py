@@ -1,5 +1,6 @@
 """Fixtures in layers: drawn photos -> run -> bundle -> archive -> a real TorchServe with both recipes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -124,6 +125,6 @@ def server(settings: Settings) -> Iterator[Any]:
 
 
 def batches_logged(server: Any) -> int:
-    """How many batches of more than one request the handlers of this server have logged so far."""
-    text: str = (server.logs / "model_log.log").read_text()
-    return text.count(": a batch of ")
+    """How many requests were in batches of more than one, as the handlers of this server have logged so far."""
+    text: str = (server.logs / "requests.log").read_text()
+    return sum(json.loads(line)["batch"] > 1 for line in text.splitlines())

@@ -83,6 +83,7 @@ class TestRequestLog:
             "status": 200,
             "code": "ok",
             "photos": 1,
+            "batch": 1,
             "bytes": len(body),
         }
 

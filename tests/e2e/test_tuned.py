@@ -5,17 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 
 from deploy import tuned
 from deploy.archive import pack
+from deploy.example import example
 from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
 from deploy.tuned import How
-from tests.conftest import SHIPPED, command
+from tests.conftest import SHIPPED, batches_logged, command
 
 
 def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> None:
@@ -32,6 +34,17 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
         workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
         assert [worker.environ()[tuned.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
         assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
+
+
+def test_by_default_two_that_wait_are_a_batch_and_nobody_waits_for_one(server: Server) -> None:
+    described = server.client.describe("classroom", "1.0") or {}
+    assert (described["batchSize"], described["maxBatchDelay"]) == (2, 0)
+    before = batches_logged(server)
+    _, body = example(server.settings.store / "classroom-1.0.mar")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: server.client.predict("classroom", body), range(24)))
+    assert {answer.json()["result"] for answer in answers} == {answers[0].json()["result"]}
+    assert batches_logged(server) - before >= 4
 
 
 def test_told_to_stop_it_leaves_no_server_behind(tmp_path: Path) -> None:

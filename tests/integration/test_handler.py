@@ -7,6 +7,7 @@ there is tested here by its file alone.
 import base64
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import handler.image
 from config.recipe import names, read_recipe
 from deploy.archive import pack
 from handler import goldens
+from handler.image import preprocess
 from handler.service import ClassifierService
 from tests import pictures
 from tests.conftest import Once
@@ -89,6 +91,21 @@ def test_every_recipe_answers_its_goldens_as_packed(any_service: ClassifierServi
         assert list(answer["probabilities"].values()) == pytest.approx(row.probabilities, abs=spec.goldens.tolerance)
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
         assert answer["model_version"] == "1.0"
+
+
+def test_photos_of_a_batch_are_decoded_at_the_same_time(
+    any_service: ClassifierService, every: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(min(2, any_service.spec.runtime.threads))
+
+    def waiting(*arguments: Any) -> Any:
+        together.wait(20)  # broken, where one photo waits for the other
+        return preprocess(*arguments)
+
+    monkeypatch.setattr("handler.service.preprocess", waiting)
+    rows = goldens.read(every)[:2]
+    answers, _ = ask(any_service, every, *(encoded((every / row.photo).read_bytes()) for row in rows))
+    assert [answer["result"] for answer in answers] == [row.label for row in rows]
 
 
 @pytest.mark.parametrize(

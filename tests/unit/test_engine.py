@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixel
     assert not np.array_equal(ask(photos[1]), kept)
     assert np.array_equal(first, kept)
     assert all(np.array_equal(a, b) for a, b in zip(ask.each(photos), [first, ask(photos[1])], strict=True))
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_side_by_side_every_photo_gets_its_own_answer_to_the_bit(
+    spec: Spec, photos: list[Pixels], runtime: str
+) -> None:
+    ask = engine.load(GRAPH, spec if runtime == "openvino" else onnx(spec), batches=True)
+    many = [photos[index % 2] for index in (0, 1, 1, 0, 1, 0, 0)]
+    assert ask.each([]) == [] and np.array_equal(ask.each(many[:1])[0], ask(many[0]))
+    assert all(np.array_equal(found, ask(photo)) for found, photo in zip(ask.each(many), many, strict=True))
+
+
+def test_side_by_side_is_at_the_same_time() -> None:
+    both = threading.Barrier(2)
+
+    def run(batch: Pixels) -> engine.Logits:
+        both.wait(10)  # broken, where one photo waits for the other
+        return np.array([[0, batch[0, 0, 0, 0]]], dtype=np.float32)
+
+    photos = [np.full((3, 2, 2), value, dtype=np.uint8) for value in range(4)]
+    found = engine.Engine(run, streams=[run, run]).each(photos)
+    assert [each[1] for each in found] == pytest.approx([1 / (1 + np.exp(-value)) for value in range(4)], rel=1e-5)
 
 
 def test_other_threads_give_the_goldens(spec: Spec) -> None:

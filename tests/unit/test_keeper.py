@@ -19,6 +19,7 @@ from deploy.readiness import Readiness
 from deploy.repair import Repairs
 from deploy.served import Entry
 from deploy.settings import Settings, own_environment, read_settings
+from deploy.tuned import How
 
 NO_PROCESS = 2**22 + 1  # above the kernel's largest process id
 
@@ -41,12 +42,12 @@ class TorchServe:
     def default(self, name: str) -> str | None:
         return self.current
 
-    def register(self, archive: str, name: str, workers: int, *batch: int) -> None:
+    def register(self, archive: str, name: str, how: How) -> None:
         version = archive.removeprefix(f"{name}-").removesuffix(".mar")
         self.asked.append(("register", version))
         if version in self.refused:
             raise click.ClickException("TorchServe refused POST /models: no worker")
-        self.workers[version] = workers
+        self.workers[version] = how.workers
         self.current = self.current or version
 
     def set_default(self, name: str, version: str) -> None:

@@ -49,7 +49,7 @@ def metrics(settings: Settings, log: Path) -> Iterator[Metrics]:
 
 def line(code: str = "ok", version: str = "1.0", seconds: float = 0.012) -> str:
     status = 200 if code == "ok" else int(CODES[code])
-    return requestlog.Line("id", None, "classroom", version, status, code, 1, seconds, 1000).as_json() + "\n"
+    return requestlog.Line("id", None, "classroom", version, status, code, 1, 1, seconds, 1000).as_json() + "\n"
 
 
 def add(path: Path, text: str) -> None:
@@ -87,7 +87,7 @@ class TestTheClientsOwnId:
 
 
 def test_a_line_is_one_line_of_ascii_whatever_the_client_sent() -> None:
-    text = requestlog.Line("pre\u2028fix\n:1", None, "a", "1.0", 200, "ok", 1, 0.01, 2).as_json()
+    text = requestlog.Line("pre\u2028fix\n:1", None, "a", "1.0", 200, "ok", 1, 1, 0.01, 2).as_json()
     assert text.isascii()
     assert len(text.splitlines()) == 1
     assert text.startswith('{"time": ')  # config/log4j2.xml sends lines by this beginning

@@ -90,8 +90,8 @@ def test_a_profile_that_is_none_is_named() -> None:
         (8, [(1, 4), (1, 8), (2, 2), (2, 4), (2, 8), (4, 1), (4, 2), (8, 1)]),
     ],
 )
-def test_pairs_worth_trying(cores: int, pairs: list[tuple[int, int]]) -> None:
-    assert list(tune._pairs(cores)) == pairs
+def test_settings_worth_trying(cores: int, pairs: list[tuple[int, int]]) -> None:
+    assert list(tune._plain(cores)) == [How(workers, threads, min(threads, 2)) for workers, threads in pairs]
 
 
 def tried(how: How, ms: float, rate: int, errors: int = 0) -> Tried:
