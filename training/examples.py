@@ -21,8 +21,8 @@ from handler.image import preprocess
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 TRIES = 200
 """Drawings of one label that are tried."""
-PATTERNS = 3
-"""So many patterns are drawn for each one that is kept."""
+CANDIDATES = 3
+"""So many sound drawings are found for each one that is kept."""
 
 
 def draw_goldens(folder: Path, recipe: Recipe) -> None:
@@ -40,26 +40,32 @@ def draw_goldens(folder: Path, recipe: Recipe) -> None:
 
 
 def _own(folder: Path, recipe: Recipe, run: engine.Engine, label: str, each: int) -> list[dict[str, Any]]:
-    """Draw photos of one label until enough are answered rightly and with the recipe's margin."""
-    rows: list[dict[str, Any]] = []
+    """The smallest of the drawn photos of one label that are answered rightly and with the recipe's margin."""
+    sound: list[tuple[bytes, engine.Probabilities]] = []
     index = recipe.labels.index(label)
     for attempt in range(TRIES):
         data = _drawn(recipe.drawn[label], attempt)
         answer = run(preprocess(data, recipe.input, recipe.limits))
         if answer.argmax() == index and _margin(answer) >= recipe.goldens.margin:
-            rows.append(_write(folder, f"goldens/{index}_{len(rows)}.jpg", data, label, answer))
-        if len(rows) == each:
-            return rows
-    raise click.ClickException(
-        f"only {len(rows)} of {TRIES} drawn photos of {label} are answered with a margin of {recipe.goldens.margin}: "
-        "train on drawn photos too (--extra), or take the label out of drawn"
-    )
+            sound.append((data, answer))
+        if len(sound) == CANDIDATES * each:
+            break
+    if len(sound) < each:
+        raise click.ClickException(
+            f"only {len(sound)} of {TRIES} drawn photos of {label} are answered with a margin of "
+            f"{recipe.goldens.margin}: train on drawn photos too (--extra), or take the label out of drawn"
+        )
+    sound.sort(key=lambda pair: len(pair[0]))  # they lie in every archive and are asked at every start
+    return [
+        _write(folder, f"goldens/{index}_{number}.jpg", data, label, answer)
+        for number, (data, answer) in enumerate(sound[:each])
+    ]
 
 
 def _patterns(folder: Path, recipe: Recipe, run: engine.Engine, count: int) -> list[dict[str, Any]]:
     """The patterns whose answers are clearest, clearest first."""
     kinds = sorted(DRAWINGS)
-    drawn = [_drawn(kinds[number % len(kinds)], number) for number in range(PATTERNS * count)]
+    drawn = [_drawn(kinds[number % len(kinds)], number) for number in range(CANDIDATES * count)]
     asked = [(run(preprocess(data, recipe.input, recipe.limits)), data) for data in drawn]
     asked.sort(key=lambda pair: _margin(pair[0]), reverse=True)
     return [
