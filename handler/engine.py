@@ -146,9 +146,8 @@ def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime, streams: int
     gpu = cuda in session.get_providers()  # onnxruntime falls back by itself where the driver is missing
     if runtime.device == "cuda" and not gpu:
         raise RuntimeError("no CUDA here: install onnxruntime-gpu beside a GPU, or set runtime.device to cpu or auto")
-    # a session may be shared between threads, OpenVINO's requests may not
-    streams = 0 if gpu or streams == 1 else streams
-    return Engine(run_of(session), together=gpu, streams=[run_of(compiled(1))] * streams if streams else ())
+    alone = [run_of(compiled(1))] * streams if streams > 1 and not gpu else ()  # threads may share a session
+    return Engine(run_of(session), together=gpu, streams=alone)
 
 
 def _half(graph: Path) -> bytes:
