@@ -7,9 +7,11 @@ with PYTHONPATH, so that the same lines also serve what an earlier commit shippe
 """
 
 import json
+import multiprocessing
 import signal
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.service import put_in_service
@@ -25,7 +27,7 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    mar = next(iter(folder.glob("store/*.mar")), None) or pack(bundle, "1.0", folder / "store")
+    mar = next(iter(folder.glob("store/*.mar")), None) or packed(bundle, folder / "store")
     settings = read_settings(own_environment(folder / "var", mar.parent))
     with Server(settings) as server:
         put_in_service(server, mar)
@@ -37,6 +39,12 @@ def main() -> None:
         }
         print(json.dumps(told), flush=True)
         ended.wait()
+
+
+def packed(bundle: Path, store: Path) -> Path:
+    """Pack in a process of its own: what packing loads is no part of what serving holds."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(pack, bundle, "1.0", store).result()
 
 
 if __name__ == "__main__":
