@@ -159,10 +159,16 @@ def _add(
     except (click.ClickException, requests.RequestException, ValueError) as error:
         reason = error.message if isinstance(error, click.ClickException) else str(error)
         click.echo(f"{system.name}: {reason}", err=True)
-        absent[system.name] = f"failed in round {number + 1}: {' '.join(reason.split())[:200]}"
+        absent[system.name] = f"failed in round {number + 1}: {short(reason)}"
         found.pop(system.name, None)
     else:
         found.setdefault(system.name, []).append(row)
+
+
+def short(reason: str) -> str:
+    """Beginning and end of what went wrong, on one line and without this machine's folders."""
+    words = re.sub(r"(?<![\w:/])/\S*/", "", " ".join(reason.split()))
+    return words if len(words) <= 200 else f"{words[:80]} ... {words[-115:]}"
 
 
 def one_round(system: System, plan: Plan) -> dict[str, Any]:

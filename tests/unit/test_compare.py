@@ -351,3 +351,10 @@ def test_a_peer_that_cannot_be_installed_is_told_by_its_reason(tmp_path: Path, m
     assert install.absent("peer") == "outdated: make bench"
     seen = subprocess.run([install.python("peer"), "-c", "import psutil"], capture_output=True)
     assert seen.returncode == 0  # the project's packages, behind its own
+
+
+def test_why_a_system_is_absent_is_one_line_without_folders_of_this_machine() -> None:
+    said = 'it ended:\n  File "/home/me/lib/tracker.py", line 9\n  ' + "x" * 300 + "\n  OSError: http://127.0.0.1/a b"
+    told = compare.short(said)
+    assert told.startswith('it ended: File "tracker.py", line 9') and told.endswith("OSError: http://127.0.0.1/a b")
+    assert len(told) <= 200 and compare.short("no  wrk") == "no wrk"
