@@ -23,7 +23,7 @@ from benchmarks.generator import NUMBER
 from benchmarks.peers import install, load, work
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Command, Place, System, systems
-from deploy.processes import alive
+from deploy.processes import alive, interruptible
 from deploy.settings import ROOT
 
 KNOWN = {system.name: system for system in systems()}
@@ -266,9 +266,9 @@ def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
     assert "no such model" in absent["bad"]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_tells_the_rounds_that_are_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     left = 5  # systems of two are measured before somebody stops it: two rounds and a half
 
@@ -276,16 +276,17 @@ def test_interrupted_it_tells_the_rounds_that_are_whole(
         nonlocal left
         left -= 1
         if left < 0:
-            raise stop
+            signal.raise_signal(number)
         return {"left": left}
 
     monkeypatch.setattr(compare, "one_round", one_round)
     plan = compare.Plan(1, 1, {}, {}, tmp_path, tmp_path, None)
     both = [replace(small(), name=name) for name in ("a", "b")]
-    found, _ = compare.measure(both, 9, plan)
+    with interruptible():
+        found, _ = compare.measure(both, 9, plan)
     assert found == {"a": [{"left": 4}, {"left": 1}], "b": [{"left": 3}, {"left": 2}]}
     left = 1
-    with pytest.raises(stop):
+    with interruptible(), pytest.raises(KeyboardInterrupt):
         compare.measure(both, 9, plan)
 
 
