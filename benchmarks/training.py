@@ -57,6 +57,7 @@ Row = dict[str, Any]
 @click.option("--backbone", help="Instead of the document's ResNet-18.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of ImageNet's.")
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the document's 5.")
+@click.option("--mode", type=click.Choice(list(MODES)), help="Only this one.  [default: both]")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Trainings of each kind.")
 @click.option("--quick", is_flag=True, help="A few drawn photos, a tiny network, one round: does it run at all?")
 @click.option("--out", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
@@ -65,6 +66,7 @@ def main(
     backbone: str | None,
     weights: str | None,
     epochs: int | None,
+    mode: str | None,
     rounds: int,
     quick: bool,
     out: Path,
@@ -80,7 +82,8 @@ def main(
         photos = read_data(data, (), recipe) if data else drawn(Path(work), recipe)
         training, validation = divide(photos, recipe)
         check_readable(photos, recipe)
-        rows = [row for number in range(rounds) for row in one_round(number, recipe, training, validation)]
+        modes = [mode] if mode else list(MODES)
+        rows = [row for number in range(rounds) for row in one_round(number, modes, recipe, training, validation)]
     report = {
         "benchmark": "training",
         "cores": os.cpu_count(),
@@ -104,13 +107,15 @@ def drawn(folder: Path, recipe: Recipe) -> list[Photo]:
     return read_photos(folder, recipe.labels)
 
 
-def one_round(number: int, recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo]) -> list[Row]:
-    """Each way, full and frozen, from the same weights; every other round turned round."""
+def one_round(
+    number: int, modes: Sequence[str], recipe: Recipe, training: Sequence[Photo], validation: Sequence[Photo]
+) -> list[Row]:
+    """Each way and mode, from the same weights; every other round turned round."""
     torch.manual_seed(number)
     start = build(recipe.backbone, len(recipe.labels))
     recipe = override(recipe, "train", seed=number)
     ways = WAYS if number % 2 == 0 else WAYS[::-1]
-    return [train_once(way, mode, copy.deepcopy(start), recipe, training, validation) for mode in MODES for way in ways]
+    return [train_once(way, mode, copy.deepcopy(start), recipe, training, validation) for mode in modes for way in ways]
 
 
 def train_once(
@@ -135,7 +140,7 @@ def train_once(
 def summary(rows: Sequence[Row], bf16: bool) -> dict[str, Any]:
     """Each way's figures beside the document's of the same rounds; `broken` names the promises that were not kept."""
     ways, broken = [], []
-    for mode in MODES:
+    for mode in dict.fromkeys(row["mode"] for row in rows):
         base = _figures(rows, mode, WAYS[0])
         for way in WAYS:
             found = _figures(rows, mode, way)

@@ -127,7 +127,11 @@ class Fit(Section):
     sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
     distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
     match: float = Field(0.0, ge=0, description="weight of the teacher's features: what its last layer is given")
-    norms: Literal["batch", "frozen"] = Field("batch", description="frozen: batch norms keep their statistics")
+    norms: Literal["batch", "frozen", "adapted"] = Field(
+        "batch",
+        description="frozen: batch norms keep their statistics; adapted: under freeze they first take the training "
+        "photos', as in the document's loop, where nothing stops them",
+    )
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> "Fit":

@@ -17,7 +17,7 @@ from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.backbones import Classifier
 from training.data import PhotoSet, batches, console, shuffled
-from training.forward import BATCH, DEVICE, Answer, answer, autocast, folded, predict
+from training.forward import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
 from training.pictures import Pictures
 
 Batch = tuple[Tensor, Tensor, Answer | None]
@@ -122,6 +122,7 @@ class Features:
         self.model, self.teacher, self.recipe = model, teacher, recipe
         self.training, self.validation = training, validation
         self.copies = min(recipe.train.copies, max(1, settings.rounds))
+        self.adapts = settings.norms == "adapted"
         self.items = _Rows(len(training))
         balanced = settings.sampling == "balanced"
         self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
@@ -159,6 +160,8 @@ class Features:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.train.seed)
             pictures = Pictures(self.recipe)
+            if self.adapts:
+                self._adapt(pictures)
             return [self._run(self.training, f"view {n + 1}/{self.copies}", pictures) for n in range(self.copies)]
 
     @cached_property
@@ -166,6 +169,13 @@ class Features:
         """Features of the held-out photos as they are served."""
         with torch.random.fork_rng(devices=[]):  # a loader takes a random number, and dropout must not notice
             return self._run(self.validation, "held out", None)[0]
+
+    def _adapt(self, augmenting: Pictures) -> None:
+        several = len(self.training) > BATCH  # a batch of one has no variance
+        loader = DataLoader(PhotoSet(self.training, self.recipe, True, augmenting), BATCH, drop_last=several)
+        shown = track(loader, "statistics", console=console, transient=True)
+        with autocast(self.recipe):
+            adapt_norms(self.model, (pixels.to(DEVICE) for pixels, _ in shown))
 
     @torch.no_grad()
     def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:

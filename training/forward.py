@@ -1,6 +1,6 @@
 """Photos through a model: the logits that it would give, and in which precision it trains."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -78,6 +78,22 @@ def freeze_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+
+
+@torch.no_grad()
+def adapt_norms(model: nn.Module, views: Iterable[Tensor]) -> None:
+    """Let batch norms forget their statistics and take the mean of those of batches, each uint8 (N, channels, H, W)."""
+    norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's name for the plain mean of all batches
+        norm.train()
+    for pixels in views:
+        model(pixels)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 def autocast(recipe: Recipe) -> torch.autocast:

@@ -222,6 +222,30 @@ def test_a_frozen_epoch_is_the_epoch_that_it_replaces(recipe: Recipe, few: list[
     assert weights[0][1] == pytest.approx(weights[1][1], abs=1e-3)
 
 
+@pytest.mark.parametrize("norms", ["batch", "adapted"])
+def test_norms_of_a_frozen_network_take_the_photos_statistics_only_when_asked(
+    recipe: Recipe, few: list[Photo], norms: str
+) -> None:
+    still = recipe.model_copy(update={"augment": Augment(scale=(1, 1), ratio=(1.5, 1.5))})
+    still = override(still, "train", norms=norms)
+    model = build(still.backbone, 3)
+    model.freeze()
+    before = copy.deepcopy(model)
+    optimise(model, few, few, still, still.train)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before.state_dict()[name])}
+    head = {f"network.{before.head}.{name}" for name in ("weight", "bias")}
+    (first,) = [name for name, module in before.named_modules() if isinstance(module, nn.BatchNorm2d)][:1]
+    statistics = {name for name in model.state_dict() if "running" in name or "tracked" in name}
+    assert statistics and moved == (head | statistics if norms == "adapted" else head)
+    seen: list[torch.Tensor] = []
+    before.get_submodule(first).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pixels = torch.cat([pixels for pixels, _ in batches(few[:8], still, 8, augment=True, pictures=Pictures(still))])
+    before.eval()(pixels)
+    adapted = model.get_submodule(first).running_mean
+    assert isinstance(adapted, torch.Tensor)
+    assert torch.allclose(adapted, seen[0].mean((0, 2, 3)), atol=1e-4) == (norms == "adapted")
+
+
 def test_epochs_take_turns_with_the_views(recipe: Recipe, few: list[Photo]) -> None:
     model = build(recipe.backbone, 3)
     model.freeze()
