@@ -65,7 +65,8 @@ def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, ver
     last, first = (read_manifest(mar)["version"] for mar in (versions[-1], versions[0]))
     client.register(versions[0].name, name)
     url = f"{bench.load(clients=1).plan.url}/{last}"
-    with Load(url, bench.settings.var, bench.body, clients=40, limit_s=3) as load:
+    slow = {"data": [bench.body] * 16}  # of single drawn marks the worker answers more than one generator can ask
+    with Load(url, bench.settings.var, slow, clients=40, limit_s=3) as load:
         sleep_until(load.begun + 1)
         client.set_default(name, first)
         with contextlib.suppress(click.ClickException):  # TorchServe trips over its own full queue at times

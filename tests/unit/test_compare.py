@@ -266,7 +266,7 @@ def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
     assert "no such model" in absent["bad"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_tells_the_rounds_that_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
