@@ -121,7 +121,7 @@ def choose(settings: Settings, archive: Path | None) -> Path:
 
 def _plain(cores: int) -> Iterator[How]:
     """Workers and threads worth trying, without waiting for batches: no more threads in all than cores, or two workers
-    that share all cores (one decodes while the other computes); on large machines only what uses half of them."""
+    that share all cores (one decodes while the other computes); of large machines at least half must be used."""
     counts = sorted({1 << power for power in range(cores.bit_length()) if 1 << power <= cores} | {cores})
     for workers in counts:
         for threads in counts:
