@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 
 from deploy.archive import pack
@@ -76,6 +77,18 @@ def runs(once: Once, drawn: Path) -> Path:
         command("training", "export", newest(root / "shapes", "prune"), "--data", drawn)
 
     return once("runs", make) / "shapes"
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    """The drawn recipe with as little training as possible, and no gate."""
+    content = yaml.safe_load(SHAPES.read_text())
+    content |= {"folds": 2, "gate": {"mean_accuracy": 0, "max_loss": 1}}
+    content["train"]["epochs"] = content["prune"]["epochs"] = 1
+    content["export"] = {"int8": "never"}
+    path = tmp_path / "short.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 @pytest.fixture(scope="session")

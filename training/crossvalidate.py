@@ -1,14 +1,16 @@
 """Grouped cross-validation of the whole way: train, prune, export, ask the graph that would be served.
 
     python -m training crossvalidate classroom --data PHOTOS --extra runs/drawn
+    python -m training crossvalidate PUPIL.yaml --data PHOTOS --teacher classroom --unlabelled OTHERS
 
 The unpruned float model is asked about the same photos, so that what pruning and int8 change is told in pairs:
 photos lost and won, and how far the probabilities moved (`paired` in run.json).
 
 Every photo is tested once, by a model that saw no photo of its source, neither in training nor in the
-held-out share by which that model was tempered and gated. The folds are pinned by the recipe
-(`folds`, `train.seed`). Each is tested twice: as it is, and after re-encoding all photos as JPEG, so that
-the file type cannot be the cue. Finished folds are kept: the same command goes on where it was interrupted.
+held-out share by which that model was tempered and gated; a teacher is trained anew in each fold, on that fold's
+photos. The folds are pinned by the recipe (`folds`, `train.seed`). Each is tested twice: as it is, and after
+re-encoding all photos as JPEG, so that the file type cannot be the cue. Finished folds are kept: the same command
+goes on where it was interrupted.
 """
 
 import json
@@ -28,11 +30,12 @@ from handler.image import Pixels, open_photo, to_input
 from training.backbones import Classifier
 from training.changes import as_jpeg, decoded
 from training.data import check_readable, naming
+from training.distil import Course, read_course, unlabelled_option
 from training.export import export_model, tempered
 from training.gate import Paired, compare
 from training.loop import console
 from training.metrics import Scores, score
-from training.options import data_options, extra_option, fresh_option, read_data, read_extra, runs_option
+from training.options import data_options, extra_option, fresh_option, read_data, read_extra, refuse_leak, runs_option
 from training.predict import Infer, served
 from training.prune import prune_model
 from training.runs import PROGRESS, digest, fingerprint, new_run
@@ -47,6 +50,10 @@ WAYS = ("as they are", "all re-encoded as JPEG")
 @data_options
 @extra_option
 @click.option("--folds", "count", type=click.IntRange(2), help="Instead of the recipe's.")
+@click.option(
+    "--teacher", metavar="RECIPE", help="Train this one first in each fold, and learn from it (train.distill)."
+)
+@unlabelled_option
 @fresh_option
 @runs_option
 def crossvalidate(
@@ -55,31 +62,46 @@ def crossvalidate(
     where: tuple[str, ...],
     extra: tuple[Path, ...],
     count: int | None,
+    teacher: str | None,
+    unlabelled: tuple[Path, ...],
     fresh: bool,
     root: Path,
 ) -> None:
     """Cross-validate RECIPE's whole way, grouped by source."""
     resolved = read_recipe(recipe)
     resolved = resolved.model_copy(update={"folds": count or resolved.folds})
+    course = read_course(teacher, unlabelled, resolved)
     photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
-    folder, facts = cross_validate(resolved, photos, added, root, fresh)
+    folder, facts = cross_validate(resolved, photos, added, root, fresh, course)
     click.echo(f"{folder}: {facts['summary']}")
 
 
 def cross_validate(
-    recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], root: Path, fresh: bool = False
+    recipe: Recipe,
+    photos: Sequence[Photo],
+    added: Sequence[Photo],
+    root: Path,
+    fresh: bool = False,
+    course: Course | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Test every photo once, by a model that saw none of its source, into a run of its own.
 
     Photos of a split's `test` part stay unseen; copies that `dataset balance` made are left out.
 
+    Args:
+        course: a teacher that is trained first in each fold.
+
     Returns:
         the run's folder and its run.json: `metrics` and `summary` by way.
     """
     photos = [replace(photo, part="") for photo in photos if photo.part != "test" and not photo.is_copy]
-    check_readable([*photos, *added], recipe)
+    unlabelled = course.unlabelled if course else []
+    refuse_leak(unlabelled, photos, "--unlabelled")
+    check_readable([*photos, *added, *unlabelled], recipe)
     parts = folds(photos, recipe.folds, recipe.train.seed)
     prints = {"data": fingerprint(photos, recipe.labels), "extra": fingerprint(added, recipe.labels)}
+    if course:
+        prints |= course.as_json()
     with new_run(
         "crossvalidate",
         recipe,
@@ -94,7 +116,7 @@ def cross_validate(
             console.rule(f"fold {number} of {len(parts)}")
             tested = [photos[index] for index in part]
             rest = [photo for index, photo in enumerate(photos) if index not in set(part)]
-            done.append({"photos": part, **run_fold(recipe, rest, added, tested)})
+            done.append({"photos": part, **run_fold(recipe, rest, added, tested, course)})
             write_json(kept, done)
         facts["folds"] = done
         facts["metrics"] = {way: _together(done, photos, recipe, way).as_json() for way in WAYS}
@@ -107,9 +129,13 @@ def cross_validate(
 
 
 def run_fold(
-    recipe: Recipe, photos: Sequence[Photo], added: Sequence[Photo], tested: Sequence[Photo]
+    recipe: Recipe,
+    photos: Sequence[Photo],
+    added: Sequence[Photo],
+    tested: Sequence[Photo],
+    course: Course | None = None,
 ) -> dict[str, Any]:
-    """Train, prune and export on `photos`.
+    """Train, prune and export on `photos`; first the teacher, if there is one.
 
     Returns:
         log-probabilities on `tested`, each way: `answers` of the graph that would be served, `unpruned` of the
@@ -117,11 +143,14 @@ def run_fold(
     """
     training, validation = hold_out(photos, recipe.train.validation, recipe.train.seed)
     facts: dict[str, Any] = {}
-    model = train_model(recipe, [*training, *added], validation, facts)
+    seen = [*training, *added]
+    teacher = train_model(course.recipe, seen, validation, {}) if course else None
+    seen += course.unlabelled if course else []
+    model = train_model(recipe, seen, validation, facts, teacher=teacher)
     unpruned = facts["metrics"]["mean_accuracy"]
     before = in_torch(tempered(model, validation, recipe))
     without = {way: [ask(before, recipe, photo, way) for photo in tested] for way in WAYS}
-    model = prune_model(model, recipe, [*training, *added], validation, facts)
+    model = prune_model(model, recipe, seen, validation, facts)
     with tempfile.TemporaryDirectory() as work:
         made = export_model(model, recipe, training, validation, Path(work), unpruned)
         run = served(Path(work) / "model.onnx", recipe)

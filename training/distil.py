@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from config.recipe import Recipe
+from config.recipe import Recipe, read_recipe
 from dataset.files import files_of
 from dataset.photos import UNLABELLED, Photo
 from training.backbones import Classifier
@@ -25,16 +25,19 @@ from training.runs import fingerprint, load_model
 Command = Callable[..., Any]
 
 
+unlabelled_option = click.option(
+    "--unlabelled",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Photos of which the teacher's probabilities are learnt, whatever their folders are called.",
+)
+
+
 def teacher_options(command: Command) -> Command:
     """--teacher, --distill, --unlabelled (again and again)."""
     for option in (
-        click.option(
-            "--unlabelled",
-            multiple=True,
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            metavar="FOLDER",
-            help="Photos of which the teacher's probabilities are learnt, whatever their folders are called.",
-        ),
+        unlabelled_option,
         click.option("--distill", type=click.FloatRange(0, 1), help="Share of the loss that comes from the teacher."),
         click.option(
             "--teacher",
@@ -57,8 +60,7 @@ class Lesson:
 
     def as_json(self) -> dict[str, Any]:
         """For run.json: the teacher's run, and what was learnt from it alone."""
-        made = fingerprint(self.unlabelled, ())
-        return {"teacher": self.facts["id"], "unlabelled": {**made, "photos": len(self.unlabelled)}}
+        return {"teacher": self.facts["id"], "unlabelled": _fingerprint(self.unlabelled)}
 
     def refuse_leak(self, validation: Sequence[Photo], prints: Mapping[str, Any]) -> None:
         """Refuse a teacher that may have been trained on what is held out now, as far as fingerprints tell.
@@ -84,6 +86,18 @@ class Lesson:
         )
 
 
+@dataclass(frozen=True)
+class Course:
+    """A teacher that is trained first, by its recipe on the same photos, and photos without a label."""
+
+    recipe: Recipe
+    unlabelled: Sequence[Photo]
+
+    def as_json(self) -> dict[str, Any]:
+        """For run.json: the teacher's recipe, and what is learnt from it alone."""
+        return {"taught_by": self.recipe.model_dump(mode="json"), "unlabelled": _fingerprint(self.unlabelled)}
+
+
 def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe) -> Lesson | None:
     """The teacher that the command line names, and its photos without a label.
 
@@ -91,28 +105,48 @@ def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe
         click.ClickException: photos or a share of the loss without a teacher, a teacher without a share, a teacher
             of other labels or input, or a folder without a photo.
     """
+    before, model, facts = load_model(teacher) if teacher else (None, None, {})
+    _refuse_teacher(before, f"--teacher {teacher or 'RUN'}", unlabelled, recipe)
+    return Lesson(model, facts, _photos(unlabelled)) if model else None
+
+
+def read_course(teacher: str | None, unlabelled: Sequence[Path], recipe: Recipe) -> Course | None:
+    """The recipe of a teacher that is still to be trained, and its photos without a label.
+
+    Raises:
+        click.ClickException: as `read_lesson`, or no such recipe.
+    """
+    theirs = read_recipe(teacher) if teacher else None
+    _refuse_teacher(theirs, f"--teacher {teacher or 'RECIPE'}", unlabelled, recipe)
+    return Course(theirs, _photos(unlabelled)) if theirs else None
+
+
+def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Path], recipe: Recipe) -> None:
     if not teacher:
         if unlabelled or recipe.train.learns_from_teacher:
             wanting = "--unlabelled" if unlabelled else "train.distill" if recipe.train.distill else "train.match"
-            raise click.ClickException(f"{wanting} wants a teacher: give --teacher RUN")
-        return None
+            raise click.ClickException(f"{wanting} wants a teacher: give {option}")
+        return
     if not recipe.train.learns_from_teacher:
-        raise click.ClickException("--teacher has no share of the loss: give --distill 0.7, or train.distill")
-    before, model, facts = load_model(teacher)
+        raise click.ClickException(f"{option} has no share of the loss: set train.distill, or give train --distill 0.7")
     for key in ("labels", "input"):
-        theirs, ours = getattr(before, key), getattr(recipe, key)
+        theirs, ours = getattr(teacher, key), getattr(recipe, key)
         if theirs != ours:
-            raise click.ClickException(
-                f"--teacher {teacher} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another run"
-            )
-    return Lesson(model, facts, [photo for folder in unlabelled for photo in _photos(folder)])
+            raise click.ClickException(f"{option} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another")
 
 
-def _photos(folder: Path) -> list[Photo]:
-    photos = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
-    if not photos:
-        raise click.ClickException(f"--unlabelled {folder} has no photo: give another folder")
+def _photos(folders: Sequence[Path]) -> list[Photo]:
+    photos = []
+    for folder in folders:
+        found = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
+        if not found:
+            raise click.ClickException(f"--unlabelled {folder} has no photo: give another folder")
+        photos += found
     return photos
+
+
+def _fingerprint(unlabelled: Sequence[Photo]) -> dict[str, Any]:
+    return {**fingerprint(unlabelled, ()), "photos": len(unlabelled)}
 
 
 def _words(value: object) -> str:

@@ -85,6 +85,15 @@ def test_it_packs_starts_and_prints_a_curl_that_works_when_pasted(serving: Servi
     assert re.search(r"ready after [0-9.]+ s: classroom-1.0", serving.text)
 
 
+def test_the_front_end_leaves_the_cores_to_the_model(serving: Serving) -> None:
+    """The serial collector works on the thread that needed it; the second compiler is off; no heap, no front end."""
+    (java,) = (each for each in serving.members() if "org.pytorch.serve.ModelServer" in cmdline(each))
+    threads = {path.read_text().strip() for path in Path(f"/proc/{java.pid}/task").glob("*/comm")}
+    assert "C1 CompilerThre" in threads
+    assert not [name for name in threads if name.startswith(("C2 Compiler", "G1 ", "GC Thread"))]
+    assert {"-Xmx2g", "-XX:+ExitOnOutOfMemoryError"} <= set(cmdline(java))
+
+
 def test_models_lists_what_is_served(serving: Serving) -> None:
     (row,) = json.loads(command("deploy", "models", "--json", env=serving.env).stdout)
     assert (row["name"], row["version"], row["default"], row["workers_ready"]) == ("classroom", "1.0", True, 1)

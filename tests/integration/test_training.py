@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime
 from tests.conftest import SHAPES, SHIPPED, command, newest
-from training import crossvalidate as crossvalidation
 from training.data import PhotoSet
 from training.graph import store_as_fp16, to_onnx
 from training.loop import predict
@@ -118,62 +116,6 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     assert result["metrics"]["mean_accuracy"] > 0.85
     assert "mean of classes (95 %:" in done.stdout
     assert "answered" in done.stderr
-
-
-@pytest.fixture
-def short(tmp_path: Path) -> Path:
-    """The drawn recipe with as little training as possible, and no gate."""
-    content = yaml.safe_load(SHAPES.read_text())
-    content |= {"folds": 2, "gate": {"mean_accuracy": 0, "max_loss": 1}}
-    content["train"]["epochs"] = content["prune"]["epochs"] = 1
-    content["export"] = {"int8": "never"}
-    path = tmp_path / "short.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption(
-    short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-    interruption = iter([True])
-
-    def fold(recipe: Any, photos: Any, added: Any, tested: Any) -> dict[str, Any]:
-        if len(calls) == 1 and next(interruption, False):
-            raise KeyboardInterrupt
-        calls.append(len(tested))
-        assert not {p.source for p in photos} & {p.source for p in tested}
-        rows = [[0.0 if index == photo.label else -5.0 for index in range(3)] for photo in tested]
-        before = [[-10.0 if value == 0 else 0.0 for value in rows[0]], *rows[1:]]  # of each fold one was wrong
-        ways = crossvalidation.WAYS
-        return {"answers": dict.fromkeys(ways, rows), "unpruned": dict.fromkeys(ways, before)}
-
-    monkeypatch.setattr(crossvalidation, "run_fold", fold)
-    arguments = [str(short), "--data", str(drawn), "--runs", str(tmp_path / "runs")]
-    runner = click.testing.CliRunner()
-    assert runner.invoke(crossvalidation.crossvalidate, arguments).exit_code == 1
-    done = runner.invoke(crossvalidation.crossvalidate, arguments)
-    assert done.exit_code == 0, done.output
-    assert len(calls) == 2
-    assert sum(calls) == 90
-    run = json.loads((newest(tmp_path / "runs" / "shapes", "crossvalidate") / "run.json").read_text())
-    assert run["metrics"]["as they are"]["mean_accuracy"] == 1.0
-    won = run["paired"]["as they are"]
-    assert (won["photos"], won["lost"], won["won"], won["net_flips"]) == (90, 0, 2, -2)
-    assert won["mean_change"] == pytest.approx(2 / 90, abs=0.002)
-    assert not list((tmp_path / "runs" / "shapes").glob("*.folds.json"))
-
-
-def test_a_real_fold_walks_the_whole_way(short: Path, drawn: Path) -> None:
-    recipe = read_recipe(short)
-    photos = read_photos(drawn, recipe.labels)
-    result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6])
-    for way in crossvalidation.WAYS:
-        for who in ("answers", "unpruned"):
-            assert np.exp(result[who][way]).sum(axis=1) == pytest.approx(1, abs=1e-3)
-        assert np.shape(result["unpruned"][way]) == (15, 3)
-        assert result["unpruned"][way] != result["answers"][way]
-    assert torch.isfinite(torch.tensor(result["answers"][crossvalidation.WAYS[1]])).all()
 
 
 def refused(*arguments: object) -> str:
@@ -423,27 +365,6 @@ def test_pruning_on_other_training_photos_is_refused(short: Path, drawn: Path, t
     (split / "train" / "disc" / sorted((split / "train" / "disc").iterdir())[0].name).unlink()
     run = newest(tmp_path / "shapes", "train")
     assert "was trained on other photos" in refused("training", "prune", run, "--data", split)
-
-
-def test_cross_validation_sees_neither_the_test_part_nor_copies(
-    short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = read_recipe(short)
-    photos = [
-        replace(photo, part="test") if index % 3 == 0 else photo
-        for index, photo in enumerate(read_photos(drawn, recipe.labels))
-    ]
-    photos[1] = replace(photos[1], row={"made_from": "x.jpg"})
-
-    def fold(recipe: Any, rest: Any, added: Any, tested: Any) -> dict[str, Any]:
-        seen = {photo.path for photo in (*rest, *tested)}
-        assert seen == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
-        answers = dict.fromkeys(crossvalidation.WAYS, [[0.0, 0.0, 0.0]] * len(tested))
-        return {"answers": answers, "unpruned": answers}
-
-    monkeypatch.setattr(crossvalidation, "run_fold", fold)
-    _, facts = crossvalidation.cross_validate(recipe, photos, [], tmp_path)
-    assert sum(map(sum, facts["metrics"]["as they are"]["confusion"])) == 59
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
