@@ -60,7 +60,7 @@ class Lesson:
 
     def as_json(self) -> dict[str, Any]:
         """For run.json: the teacher's run, and what was learnt from it alone."""
-        return {"teacher": self.facts["id"], "unlabelled": _fingerprint(self.unlabelled)}
+        return {"teacher": self.facts["id"], "unlabelled": print_of(self.unlabelled)}
 
     def refuse_leak(self, validation: Sequence[Photo], prints: Mapping[str, Any]) -> None:
         """Refuse a teacher that may have been trained on what is held out now, as far as fingerprints tell.
@@ -95,7 +95,7 @@ class Course:
 
     def as_json(self) -> dict[str, Any]:
         """For run.json: the teacher's recipe, and what is learnt from it alone."""
-        return {"taught_by": self.recipe.model_dump(mode="json"), "unlabelled": _fingerprint(self.unlabelled)}
+        return {"taught_by": self.recipe.model_dump(mode="json"), "unlabelled": print_of(self.unlabelled)}
 
 
 def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe) -> Lesson | None:
@@ -107,7 +107,7 @@ def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe
     """
     before, model, facts = load_model(teacher) if teacher else (None, None, {})
     _refuse_teacher(before, f"--teacher {teacher or 'RUN'}", unlabelled, recipe)
-    return Lesson(model, facts, _photos(unlabelled)) if model else None
+    return Lesson(model, facts, read_unlabelled(unlabelled)) if model else None
 
 
 def read_course(teacher: str | None, unlabelled: Sequence[Path], recipe: Recipe) -> Course | None:
@@ -118,7 +118,27 @@ def read_course(teacher: str | None, unlabelled: Sequence[Path], recipe: Recipe)
     """
     theirs = read_recipe(teacher) if teacher else None
     _refuse_teacher(theirs, f"--teacher {teacher or 'RECIPE'}", unlabelled, recipe)
-    return Course(theirs, _photos(unlabelled)) if theirs else None
+    return Course(theirs, read_unlabelled(unlabelled)) if theirs else None
+
+
+def read_unlabelled(folders: Sequence[Path]) -> list[Photo]:
+    """The photos of folders, whatever the folders in them are called.
+
+    Raises:
+        click.ClickException: a folder without a photo.
+    """
+    photos = []
+    for folder in folders:
+        found = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
+        if not found:
+            raise click.ClickException(f"--unlabelled {folder} has no photo: give another folder")
+        photos += found
+    return photos
+
+
+def print_of(unlabelled: Sequence[Photo]) -> dict[str, Any]:
+    """For run.json: how many, and a digest of their bytes."""
+    return {**fingerprint(unlabelled, ()), "photos": len(unlabelled)}
 
 
 def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Path], recipe: Recipe) -> None:
@@ -133,20 +153,6 @@ def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Pa
         theirs, ours = getattr(teacher, key), getattr(recipe, key)
         if theirs != ours:
             raise click.ClickException(f"{option} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another")
-
-
-def _photos(folders: Sequence[Path]) -> list[Photo]:
-    photos = []
-    for folder in folders:
-        found = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
-        if not found:
-            raise click.ClickException(f"--unlabelled {folder} has no photo: give another folder")
-        photos += found
-    return photos
-
-
-def _fingerprint(unlabelled: Sequence[Photo]) -> dict[str, Any]:
-    return {**fingerprint(unlabelled, ()), "photos": len(unlabelled)}
 
 
 def _words(value: object) -> str:

@@ -18,6 +18,7 @@ from config.recipe import Recipe, override
 from dataset.photos import Photo
 from training.backbones import Classifier
 from training.channels import prune_channels
+from training.distil import print_of, read_unlabelled, unlabelled_option
 from training.options import (
     data_options,
     extra_option,
@@ -50,6 +51,7 @@ METHODS = {"unstructured": prune_unstructured, "channel": prune_channels}
 @click.option(
     "--epochs", type=click.IntRange(0), help="Of each fine-tune, instead of the recipe's; the document has 0."
 )
+@unlabelled_option
 @fresh_option
 @runs_option
 def prune(
@@ -57,6 +59,7 @@ def prune(
     data: tuple[Path, ...],
     where: tuple[str, ...],
     extra: tuple[Path, ...],
+    unlabelled: tuple[Path, ...],
     fresh: bool,
     root: Path,
     **changes: Any,
@@ -69,11 +72,16 @@ def prune(
             f"{run} is pruned already: raise prune.amount in the recipe and prune {before['parent']}"
         )
     training, validation = split_of_run(run, recipe, before, data, where)
-    added = read_extra(extra, recipe)
+    added, others = read_extra(extra, recipe), read_unlabelled(unlabelled)
     refuse_leak(added, validation)
+    refuse_leak(others, validation, "--unlabelled")
+    if others and not recipe.prune.learns_from_teacher:
+        raise click.ClickException("--unlabelled: nothing is learnt from the unpruned model: set prune.distill")
     prints = {"data": before["data"], "validation": before["validation"], "extra": fingerprint(added, recipe.labels)}
+    if others:
+        prints["unlabelled"] = print_of(others)
     with new_run("prune", recipe, root, fresh, parent=before["id"], **prints) as (folder, facts):
-        model = prune_model(parent, recipe, [*training, *added], validation, facts, Recorder(folder))
+        model = prune_model(parent, recipe, [*training, *added, *others], validation, facts, Recorder(folder))
         save_model(folder, model)
         if recipe.prune.method == "unstructured":
             save_state_dicts(folder, recipe, parent, model)

@@ -27,8 +27,10 @@ from tests.conftest import SHAPES, SHIPPED, command, newest
 from training.data import PhotoSet
 from training.graph import store_as_fp16, to_onnx
 from training.loop import predict
+from training.prune import prune
 from training.quantise import spread
 from training.runs import load_model, new_run
+from training.train import train
 
 
 def test_a_run_explains_itself(runs: Path, drawn: Path) -> None:
@@ -365,6 +367,27 @@ def test_pruning_on_other_training_photos_is_refused(short: Path, drawn: Path, t
     (split / "train" / "disc" / sorted((split / "train" / "disc").iterdir())[0].name).unlink()
     run = newest(tmp_path / "shapes", "train")
     assert "was trained on other photos" in refused("training", "prune", run, "--data", split)
+
+
+def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(short.read_text())
+    content["prune"]["distill"] = 1.0
+    taught = tmp_path / "taught.yaml"
+    taught.write_text(yaml.safe_dump(content))
+    others = tmp_path / "others"
+    command("dataset", "sample", others, "--recipe", SHAPES, "--count", 2, "--seed", 9)
+    given = ["--data", str(drawn), "--runs", str(tmp_path / "runs")]
+    invoke = click.testing.CliRunner().invoke
+    for recipe in (short, taught):
+        assert invoke(train, [str(recipe), *given]).exit_code == 0
+    plain, run = sorted((tmp_path / "runs" / "shapes").glob("*-train"))
+    for more in ([], ["--unlabelled", str(others)]):
+        assert invoke(prune, [str(run), *given, *more]).exit_code == 0
+    without, made = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
+    assert json.loads((made / "run.json").read_text())["unlabelled"]["photos"] == 6
+    assert weights(without) != weights(made)
+    assert "is held out as" in invoke(prune, [str(run), *given, "--unlabelled", str(drawn)]).output
+    assert "set prune.distill" in invoke(prune, [str(plain), *given, "--unlabelled", str(others)]).output
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
