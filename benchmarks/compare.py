@@ -6,8 +6,9 @@
 Each round starts every system alone, warms it up, and loads it: wrk with 1 and with 8 clients, a constant rate of half
 of what it did with 8, and one client with a photo of 4000 x 3000. Systems are in benchmarks/peers/systems.py. Answers
 must name a label, and with our model the very one that the graph gives here; every other answer counts as an error.
-Writes benchmarks/results/compare.json and .png and, of all systems, the table between the README's markers. Prints
-Markdown, and one JSON line last; exits 1 if a promise of the comparison is not kept.
+Of all systems it writes benchmarks/results/compare.json and .png and the table between the README's markers; of some
+of them only what --out asks for. Prints Markdown, and one JSON line last; exits 1 if a promise of the comparison is not
+kept.
 """
 
 import contextlib
@@ -64,10 +65,12 @@ class Plan:
 @click.option(
     "--seconds", default=8.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of each load."
 )
-@click.option("--quick", is_flag=True, help="One round of 2 s loads; writes nothing but --out, and judges nothing.")
+@click.option("--quick", is_flag=True, help="One round of 2 s loads; judges nothing.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--former", default=FORMER, show_default=True, help="Commit whose models/classroom is the former one.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of JSON and chart; the README stays."
+)
 @click.option("--list", "listing", is_flag=True, help="Name the systems, and what cannot run here.")
 def main(
     wanted: str, rounds: int, seconds: float, quick: bool, bundle: Path, former: str, out: Path | None, listing: bool
@@ -87,7 +90,7 @@ def main(
         rounds = max(map(len, measured.values()), default=0)
     report = tell(chosen, measured, absent, rounds, plan)
     text = table(chosen, report)
-    keep(chosen, report, text, None if quick else RESULTS, out, everything=not wanted and not quick)
+    keep(chosen, report, text, out, whole=not wanted and not quick)
     click.echo(text)
     click.echo(json.dumps(report))
     broken = [str(point) for point in points(report["systems"]) if point.kept is False]
@@ -254,15 +257,13 @@ def tell(
     }
 
 
-def keep(
-    chosen: Sequence[System], report: dict[str, Any], text: str, usual: Path | None, out: Path | None, everything: bool
-) -> None:
-    """Write JSON and chart where they belong, and the README's table if every system was asked for."""
-    folder = out or usual
+def keep(chosen: Sequence[System], report: dict[str, Any], text: str, out: Path | None, whole: bool) -> None:
+    """Write JSON and chart into `out`; without it those of a whole run where they are kept, and the README's table."""
+    folder = out or (RESULTS if whole else None)
     if folder:
         write_json(folder / "compare.json", report)
         chart(chosen, report["systems"], folder / "compare.png")
-    if everything and not out:
+    if folder == RESULTS:
         readme = ROOT / "README.md"
         write_whole(readme, between_markers(readme.read_text(encoding="utf-8"), text).encode())
 

@@ -132,6 +132,23 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
             between_markers(bad, "new")
 
 
+def test_some_systems_do_not_replace_what_is_kept_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, readme = tmp_path / "results", tmp_path / "README.md"
+    kept.mkdir()
+    readme.write_text(f"{BEGIN}\nold\n{END}")
+    monkeypatch.setattr(compare, "RESULTS", kept)
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    told = (list(KNOWN.values()), report(), "new")
+    compare.keep(*told, None, whole=False)
+    compare.keep(*told, tmp_path / "out", whole=True)
+    assert not list(kept.iterdir())
+    assert "old" in readme.read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.json", "compare.png"}
+    compare.keep(*told, None, whole=True)
+    assert {path.name for path in kept.iterdir()} == {"compare.json", "compare.png"}
+    assert "new" in readme.read_text()
+
+
 def test_the_readme_has_the_markers() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "new table" in between_markers(readme, "new table")
