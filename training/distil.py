@@ -148,7 +148,9 @@ def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Pa
             raise click.ClickException(f"{wanting} wants a teacher: give {option}")
         return
     if not recipe.train.learns_from_teacher:
-        raise click.ClickException(f"{option} has no share of the loss: set train.distill, or give train --distill 0.7")
+        raise click.ClickException(
+            f"{option} has no share of the loss: set train.distill in the recipe, or give --distill 0.7 to train"
+        )
     for key in ("labels", "input"):
         theirs, ours = getattr(teacher, key), getattr(recipe, key)
         if theirs != ours:
