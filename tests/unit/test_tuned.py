@@ -13,7 +13,7 @@ from deploy import served, tune, tuned
 from deploy.closedloop import Load
 from deploy.served import Entry
 from deploy.settings import PROFILES, Settings, read_settings
-from deploy.tune import Tried, fastest, most
+from deploy.tune import Tried, chosen, fastest, most
 from deploy.tuned import How
 from handler import engine
 
@@ -105,6 +105,13 @@ def test_the_best_is_chosen_and_of_nearly_equal_ones_the_smallest() -> None:
     assert most([tried(one, 1, 98), tried(two, 1, 100)]).how == one
     assert most([tried(one, 1, 90), tried(two, 1, 100)]).how == two
     assert most([tried(How(2, 1, 4, 2), 1, 101), tried(two, 1, 100)]).how == two
+
+
+def test_for_latency_the_busiest_setting_without_batches_is_looked_at_too() -> None:
+    pair, alone, other = How(1, 2, 2), How(1, 2, 1), How(2, 1, 1)
+    second = [tried(pair, 8, 182), tried(alone, 7, 155)]
+    assert chosen([tried(pair, 8, 183), tried(other, 11, 125)], second) == {"latency": alone, "throughput": pair}
+    assert chosen([tried(pair, 8, 183), tried(other, 6, 125)], second)["latency"] == other
 
 
 def test_a_setting_with_errors_is_never_chosen() -> None:
