@@ -13,6 +13,7 @@ import psutil
 from deploy import tuned
 from deploy.archive import pack
 from deploy.example import example
+from deploy.processes import wait_until_gone
 from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve import Server
@@ -59,5 +60,5 @@ def test_told_to_stop_it_leaves_no_server_behind(tmp_path: Path) -> None:
     started = psutil.Process(tuning.pid).children(recursive=True)
     tuning.send_signal(signal.SIGTERM)
     assert tuning.wait(60) == 1
-    assert started and not psutil.wait_procs(started, timeout=1)[1]
+    assert started and not wait_until_gone(started, 1)
     assert not list(tmp_path.glob("tune-*")) and not (tmp_path / "var" / tuned.FILE).exists()
