@@ -34,7 +34,7 @@ from benchmarks.footprint import BUNDLE
 from benchmarks.peers import load, models, work
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from deploy.processes import interruptible
 from deploy.settings import ROOT
 from handler import engine

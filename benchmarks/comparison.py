@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.peers import work
 from benchmarks.peers.systems import System
-from config.files import write_whole
+from common.files import write_whole
 
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 Spread = dict[str, float]

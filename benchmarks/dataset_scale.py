@@ -20,7 +20,7 @@ from typing import Any
 import click
 import psutil
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import read_recipe
 from dataset.sample import draw_set
 from deploy.settings import ROOT

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.bench import RESULTS
 from benchmarks.footprint import BUNDLE
-from config.files import write_json
+from common.files import write_json
 from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.image import preprocess

@@ -37,7 +37,7 @@ from benchmarks.footprint import BUNDLE
 from benchmarks.load import Result
 from benchmarks.node import KEEPER, Node, up
 from benchmarks.versions import relaxed
-from config.files import write_json
+from common.files import write_json
 from deploy.archive import pack
 from deploy.journal import DONE, entries
 from deploy.processes import alive

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.bench import RESULTS
 from benchmarks.footprint import BUNDLE, photo
-from config.files import write_json
+from common.files import write_json
 from dataset.draw import draw
 from handler import engine
 from handler.image import fit, open_photo, to_input

@@ -32,7 +32,7 @@ from rich.progress import Progress
 from benchmarks.bench import RESULTS
 from benchmarks.node import KEEPER, Node, up
 from benchmarks.versions import derived, make_bundle, relaxed
-from config.files import write_json
+from common.files import write_json
 
 SETTLED = 50  # swaps after which nothing may grow
 MOST_MB = 0.1  # a swap

@@ -23,7 +23,7 @@ import click
 from benchmarks.bench import RESULTS, command
 from benchmarks.footprint import BUNDLE
 from benchmarks.node import Node, up
-from config.files import write_json
+from common.files import write_json
 from deploy.archive import pack
 from deploy.client import Client
 

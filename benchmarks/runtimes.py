@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.bench import RESULTS
-from config.files import write_json
+from common.files import write_json
 from config.recipe import override, read_recipe
 from handler import engine
 from training.backbones import build

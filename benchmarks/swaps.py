@@ -26,7 +26,7 @@ from rich.progress import Progress
 from benchmarks.bench import RESULTS, Swap, running
 from benchmarks.footprint import BUNDLE, photo
 from benchmarks.load import Result, table
-from config.files import write_json
+from common.files import write_json
 from deploy.archive import pack
 
 CLIENTS = 8

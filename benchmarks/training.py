@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.bench import RESULTS
 from benchmarks.document_training import train_as_the_document
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from benchmarks.bench import command
-from config.files import write_json
+from common.files import write_json
 from deploy.archive import pack
 from deploy.contents import OWN, digests, identity, read_manifest
 from deploy.settings import ROOT

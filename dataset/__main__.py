@@ -1,6 +1,6 @@
 """`python -m dataset`: one command a step."""
 
-from config.steps import Steps
+from common.cli import Steps
 
 main = Steps(
     "dataset",

@@ -23,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from config.files import write_whole
+from common.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.photos import PARTS, TABLE, Photo, counts, read_photos, split_parts
 from dataset.pictures import contact_sheet

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from config.files import write_whole
+from common.files import write_whole
 from dataset.table import Row
 
 LABELS = "labels.txt"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from config.files import write_whole
+from common.files import write_whole
 from handler.errors import RequestError
 from handler.image import open_photo
 from handler.spec import Limits

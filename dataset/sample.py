@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.progress import track
 
-from config.files import write_whole
+from common.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.draw import draw
 from dataset.photos import TABLE

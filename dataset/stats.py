@@ -24,7 +24,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.files import files_of
 from dataset.inspect_photo import upright_size

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from config.files import write_whole
+from common.files import write_whole
 
 Row = dict[str, str]
 

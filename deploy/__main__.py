@@ -1,6 +1,6 @@
 """`python -m deploy`: one command a step. Imports no torch."""
 
-from config.steps import Steps
+from common.cli import Steps
 
 main = Steps(
     "deploy",

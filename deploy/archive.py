@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json
+from common.files import write_json
 from deploy.contents import VERSION, digests, identity, read_manifest
 from deploy.settings import ROOT, read_settings
 from handler import engine, goldens

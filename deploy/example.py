@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json
+from common.files import write_json
 from deploy import served as manifest
 from deploy.contents import read_manifest
 from deploy.served import Entry

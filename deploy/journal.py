@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from config.files import write_json
+from common.files import write_json
 from deploy.locks import DEPLOYMENT, Holder, holder, user
 
 FOLDER = "history"

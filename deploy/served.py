@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json
+from common.files import write_json
 
 FILE = "served.json"
 COPIES = "archives"

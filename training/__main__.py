@@ -1,6 +1,6 @@
 """`python -m training`: one command a step, each reads a folder and writes a folder."""
 
-from config.steps import Steps
+from common.cli import Steps
 
 main = Steps(
     "training",

@@ -21,7 +21,7 @@ import click
 import numpy as np
 from torch import Tensor
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.evidence import measure

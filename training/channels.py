@@ -21,7 +21,7 @@ import torch_pruning
 from rich.table import Table
 from torch import Tensor, nn
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.backbones import Classifier

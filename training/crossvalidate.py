@@ -23,7 +23,7 @@ from typing import Any
 import click
 import torch
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, open_photo, to_input

@@ -19,7 +19,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.files import files_of
 from dataset.photos import Photo

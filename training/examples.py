@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.draw import DRAWINGS, draw
 from handler import engine, goldens

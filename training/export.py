@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 import torch
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler import engine

@@ -18,7 +18,7 @@ import networkx
 import onnx
 from matplotlib.figure import Figure
 
-from config.files import write_whole
+from common.files import write_whole
 from training.graph import opset
 
 ROW, COLUMN = 0.55, 2.6

@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
 from training.analyse import write_analysis

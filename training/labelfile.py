@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from config.files import write_whole
+from common.files import write_whole
 
 LABELS = "labels.npy"
 MOST_BYTES = 10_000_000

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from config.files import write_whole
+from common.files import write_whole
 from handler.engine import softmax
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess

@@ -28,7 +28,7 @@ from torch import Tensor
 from torchvision import models
 
 import handler
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe
 from handler.spec import Spec
 from training.backbones import BACKBONES, Classifier

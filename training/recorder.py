@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
-from config.files import write_json
+from common.files import write_json
 from training.backbones import Classifier
 from training.runs import CHECKPOINT, save_model
 

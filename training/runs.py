@@ -24,7 +24,7 @@ import click
 import safetensors.torch
 from safetensors import SafetensorError
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo, counts
 from training.backbones import Classifier, build

@@ -18,7 +18,7 @@ import click
 import torch
 import torchinfo
 
-from config.files import write_json
+from common.files import write_json
 from config.recipe import Recipe, names, read_recipe, validated
 from training.backbones import build
 from training.runs import read_run, saved_shapes

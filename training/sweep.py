@@ -14,7 +14,7 @@ from typing import Any
 import click
 import torch
 
-from config.files import write_json, write_whole
+from common.files import write_json, write_whole
 from config.recipe import INPUTS, Recipe, override
 from dataset.photos import Photo
 from training.backbones import BACKBONES, NoWeights, build

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from config.files import write_whole
+from common.files import write_whole
 from deploy.settings import ROOT
 
 ENVIRONMENTS = ROOT / ".venv-bench"

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from benchmarks.generator import LOST, UNANSWERED, Sample
 from benchmarks.load import Load, Result, main
-from config.files import write_json
+from common.files import write_json
 
 Reply = Callable[[socket.socket, int], None]
 BODY = {"image_id": "1", "image_base64": "x" * 200_000, "detail": True}

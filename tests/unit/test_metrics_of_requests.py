@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from config.files import write_json
+from common.files import write_json
 from deploy import served
 from deploy.folder import claim
 from deploy.journal import DONE, FAILED, Journal, entries
