@@ -17,11 +17,11 @@ from typing import Any
 import click
 
 from benchmarks.load import Load, Result
-from deploy.client import Client
-from deploy.contents import read_manifest
-from deploy.journal import DONE, entries
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.store.contents import read_manifest
+from deploy.store.journal import DONE, entries
+from deploy.torchserve.management import Client
+from deploy.torchserve.process import Server
 
 RESULTS = ROOT / "benchmarks" / "results"
 COMMAND_S = 600

@@ -35,7 +35,7 @@ from benchmarks.peers import load, models, work
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
 from common.files import write_json, write_whole
-from deploy.processes import interruptible
+from deploy.host.processes import interruptible
 from deploy.settings import ROOT
 from handler import engine
 from handler.spec import read_spec

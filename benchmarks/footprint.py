@@ -22,7 +22,7 @@ from benchmarks.service import put_in_service
 from dataset.draw import draw
 from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.torchserve.process import Server
 
 BUNDLE = ROOT / "models" / "classroom"
 REQUESTS = 100

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from deploy.keys import read_key
+from deploy.token import read_key
 
 LIMIT_S = 10.0
 NUMBER = "########"

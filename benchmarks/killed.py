@@ -39,9 +39,9 @@ from benchmarks.node import KEEPER, Node, up
 from benchmarks.versions import relaxed
 from common.files import write_json
 from deploy.archive import pack
-from deploy.journal import DONE, entries
-from deploy.processes import alive
+from deploy.host.processes import alive
 from deploy.settings import HOST, ROOT
+from deploy.store.journal import DONE, entries
 
 VERSIONS = ("1.1", "1.0", "1.2", "1.3")  # the default, the kept one, and two to roll out
 AT_MOST = 2.0  # cold starts

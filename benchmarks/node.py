@@ -14,17 +14,18 @@ import requests
 
 from benchmarks.bench import Bench, command, question
 from benchmarks.versions import goldens_photo
-from deploy import locks, served
-from deploy.contents import read_manifest
-from deploy.journal import entries
-from deploy.processes import cmdline, group_of_server, java_of, members
-from deploy.repair import WHY
+from deploy.host import locks
+from deploy.host.processes import cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment
-from deploy.supervised import ask_keeper
+from deploy.store import desired
+from deploy.store.contents import read_manifest
+from deploy.store.journal import entries
+from deploy.supervision.reconcile import WHY
+from deploy.supervision.supervisor import ask_keeper
 
 SAME_S = 120.0
-KEEPER = "deploy.keeper"
+KEEPER = "deploy.supervision.keeper"
 _CODE = ("handler", "config", "dataset", "deploy")
 
 
@@ -105,8 +106,8 @@ def up(var: Path, mars: Sequence[Path], bundle: Path, vmargs: str | None = None)
     environment, body = own_environment(var, mars[0].parent), question(goldens_photo(mars[0]))
     node = Node(environment, read_manifest(mars[0])["name"], body, versions=versions)
     for mar in mars:
-        served.keep_copy(var, mar)
-    served.write(var, [replace(entry_of(mar), default=mar == mars[0]) for mar in mars])
+        desired.keep_copy(var, mar)
+    desired.write(var, [replace(entry_of(mar), default=mar == mars[0]) for mar in mars])
     root = _code_with(vmargs, var.parent / "code") if vmargs else ROOT
     try:
         begun = time.monotonic()

@@ -25,7 +25,7 @@ from benchmarks.footprint import BUNDLE
 from benchmarks.node import Node, up
 from common.files import write_json
 from deploy.archive import pack
-from deploy.client import Client
+from deploy.torchserve.management import Client
 
 DEFAULT, KEPT = "1.1", "1.0"
 AT_MOST_S = 1.0

@@ -23,9 +23,9 @@ from benchmarks.service import put_in_service
 from config.recipe import Recipe
 from dataset.photos import Photo
 from deploy.archive import pack
-from deploy.client import Client
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.torchserve.management import Client
+from deploy.torchserve.process import Server
 from handler.image import open_photo
 from training.changes import as_jpeg
 from training.crossvalidate import WAYS

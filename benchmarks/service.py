@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from deploy.example import example
 from deploy.serve import entry_of
-from deploy.torchserve import Server
-from deploy.tuned import How
+from deploy.store.profile import How
+from deploy.torchserve.example import example
+from deploy.torchserve.process import Server
 
 
 def put_in_service(server: Server, mar: Path) -> None:

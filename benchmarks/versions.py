@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.bench import command
 from common.files import write_json
 from deploy.archive import pack
-from deploy.contents import OWN, digests, identity, read_manifest
 from deploy.settings import ROOT
+from deploy.store.contents import OWN, digests, identity, read_manifest
 from handler import goldens
 
 RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"

@@ -19,7 +19,7 @@ main = Steps(
         "models": "List what the running server serves.",
         "token": "Print the inference token of the running server.",
     },
-    modules={"token": "keys", "up": "supervise", "down": "supervise"},
+    modules={"down": "up"},
 )
 main.help = "A bundle -> an archive -> a version that is registered, proven and answers."
 

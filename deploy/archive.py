@@ -25,8 +25,8 @@ from typing import Any
 import click
 
 from common.files import write_json
-from deploy.contents import VERSION, digests, identity, read_manifest
 from deploy.settings import ROOT, read_settings
+from deploy.store.contents import VERSION, digests, identity, read_manifest
 from handler import engine, goldens
 from handler.spec import Spec, read_spec
 

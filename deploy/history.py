@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from deploy.journal import entries
 from deploy.settings import read_settings
+from deploy.store.journal import entries
 
 
 @click.command(epilog="Example: python -m deploy history --limit 5")

@@ -7,8 +7,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from deploy.client import Client
 from deploy.settings import Settings, read_settings
+from deploy.torchserve.management import Client
 
 COLUMNS = ("name", "version", "default", "workers_ready", "workers", "digest", "run")
 

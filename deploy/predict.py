@@ -17,9 +17,9 @@ from typing import Any
 
 import click
 
-from deploy import served
-from deploy.client import Client, Unreachable
 from deploy.settings import Settings, read_settings
+from deploy.store import desired
+from deploy.torchserve.management import Client, Unreachable
 
 
 @click.command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
@@ -46,7 +46,7 @@ def _by_http(settings: Settings, model: str, photos: Sequence[Path], detail: boo
 
 
 def _by_grpc(settings: Settings, model: str, photos: Sequence[Path], detail: bool) -> Iterator[dict[str, Any]]:
-    from deploy.grpcclient import GrpcClient
+    from deploy.torchserve.grpc import GrpcClient
 
     with GrpcClient(settings) as client:
         for photo in photos:
@@ -80,7 +80,7 @@ def default_model(settings: Settings) -> str:
     Raises:
         click.ClickException: nothing is served.
     """
-    entries = served.read(settings.var)
+    entries = desired.read(settings.var)
     if not entries:
         raise click.ClickException("nothing is served: start the server with make serve, or give --model NAME")
     return entries[0].name

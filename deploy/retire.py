@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from deploy import served
-from deploy.client import Client
-from deploy.deployment import Refused, deployment, say
-from deploy.served import Entry
+from deploy.change.preflight import adopted
+from deploy.change.session import Refused, deployment, say
 from deploy.settings import Settings, read_settings
-from deploy.standing import adopted
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.torchserve.management import Client
 
 
 @click.command(epilog="Example: python -m deploy retire classroom 1.1")
@@ -51,8 +51,8 @@ def take_out(
 
 def _entry(settings: Settings, name: str, version: str) -> Entry:
     """What is to go: an entry of the manifest, or a version that is registered without one."""
-    entries = served.read(settings.var)
-    found = served.find(entries, name, version) or adopted(settings, Client(settings), name, version)
+    entries = desired.read(settings.var)
+    found = desired.find(entries, name, version) or adopted(settings, Client(settings), name, version)
     if found is None:
         listed = ", ".join(entry.version for entry in entries if entry.name == name) or "none"
         raise click.ClickException(f"{name} {version} is not served (served: {listed}): see python -m deploy status")

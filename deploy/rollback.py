@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from deploy import proof, served
-from deploy.client import Client, content
-from deploy.deployment import Refused, deployment, say
-from deploy.served import Entry
+from deploy.change.session import Refused, deployment, say
 from deploy.settings import Settings, read_settings
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.torchserve import probes
+from deploy.torchserve.management import Client, content
 
 
 @click.command(epilog="Example: python -m deploy rollback classroom --why 'rooms are taken for calls'")
@@ -39,18 +40,18 @@ def roll_back(
         click.ClickException: nothing is kept, or what is kept does not answer.
     """
     name = name or the_name(settings)
-    target = _target(served.read(settings.var), name, version)
+    target = _target(desired.read(settings.var), name, version)
     with deployment(settings, "rollback", name, target.version, quiet, why=why) as work:
-        entries = served.read(settings.var)
+        entries = desired.read(settings.var)
         target = _target(entries, name, version)  # again: we are alone only now
-        current = served.default_of(entries, name)
+        current = desired.default_of(entries, name)
         work.journal.entry |= {"version": target.version, "previous": current and current.version}
         with work.step("prove") as step:
             step["note"] = _prove(work.client, settings, target)
         with work.step("default") as step:
             work.client.set_default(name, target.version)
             left = replace(current, left=not target.left) if current else None  # forward again: not left for good
-            served.write(settings.var, served.switched(entries, target, left))
+            desired.write(settings.var, desired.switched(entries, target, left))
             step["note"] = f"/predictions/{name} is answered by {target.version}"
     stays = f"; {current} stays: python -m deploy retire {name} {current.version} takes it out" if current else ""
     return {**work.journal.entry, "told": f"{target} is the default again{stays}"}
@@ -62,7 +63,7 @@ def the_name(settings: Settings) -> str:
     Raises:
         click.ClickException: nothing is served, or several are.
     """
-    names = sorted({entry.name for entry in served.read(settings.var)})
+    names = sorted({entry.name for entry in desired.read(settings.var)})
     if len(names) != 1:
         reason = f"several are served: name one of {', '.join(names)}" if names else "nothing is served: run make up"
         raise click.ClickException(reason)
@@ -90,7 +91,7 @@ def _prove(client: Client, settings: Settings, target: Entry) -> str:
     """One golden photo: set-default does not look whether a version has workers, and one without never answers."""
     if not client.ready(target.name, target.version):
         raise Refused(f"{target} has no worker that is ready: see python -m deploy status; nothing was changed")
-    question = proof.first_question(settings, target)
+    question = probes.first_question(settings, target)
     if question is None:
         raise Refused(
             f"{target.archive} cannot be read, nor its copy in {settings.var}: put it and its .json into "

@@ -19,16 +19,17 @@ from typing import Any
 
 import click
 
-from deploy import candidate, proof, served, tuned
-from deploy.candidate import Candidate
-from deploy.client import Client, Unreachable
-from deploy.deployment import Deployment, Refused, deployment, say
-from deploy.journal import entries
-from deploy.proof import Question
-from deploy.served import Entry
+from deploy.change.preflight import Stage, Standing, look
+from deploy.change.session import Deployment, Refused, deployment, say
 from deploy.settings import Settings, read_settings
-from deploy.standing import Stage, Standing, look
-from deploy.torchserve import Server
+from deploy.store import candidate, desired, profile
+from deploy.store.candidate import Candidate
+from deploy.store.desired import Entry
+from deploy.store.journal import entries
+from deploy.torchserve import probes
+from deploy.torchserve.management import Client, Unreachable
+from deploy.torchserve.probes import Question
+from deploy.torchserve.process import Server
 from handler.spec import Spec
 
 
@@ -78,9 +79,9 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     new, client = candidate.find(archive, settings.store), Client(settings)
     manifest, spec = candidate.inspect(new)
     former = look(settings, client, new).former
-    how = tuned.how(settings, new.entry(manifest["digest"], spec))
+    how = profile.how(settings, new.entry(manifest["digest"], spec))
     memory = _require_memory(settings, client, new, how.workers)
-    count = len(list(proof.questions(new.mar)))
+    count = len(list(probes.questions(new.mar)))
     kept = spec.rollout.keep if keep is None else keep
     steps = [
         f"check: {len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}",
@@ -105,7 +106,7 @@ def _require_memory(settings: Settings, client: Client, new: Candidate, workers:
     """Room for its workers, unless they run already, started by a rollout that was killed."""
     if client.ready(new.name, new.version) >= workers:
         return "its workers run already"
-    return proof.require_memory(client, new.name, workers, settings.reserve_mb)
+    return probes.require_memory(client, new.name, workers, settings.reserve_mb)
 
 
 class Rollout:
@@ -114,12 +115,12 @@ class Rollout:
     def __init__(self, work: Deployment, new: Candidate, keep: int | None) -> None:
         self.work, self.new, self.keep = work, new, keep
         self.client, self.settings = work.client, work.settings
-        self.before = served.read(work.settings.var)
+        self.before = desired.read(work.settings.var)
         self.model = f"{new.name}/{new.version}"
         self.standing: Standing
         self.spec: Spec
         self.entry: Entry
-        self.how: tuned.How
+        self.how: profile.How
         self.questions: list[Question]
 
     def run(self) -> None:
@@ -151,10 +152,10 @@ class Rollout:
         with self.work.step("check") as step:
             manifest, self.spec = candidate.inspect(self.new)
             self.entry = self.new.entry(manifest["digest"], self.spec)
-            self.questions = list(proof.questions(self.new.mar))
+            self.questions = list(probes.questions(self.new.mar))
             self.work.journal.entry["digest"] = manifest["digest"]
-            self.how = tuned.how(self.settings, self.entry)
-            tuned.say_passed_over(self.settings, self.entry)
+            self.how = profile.how(self.settings, self.entry)
+            profile.say_passed_over(self.settings, self.entry)
             memory = _require_memory(self.settings, self.client, self.new, self.how.workers)
             step["note"] = f"{len(manifest['contents'])} contents as packed, run {manifest['run']}; {memory}"
 
@@ -180,7 +181,7 @@ class Rollout:
 
     def _goldens(self) -> None:
         with self.work.step("goldens") as step:
-            answers = [proof.ask(self.client, question, self.model, self.spec) for question in self.questions]
+            answers = [probes.ask(self.client, question, self.model, self.spec) for question in self.questions]
             step["note"] = f"{len(answers)} as packed, within {max(answer['difference'] for answer in answers):.4f}"
 
     def _latency(self) -> None:
@@ -190,7 +191,7 @@ class Rollout:
                 step["note"] = "no version serves to compare with"
                 return
             models = (self.model, f"{former.name}/{former.version}")
-            mine, theirs = proof.latencies(self.client, self.questions[0], models, limit)
+            mine, theirs = probes.latencies(self.client, self.questions[0], models, limit)
             step |= {"ms": round(mine, 2), "former_ms": round(theirs, 2)}
             step["note"] = f"{mine:.1f} ms, {former.version} {theirs:.1f} ms: {mine / theirs:.2f} x, at most {limit} x"
             if mine > limit * theirs:
@@ -202,10 +203,10 @@ class Rollout:
     def _switch(self) -> None:
         """TorchServe first, the manifest right after: killed in between, the keeper sets the former one again."""
         with self.work.step("default") as step:
-            served.keep_copy(self.settings.var, self.new.mar)
+            desired.keep_copy(self.settings.var, self.new.mar)
             self.client.set_default(self.new.name, self.new.version)
-            served.write(self.settings.var, served.switched(self.before, self.entry, self.former))
-            answer = proof.ask(self.client, self.questions[0], self.new.name, self.spec)
+            desired.write(self.settings.var, desired.switched(self.before, self.entry, self.former))
+            answer = probes.ask(self.client, self.questions[0], self.new.name, self.spec)
             step["note"] = f"/predictions/{self.new.name} is answered by {answer['model_version']}"
 
     def _drain(self) -> None:
@@ -221,7 +222,7 @@ class Rollout:
     def _keep(self) -> None:
         with self.work.step("keep") as step:
             count = self.spec.rollout.keep if self.keep is None else self.keep
-            _, *kept = (entry for entry in served.read(self.settings.var) if entry.name == self.new.name)
+            _, *kept = (entry for entry in desired.read(self.settings.var) if entry.name == self.new.name)
             gone = [entry for entry in kept[count:] if self.work.drained(entry)]
             for entry in gone:
                 self.work.take_out(entry)
@@ -236,7 +237,7 @@ class Rollout:
         """
         if self.standing.stage is Stage.FOUND:
             return
-        named = {entry.version for entry in served.read(self.settings.var) if entry.name == self.new.name}
+        named = {entry.version for entry in desired.read(self.settings.var) if entry.name == self.new.name}
         ours = {entry["version"] for entry in entries(self.settings.var) if entry["name"] == self.new.name}
         for version in ours - named - {self.new.version, self.former and self.former.version}:
             if self.client.describe(self.new.name, version) and self.client.default(self.new.name) != version:
@@ -250,12 +251,12 @@ class Rollout:
         try:
             if self.former is not None and self.client.default(self.new.name) == self.new.version:
                 self.client.set_default(self.former.name, self.former.version)
-            if served.read(self.settings.var) != self.before:
-                served.write(self.settings.var, self.before)
+            if desired.read(self.settings.var) != self.before:
+                desired.write(self.settings.var, self.before)
             if self.client.describe(self.new.name, self.new.version):
                 self.work.drained(Entry(self.new.name, self.new.version, self.new.mar.name, ""))
                 self.client.unregister(self.new.name, self.new.version)
-            served.drop_copies(self.settings.var, self.before)
+            desired.drop_copies(self.settings.var, self.before)
         except (click.ClickException, OSError) as error:
             click.echo(f"note: {self.new} could not be taken out again: {error}", err=True)
             return False

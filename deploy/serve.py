@@ -16,17 +16,17 @@ from typing import NoReturn
 
 import click
 
-from deploy import served as manifest
 from deploy.archive import pack, run_of
-from deploy.attach import STOPPING
-from deploy.contents import VERSION, read_manifest
-from deploy.example import announce, relative
-from deploy.served import Entry
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.single import FOREGROUND, starting
-from deploy.supervised import launch, spawn, stop_children, wait_until_ready
-from deploy.torchserve import refuse_taken_ports
-from deploy.tuned import say_passed_over
+from deploy.store import desired as manifest
+from deploy.store.contents import VERSION, read_manifest
+from deploy.store.desired import Entry
+from deploy.store.profile import say_passed_over
+from deploy.supervision.single import FOREGROUND, starting
+from deploy.supervision.supervisor import launch, spawn, stop_children, wait_until_ready
+from deploy.supervision.torchserve_program import STOPPING
+from deploy.torchserve.example import announce, relative
+from deploy.torchserve.process import refuse_taken_ports
 from handler.spec import Spec, read_spec
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from deploy import served, tuned
-from deploy.client import Client
-from deploy.journal import entries
-from deploy.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
+from deploy.host.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
-from deploy.supervised import ask_keeper
+from deploy.store import desired, profile
+from deploy.store.journal import entries
+from deploy.supervision.supervisor import ask_keeper
+from deploy.torchserve.management import Client
 
 
 @click.command(epilog="Example: python -m deploy status --json")
@@ -58,7 +58,7 @@ def look(settings: Settings) -> dict[str, Any]:
 
 def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
     """Rows of all versions that are registered or should be, and why none could be asked for."""
-    wanted = {(entry.name, entry.version): entry for entry in served.read(settings.var)}
+    wanted = {(entry.name, entry.version): entry for entry in desired.read(settings.var)}
     try:
         registered = {(v["modelName"], v["modelVersion"]): v for v in Client(settings).models()}
         reason = None
@@ -69,7 +69,7 @@ def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
 
 
 def _row(
-    settings: Settings, key: tuple[str, str], wanted: served.Entry | None, found: dict[str, Any] | None
+    settings: Settings, key: tuple[str, str], wanted: desired.Entry | None, found: dict[str, Any] | None
 ) -> dict[str, Any]:
     name, version = key
     nothing = {"modelName": name, "modelVersion": version, "default": False}
@@ -80,7 +80,7 @@ def _row(
         "role": _role(wanted, found),
         "wanted_default": bool(wanted and wanted.default),
         "workers": known["workers_ready"],
-        "wanted": tuned.how(settings, wanted).workers if wanted else 0,
+        "wanted": profile.how(settings, wanted).workers if wanted else 0,
         "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
         "archive": (settings.store / f"{name}-{version}.mar").is_file(),
         "digest": known["digest"],
@@ -88,7 +88,7 @@ def _row(
     }
 
 
-def _role(wanted: served.Entry | None, found: dict[str, Any] | None) -> str:
+def _role(wanted: desired.Entry | None, found: dict[str, Any] | None) -> str:
     if found is None:
         return "missing"
     if found["default"]:

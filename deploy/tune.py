@@ -20,17 +20,18 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from deploy import candidate, locks, served, tuned
-from deploy.closedloop import Load, ask_for
-from deploy.example import example
-from deploy.folder import claim
-from deploy.processes import interruptible
-from deploy.proof import WORKER_MB, free_mb
+from deploy.host import locks
+from deploy.host.processes import interruptible
+from deploy.host.var import claim
 from deploy.serve import entry_of
-from deploy.served import Entry
 from deploy.settings import Settings, own_environment, read_settings
-from deploy.torchserve import Server
-from deploy.tuned import How
+from deploy.store import candidate, desired, profile
+from deploy.store.desired import Entry
+from deploy.store.profile import How
+from deploy.torchserve.example import example
+from deploy.torchserve.load import Load, ask_for
+from deploy.torchserve.probes import WORKER_MB, free_mb
+from deploy.torchserve.process import Server
 
 CLIENTS = 8
 BATCHES = ((1, 0), (4, 2), (8, 5))  # requests, milliseconds; tried on the best of the rest
@@ -87,21 +88,23 @@ def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json
     if locks.holder(settings.var / locks.SERVER):
         click.echo("note: a server is running and shares the cores: make down first for honest figures", err=True)
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
-    plain = list(_plain(tuned.cores()))
+    plain = list(_plain(profile.cores()))
     first = tuner.measure([plain[0], plain[-1]] if quick else plain)
     busiest = most(first).how
     batched = [replace(busiest, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES[: 1 if quick else None]]
     second = tuner.measure([busiest, *(how for how in batched if how != busiest)])
     profiles = chosen(first, second)
     rows = [tried.row() for tried in (*first, *second)]
-    tuned.write(settings, entry, profiles, rows)
+    profile.write(settings, entry, profiles, rows)
     if as_json:
         click.echo(json.dumps({"profiles": {name: asdict(how) for name, how in profiles.items()}, "tried": rows}))
     else:
         Console().print(_table(rows))
         for name, how in profiles.items():
             click.echo(f"{name}: {how}")
-        click.echo(f"{settings.var / tuned.FILE} is written: make down; make up SERVE_PROFILE=latency (or throughput)")
+        click.echo(
+            f"{settings.var / profile.FILE} is written: make down; make up SERVE_PROFILE=latency (or throughput)"
+        )
 
 
 def choose(settings: Settings, archive: Path | None) -> Path:
@@ -112,7 +115,7 @@ def choose(settings: Settings, archive: Path | None) -> Path:
     """
     if archive is not None:
         return candidate.find(archive, settings.store).mar
-    defaults = [entry for entry in served.read(settings.var) if entry.default]
+    defaults = [entry for entry in desired.read(settings.var) if entry.default]
     if len(defaults) != 1:
         raise click.ClickException("nothing, or more than one name, is served here: name the archive, NAME-VERSION.mar")
     return candidate.find(Path(defaults[0].archive), settings.store).mar
@@ -187,7 +190,7 @@ class Tuner:
             environment = own_environment(Path(folder) / "var", self.mar.parent)
             settings = read_settings({**environment, "SERVE_PROFILE": "latency"})
             claim(settings.var)
-            tuned.write(settings, self.entry, {"latency": tried.how})
+            profile.write(settings, self.entry, {"latency": tried.how})
             with interruptible(), Server(settings) as server:
                 server.client.register(self.entry.archive, self.entry.name, tried.how)
                 self.ask(settings, CLIENTS, min(self.seconds, 1.0))  # every worker has answered before

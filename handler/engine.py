@@ -24,7 +24,7 @@ Run = Callable[[Pixels], Logits]
 """uint8 (N, channels, H, W) -> (N, classes), which is the runtime's own memory until the next call."""
 
 THREADS = "CLASSIFIER_THREADS"
-"""Environment of a worker: NAME-VERSION=THREADS, from deploy/tuned.py."""
+"""Environment of a worker: NAME-VERSION=THREADS, from deploy/store/profile.py."""
 
 
 class Engine:

@@ -125,7 +125,7 @@ def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def server(settings: Settings) -> Iterator[Any]:
     """One real TorchServe with classroom and shapes, and each again as a batched model."""
-    from deploy.torchserve import Server
+    from deploy.torchserve.process import Server
 
     with Server(settings) as running:
         for name in ("classroom", "shapes"):

@@ -16,12 +16,12 @@ from typing import Any
 
 import requests
 
-from deploy import served
 from deploy.archive import pack
-from deploy.contents import digests, identity
-from deploy.journal import entries
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.store import desired
+from deploy.store.contents import digests, identity
+from deploy.store.journal import entries
+from deploy.torchserve.process import Server
 from handler import goldens
 from tests.conftest import command
 
@@ -68,7 +68,7 @@ class Node:
         return {str(v["modelVersion"]): self.client.ready(self.name, v["modelVersion"]) for v in found}
 
     def manifest(self) -> list[str]:
-        return [entry.version for entry in served.read(self.var)]
+        return [entry.version for entry in desired.read(self.var)]
 
     def last(self) -> dict[str, Any]:
         return entries(self.var)[-1]

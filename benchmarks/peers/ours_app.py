@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.service import put_in_service
 from deploy.archive import pack
-from deploy.keys import read_key
 from deploy.settings import own_environment, read_settings
-from deploy.torchserve import Server
+from deploy.token import read_key
+from deploy.torchserve.process import Server
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import requests
 
 from benchmarks.peers import work
 from benchmarks.peers.systems import Place, System
-from deploy.processes import alive, end_group, signal_when_parent_dies, wait_until_gone
+from deploy.host.processes import alive, end_group, signal_when_parent_dies, wait_until_gone
 from deploy.settings import HOST, ROOT
 
 START_S = 180.0

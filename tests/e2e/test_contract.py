@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from deploy.torchserve import Server
+from deploy.torchserve.process import Server
 from handler import goldens
 from tests import pictures
 from tests.conftest import SHIPPED, batches_logged

@@ -11,10 +11,10 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from deploy.grpcclient import GrpcClient
-from deploy.keys import read_key
 from deploy.predict import predict
 from deploy.settings import HOST, Settings
+from deploy.token import read_key
+from deploy.torchserve.grpc import GrpcClient
 from handler import goldens
 
 

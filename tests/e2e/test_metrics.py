@@ -18,12 +18,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from deploy import served
-from deploy.journal import DONE, FAILED, Journal
-from deploy.metrics import BUCKETS, Metrics
-from deploy.served import Entry
 from deploy.settings import ROOT, Settings
-from deploy.torchserve import Server
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, Journal
+from deploy.supervision.metrics import BUCKETS, Metrics
+from deploy.torchserve.process import Server
 from tests.conftest import SHIPPED, batches_logged
 
 PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
@@ -232,7 +232,7 @@ def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, l
     sent += [ask(server, data=b"", headers=JPEG) for _ in range(3)]
     _fail_in_the_front_end(server)
     entries = [Entry(name, "1.0", f"{name}-1.0.mar", "d", default=True) for name in ("classroom", "shapes")]
-    served.write(node.var, entries)
+    desired.write(node.var, entries)
     for entry in entries:
         metrics.workers_ready(entry.name, entry.version, server.client.ready(entry.name, entry.version))
     metrics.ready(True)

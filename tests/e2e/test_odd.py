@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ROOT
-from deploy.torchserve import Server
+from deploy.torchserve.process import Server
 from handler import goldens
 from tests.conftest import SHIPPED, batches_logged
 

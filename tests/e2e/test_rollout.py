@@ -15,12 +15,13 @@ import click
 import pytest
 import requests
 
-from deploy import locks, served
-from deploy.deployment import deployment
-from deploy.drain import drain
-from deploy.repair import AT_WORK
+from deploy.change.session import deployment
+from deploy.host import locks
 from deploy.rollout import roll_out
 from deploy.settings import read_settings
+from deploy.store import desired
+from deploy.supervision.reconcile import AT_WORK
+from deploy.torchserve.drain import drain
 from tests.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
@@ -130,11 +131,11 @@ def test_what_is_refused_leaves_everything_as_it_was(here: Node, spoil: Callable
 
 
 def assert_refused(here: Node, message: str, *words: str, **env: str) -> None:
-    before = here.registered(), (here.var / served.FILE).read_bytes(), here.answered_by()
+    before = here.registered(), (here.var / desired.FILE).read_bytes(), here.answered_by()
     done = here.deploy(*words, check=False, **env)
     assert done.returncode == 1
     assert re.fullmatch(rf"Error: .*(?:{message}).*\n", done.stderr), done.stderr
-    assert (here.registered(), (here.var / served.FILE).read_bytes(), here.answered_by()) == before
+    assert (here.registered(), (here.var / desired.FILE).read_bytes(), here.answered_by()) == before
 
 
 def test_a_version_that_exists_is_refused(here: Node) -> None:
@@ -219,7 +220,7 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
     here.deploy("rollback")
     assert here.answered_by() == "1.1"
     for version in ("1.1", "6.0"):
-        assert served.put_back(here.var, f"shapes-{version}.mar", here.store)
+        assert desired.put_back(here.var, f"shapes-{version}.mar", here.store)
 
 
 @pytest.mark.parametrize("words", [("rollout", "shapes-6.1.mar"), ("rollback", "--to", "6.0")])
@@ -242,7 +243,7 @@ def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> N
     assert here.registered() == {"1.1": 1}
     assert here.manifest() == ["1.1"]
     assert (here.store / "shapes-6.0.mar").is_file()
-    assert {path.stem for path in (here.var / served.COPIES).iterdir()} == {"shapes-1.1"}
+    assert {path.stem for path in (here.var / desired.COPIES).iterdir()} == {"shapes-1.1"}
 
 
 def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,9 +251,9 @@ def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monke
     before = here.registered(), here.manifest()
 
     def no_room(*_: object) -> None:
-        raise OSError(28, "No space left on device", str(here.var / served.FILE))
+        raise OSError(28, "No space left on device", str(here.var / desired.FILE))
 
-    monkeypatch.setattr("deploy.served.write", no_room)
+    monkeypatch.setattr("deploy.store.desired.write", no_room)
     with pytest.raises(click.ClickException, match=r"served\.json cannot be written: No space left"):
         roll_out(here.settings, Path("shapes-6.2.mar"))
     monkeypatch.undo()
@@ -331,9 +332,9 @@ def test_what_stands_in_for_a_dead_default_is_kept_and_the_dead_one_is_not(here:
 
 def test_a_lost_manifest_is_written_again_by_a_rollout_of_what_serves(here: Node) -> None:
     before = here.registered()
-    (here.var / served.FILE).write_text("{")
+    (here.var / desired.FILE).write_text("{")
     assert_refused(here, r"served\.json is damaged: remove it", "rollout", "shapes-8.1.mar")
-    (here.var / served.FILE).unlink()
+    (here.var / desired.FILE).unlink()
     here.rollout("8.1")
     assert (here.manifest()[0], here.registered(), here.answered_by()) == ("8.1", before, "8.1")
 

@@ -14,8 +14,8 @@ from tests.nodes import Node, node
 
 CHILD = """
 import functools, os, signal, sys, threading, time
-from deploy.client import Client
-from deploy.journal import Journal
+from deploy.torchserve.management import Client
+from deploy.store.journal import Journal
 from deploy import served
 from deploy.__main__ import main
 

@@ -16,13 +16,13 @@ import click.testing
 import psutil
 import pytest
 
-from deploy import locks
 from deploy.archive import pack
-from deploy.contents import digests, identity
-from deploy.processes import cmdline
+from deploy.host import locks
+from deploy.host.processes import cmdline
 from deploy.serve import choose
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.supervised import ask_keeper
+from deploy.store.contents import digests, identity
+from deploy.supervision.supervisor import ask_keeper
 from handler import goldens
 from tests.conftest import SHIPPED, command
 

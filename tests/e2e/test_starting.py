@@ -4,9 +4,9 @@ import threading
 import time
 from pathlib import Path
 
-from deploy.folder import claim
-from deploy.locks import DEPLOYMENT, SERVER, holder
-from deploy.processes import group_of_server
+from deploy.host.locks import DEPLOYMENT, SERVER, holder
+from deploy.host.processes import group_of_server
+from deploy.host.var import claim
 from deploy.settings import own_environment
 from tests.conftest import SHIPPED, command
 

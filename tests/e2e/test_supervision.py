@@ -19,14 +19,15 @@ import psutil
 import pytest
 import requests
 
-from deploy import locks, served
 from deploy.archive import pack
-from deploy.client import Client
-from deploy.journal import entries
-from deploy.processes import alive, cmdline, group_of_server, java_of, members
+from deploy.host import locks
+from deploy.host.processes import alive, cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
-from deploy.served import Entry
 from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.store.journal import entries
+from deploy.torchserve.management import Client
 from tests.conftest import command
 from tests.nodes import begun, wait_for_step
 
@@ -137,9 +138,9 @@ def prepared(bundle: Path, folder: Path) -> Up:
     env = own_environment(folder / "var", folder / "store")
     archives = [pack(bundle, version, folder / "store") for version in (DEFAULT, KEPT)]
     for mar in archives:
-        served.keep_copy(folder / "var", mar)
+        desired.keep_copy(folder / "var", mar)
     default, kept = (entry_of(mar) for mar in archives)
-    served.write(folder / "var", [default, Entry(kept.name, kept.version, kept.archive, kept.digest)])
+    desired.write(folder / "var", [default, Entry(kept.name, kept.version, kept.archive, kept.digest)])
     return Up(env, next((bundle / "goldens").iterdir()))
 
 
@@ -230,7 +231,7 @@ def test_a_killed_java_is_back_with_its_versions(up: Up) -> None:
 
 
 def test_a_killed_keeper_costs_no_request(up: Up) -> None:
-    keeper, java = up.program("deploy.keeper"), up.java()
+    keeper, java = up.program("deploy.supervision.keeper"), up.java()
     with up.trickle() as outcomes:
         keeper.kill()
         eventually(lambda: not alive(keeper))
@@ -240,7 +241,7 @@ def test_a_killed_keeper_costs_no_request(up: Up) -> None:
 
 
 def test_a_killed_supervisord_costs_no_request_and_has_a_successor(up: Up) -> None:
-    supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.keeper")
+    supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.supervision.keeper")
     with up.trickle() as outcomes:
         os.kill(supervisor, signal.SIGKILL)
         eventually(lambda: locks.holder(up.settings.var / locks.SERVER) is not None)
@@ -255,11 +256,11 @@ def test_a_killed_supervisord_costs_no_request_and_has_a_successor(up: Up) -> No
 
 
 def test_a_killed_attachment_costs_no_request(up: Up) -> None:
-    watcher, java = up.program("deploy.attach"), up.java()
+    watcher, java = up.program("deploy.supervision.torchserve_program"), up.java()
     with up.trickle() as outcomes:
         watcher.kill()
         eventually(lambda: not alive(watcher))
-        assert up.program("deploy.attach") != watcher
+        assert up.program("deploy.supervision.torchserve_program") != watcher
         time.sleep(2)
     assert set(outcomes) == {200}
     assert up.java() == java
@@ -334,7 +335,7 @@ def takes(other: socket.socket, port: int) -> bool:
 
 
 def test_a_damaged_manifest_is_said_and_changes_nothing(up: Up) -> None:
-    path = up.settings.var / served.FILE
+    path = up.settings.var / desired.FILE
     content = path.read_bytes()
     try:
         path.write_text("{")
@@ -346,7 +347,7 @@ def test_a_damaged_manifest_is_said_and_changes_nothing(up: Up) -> None:
 
 
 def test_a_hang_up_restarts_the_programs_and_keeps_the_lock(up: Up) -> None:
-    supervisor, keeper = up.supervisor(), up.program("deploy.keeper")
+    supervisor, keeper = up.supervisor(), up.program("deploy.supervision.keeper")
     os.kill(supervisor, signal.SIGHUP)
     eventually(lambda: not alive(keeper))
     up.wait()
@@ -378,14 +379,14 @@ def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up
 
 def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up, bundle: Path) -> None:
     """And another `up` would have adopted it: nothing is lost even then."""
-    keeper, supervisor, java = up.program("deploy.keeper"), up.supervisor(), up.java()
+    keeper, supervisor, java = up.program("deploy.supervision.keeper"), up.supervisor(), up.java()
     keeper.suspend()
     os.kill(supervisor, signal.SIGKILL)
     keeper.kill()
     with up.trickle() as outcomes:
         command("deploy", "up", "--bundle", bundle, env=up.env)
     assert up.java() == java and set(outcomes) == {200}
-    keeper, supervisor = up.program("deploy.keeper"), up.supervisor()
+    keeper, supervisor = up.program("deploy.supervision.keeper"), up.supervisor()
     keeper.suspend()
     os.kill(supervisor, signal.SIGKILL)
     keeper.kill()
@@ -415,7 +416,7 @@ def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path
 
 
 def lose(up: Up, version: str) -> None:
-    for folder in (up.settings.store, up.settings.var / served.COPIES):
+    for folder in (up.settings.store, up.settings.var / desired.COPIES):
         (folder / f"shapes-{version}.mar").unlink()
 
 
@@ -440,7 +441,9 @@ def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk:
         fill(small_disk / "full")
         with up.trickle() as outcomes:
             eventually(lambda: any("full" in text for text in up.ready()[1]["warnings"]))
-            up.program("deploy.keeper").kill()  # first: the next one must do the repair, and say what it cannot write
+            up.program(
+                "deploy.supervision.keeper"
+            ).kill()  # first: the next one must do the repair, and say what it cannot write
             up.client.unregister("shapes", KEPT)
             up.wait()
         assert set(outcomes) == {200}

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.bench import Bench, running, sleep_until
 from benchmarks.load import Load, Result
 from benchmarks.versions import derived, relaxed
-from deploy.contents import read_manifest
+from deploy.store.contents import read_manifest
 from handler import goldens
 
 SWAPS = 5

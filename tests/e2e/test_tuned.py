@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 
-from deploy import tuned
 from deploy.archive import pack
-from deploy.example import example
-from deploy.processes import wait_until_gone
+from deploy.host.processes import wait_until_gone
 from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.torchserve import Server
-from deploy.tuned import How
+from deploy.store import profile
+from deploy.store.profile import How
+from deploy.torchserve.example import example
+from deploy.torchserve.process import Server
 from tests.conftest import SHIPPED, batches_logged, command
 
 
@@ -27,13 +27,13 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
     settings = read_settings(env)
     settings.var.mkdir()
     (settings.var / "deploying.lock").touch()
-    tuned.write(settings, entry_of(mar), {"throughput": How(2, 1, 4, 5)})
+    profile.write(settings, entry_of(mar), {"throughput": How(2, 1, 4, 5)})
     with Server(settings) as server:
         command("deploy", "rollout", mar.name, env=env)  # asks every golden photo
         described = server.client.describe("classroom", "1.0") or {}
         assert (described["batchSize"], described["maxBatchDelay"]) == (4, 5)
         workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
-        assert [worker.environ()[tuned.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
+        assert [worker.environ()[profile.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
         assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
 
 
@@ -61,4 +61,4 @@ def test_told_to_stop_it_leaves_no_server_behind(tmp_path: Path) -> None:
     tuning.send_signal(signal.SIGTERM)
     assert tuning.wait(60) == 1
     assert started and not wait_until_gone(started, 1)
-    assert not list(tmp_path.glob("tune-*")) and not (tmp_path / "var" / tuned.FILE).exists()
+    assert not list(tmp_path.glob("tune-*")) and not (tmp_path / "var" / profile.FILE).exists()

@@ -14,8 +14,8 @@ import pytest
 
 from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
-from deploy.contents import digests, identity, read_manifest
 from deploy.settings import ROOT
+from deploy.store.contents import digests, identity, read_manifest
 from tests import pictures
 from tests.conftest import SHAPES, command
 from training.data import PhotoSet

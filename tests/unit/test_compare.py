@@ -23,7 +23,7 @@ from benchmarks.generator import NUMBER
 from benchmarks.peers import install, load, work
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Command, Place, System, systems
-from deploy.processes import alive, interruptible
+from deploy.host.processes import alive, interruptible
 from deploy.settings import ROOT
 
 KNOWN = {system.name: system for system in systems()}

@@ -13,17 +13,18 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from deploy import journal, served, status
-from deploy.folder import claim
-from deploy.journal import Journal
-from deploy.locks import DEPLOYMENT, Held, held, holder, left_over
-from deploy.served import Entry
+from deploy import status
+from deploy.host.locks import DEPLOYMENT, Held, held, holder, left_over
+from deploy.host.var import claim
 from deploy.settings import ROOT, read_settings
+from deploy.store import desired, journal
+from deploy.store.desired import Entry
+from deploy.store.journal import Journal
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from deploy.locks import held
+from deploy.host.locks import held
 with held(Path(sys.argv[1]), "rollout of a 1"):
     print("held", flush=True)
     time.sleep(60)
@@ -69,7 +70,7 @@ def test_the_kernel_frees_it_and_the_next_one_is_told_who_died(tmp_path: Path) -
 
 def test_looking_at_a_lock_never_costs_its_taker(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    look = f"from pathlib import Path; from deploy.locks import holder\nwhile True: holder(Path({str(path)!r}))"
+    look = f"from pathlib import Path; from deploy.host.locks import holder\nwhile True: holder(Path({str(path)!r}))"
     with held(path, "first"):
         pass
     with subprocess.Popen([sys.executable, "-c", look], cwd=ROOT) as looker:
@@ -90,11 +91,11 @@ OTHER = Entry("b", "1.0", "b-1.0.mar", "d3", default=True)
 
 
 def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_path: Path) -> None:
-    served.write(tmp_path, served.switched([A, OTHER], B, A))
-    found = served.read(tmp_path)
+    desired.write(tmp_path, desired.switched([A, OTHER], B, A))
+    found = desired.read(tmp_path)
     assert [(entry.name, entry.version) for entry in found if entry.default] == [("a", "2.0"), ("b", "1.0")]
-    back = served.switched(found, next(entry for entry in found if entry.version == "1.0" and entry.name == "a"), B)
-    default = served.default_of(back, "a")
+    back = desired.switched(found, next(entry for entry in found if entry.version == "1.0" and entry.name == "a"), B)
+    default = desired.default_of(back, "a")
     assert default is not None
     assert default.version == "1.0"
     assert [entry.version for entry in back if entry.name == "a"] == ["1.0", "2.0"]
@@ -102,10 +103,10 @@ def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_p
 
 @pytest.mark.parametrize("text", ["", "{", '[{"name": "a"}]', "7", "[7]"])
 def test_a_damaged_manifest_is_told_and_not_taken_for_an_empty_one(tmp_path: Path, text: str) -> None:
-    assert served.read(tmp_path) == []
-    (tmp_path / served.FILE).write_text(text)
+    assert desired.read(tmp_path) == []
+    (tmp_path / desired.FILE).write_text(text)
     with pytest.raises(click.ClickException, match=r"served\.json is damaged: remove it"):
-        served.read(tmp_path)
+        desired.read(tmp_path)
 
 
 def test_a_copy_brings_an_archive_back(tmp_path: Path) -> None:
@@ -113,13 +114,13 @@ def test_a_copy_brings_an_archive_back(tmp_path: Path) -> None:
     store.mkdir()
     for suffix in (".mar", ".json"):
         (store / f"a-1.0{suffix}").write_bytes(suffix.encode())
-    served.keep_copy(var, store / "a-1.0.mar")
+    desired.keep_copy(var, store / "a-1.0.mar")
     for path in store.iterdir():
         path.unlink()
-    assert served.put_back(var, "a-1.0.mar", store)
+    assert desired.put_back(var, "a-1.0.mar", store)
     assert {path.name: path.read_bytes() for path in store.iterdir()} == {"a-1.0.mar": b".mar", "a-1.0.json": b".json"}
-    served.drop_copies(var, [B])
-    assert not served.put_back(var, "a-1.0.mar", store)
+    desired.drop_copies(var, [B])
+    assert not desired.put_back(var, "a-1.0.mar", store)
 
 
 def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -
 def test_one_default_a_name_even_where_another_than_the_default_answered(tmp_path: Path) -> None:
     """1.0 stood in for 2.0, which had lost its workers; 3.0 comes."""
     new = Entry("a", "3.0", "a-3.0.mar", "d4", default=True)
-    found = served.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
+    found = desired.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
     assert [(entry.name, entry.version, entry.default) for entry in found] == [
         ("a", "3.0", True),
         ("a", "1.0", False),
@@ -187,7 +188,7 @@ def test_status_says_what_is_wrong_with_a_default(
 ) -> None:
     """Another version, 2.0, is kept and able in each case."""
     settings = read_settings({"SERVE_VAR": str(tmp_path), "SERVE_KEEPER_PORT": "1"})
-    served.write(tmp_path, [A, B])
+    desired.write(tmp_path, [A, B])
     ready = [{"status": "READY", "pid": 1}]
     rows = [{"modelName": "a", "modelVersion": "2.0", "workers": ready, "default": not default}]
     if registered:

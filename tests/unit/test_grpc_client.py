@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from deploy.grpcclient import METHOD, GrpcClient
 from deploy.settings import HOST, Settings, read_settings
+from deploy.torchserve.grpc import METHOD, GrpcClient
 
 ANSWERS = {
     "good": b'{"image_id": "7", "result": "disc"}',

@@ -12,14 +12,16 @@ from typing import Any
 import click
 import pytest
 
-from deploy import locks, repair, served
-from deploy.contents import digests, identity
-from deploy.journal import Journal, entries
-from deploy.readiness import Readiness
-from deploy.repair import Repairs
-from deploy.served import Entry
+from deploy.host import locks
 from deploy.settings import Settings, own_environment, read_settings
-from deploy.tuned import How
+from deploy.store import desired
+from deploy.store.contents import digests, identity
+from deploy.store.desired import Entry
+from deploy.store.journal import Journal, entries
+from deploy.store.profile import How
+from deploy.supervision import reconcile
+from deploy.supervision.readiness import Readiness
+from deploy.supervision.reconcile import Repairs
 
 NO_PROCESS = 2**22 + 1  # above the kernel's largest process id
 
@@ -70,7 +72,7 @@ def settings(tmp_path: Path) -> Settings:
 def manifest(settings: Settings) -> list[Entry]:
     """2.0 is the default, 1.0 is kept; both lie in the store, and their copies in var."""
     made = [packed(settings, version, default=version == "2.0") for version in ("2.0", "1.0")]
-    served.write(settings.var, made)
+    desired.write(settings.var, made)
     return made
 
 
@@ -80,7 +82,7 @@ def packed(settings: Settings, version: str, default: bool) -> Entry:
     with zipfile.ZipFile(mar, "w") as archive:
         archive.writestr("model.onnx", version)
     mar.with_suffix(".json").write_text("{}")
-    served.keep_copy(settings.var, mar)
+    desired.keep_copy(settings.var, mar)
     return Entry("demo", version, mar.name, identity(digests(mar)), default=default)
 
 
@@ -94,7 +96,7 @@ def keeper(settings: Settings) -> tuple[Repairs, TorchServe]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A clock of the repairs that stands until it is moved."""
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr("deploy.repair.time.monotonic", lambda: now.s)
+    monkeypatch.setattr("deploy.supervision.reconcile.time.monotonic", lambda: now.s)
     return now
 
 
@@ -165,11 +167,11 @@ def test_a_default_that_lost_its_workers_for_good_gives_way_to_a_kept_one(
     torchserve.workers["2.0"], torchserve.refused = 0, {"2.0"}
     repairs.round()
     assert torchserve.current == "2.0"  # TorchServe may start it itself
-    clock.s += repair.LOST_S + 1
+    clock.s += reconcile.LOST_S + 1
     repairs.round()
     assert torchserve.asked[2:] == [("scale", "2.0", 0), ("scale", "2.0", 1), ("default", "1.0")]
     torchserve.refused = set()
-    clock.s += 11 + repair.LOST_S
+    clock.s += 11 + reconcile.LOST_S
     repairs.round()
     assert (torchserve.current, torchserve.workers, repairs.missing) == ("2.0", {"2.0": 1, "1.0": 1}, [])
 
@@ -195,13 +197,13 @@ def test_a_keeper_that_starts_anew_leaves_who_stands_in_for_a_dead_default(
 def test_workers_that_are_left_are_not_killed_with_a_photo_in_hand(
     settings: Settings, manifest: list[Entry], clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, rests: bool
 ) -> None:
-    served.write(settings.var, [replace(entry, workers=2) for entry in manifest])
+    desired.write(settings.var, [replace(entry, workers=2) for entry in manifest])
     repairs, torchserve = keeper(settings)
     repairs.round()
     torchserve.workers["2.0"] = 1
-    monkeypatch.setattr("deploy.repair.drain", lambda *_: rests)
+    monkeypatch.setattr("deploy.supervision.reconcile.drain", lambda *_: rests)
     repairs.round()
-    clock.s += repair.LOST_S + 1
+    clock.s += reconcile.LOST_S + 1
     repairs.round()
     assert torchserve.workers["2.0"] == (2 if rests else 1)
     assert torchserve.current == "2.0"
@@ -218,7 +220,7 @@ def test_a_worker_that_is_back_by_itself_is_not_touched(
     for ready in (0, 1, 0, 1):
         torchserve.workers["1.0"] = ready
         repairs.round()
-        clock.s += repair.LOST_S - 1
+        clock.s += reconcile.LOST_S - 1
     assert len(torchserve.asked) == 2
 
 
@@ -258,10 +260,10 @@ def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
     held = locks.held
 
     def late(path: Path, what: str) -> Any:
-        served.write(settings.var, served.switched(manifest, packed(settings, "3.0", True), manifest[0]))
+        desired.write(settings.var, desired.switched(manifest, packed(settings, "3.0", True), manifest[0]))
         return held(path, what)
 
-    monkeypatch.setattr("deploy.repair.locks.held", late)
+    monkeypatch.setattr("deploy.supervision.reconcile.locks.held", late)
     repairs.round()
     assert (torchserve.asked, torchserve.current) == ([], "3.0")
 
@@ -280,7 +282,7 @@ def test_an_archive_without_a_good_copy_is_missing_and_says_what_to_do(
     settings: Settings, manifest: list[Entry]
 ) -> None:
     (settings.store / "demo-2.0.mar").unlink()
-    (settings.var / served.COPIES / "demo-2.0.mar").write_bytes(b"damaged, too")
+    (settings.var / desired.COPIES / "demo-2.0.mar").write_bytes(b"damaged, too")
     repairs, torchserve = keeper(settings)
     repairs.round()
     assert torchserve.asked == [("register", "1.0")]
@@ -308,7 +310,7 @@ def test_a_damaged_manifest_is_said_and_what_it_said_before_still_counts(
 ) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
-    (settings.var / served.FILE).write_text("[{")
+    (settings.var / desired.FILE).write_text("[{")
     torchserve.workers = {}
     repairs.round()
     assert (torchserve.workers, repairs.entries) == ({}, manifest)
@@ -332,8 +334,10 @@ def readiness(settings: Settings, repairs: Repairs, door: Door, monkeypatch: pyt
     found = Readiness(settings, repairs)
     found.note("")
     found.session = door  # type: ignore[assignment]
-    monkeypatch.setattr("deploy.readiness.read_key", lambda *_: "key")
-    monkeypatch.setattr("deploy.readiness.example", lambda mar: (SimpleNamespace(label="yes", own=True), {}))
+    monkeypatch.setattr("deploy.supervision.readiness.read_key", lambda *_: "key")
+    monkeypatch.setattr(
+        "deploy.supervision.readiness.example", lambda mar: (SimpleNamespace(label="yes", own=True), {})
+    )
     return found
 
 

@@ -5,13 +5,13 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from deploy import supervised
 from deploy.settings import PROPERTIES
+from deploy.supervision import supervisor
 
 
 def test_supervisord_and_its_programs_rotate_what_they_write() -> None:
     conf = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
-    conf.read_string(supervised.CONF.read_text())
+    conf.read_string(supervisor.CONF.read_text())
     programs = [name for name in conf.sections() if name.startswith("program:")]
     assert programs == ["program:torchserve", "program:keeper"]
     assert set(conf.sections()) == {"supervisord", *programs}
@@ -36,12 +36,12 @@ def test_every_file_of_torchserve_has_a_size_and_a_number() -> None:
 
 
 def test_the_console_of_supervisord_is_begun_anew_when_it_has_become_long(tmp_path: Path) -> None:
-    path = tmp_path / "logs" / supervised.CONSOLE
-    for size, kept in ((0, True), (1000, True), (supervised.CONSOLE_BYTES + 1, False)):
+    path = tmp_path / "logs" / supervisor.CONSOLE
+    for size, kept in ((0, True), (1000, True), (supervisor.CONSOLE_BYTES + 1, False)):
         if size:
             with path.open("wb") as file:
                 file.truncate(size)
-        with supervised.open_console(tmp_path / "logs") as console:
+        with supervisor.open_console(tmp_path / "logs") as console:
             console.write(b"said")
         assert path.stat().st_size == (size if kept else 0) + 4
     assert path.stat().st_mode & 0o777 == 0o600

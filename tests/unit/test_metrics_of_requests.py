@@ -14,14 +14,14 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.files import write_json
-from deploy import served
-from deploy.folder import claim
-from deploy.journal import DONE, FAILED, Journal, entries
-from deploy.locks import DEPLOYMENT, held
-from deploy.metrics import BUCKETS, FORGET_S, Metrics
-from deploy.served import Entry
+from deploy.host.locks import DEPLOYMENT, held
+from deploy.host.log_tail import Tail
+from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.tail import Tail
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, Journal, entries
+from deploy.supervision.metrics import BUCKETS, FORGET_S, Metrics
 from handler import requestlog
 from handler.errors import CODES
 
@@ -192,7 +192,7 @@ class TestRequests:
         self, metrics: Metrics, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         metrics.stop()
-        monkeypatch.setattr("deploy.metrics.POLL_S", 0.01)
+        monkeypatch.setattr("deploy.supervision.metrics.POLL_S", 0.01)
         metrics.start()
         for number in range(3):  # two rotations: whoever only looks at a scrape has lost the first two files
             add(log, line())
@@ -233,7 +233,7 @@ class TestRequests:
 
 
 def serve(settings: Settings, *entries: Entry) -> None:
-    served.write(settings.var, list(entries))
+    desired.write(settings.var, list(entries))
 
 
 ONE = Entry("classroom", "1.0", "classroom-1.0.mar", "d")
@@ -292,7 +292,7 @@ class TestWhatIsServed:
         add(log, line(version="0.9") + line(version="1.1"))
         assert answered(metrics, version="0.9") == 1
         later = time.monotonic() + FORGET_S + 1
-        monkeypatch.setattr("deploy.metrics.time.monotonic", lambda: later)
+        monkeypatch.setattr("deploy.supervision.metrics.time.monotonic", lambda: later)
         assert answered(metrics, version="0.9") is None
         assert value(metrics, "classifier_handler_seconds_count", model="classroom", version="0.9") is None
         assert answered(metrics, version="1.1") == 1  # served: however long nobody asks
@@ -349,7 +349,7 @@ class TestDeployments:
             read.append(var)
             return entries(var)
 
-        monkeypatch.setattr("deploy.metrics.entries", counted)
+        monkeypatch.setattr("deploy.supervision.metrics.entries", counted)
         Journal(settings.var, "rollout", "classroom", "1.1").end(DONE)
         metrics.text()
         metrics.text()

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from deploy import keeper, readiness
-from deploy.keeper import Keeper
-from deploy.readiness import Readiness
-from deploy.served import Entry
 from deploy.settings import Settings, own_environment, read_settings
+from deploy.store.desired import Entry
+from deploy.supervision import keeper, readiness
+from deploy.supervision.keeper import Keeper
+from deploy.supervision.readiness import Readiness
 
 ENTRY = Entry("demo", "1.0", "demo-1.0.mar", "d", default=True)
 

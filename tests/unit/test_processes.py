@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.processes import LOGS, group_file, group_of_server
-from deploy.torchserve import stop_left_over
+from deploy.host.processes import LOGS, group_file, group_of_server
+from deploy.torchserve.process import stop_left_over
 
 Start = Callable[..., subprocess.Popen[bytes]]
 

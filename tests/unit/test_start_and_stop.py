@@ -12,18 +12,18 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from deploy import locks
-from deploy.folder import claim
-from deploy.locks import DEPLOYMENT, SERVER, Held, held, holder
+from deploy.host import locks
+from deploy.host.locks import DEPLOYMENT, SERVER, Held, held, holder
+from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, own_environment, read_settings
-from deploy.single import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
-from deploy.supervise import down
+from deploy.supervision.single import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
+from deploy.up import down
 from tests.conftest import SHIPPED, command
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from deploy.locks import held
+from deploy.host.locks import held
 with held(Path(sys.argv[1]), "make up"):
     print("held", flush=True)
     sys.stdin.read()
@@ -110,8 +110,8 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
         with pytest.raises(click.ClickException, match=r"running already \(somebody, the lock file holds no name"):
             refuse_second(settings)
         assert supervisor_of(settings) == server.pid
-        monkeypatch.setattr("deploy.supervise.read_settings", lambda: settings)
-        monkeypatch.setattr("deploy.supervised.GONE_S", 5)
+        monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
+        monkeypatch.setattr("deploy.supervision.supervisor.GONE_S", 5)
         waiting = threading.Thread(target=server.wait)  # else it stays as a zombie, which is alive to nobody but us
         waiting.start()
         done = CliRunner().invoke(down)
@@ -120,8 +120,8 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
 
 
 def test_down_waits_for_a_server_that_is_being_started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.supervise.read_settings", lambda: settings)
-    monkeypatch.setattr("deploy.supervise.START_S", 1)
+    monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
+    monkeypatch.setattr("deploy.up.START_S", 1)
     with starting(settings, BACKGROUND):
         done = CliRunner().invoke(down)
         assert done.exit_code == 1

@@ -9,12 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from deploy import served, tune, tuned
-from deploy.closedloop import Load
-from deploy.served import Entry
+from deploy import tune
 from deploy.settings import PROFILES, Settings, read_settings
+from deploy.store import desired, profile
+from deploy.store.desired import Entry
+from deploy.store.profile import How
+from deploy.torchserve.load import Load
 from deploy.tune import Tried, chosen, fastest, most
-from deploy.tuned import How
 from handler import engine
 
 ENTRY = Entry("shapes", "1.0", "shapes-1.0.mar", "d1", default=True, workers=3)
@@ -25,21 +26,21 @@ def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
     return read_settings({"SERVE_VAR": str(tmp_path), "SERVE_PROFILE": profile})
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_a_profile_is_applied_to_the_version_that_it_was_measured_for(tmp_path: Path, profile: str) -> None:
-    here = settings(tmp_path, profile)
-    tuned.write(here, ENTRY, FOUND)
-    assert tuned.how(here, ENTRY) == FOUND[profile]
-    assert tuned.passed_over(here, ENTRY) is None
-    assert tuned.environment(here) == {engine.THREADS: f"shapes-1.0={FOUND[profile].threads}"}
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_applied_to_the_version_that_it_was_measured_for(tmp_path: Path, name: str) -> None:
+    here = settings(tmp_path, name)
+    profile.write(here, ENTRY, FOUND)
+    assert profile.how(here, ENTRY) == FOUND[name]
+    assert profile.passed_over(here, ENTRY) is None
+    assert profile.environment(here) == {engine.THREADS: f"shapes-1.0={FOUND[name].threads}"}
 
 
 def test_without_a_profile_all_is_as_the_recipe_says(tmp_path: Path) -> None:
     here = settings(tmp_path, "")
-    tuned.write(here, ENTRY, FOUND)
-    assert tuned.how(here, ENTRY) == How(3)
-    assert tuned.environment(here) == {}
-    assert tuned.passed_over(here, ENTRY) is None
+    profile.write(here, ENTRY, FOUND)
+    assert profile.how(here, ENTRY) == How(3)
+    assert profile.environment(here) == {}
+    assert profile.passed_over(here, ENTRY) is None
 
 
 @pytest.mark.parametrize(
@@ -55,13 +56,13 @@ def test_another_machine_or_archive_is_passed_over_with_a_note(
     tmp_path: Path, changes: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = settings(tmp_path)
-    tuned.write(here, ENTRY, FOUND)
-    path = tmp_path / tuned.FILE
+    profile.write(here, ENTRY, FOUND)
+    path = tmp_path / profile.FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    served.write(tmp_path, [ENTRY])
-    assert tuned.how(here, ENTRY) == How(3)
-    assert tuned.environment(here) == {}
-    tuned.say_passed_over(here, ENTRY)
+    desired.write(tmp_path, [ENTRY])
+    assert profile.how(here, ENTRY) == How(3)
+    assert profile.environment(here) == {}
+    profile.say_passed_over(here, ENTRY)
     said = capsys.readouterr().err
     assert why in said
     assert "python -m deploy tune" in said
@@ -70,11 +71,11 @@ def test_another_machine_or_archive_is_passed_over_with_a_note(
 @pytest.mark.parametrize("text", [None, "{", "[]"])
 def test_a_server_starts_without_the_file_or_with_a_damaged_one(tmp_path: Path, text: str | None) -> None:
     if text is not None:
-        (tmp_path / tuned.FILE).write_text(text)
+        (tmp_path / profile.FILE).write_text(text)
     here = settings(tmp_path)
-    assert tuned.how(here, ENTRY) == How(3)
-    assert tuned.environment(here) == {}
-    assert "not there, or damaged" in str(tuned.passed_over(here, ENTRY))
+    assert profile.how(here, ENTRY) == How(3)
+    assert profile.environment(here) == {}
+    assert "not there, or damaged" in str(profile.passed_over(here, ENTRY))
 
 
 def test_a_profile_that_is_none_is_named() -> None:
@@ -122,8 +123,8 @@ def test_a_setting_with_errors_is_never_chosen() -> None:
 
 def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = settings(tmp_path, "")
-    tuned.write(here, ENTRY, FOUND)
-    before = (tmp_path / tuned.FILE).read_bytes()
+    profile.write(here, ENTRY, FOUND)
+    before = (tmp_path / profile.FILE).read_bytes()
 
     class Interrupted:
         def __init__(self, *_: object) -> None: ...
@@ -137,7 +138,7 @@ def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch
     monkeypatch.setattr(tune, "entry_of", lambda *_: ENTRY)
     monkeypatch.setattr(tune, "Tuner", Interrupted)
     assert CliRunner().invoke(tune.tune, []).exit_code == 1
-    assert (tmp_path / tuned.FILE).read_bytes() == before
+    assert (tmp_path / profile.FILE).read_bytes() == before
 
 
 def test_the_archive_must_be_named_where_nothing_is_served(tmp_path: Path) -> None:
@@ -151,5 +152,5 @@ def test_the_archive_must_be_named_where_nothing_is_served(tmp_path: Path) -> No
 def test_a_worker_reads_its_own_versions_threads(
     monkeypatch: pytest.MonkeyPatch, said: str, threads: int | None
 ) -> None:
-    monkeypatch.setenv(tuned.THREADS, said)
+    monkeypatch.setenv(profile.THREADS, said)
     assert engine.threads_here("shapes", "1.0") == threads

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from deploy.client import Client
+from deploy.torchserve.management import Client
 
 LOOK_S = 0.05
 STILL = 4

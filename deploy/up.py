@@ -13,15 +13,15 @@ from pathlib import Path
 
 import click
 
-from deploy import locks
-from deploy.example import announce
-from deploy.locks import DEPLOYMENT, SERVER, Held, Holder
-from deploy.processes import group_of_server
-from deploy.repair import AT_WORK
+from deploy.host import locks
+from deploy.host.locks import DEPLOYMENT, SERVER, Held, Holder
+from deploy.host.processes import group_of_server
 from deploy.serve import prepare, what_to_serve
 from deploy.settings import Settings, read_settings
-from deploy.single import BACKGROUND, FOREGROUND, starting, supervisor_of
-from deploy.supervised import launch, stop, stop_children, wait_until_ready
+from deploy.supervision.reconcile import AT_WORK
+from deploy.supervision.single import BACKGROUND, FOREGROUND, starting, supervisor_of
+from deploy.supervision.supervisor import launch, stop, stop_children, wait_until_ready
+from deploy.torchserve.example import announce
 
 START_S = 60  # it may have to pack an archive, and to copy it
 SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one that died

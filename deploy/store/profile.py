@@ -14,9 +14,9 @@ from typing import Any
 import click
 
 from common.files import write_json
-from deploy import served
-from deploy.served import Entry
 from deploy.settings import Settings
+from deploy.store import desired
+from deploy.store.desired import Entry
 
 FILE = "tuned.json"
 THREADS = "CLASSIFIER_THREADS"  # read by handler/engine.py
@@ -86,7 +86,7 @@ def environment(settings: Settings) -> dict[str, str]:
     if not content:
         return {}
     try:
-        known = served.find(served.read(settings.var), content["name"], content["version"])
+        known = desired.find(desired.read(settings.var), content["name"], content["version"])
         entry = known or Entry(content["name"], content["version"], "", content["digest"])
         threads = how(settings, entry).threads
     except (KeyError, TypeError, click.ClickException):

@@ -1,6 +1,6 @@
 """The program `torchserve` of config/supervisord.conf.
 
-    python -m deploy.attach
+    python -m deploy.supervision.torchserve_program
 
 attaches to the TorchServe of `var` if one is alive, else starts one, and ends as soon as that has ended:
 supervisord then starts it anew. When supervisord itself dies, TorchServe goes on and the next one adopts it.
@@ -13,17 +13,17 @@ import time
 
 import click
 
-from deploy.log import log, one_line
-from deploy.processes import follow_supervisor
+from deploy.host.log import log, one_line
+from deploy.host.processes import follow_supervisor
 from deploy.settings import read_settings
-from deploy.torchserve import WATCH_S, Server
+from deploy.torchserve.process import WATCH_S, Server
 
 NOT_STARTED = "not started"  # the event that `up` looks for
 RETRY_S = 1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@click.command(epilog="Example: python -m deploy.attach")
+@click.command(epilog="Example: python -m deploy.supervision.torchserve_program")
 def main() -> None:
     """Attach to the TorchServe of this var, or start one; exit 1 as soon as it has ended."""
     follow_supervisor(signal.SIGKILL)  # no other signal: it would stop TorchServe with us
@@ -66,4 +66,4 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m deploy.attach")
+    main(prog_name="python -m deploy.supervision.torchserve_program")

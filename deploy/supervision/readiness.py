@@ -8,12 +8,12 @@ from typing import Any
 import click
 import requests
 
-from deploy.example import example
-from deploy.keys import read_key
-from deploy.log import log
-from deploy.repair import Repairs
-from deploy.served import COPIES, Entry
+from deploy.host.log import log
 from deploy.settings import Settings
+from deploy.store.desired import COPIES, Entry
+from deploy.supervision.reconcile import Repairs
+from deploy.token import read_key
+from deploy.torchserve.example import example
 
 PROBE_S = 5.0
 CACHE_S = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_json
-from deploy.locks import DEPLOYMENT, Holder, holder, user
+from deploy.host.locks import DEPLOYMENT, Holder, holder, user
 
 FOLDER = "history"
 DONE, REFUSED, FAILED, RUNNING, INTERRUPTED = "done", "refused", "failed", "running", "interrupted"

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import psutil
 
-from deploy import locks
-from deploy.processes import cmdline
+from deploy.host import locks
+from deploy.host.processes import cmdline
 from deploy.settings import Settings
 
 FOREGROUND, BACKGROUND = "make serve", "make up"
-MODULE = "deploy.supervised"  # runs supervisord
+MODULE = "deploy.supervision.supervisor"  # runs supervisord
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from deploy.folder import MARK, claim
+from deploy.host.var import MARK, claim
 
 SERVER = "lock"
 DEPLOYMENT = MARK

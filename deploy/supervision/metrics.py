@@ -32,12 +32,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from deploy import served
-from deploy.journal import DONE, FAILED, FOLDER, INTERRUPTED, REFUSED, RUNNING, entries
-from deploy.locks import DEPLOYMENT, holder
-from deploy.served import Entry
+from deploy.host.locks import DEPLOYMENT, holder
+from deploy.host.log_tail import Tail
 from deploy.settings import Settings
-from deploy.tail import Tail
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, FOLDER, INTERRUPTED, REFUSED, RUNNING, entries
 from handler.errors import CODES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -177,7 +177,7 @@ class Node(Collector):
     def look(self) -> None:
         """Read the manifest, and the journal if it has changed; what is damaged leaves what was known."""
         try:
-            self.served, self.damaged = served.read(self.settings.var), False
+            self.served, self.damaged = desired.read(self.settings.var), False
         except click.ClickException:
             self.damaged = True
         if not self.damaged:

@@ -5,11 +5,11 @@ import zlib
 
 import click
 
-from deploy import served
-from deploy.contents import digests, identity
-from deploy.log import log
-from deploy.served import Entry
+from deploy.host.log import log
 from deploy.settings import Settings
+from deploy.store import desired
+from deploy.store.contents import digests, identity
+from deploy.store.desired import Entry
 
 
 def require_archive(settings: Settings, entry: Entry) -> None:
@@ -26,7 +26,7 @@ def require_archive(settings: Settings, entry: Entry) -> None:
         mar.replace(mar.with_name(f"{mar.name}.damaged"))
     log(f"the archive is {what}: its copy takes its place", archive=entry.archive)
     try:
-        put_back = served.put_back(settings.var, entry.archive, settings.store) and is_whole(settings, entry)
+        put_back = desired.put_back(settings.var, entry.archive, settings.store) and is_whole(settings, entry)
     except OSError as error:
         raise click.ClickException(f"{settings.store} cannot be written: {error.strerror}: make room there") from error
     if not put_back:

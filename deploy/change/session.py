@@ -15,16 +15,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from deploy import served
-from deploy.client import Client
-from deploy.drain import drain
-from deploy.journal import DONE, FAILED, REFUSED, Journal
-from deploy.locks import DEPLOYMENT, Held, held
-from deploy.processes import interruptible
-from deploy.proof import first_question
-from deploy.repair import AT_WORK
-from deploy.served import Entry
+from deploy.host.locks import DEPLOYMENT, Held, held
+from deploy.host.processes import interruptible
 from deploy.settings import Settings
+from deploy.store import desired
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, REFUSED, Journal
+from deploy.supervision.reconcile import AT_WORK
+from deploy.torchserve.drain import drain
+from deploy.torchserve.management import Client
+from deploy.torchserve.probes import first_question
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 KEEPER_S = 120.0
@@ -60,20 +60,20 @@ class Deployment:
         Raises:
             click.ClickException: TorchServe refused, or its archive has gone from the store.
         """
-        before = served.read(self.settings.var)
+        before = desired.read(self.settings.var)
         entries = [other for other in before if (other.name, other.version) != (entry.name, entry.version)]
-        served.write(self.settings.var, entries)  # first: a keeper that comes between must not restore it
+        desired.write(self.settings.var, entries)  # first: a keeper that comes between must not restore it
         try:
             if self.client.describe(entry.name, entry.version):
                 self.client.unregister(entry.name, entry.version)
         except click.ClickException:
-            served.write(self.settings.var, before)
+            desired.write(self.settings.var, before)
             raise
         if not (self.settings.store / entry.archive).is_file():
-            back = served.put_back(self.settings.var, entry.archive, self.settings.store)
+            back = desired.put_back(self.settings.var, entry.archive, self.settings.store)
             what = "it was put back from its copy" if back else "no copy of it is left: pack it again if it is wanted"
             raise click.ClickException(f"{entry.archive} went from the store with its version: {what}")
-        served.drop_copies(self.settings.var, entries)
+        desired.drop_copies(self.settings.var, entries)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from common.files import write_json
-from deploy import served as manifest
-from deploy.contents import read_manifest
-from deploy.served import Entry
 from deploy.settings import ROOT, Settings
+from deploy.store import desired as manifest
+from deploy.store.contents import read_manifest
+from deploy.store.desired import Entry
 from handler import goldens
 
 EXAMPLE = "example-request.json"

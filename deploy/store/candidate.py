@@ -10,8 +10,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from deploy.contents import OWN, VERSION, digests, identity, read_manifest
-from deploy.served import Entry
+from deploy.store.contents import OWN, VERSION, digests, identity, read_manifest
+from deploy.store.desired import Entry
 from handler.spec import Spec
 
 _FILE = re.compile(rf"(?P<name>[a-z][a-z0-9_-]*)-(?P<version>{VERSION.pattern})\.mar")

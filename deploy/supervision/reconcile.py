@@ -1,7 +1,7 @@
 """What TorchServe serves -> what `var/served.json` says it must serve.
 
-Run by the keeper (deploy/keeper.py). A repair holds the deployment lock, is journalled and logged; while a rollout
-holds the lock nothing is touched. Versions that the manifest does not know are left alone.
+Run by the keeper (deploy/supervision/keeper.py). A repair holds the deployment lock, is journalled and logged; while a
+rollout holds the lock nothing is touched. Versions that the manifest does not know are left alone.
 """
 
 import time
@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 import click
 import psutil
 
-from deploy import locks, served, tuned
-from deploy.client import Client, content
-from deploy.drain import drain
-from deploy.journal import DONE, FAILED, Journal
-from deploy.log import log, one_line
-from deploy.restore import require_archive
-from deploy.served import Entry
+from deploy.host import locks
+from deploy.host.log import log, one_line
 from deploy.settings import Settings
-from deploy.torchserve import Server
+from deploy.store import desired, profile
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, Journal
+from deploy.store.restore import require_archive
+from deploy.torchserve.drain import drain
+from deploy.torchserve.management import Client, content
+from deploy.torchserve.process import Server
 
 AT_WORK = "keeper's repair"  # in the deployment lock
 LOST_S = 15.0  # without a process; TorchServe starts a killed worker anew by itself, at once
@@ -144,7 +145,7 @@ class Repairs:
     def _restore(self, entry: Entry) -> None:
         require_archive(self.settings, entry)
         try:
-            self.client.register(entry.archive, entry.name, tuned.how(self.settings, entry))
+            self.client.register(entry.archive, entry.name, profile.how(self.settings, entry))
         except click.ClickException as error:
             why = one_line(Server(self.settings).why_no_worker())
             raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error
@@ -160,7 +161,7 @@ class Repairs:
         """The manifest's default once it has a worker; until then whoever answers, or the version kept last."""
         mine, seen = [entry for entry in self.entries if entry.name == name], self.seen[name]
         able = [entry for entry in mine if seen.ready.get(entry.version)]
-        default = served.default_of(mine, name)
+        default = desired.default_of(mine, name)
         if default in able:
             return default
         if seen.default and seen.ready.get(seen.default):
@@ -223,8 +224,8 @@ class Repairs:
     def _read(self) -> bool:
         """Take up the manifest; a damaged one is said, and what it said before still counts for /ready."""
         try:
-            entries = served.read(self.settings.var)
-            self.entries = [replace(entry, workers=tuned.how(self.settings, entry).workers) for entry in entries]
+            entries = desired.read(self.settings.var)
+            self.entries = [replace(entry, workers=profile.how(self.settings, entry).workers) for entry in entries]
         except click.ClickException as error:
             self.warn("manifest", error.message)
             return False

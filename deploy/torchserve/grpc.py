@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from deploy.client import ANSWER_S
-from deploy.keys import read_key
 from deploy.settings import HOST, Settings
+from deploy.token import read_key
+from deploy.torchserve.management import ANSWER_S
 from handler.errors import CODES
 
 PACKAGE = "org.pytorch.serve.grpc.inference"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import psutil
 
-from deploy.client import Client, content
-from deploy.served import COPIES, Entry
 from deploy.settings import Settings
+from deploy.store.desired import COPIES, Entry
+from deploy.torchserve.management import Client, content
 from handler import goldens
 from handler.goldens import Golden
 

@@ -1,6 +1,6 @@
 """supervisord in a process of ours, and how `up`, `serve` and the keeper start, await and stop it.
 
-    python -m deploy.supervised "make up"
+    python -m deploy.supervision.supervisor "make up"
 
 takes the lock of `var` and runs config/supervisord.conf, so that the lock is held exactly as long as supervisord
 lives: it is one process, and the programs that it starts close its files.
@@ -21,10 +21,8 @@ import click
 import psutil
 import requests
 
-from deploy import locks
-from deploy.attach import NOT_STARTED, STOPPING
-from deploy.folder import claim
-from deploy.processes import (
+from deploy.host import locks
+from deploy.host.processes import (
     SUPERVISOR,
     alive,
     group_of_server,
@@ -33,9 +31,11 @@ from deploy.processes import (
     signals_wait,
     wait_until_gone,
 )
+from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
-from deploy.single import BACKGROUND, FOREGROUND, MODULE, refuse_second, serving, supervisor_of
-from deploy.torchserve import stop_left_over
+from deploy.supervision.single import BACKGROUND, FOREGROUND, MODULE, refuse_second, serving, supervisor_of
+from deploy.supervision.torchserve_program import NOT_STARTED, STOPPING
+from deploy.torchserve.process import stop_left_over
 
 CONF = ROOT / "config" / "supervisord.conf"
 CONSOLE = "supervisord-console.log"
@@ -46,7 +46,7 @@ GONE_S = 90  # a stopping TorchServe is killed after 30 s
 _POLL_S = 0.1
 
 
-@click.command(epilog='Example: python -m deploy.supervised "make up"')
+@click.command(epilog='Example: python -m deploy.supervision.supervisor "make up"')
 @click.argument("mode", type=click.Choice([FOREGROUND, BACKGROUND]))
 def main(mode: str) -> None:
     """Hold the lock of var and run supervisord, until SIGTERM."""

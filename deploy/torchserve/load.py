@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from deploy.client import Client
 from deploy.settings import Settings
+from deploy.torchserve.management import Client
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 MARK = "deploying.lock"
-"""Lies in every folder of ours from the moment that it is one; deploy/locks.py locks it."""
+"""Lies in every folder of ours from the moment that it is one; deploy/host/locks.py locks it."""
 
 _MARKS = (MARK, "served.json", "key_file.json")  # one that was made before the lock existed has these
 _NOTHING = {"lost+found"}  # an empty file system has it

@@ -9,9 +9,9 @@ import click
 import psutil
 import requests
 
-from deploy.keys import read_key
 from deploy.settings import Settings
-from deploy.tuned import How
+from deploy.store.profile import How
+from deploy.token import read_key
 
 CONNECT_S = 5
 ANSWER_S = 120

@@ -1,9 +1,9 @@
 """The program `keeper` of config/supervisord.conf: keeps served what must be served, and says whether it is.
 
-    python -m deploy.keeper
+    python -m deploy.supervision.keeper
 
-looks every second and repairs (deploy/repair.py). On 127.0.0.1:8083 it answers GET /ready (200 when a real
-prediction of every served name is right, else 503) and GET /metrics. When supervisord itself dies, the keeper of
+looks every second and repairs (deploy/supervision/reconcile.py). On 127.0.0.1:8083 it answers GET /ready (200 when a
+real prediction of every served name is right, else 503) and GET /metrics. When supervisord itself dies, the keeper of
 `make up` starts another; `make serve` does that for its own.
 """
 
@@ -23,14 +23,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.log import log, one_line
-from deploy.metrics import CONTENT_TYPE, Metrics
-from deploy.processes import follow_supervisor
-from deploy.readiness import Readiness
-from deploy.repair import Repairs
+from deploy.host.log import log, one_line
+from deploy.host.processes import follow_supervisor
 from deploy.settings import HOST, Settings, read_settings
-from deploy.single import BACKGROUND
-from deploy.supervised import MODE, spawn
+from deploy.supervision.metrics import CONTENT_TYPE, Metrics
+from deploy.supervision.readiness import Readiness
+from deploy.supervision.reconcile import Repairs
+from deploy.supervision.single import BACKGROUND
+from deploy.supervision.supervisor import MODE, spawn
 
 ROUND_S = 1.0
 PROBE_EVERY_S = 5.0
@@ -41,7 +41,7 @@ class Orphaned(BaseException):
     """Our supervisord has died."""
 
 
-@click.command(epilog="Example: python -m deploy.keeper")
+@click.command(epilog="Example: python -m deploy.supervision.keeper")
 def main() -> None:
     """Keep served what var/served.json says; /ready and /metrics on the keeper's port. Run by supervisord."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -143,4 +143,4 @@ def _orphaned(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m deploy.keeper")
+    main(prog_name="python -m deploy.supervision.keeper")
