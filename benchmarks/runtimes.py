@@ -18,9 +18,9 @@ from benchmarks.bench import RESULTS
 from common.files import write_json
 from config.recipe import override, read_recipe
 from handler import engine
-from training.backbones import build
-from training.graph import to_onnx
-from training.timing import alternating
+from training.bundles.onnx_export import to_onnx
+from training.compression.timing import alternating
+from training.models.registry import build
 
 
 @click.command(epilog="Example: python -m benchmarks.runtimes --recipe shapes --rounds 3 --quick")

@@ -27,11 +27,11 @@ from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 from handler.image import open_photo
-from training.changes import as_jpeg
 from training.crossvalidate import WAYS
-from training.metrics import score
-from training.options import data_options, read_data
-from training.runs import read_run
+from training.evaluation.corruptions import as_jpeg
+from training.evaluation.metrics import score
+from training.records.options import data_options, read_data
+from training.records.run import read_run
 
 BUNDLE = ROOT / "models" / "classroom"
 

@@ -31,12 +31,12 @@ from common.files import write_json
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
-from training.backbones import Classifier, build
-from training.data import check_readable
-from training.forward import uses_bf16
-from training.loop import optimise, predict
-from training.metrics import score
-from training.options import divide, read_data
+from training.data.loader import check_readable
+from training.evaluation.inference import uses_bf16
+from training.evaluation.metrics import score
+from training.fitting.loop import optimise, predict
+from training.models.registry import Classifier, build
+from training.records.options import divide, read_data
 
 RECIPE = "classroom_document"
 WAYS = ("document", "ours", "ours, f32")

@@ -50,7 +50,7 @@ class Backbone(Section):
     Rows and columns beyond a whole multiple are dropped.
 
     `mean` and `std`, in units of 0 to 255, are taken instead of the backbone's own scaling; its ImageNet weights are
-    then fitted to them (training/backbones.py), a file of weights is taken as it is. `dropout` sets that share of
+    then fitted to them (training/models/registry.py), a file of weights is taken as it is. `dropout` sets that share of
     what the last layer is given to zero while it trains. `width` multiplies the channels of vgg16 and scenes_net;
     the others take 1 alone.
     """

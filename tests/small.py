@@ -14,10 +14,10 @@ from common.files import write_json, write_whole
 from config.recipe import FOLDER, Recipe, read_recipe
 from handler.spec import Input
 from tests.conftest import newest
-from training.backbones import BACKBONES, build
-from training.examples import draw_goldens
-from training.graph import store_as_fp16, to_onnx
-from training.labelfile import LABELS, write_labels
+from training.bundles.goldens import draw_goldens
+from training.bundles.labels import LABELS, write_labels
+from training.bundles.onnx_export import store_as_fp16, to_onnx
+from training.models.registry import BACKBONES, build
 
 SIDE = 128
 QUICK = {"epochs": 1, "batch_size": 8, "validation": 0.5}

@@ -20,7 +20,6 @@ main = Steps(
         "job": "Train as a cloud job: data from a URL, package and analysis to two others.",
         "runs": "List runs with metrics and lineage, compare two, delete some.",
     },
-    modules={"runs": "lineage", "graph": "graphpicture"},
 )
 main.help = "Labelled photos -> a candidate: train, prune, evaluate, export."
 

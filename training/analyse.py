@@ -8,7 +8,7 @@ writes into the folder, each file whole:
     all_samples.json              path -> label, answer, probabilities; paths are relative to --data
     tmp_model_analysis.npz        the same as arrays, and logits and features; loads with allow_pickle=False
 
-The first two are checked against training/schemas/ before they are written.
+The first two are checked against training/evaluation/schemas/ before they are written.
 """
 
 import io
@@ -24,13 +24,13 @@ from torch import Tensor
 from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
-from training.evidence import measure
-from training.metrics import score, wilson
-from training.options import choose_part, data_options, part_option, read_data, run_argument
+from training.evaluation.measure import measure
+from training.evaluation.metrics import score, wilson
+from training.evaluation.schemas import check
+from training.evaluation.sensitivity import FEATURES, Floats, features_of, sensitivity
 from training.predict import inference
-from training.runs import read_run
-from training.schemas import check
-from training.sensitivity import FEATURES, Floats, features_of, sensitivity
+from training.records.options import choose_part, data_options, part_option, read_data, run_argument
+from training.records.run import read_run
 
 RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_analysis"
 

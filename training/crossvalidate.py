@@ -27,18 +27,26 @@ from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, open_photo, to_input
-from training.backbones import Classifier
-from training.changes import as_jpeg, decoded
-from training.data import check_readable, naming
-from training.distil import Course, read_course, unlabelled_option
+from training.compression.gate import Paired, compare
+from training.data.loader import check_readable, naming
+from training.evaluation.corruptions import as_jpeg, decoded
+from training.evaluation.metrics import Scores, score
 from training.export import export_model, tempered
-from training.gate import Paired, compare
-from training.loop import console
-from training.metrics import Scores, score
-from training.options import data_options, extra_option, fresh_option, read_data, read_extra, refuse_leak, runs_option
+from training.fitting.distillation import Course, read_course, unlabelled_option
+from training.fitting.loop import console
+from training.models.registry import Classifier
 from training.predict import Infer, served
 from training.prune import prune_model
-from training.runs import PROGRESS, digest, fingerprint, new_run
+from training.records.options import (
+    data_options,
+    extra_option,
+    fresh_option,
+    read_data,
+    read_extra,
+    refuse_leak,
+    runs_option,
+)
+from training.records.run import PROGRESS, digest, fingerprint, new_run
 from training.train import train_model
 
 JPEG_QUALITY = 75

@@ -24,13 +24,21 @@ from config.recipe import Recipe
 from dataset.files import files_of
 from dataset.photos import Photo
 from dataset.table import write_rows
-from training.evidence import Evidence, gather
-from training.loop import console
-from training.metrics import Scores
-from training.options import choose_part, data_options, extra_option, part_option, read_data, read_extra, runs_option
+from training.evaluation.measure import Evidence, gather
+from training.evaluation.metrics import Scores
+from training.evaluation.report import contact_sheet_of, render
+from training.fitting.loop import console
 from training.predict import inference
-from training.report import contact_sheet_of, render
-from training.runs import fingerprint, read_run
+from training.records.options import (
+    choose_part,
+    data_options,
+    extra_option,
+    part_option,
+    read_data,
+    read_extra,
+    runs_option,
+)
+from training.records.run import fingerprint, read_run
 
 HARDEST = 24
 

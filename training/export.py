@@ -28,21 +28,21 @@ from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler import engine
-from training.backbones import Classifier, build
-from training.evidence import measure
-from training.examples import draw_goldens
-from training.gate import Paired, compare, gate, strain
-from training.graph import INT8_OPSET, difference, opset, require_opset, store_as_fp16, to_onnx
-from training.labelfile import LABELS, write_labels
-from training.loop import console, predict_views
-from training.metrics import Scores, fit_temperature, score
-from training.options import data_options, run_argument, split_of_run
+from training.bundles.goldens import draw_goldens
+from training.bundles.labels import LABELS, write_labels
+from training.bundles.numbered import Rival, last_version
+from training.bundles.onnx_export import INT8_OPSET, difference, opset, require_opset, store_as_fp16, to_onnx
+from training.compression.gate import Paired, compare, gate, strain
+from training.compression.quantise import quantise, quantise_within
+from training.compression.timing import milliseconds
+from training.evaluation.measure import measure
+from training.evaluation.metrics import Scores, fit_temperature, score
+from training.fitting.loop import console, predict_views
+from training.models.registry import Classifier, build
+from training.models.reshape import changed_shapes
 from training.predict import served
-from training.quantise import quantise, quantise_within
-from training.runs import load_model
-from training.shapes import changed_shapes
-from training.timing import milliseconds
-from training.versions import Rival, last_version
+from training.records.options import data_options, run_argument, split_of_run
+from training.records.run import load_model
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
 NO_INT8 = f"int8 is left out: its scales by channel need export.opset {INT8_OPSET} or more"

@@ -1,145 +1,124 @@
-"""A model -> its ONNX graph: uint8 in, tempered logits out, everything in one file."""
+"""Show a graph: as readable text, and as a picture.
 
-import copy
-import tempfile
-import warnings
+    python -m training graph runs/scenes11/ID-train/bundle
+    python -m training graph dog25_model.onnx --out pictures
+
+prints what goes in and out, and writes graph.txt (every node and the shape of every weight, by ONNX's own printer)
+and graph.svg (the nodes that a photo passes, from top to bottom; weights and their casts are left out). The picture
+is laid out by networkx and drawn by matplotlib: no system package is needed.
+"""
+
+import io
 from pathlib import Path
+from typing import Any
 
 import click
-import numpy as np
+import matplotlib
+import networkx
 import onnx
-import torch
-from onnx import TensorProto, helper, numpy_helper
+from matplotlib.figure import Figure
 
-from config.recipe import Export, Recipe
-from dataset.draw import DRAWINGS, draw
-from handler.image import fit, to_array
-from training.backbones import Classifier
+from common.files import write_whole
+from training.bundles.onnx_export import opset
 
-DYNAMO_OPSET = 18
-"""The lowest opset of torch's newer exporter; what is below is written by the older one, which traces."""
-INT8_OPSET = 13
-"""The lowest opset in which QuantizeLinear has a scale for each channel."""
-TOLERANCE = 1e-3
-"""Largest relative difference of a logit between graph and torch, both in f32."""
+ROW, COLUMN = 0.55, 2.6
+"""Inches from node to node, downwards and sideways."""
 
 
-def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
-    """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
-
-    Raises:
-        click.ClickException: torch cannot write this network at this opset.
-    """
-    photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
-    export = _old if recipe.export.opset < DYNAMO_OPSET else _new
-    with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the exporters', of torch's own names
-        warnings.simplefilter("ignore", DeprecationWarning)  # that the older exporter is the older one
-        path = Path(work) / "model.onnx"
-        try:
-            export(model.eval(), photos, path, recipe.export)
-        except Exception as error:  # the exporters raise nearly every built-in exception, and several of their own
-            raise click.ClickException(
-                f"{recipe.backbone.name} cannot be written at opset {recipe.export.opset}: set export.opset to "
-                f"{DYNAMO_OPSET} ({' '.join(str(error).split())[:200]})"
-            ) from error
-        graph = onnx.load(str(path))
-    strip(graph)
-    onnx.checker.check_model(graph)
-    require_opset(graph, recipe.export.opset)
-    return graph
+@click.command(epilog="Example: python -m training graph runs/shapes/ID-prune/bundle")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: where the graph is]")
+def graph(model: Path, out: Path | None) -> None:
+    """Write the graph of MODEL (a bundle or an ONNX file) as text and as SVG."""
+    path = model / "model.onnx" if model.is_dir() else model
+    loaded = read_graph(path)
+    folder = out or path.parent
+    try:
+        write_whole(folder / "graph.txt", (onnx.helper.printable_graph(loaded.graph) + "\n").encode())
+        write_whole(folder / "graph.svg", draw_graph(loaded))
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
+    for word, values in (("in", loaded.graph.input), ("out", loaded.graph.output)):
+        click.echo("\n".join(f"{word}: {value.name} {_type(value)}" for value in values))
+    click.echo(f"opset {opset(loaded)}, {len(loaded.graph.node)} nodes: {folder / 'graph.txt'}, {folder / 'graph.svg'}")
 
 
-def opset(graph: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a graph uses."""
-    return int(max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1))
-
-
-def require_opset(graph: onnx.ModelProto, wanted: int) -> None:
-    """Refuse a graph of another opset than was asked for: exporters raise it silently where they must.
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read and check an ONNX file.
 
     Raises:
-        click.ClickException: naming both.
+        click.ClickException: it is not there, or no sound graph.
     """
-    if opset(graph) != wanted:
-        raise click.ClickException(
-            f"the graph came out at opset {opset(graph)}, not {wanted}: set export.opset to {opset(graph)}"
-        )
+    try:
+        loaded = onnx.load(str(path))
+        onnx.checker.check_model(loaded)
+    except Exception as error:  # onnx raises OSError, protobuf's and its own
+        told = " ".join(str(error).split())[:160]
+        raise click.ClickException(f"{path} is no sound ONNX graph: give a bundle or a .onnx file ({told})") from error
+    return loaded
 
 
-def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> float:
-    """The largest |graph - torch| of a logit, on a batch of three drawn photos, by ONNX Runtime on the CPU.
-
-    Raises:
-        click.ClickException: it is above TOLERANCE times the largest logit (or one, if that is larger).
-    """
-    import onnxruntime
-
-    size = recipe.input
-    photos = np.stack([to_array(fit(draw(kind, 0), size)) for kind in sorted(DRAWINGS)[:3]])
-    with torch.no_grad():
-        wanted = model.eval()(torch.from_numpy(photos)).numpy()
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run([recipe.export.output], {recipe.export.input: photos})[0]
-    far = float(np.abs(found - wanted).max())
-    if not far <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-        raise click.ClickException(
-            f"the graph differs from torch by {far:.2g} in a logit: export it at another opset (export.opset)"
-        )
-    return far
-
-
-def _new(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
-    program = torch.onnx.export(
-        model,
-        (photos,),
-        dynamo=True,
-        opset_version=export.opset,
-        input_names=[export.input],
-        output_names=[export.output],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        verbose=False,
-    )
-    assert program is not None
-    program.save(str(path), external_data=False)
+def draw_graph(loaded: onnx.ModelProto) -> bytes:
+    """The nodes that depend on the input, as SVG with its text as text."""
+    net = _net(loaded)
+    rows = list(networkx.topological_generations(net))
+    wide = max(map(len, rows))
+    spots = {
+        name: ((number - (len(names) - 1) / 2) * COLUMN, -depth * ROW)
+        for depth, names in enumerate(rows)
+        for number, name in enumerate(names)
+    }
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "graph"}):
+        figure = Figure(figsize=(wide * COLUMN + 0.6, len(rows) * ROW + 0.6))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(-wide * COLUMN / 2 - 0.3, wide * COLUMN / 2 + 0.3)
+        axes.set_ylim(-(len(rows) - 1) * ROW - 0.5, 0.5)
+        for first, second in net.edges:
+            axes.annotate(
+                "", spots[second], spots[first], arrowprops={"arrowstyle": "-|>", "color": "grey", "shrinkB": 10}
+            )
+        for name, data in net.nodes(data=True):
+            box = {"boxstyle": "round,pad=0.3", "facecolor": data["colour"], "edgecolor": "grey"}
+            axes.text(*spots[name], data["text"], ha="center", va="center", fontsize=8, bbox=box)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
-def _old(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
-    torch.onnx.export(
-        model,
-        (photos,),
-        str(path),
-        dynamo=False,
-        opset_version=export.opset,
-        input_names=[export.input],
-        output_names=[export.output],
-        dynamic_axes={export.input: {0: "batch"}, export.output: {0: "batch"}},
-    )
-
-
-def strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes of our source files: stack traces with the paths of this one machine."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-
-
-def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Half the bytes: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
-    graph = copy.deepcopy(graph)
-    casts, kept = [], []
-    for tensor in graph.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < 1024:
-            kept.append(tensor)
+def _net(loaded: onnx.ModelProto) -> Any:
+    """Inputs, the nodes behind them and outputs; an edge for each tensor between two of them."""
+    shapes = {}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(loaded).graph
+        shapes = {value.name: _shape(value) for value in inferred.value_info}
+    except Exception:  # an operator of a domain that onnx does not know: then no shapes are shown
+        shapes = {}
+    net = networkx.DiGraph()
+    maker: dict[str, str] = {}
+    for value in loaded.graph.input:
+        maker[value.name] = f"in {value.name}"
+        net.add_node(maker[value.name], text=f"{value.name} {_type(value)}", colour="lightblue")
+    for number, node in enumerate(loaded.graph.node):
+        sources = [maker[name] for name in node.input if name in maker]
+        if not sources:  # made of weights alone
             continue
-        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name], to=TensorProto.FLOAT))
-    del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
-    nodes = list(graph.graph.node)
-    del graph.graph.node[:]
-    graph.graph.node.extend([*casts, *nodes])
-    onnx.checker.check_model(graph)
-    return graph
+        key = f"{number} {node.op_type}"
+        net.add_node(key, text=f"{node.op_type} {shapes.get(node.output[0], '')}".strip(), colour="white")
+        net.add_edges_from((source, key) for source in sources)
+        maker |= dict.fromkeys(node.output, key)
+    for value in loaded.graph.output:
+        net.add_node(f"out {value.name}", text=f"{value.name} {_type(value)}", colour="lightgreen")
+        if value.name in maker:
+            net.add_edge(maker[value.name], f"out {value.name}")
+    return net
+
+
+def _type(value: onnx.ValueInfoProto) -> str:
+    kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    return f"{kind} {_shape(value)}"
+
+
+def _shape(value: onnx.ValueInfoProto) -> str:
+    sides = [each.dim_param or str(each.dim_value) for each in value.type.tensor_type.shape.dim]
+    return f"({', '.join(sides)})"

@@ -2,11 +2,11 @@
 
     python -m training job --data_url s3://BUCKET/data_set --train_url s3://BUCKET/resnet --eval_url s3://BUCKET/out
 
-The option names are the cloud's. URLs may be local folders (training/storage.py). `data_url` holds train/LABEL and
-val/LABEL, or label folders, which are split by source; and, if there, BACKBONE-pre.pth (resnet34-pre.pth), whose
-weights training starts from. Written are
+The option names are the cloud's. URLs may be local folders (training/cloud/storage.py). `data_url` holds
+train/LABEL and val/LABEL, or label folders, which are split by source; and, if there, BACKBONE-pre.pth
+(resnet34-pre.pth), whose weights training starts from. Written are
 
-    train_url/model/            the package that the cloud serves (training/package.py)
+    train_url/model/            the package that the cloud serves (training/cloud/package.py)
     train_url/run/              run.json, curves, weights, resources.jsonl and job.json: what it took
     eval_url/analysis-train/    what training/analyse.py writes, on the photos that were trained on
     eval_url/analysis-val/      the same on the held-out ones
@@ -29,13 +29,13 @@ from common.files import write_json, write_whole
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
 from training.analyse import write_analysis
+from training.cloud.package import build_package
+from training.cloud.resources import Resources, told
+from training.cloud.storage import copying, fetch, join, publish
+from training.evaluation.inference import predict
 from training.export import tempered
-from training.forward import predict
-from training.options import divide, fresh_option, read_data, runs_option
-from training.package import build_package
-from training.resources import Resources, told
-from training.runs import digest, fingerprint, load_model, read_run, sha256
-from training.storage import copying, fetch, join, publish
+from training.records.options import divide, fresh_option, read_data, runs_option
+from training.records.run import digest, fingerprint, load_model, read_run, sha256
 from training.train import train_run
 
 

@@ -23,7 +23,7 @@ from handler.engine import softmax
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
 from handler.spec import Input, Limits, read_spec
-from training.labelfile import read_labels
+from training.bundles.labels import read_labels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as torchvision gives them, for photos of 0 to 1."""
@@ -138,7 +138,7 @@ def _table(names: tuple[str, ...], scores: npt.NDArray[np.float32], order: list[
 
 
 def _draw(target: Path, title: str, names: tuple[str, ...], scores: npt.NDArray[np.float32], chosen: list[int]) -> None:
-    from training.barchart import bar_chart
+    from training.bundles.barchart import bar_chart
 
     picture, missing = bar_chart(title, [names[index] for index in chosen], [float(scores[index]) for index in chosen])
     if missing:

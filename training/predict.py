@@ -24,7 +24,7 @@ from config.recipe import Recipe
 from handler import engine
 from handler.errors import RequestError
 from handler.image import Pixels, open_photo, to_input
-from training.runs import load_model, read_run
+from training.records.run import load_model, read_run
 
 STAGES = ("decode", "resize", "inference")
 GRAPH = "model.onnx"

@@ -16,10 +16,12 @@ import click
 
 from config.recipe import Recipe, override
 from dataset.photos import Photo
-from training.backbones import Classifier
-from training.channels import prune_channels
-from training.distil import print_of, read_unlabelled, unlabelled_option
-from training.options import (
+from training.compression.structured import prune_channels
+from training.compression.unstructured import PRESETS, prune_unstructured, save_state_dicts
+from training.fitting.checkpoints import Recorder
+from training.fitting.distillation import print_of, read_unlabelled, unlabelled_option
+from training.models.registry import Classifier
+from training.records.options import (
     data_options,
     extra_option,
     fresh_option,
@@ -29,9 +31,7 @@ from training.options import (
     runs_option,
     split_of_run,
 )
-from training.recorder import Recorder
-from training.runs import fingerprint, load_model, new_run, save_model
-from training.unstructured import PRESETS, prune_unstructured, save_state_dicts
+from training.records.run import fingerprint, load_model, new_run, save_model
 
 METHODS = {"unstructured": prune_unstructured, "channel": prune_channels}
 

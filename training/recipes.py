@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from config.recipe import Backbone, Recipe, names, read_recipe
-from training.backbones import BACKBONES
+from training.models.registry import BACKBONES
 
 SHOWN = 4
 """So many labels are shown in the table; --json has all."""

@@ -1,260 +1,187 @@
-"""A run: runs/RECIPE/ID/ with the resolved recipe, weights, and a run.json that explains it.
+"""The runs that were made: list them with metrics and lineage, compare two, delete some.
 
-A run appears under its name when it is complete; while it is made it is called ID.partial, so an
-interrupted one is never taken for a result. What was reached (`checkpoint.pt`, `progress.json`) is taken up
-again by the same command on the same photos, recipe, code and versions.
+    python -m training runs
+    python -m training runs --compare 20260101-000000-train 20260101-000100-prune
+    python -m training runs --delete 20260101-000000-train
+
+A run is a folder ROOT/RECIPE/ID with a name that training gave it; other folders are never listed and never
+deleted. A child stands below its parent, the newest run last. A run that another run or a bundle in models/ or
+an archive in model_store/ came from is deleted by --force only; copies elsewhere are not known here.
 """
 
-import contextlib
-import fcntl
-import hashlib
+import difflib
+import itertools
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
-import safetensors.torch
-from safetensors import SafetensorError
+from rich.table import Table
+from rich.text import Text
 
-from common.files import write_json
-from config.recipe import Recipe
-from dataset.photos import Photo, counts
-from training.backbones import Classifier, build
-from training.shapes import reshape, shapes_in
+from config.recipe import names
+from training.records.compare import show_comparison
+from training.records.delete import delete_runs
+from training.records.index import Run, cell, console, dig, find, read_run, read_runs, shipped
+from training.records.run import RUNS
 
-RUNS = Path("runs")
-CHECKPOINT = "checkpoint.pt"
-PROGRESS = "progress.json"
-KEY = "key"
-WEIGHTS = "model.safetensors"
-STEP_WEIGHTS = "step.safetensors"
-REACHED = (CHECKPOINT, PROGRESS, STEP_WEIGHTS, KEY)
-"""What only a run that goes on needs, in its folder or one below."""
+COLUMNS = ("run", "backbone", "trained", "photos", "mean of classes (95 %)", "seconds", "commit", "gate", "packed")
 
 
-@contextlib.contextmanager
-def new_run(
-    step: str, recipe: Recipe, root: Path, fresh: bool = False, **facts: Any
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Make a run, or go on with an interrupted one: yields its folder and the dict that becomes its run.json.
-
-    The folder is renamed to its final name when the block ends. When the block fails, it is kept if it
-    holds a checkpoint or progress, and deleted otherwise.
-
-    Args:
-        fresh: start anew, whatever was reached.
-        facts: what the run is made from; with the recipe it decides which interrupted run is the same.
-    """
-    started = time.time()
-    key = digest([step, recipe.model_dump(mode="json"), _versions(), facts])
-    with contextlib.ExitStack() as stack:
-        folder = (None if fresh else _unfinished(root / recipe.name, key, stack)) or _begin(
-            root / recipe.name, step, key, stack
-        )
-        facts = {
-            "id": folder.stem,
-            "step": step,
-            "recipe": recipe.name,
-            "arguments": _arguments(),
-            "seed": recipe.train.seed,
-            **_versions(),
-            **facts,
-        }
-        try:
-            yield folder, facts
-            facts["seconds"] = round(time.time() - started, 1)
-            write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-            write_json(folder / "run.json", facts)
-            done = folder.rename(folder.with_suffix(""))
-            for name in REACHED:  # after it has its name: killed in between, nothing is lost
-                for path in done.rglob(name):
-                    path.unlink(missing_ok=True)
-        except BaseException as error:
-            if any((folder / name).exists() for name in (CHECKPOINT, PROGRESS)):
-                click.echo(f"{folder} is kept: the same command goes on from there", err=True)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise click.ClickException(f"{folder} cannot be written: {error}: make room, or give --runs") from error
-            raise
+@click.command(epilog="Example: python -m training runs")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
+@click.option(
+    "--runs", "root", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where runs are."
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@click.option("--compare", is_flag=True, help="Compare two runs or bundles, named by id or folder.")
+@click.option("--delete", is_flag=True, help="Delete the runs named by id or folder, with the bundles in them.")
+@click.option("--force", is_flag=True, help="Delete also what other runs or bundles came from.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def runs(
+    ids: tuple[str, ...],
+    recipe: str | None,
+    root: Path,
+    as_json: bool,
+    compare: bool,
+    delete: bool,
+    force: bool,
+    yes: bool,
+) -> None:
+    """List the runs that were made; with --compare or --delete, the runs of that ID."""
+    _check(ids, compare, delete)
+    every = read_runs(root)
+    found = _of_recipe(every, recipe)
+    if compare:
+        first, second = (_named(word, found) for word in ids)
+        show_comparison(first, second, as_json)
+    elif delete:
+        chosen = {run.folder: run for run in (find(word, found) for word in ids)}
+        delete_runs(list(chosen.values()), every, root, force, yes)
+    elif as_json:
+        click.echo(json.dumps([describe(run) for _, run in tree(found)], indent=2, ensure_ascii=False))
+    elif found:
+        show(found)
+    else:
+        name = recipe or names()[0]
+        click.echo(f"no run in {root}: make the first: python -m training train {name} --data PHOTOS", err=True)
 
 
-def digest(content: Any) -> str:
-    """A short name for plain data."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def tree(found: Sequence[Run]) -> list[tuple[int, Run]]:
+    """Runs in the order of the list, each with its depth: below its parent, what has the newest run last."""
+    newest = {run.task: run.id for run in sorted(found, key=lambda run: run.id)}
+    tasks = sorted(newest, key=newest.__getitem__)
+    return [row for task in tasks for row in _tree_of_task([run for run in found if run.task == task])]
 
 
-def _begin(parent: Path, step: str, key: str, stack: contextlib.ExitStack) -> Path:
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{step}"
-    for attempt in range(1, 1000):
-        folder = parent / f"{name if attempt == 1 else f'{name}-{attempt}'}.partial"
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            if folder.with_suffix("").exists():
-                continue
-            folder.mkdir()
-            (folder / KEY).write_text(key)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise click.ClickException(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
-        if _lock(folder, stack):  # else another process took it up between the two lines
-            return folder
-    raise click.ClickException(f"{parent} has a thousand runs of this second: give --runs FOLDER")
+def _tree_of_task(found: Sequence[Run]) -> list[tuple[int, Run]]:
+    known = {run.id for run in found}
+    children: dict[str, list[Run]] = {}
+    for run in found:
+        parent = str(run.facts.get("parent"))
+        children.setdefault(parent if parent in known else "", []).append(run)
+
+    def below(parent: str, depth: int) -> list[tuple[int, Run]]:
+        branches = [[(depth, run), *below(run.id, depth + 1)] for run in children.get(parent, [])]
+        return [row for branch in sorted(branches, key=_newest) for row in branch]
+
+    ordered = below("", 0)
+    lost = [run for run in found if run.id not in {shown.id for _, shown in ordered}]  # each other's parents
+    return [*((0, run) for run in lost), *ordered]
 
 
-def _unfinished(parent: Path, key: str, stack: contextlib.ExitStack) -> Path | None:
-    """The interrupted run of the same command, unless another process is at it."""
-    for folder in sorted(parent.glob("*.partial")):
-        try:
-            same = (folder / KEY).read_text() == key
-        except OSError:
-            continue
-        if same and _lock(folder, stack):
-            click.echo(f"going on with {folder}, which was interrupted (--fresh starts anew)", err=True)
-            return folder
-    return None
-
-
-def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
-    file = stack.enter_context((folder / KEY).open())
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _arguments() -> list[str]:
-    return [_portable(word) for word in sys.argv[1:]]
-
-
-def save_model(folder: Path, model: Classifier, name: str = WEIGHTS) -> None:
-    """Write a model's weights into a folder, beside its run.json if it is a run's.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    try:
-        safetensors.torch.save_model(model, str(folder / name))
-    except SafetensorError as error:
-        raise OSError(0, str(error)) from error
-
-
-def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
-    """Read a run back: its recipe, its model in eval with the shapes that were saved, its run.json.
-
-    Raises:
-        click.ClickException: it is no complete run.
-    """
-    recipe, facts = read_run(folder)
-    return recipe, load_weights(folder / WEIGHTS, recipe), facts
-
-
-def load_weights(path: Path, recipe: Recipe) -> Classifier:
-    """Build the recipe's model and load a file of weights into it; in eval.
-
-    Raises:
-        click.ClickException: there is no such file, it is damaged, or it is of another network.
-    """
-    model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
-    try:
-        reshape(model, shapes_in(path))
-        safetensors.torch.load_model(model, str(path))
-        answers = model.network.get_parameter(f"{model.head}.weight").shape[0]
-    except SafetensorError as error:
-        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
-    except (OSError, RuntimeError) as error:
-        raise click.ClickException(f"{path.parent} is no run with a model: {error}") from error
-    if answers != len(recipe.labels):
-        raise click.ClickException(f"{path} tells {answers} labels apart, its recipe {len(recipe.labels)}: train again")
-    return model.eval()
-
-
-def saved_shapes(folder: Path) -> dict[str, list[int]]:
-    """The shapes of a run's tensors, or of a bundle's as its run.json tells them.
-
-    Raises:
-        click.ClickException: its weights are damaged.
-    """
-    path = folder / WEIGHTS
-    try:
-        if path.exists():
-            return shapes_in(path)
-        told = read_run(folder)[1].get("shapes", {})
-        return {name: [int(size) for size in shape.split("x")] for name, shape in told.items()}
-    except (OSError, SafetensorError) as error:
-        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
-
-
-def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """Read a run's recipe and run.json.
-
-    Raises:
-        click.ClickException: it is no complete run.
-    """
-    try:
-        recipe = Recipe.model_validate_json((folder / "recipe.json").read_text(encoding="utf-8"))
-        return recipe, json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error
-
-
-def sha256(path: Path) -> str:
-    """A file's digest.
-
-    Raises:
-        click.ClickException: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror}: take it out") from error
-
-
-def fingerprint(photos: Sequence[Photo], labels: Sequence[str]) -> dict[str, Any]:
-    """What a run was made from, without naming a photo: counts, sources, and a digest of all bytes and labels."""
-    digest = hashlib.sha256()
-    for entry in sorted(f"{photo.label} {sha256(photo.path)}" for photo in photos):
-        digest.update(entry.encode())
+def describe(run: Run) -> dict[str, Any]:
+    """One run as plain data; what is not known is None."""
+    photos, passed = dig(run.facts, "data", "photos"), dig(run.facts, "gate", "passed")
     return {
-        "photos": counts(photos, labels),
-        "sources": len({photo.source for photo in photos}),
-        "sha256": digest.hexdigest(),
+        "id": run.id,
+        "recipe": run.task,
+        "step": run.step,
+        "state": run.state,
+        "parent": run.facts.get("parent"),
+        "backbone": dig(run.recipe, "backbone", "name"),
+        "trained": _trained(run),
+        "photos": sum(n for n in photos.values() if isinstance(n, int)) if isinstance(photos, dict) else None,
+        "mean_accuracy": dig(run.facts, "metrics", "mean_accuracy"),
+        "mean_accuracy_95": dig(run.facts, "metrics", "mean_accuracy_95"),
+        "summary": run.facts.get("summary"),
+        "seconds": run.facts.get("seconds"),
+        "commit": run.facts.get("commit"),
+        "gate": None if passed is None else "passed" if passed is True else "failed",
+        "packed": list(_packed(run)),
+        "folder": str(run.folder),
     }
 
 
-def _versions() -> dict[str, Any]:
-    packages = ("torch", "torchvision", "timm", "pillow", "openvino", "nncf", "onnxruntime")
-    return {
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-    }
+def show(found: Sequence[Run]) -> None:
+    """Print a table for each recipe, that with the newest run last."""
+    for task, rows in itertools.groupby(tree(found), key=lambda row: row[1].task):
+        table = Table(*COLUMNS, title=task, title_justify="left")
+        table.columns[0].no_wrap = True
+        for depth, run in rows:
+            table.add_row(*map(Text, _cells(depth, run)))
+        console().print(table)
 
 
-def _portable(word: str) -> str:
-    """An argument without a path of this one machine."""
-    return os.path.relpath(word) if word.startswith("/") else word
+def _check(ids: Sequence[str], compare: bool, delete: bool) -> None:
+    if compare and delete:
+        raise click.ClickException("give --compare or --delete, not both")
+    if compare and len(ids) != 2:
+        raise click.ClickException(f"--compare takes two runs, {len(ids)} given: python -m training runs --compare A B")
+    if delete and not ids:
+        raise click.ClickException("--delete takes the runs to delete: python -m training runs --delete ID")
+    if ids and not (compare or delete):
+        raise click.ClickException(f"{ids[0]}: say what to do with it: --compare A B, or --delete ID")
 
 
-def _commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+def _of_recipe(found: list[Run], recipe: str | None) -> list[Run]:
+    legal = {*names(), *(run.task for run in found)}
+    if recipe and recipe not in legal:
+        near = difflib.get_close_matches(recipe, legal, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise click.ClickException(f"--recipe {recipe}: {hint}legal are {', '.join(sorted(legal))}")
+    return [run for run in found if recipe in (None, run.task)]
+
+
+def _named(word: str, found: Sequence[Run]) -> Run:
+    """As `find`; a bundle or a run that lies elsewhere may be named by its folder."""
+    run = read_run(Path(word)) if (Path(word) / "run.json").is_file() else None
+    return run or find(word, found)
+
+
+def _packed(run: Run) -> Iterator[str]:
+    if (run.folder / "bundle").is_dir():
+        yield "bundle"
+    yield from shipped(run)
+
+
+def _trained(run: Run) -> str | None:
+    """Which layers: pruning fine-tunes all of them, whatever training did; other steps do both, or neither."""
+    if run.step not in ("train", "prune") or not run.recipe:
         return None
-    return found.stdout.strip() or None
+    return "frozen" if run.step == "train" and dig(run.recipe, "train", "freeze") is True else "full"
+
+
+def _cells(depth: int, run: Run) -> list[str]:
+    row = describe(run)
+    parent = f" of {row['parent']}" if row["parent"] and not depth else ""  # deleted, or of another recipe
+    name = f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{run.id}{parent}"
+    seconds = f"{row['seconds']:,.0f}" if isinstance(row["seconds"], int | float) else ""
+    middle = [cell(row[key]) for key in ("backbone", "trained", "photos")]
+    return [name, *middle, _told(row), seconds, cell(row["commit"])[:7], cell(row["gate"]), ", ".join(row["packed"])]
+
+
+def _told(row: dict[str, Any]) -> str:
+    """How accurate; of a run with scores of several kinds (cross-validation, a sweep) what it says itself."""
+    if row["state"] != "complete":
+        return str(row["state"])
+    match row["mean_accuracy"], row["mean_accuracy_95"]:
+        case float(mean), [float(low), float(high)]:
+            return f"{mean:.1%} ({low:.1%} to {high:.1%})"
+    return cell(row["summary"])
+
+
+def _newest(branch: Sequence[tuple[int, Run]]) -> str:
+    return max(run.id for _, run in branch)

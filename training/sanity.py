@@ -17,8 +17,8 @@ from rich.table import Table
 from config.recipe import Backbone, read_recipe
 from handler.image import preprocess
 from handler.spec import Input, Limits
-from training.backbones import Classifier, pretrained
-from training.data import naming
+from training.data.loader import naming
+from training.models.registry import Classifier, pretrained
 
 SIZE = Input(height=224, width=224, resize="crop")
 

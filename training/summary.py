@@ -20,9 +20,9 @@ import torchinfo
 
 from common.files import write_json
 from config.recipe import Recipe, names, read_recipe, validated
-from training.backbones import build
-from training.runs import read_run, saved_shapes
-from training.shapes import Shapes, reshape
+from training.models.registry import build
+from training.models.reshape import Shapes, reshape
+from training.records.run import read_run, saved_shapes
 
 COLUMNS = ("input_size", "output_size", "num_params", "trainable")
 MIB = 2**20

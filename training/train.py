@@ -9,8 +9,8 @@ trains on the `train` part of a split and validates on `val`; photos that are no
 source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
 curves.png, TensorBoard's logs, and checkpoint.pth: the last epoch's state as torch.save leaves it, with the keys epoch,
 model_state_dict and optimizer_state_dict. With a teacher, a share of the loss asks for the teacher's probabilities, of
-photos without a label too (training/distil.py). Interrupted, the same command goes on after the last whole epoch
-and ends with the weights that it would have had.
+photos without a label too (training/fitting/distillation.py). Interrupted, the same command goes on after the last
+whole epoch and ends with the weights that it would have had.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,12 @@ import torch
 
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
-from training.backbones import Classifier, build
-from training.distil import Lesson, read_lesson, teacher_options
-from training.loop import console, optimise, predict
-from training.metrics import score
-from training.options import (
+from training.evaluation.metrics import score
+from training.fitting.checkpoints import Recorder
+from training.fitting.distillation import Lesson, read_lesson, teacher_options
+from training.fitting.loop import console, optimise, predict
+from training.models.registry import Classifier, build
+from training.records.options import (
     data_options,
     divide,
     extra_option,
@@ -36,8 +37,7 @@ from training.options import (
     refuse_leak,
     runs_option,
 )
-from training.recorder import Recorder
-from training.runs import fingerprint, load_model, new_run, save_model
+from training.records.run import fingerprint, load_model, new_run, save_model
 
 
 @click.command(epilog="Example: python -m training train shapes --data runs/drawn")
@@ -95,7 +95,7 @@ def train(
         clash = [name for name, value in given.items() if value is not None]
         if clash:
             raise click.ClickException(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
-        from training.sweep import run_sweep
+        from training.fitting.sweep import run_sweep
 
         run_sweep(resolved, sweep, photos, added, root, fresh)
         return

@@ -18,7 +18,7 @@ from deploy.settings import ROOT
 from deploy.store.contents import digests, identity, read_manifest
 from tests import pictures
 from tests.conftest import SHAPES, command
-from training.data import PhotoSet
+from training.data.loader import PhotoSet
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from config.recipe import read_recipe
 from dataset.photos import read_photos
 from tests.conftest import SHAPES, newest
 from training import crossvalidate as crossvalidation
-from training.distil import Course, read_course
+from training.fitting.distillation import Course, read_course
 from training.train import train_model
 
 

@@ -23,11 +23,11 @@ from handler.image import preprocess
 from tests import pictures
 from tests.conftest import command, newest
 from tests.s3 import keys, put, s3_server
-from training import schemas
 from training.__main__ import main
-from training.backbones import build
-from training.package import build_package
-from training.runs import load_model
+from training.cloud.package import build_package
+from training.evaluation import schemas
+from training.models.registry import build
+from training.records.run import load_model
 
 FLOWERS = FOLDER / "flowers.yaml"
 STANDIN = Path(__file__).parents[1] / "standin"

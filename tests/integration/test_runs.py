@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from config.recipe import read_recipe
 from handler.image import preprocess
 from tests.conftest import SHAPES, SHIPPED, newest
-from training import runs as making
 from training.__main__ import main
+from training.records import run as making
 
 
 def run(*arguments: object, answer: str = "") -> Result:

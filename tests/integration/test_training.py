@@ -24,12 +24,12 @@ from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime
 from tests.conftest import SHAPES, SHIPPED, command, newest
-from training.data import PhotoSet
-from training.graph import store_as_fp16, to_onnx
-from training.loop import predict
+from training.bundles.onnx_export import store_as_fp16, to_onnx
+from training.compression.quantise import spread
+from training.data.loader import PhotoSet
+from training.fitting.loop import predict
 from training.prune import prune
-from training.quantise import spread
-from training.runs import load_model, new_run
+from training.records.run import load_model, new_run
 from training.train import train
 
 
@@ -286,7 +286,8 @@ def test_fine_tuning_starts_from_another_run(runs: Path, drawn: Path, tmp_path: 
 def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
     short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import sweep, train
+    from training import train
+    from training.fitting import sweep
 
     made: list[str] = []
     real = sweep.train_member
@@ -391,7 +392,7 @@ def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tm
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:
-    from training.recorder import Recorder
+    from training.fitting.checkpoints import Recorder
 
     recorder = Recorder(tmp_path)
     recorder.save({"epoch": 1})

@@ -17,15 +17,17 @@ from dataset.sample import draw_set
 from handler import engine
 from handler.spec import Runtime
 from tests.conftest import SHAPES
-from training import channels, loop, shapes
-from training.backbones import Classifier, build
-from training.channels import feeding, ladder, prune_channels, remove, widths
-from training.cost import cost
-from training.gate import compare, strain
-from training.graph import to_onnx
-from training.loop import predict
-from training.recorder import Recorder
-from training.runs import load_model, load_weights, new_run, save_model
+from training.bundles.onnx_export import to_onnx
+from training.compression import structured
+from training.compression.cost import cost
+from training.compression.gate import compare, strain
+from training.compression.structured import feeding, ladder, prune_channels, remove, widths
+from training.fitting import loop
+from training.fitting.checkpoints import Recorder
+from training.fitting.loop import predict
+from training.models import reshape
+from training.models.registry import Classifier, build
+from training.records.run import load_model, load_weights, new_run, save_model
 
 
 @pytest.fixture
@@ -143,7 +145,7 @@ def test_weights_of_another_task_are_refused(recipe: Recipe, tmp_path: Path) -> 
 def test_a_grouped_convolution_that_is_not_depthwise_keeps_its_groups() -> None:
     layer = nn.Conv2d(8, 12, 3, groups=4)
     model = nn.Sequential(layer)
-    shapes.reshape(model, {"0.weight": [8, 1, 3, 3], "0.bias": [8]})
+    reshape.reshape(model, {"0.weight": [8, 1, 3, 3], "0.bias": [8]})
     assert (layer.groups, layer.in_channels, layer.out_channels) == (4, 4, 8)
     assert model(torch.zeros(1, 4, 3, 3)).shape == (1, 8, 1, 1)
 
@@ -158,7 +160,7 @@ def bound_at(limits: list[float]) -> Callable[..., float]:
 def test_the_largest_step_within_the_bound_is_taken(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, strains: list[float], chosen: int
 ) -> None:
-    monkeypatch.setattr(channels, "strain", bound_at([*strains, 0.0]))
+    monkeypatch.setattr(structured, "strain", bound_at([*strains, 0.0]))
     facts: dict[str, Any] = {}
     recipe = override(recipe, "prune", epochs=0)
     parent = used(recipe)
@@ -226,7 +228,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         if place == "in a step" and next(left) == 2:
             raise Stop
 
-    monkeypatch.setattr(channels, "optimise", optimise)
+    monkeypatch.setattr(structured, "optimise", optimise)
     monkeypatch.setattr(Recorder, "epoch", epoch)
 
     def run() -> tuple[Path, dict[str, Any]]:

@@ -13,7 +13,7 @@ from dataset.__main__ import main
 from dataset.photos import Photo, read_photos
 from tests import pictures
 from tests.conftest import SHAPES
-from training.options import divide
+from training.records.options import divide
 
 LABELS = list(pictures.OXFORD)
 

@@ -16,7 +16,7 @@ from handler import engine, goldens
 from handler.image import Pixels, preprocess
 from handler.spec import Input, Runtime, Spec, read_spec
 from tests.conftest import SHIPPED
-from training.backbones import build
+from training.models.registry import build
 
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 GRAPH = SHIPPED / "model.onnx"

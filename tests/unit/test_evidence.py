@@ -11,10 +11,10 @@ from PIL import Image
 from config.recipe import read_recipe
 from dataset.photos import Photo
 from tests.conftest import SHAPES, SHIPPED
-from training.changes import CHANGES
-from training.evidence import Evidence, latency, spread
-from training.metrics import calibration, roc_auc
-from training.recorder import draw_curves
+from training.evaluation.corruptions import CHANGES
+from training.evaluation.measure import Evidence, latency, spread
+from training.evaluation.metrics import calibration, roc_auc
+from training.fitting.checkpoints import draw_curves
 
 
 def test_roc_auc_counts_pairs_in_the_right_order() -> None:

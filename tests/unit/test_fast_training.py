@@ -25,16 +25,17 @@ from dataset.sample import draw_set
 from handler.spec import Input
 from tests import pictures as drawings
 from tests.conftest import SHAPES, newest
-from training import feeds, loop
 from training.__main__ import main
-from training.augment import Augmenter
-from training.backbones import build
-from training.data import PhotoSet, batches
-from training.feeds import Features, only_head_trains
-from training.forward import Answer, answer, folded
-from training.loop import optimise, predict
-from training.pictures import Pictures, bounded
-from training.runs import load_model
+from training.data.augment import Augmenter
+from training.data.cache import Pictures, bounded
+from training.data.loader import PhotoSet
+from training.data.loader import batches as load_batches
+from training.evaluation.inference import Answer, answer, folded
+from training.fitting import batches, loop
+from training.fitting.batches import Features, only_head_trains
+from training.fitting.loop import optimise, predict
+from training.models.registry import build
+from training.records.run import load_model
 
 
 @pytest.fixture
@@ -195,8 +196,8 @@ def test_a_frozen_network_runs_once_for_each_view(
     def full(*_: Any) -> None:
         raise AssertionError("an epoch ran the whole network")
 
-    monkeypatch.setattr(feeds, "answer", counting)
-    monkeypatch.setattr(feeds, "predict", full)
+    monkeypatch.setattr(batches, "answer", counting)
+    monkeypatch.setattr(batches, "predict", full)
     model = build(recipe.backbone, 3)
     model.freeze()
     changed = override(recipe, "train", epochs=9, copies=2)
@@ -210,12 +211,12 @@ def test_a_frozen_epoch_is_the_epoch_that_it_replaces(recipe: Recipe, few: list[
     """Without augmentation there is nothing random but the order: features and pixels train the same last layer."""
     still = recipe.model_copy(update={"augment": Augment(scale=(1, 1), ratio=(1.5, 1.5))})
     weights = []
-    for feed in (feeds.Features, feeds.Pixels):
+    for feed in (batches.Features, batches.Pixels):
         torch.manual_seed(0)
         model = build(still.backbone, 3)
         model.freeze()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(feeds, "Features", feed)
+            patch.setattr(batches, "Features", feed)
             history = optimise(model, few, few, still, still.train)
         weights.append((model.state_dict()["network.11.weight"], history[-1]["validation_loss"]))
     assert torch.allclose(weights[0][0], weights[1][0], atol=1e-4)
@@ -239,7 +240,9 @@ def test_norms_of_a_frozen_network_take_the_photos_statistics_only_when_asked(
     assert statistics and moved == (head | statistics if norms == "adapted" else head)
     seen: list[torch.Tensor] = []
     before.get_submodule(first).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    pixels = torch.cat([pixels for pixels, _ in batches(few[:8], still, 8, augment=True, pictures=Pictures(still))])
+    pixels = torch.cat(
+        [pixels for pixels, _ in load_batches(few[:8], still, 8, augment=True, pictures=Pictures(still))]
+    )
     before.eval()(pixels)
     adapted = model.get_submodule(first).running_mean
     assert isinstance(adapted, torch.Tensor)
@@ -387,7 +390,7 @@ def test_a_run_names_its_teacher(taught: Path, tmp_path: Path) -> None:
 
 
 def test_a_teacher_is_not_deleted_under_its_student(taught: Path, tmp_path: Path) -> None:
-    from training.ledger import Run
+    from training.records.index import Run
 
     assert Run(tmp_path, "complete", {"parent": "a", "teacher": "b"}).parents == ["a", "b"]
 
@@ -415,7 +418,7 @@ def test_unreadable_photos_are_named(recipe: Recipe, few: list[Photo], tmp_path:
     broken = [*few, Photo(tmp_path / "broken.jpg", 0, "x")]
     for augment in (False, True):
         with pytest.raises(click.ClickException, match=r"broken\.jpg.*take it out"):
-            list(batches(broken, recipe, 4, augment, pictures=Pictures(recipe)))
+            list(load_batches(broken, recipe, 4, augment, pictures=Pictures(recipe)))
 
 
 def test_predictions_are_the_same_with_a_cache(recipe: Recipe, few: list[Photo]) -> None:

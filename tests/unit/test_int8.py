@@ -15,11 +15,11 @@ from handler.image import preprocess
 from handler.spec import Runtime
 from tests.conftest import SHAPES
 from training import export
-from training.backbones import Classifier
+from training.bundles.onnx_export import store_as_fp16, to_onnx
+from training.compression.quantise import quantise, quantise_within
 from training.export import FP16, INT8, MIXED, export_model
-from training.graph import store_as_fp16, to_onnx
-from training.loop import optimise
-from training.quantise import quantise, quantise_within
+from training.fitting.loop import optimise
+from training.models.registry import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def few(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> list[Photo]
 
 @pytest.fixture(scope="module")
 def model(recipe: Recipe, few: list[Photo]) -> Classifier:
-    from training.backbones import build
+    from training.models.registry import build
 
     torch.manual_seed(0)
     made = build(recipe.backbone, 3)
@@ -52,7 +52,7 @@ def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[P
     """Linear bottlenecks too, whose activations are signed: with an offset they would stay in float."""
     from openvino import Core
 
-    from training.backbones import build
+    from training.models.registry import build
 
     changed = override(recipe, "backbone", name="efficientnet_lite0", weights="none")
     graph = quantise(to_onnx(build(changed.backbone, 3), changed), changed, few)
@@ -121,8 +121,8 @@ def test_layers_are_put_back_to_float_until_the_bound_holds(
     recipe: Recipe, few: list[Photo], model: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bound is made a mean |dp| that int8 in all layers breaks: fewer layers stay quantised, and it holds."""
-    from training import quantise as module
-    from training.gate import compare
+    from training.compression import quantise as module
+    from training.compression.gate import compare
 
     plain = to_onnx(model, recipe)
     wanted = export._variant(FP16, plain, recipe, few).logits

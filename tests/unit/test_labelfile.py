@@ -10,7 +10,7 @@ import click
 import numpy as np
 import pytest
 
-from training.labelfile import read_labels, write_labels
+from training.bundles.labels import read_labels, write_labels
 
 NAMES = ("苹果", "banana", "Äpfel & Birnen")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataset.photos import Photo
-from training.metrics import fit_temperature, score, wilson
+from training.evaluation.metrics import fit_temperature, score, wilson
 
 
 def photos(labels: list[int]) -> list[Photo]:

@@ -16,12 +16,12 @@ from dataset.sample import draw_set
 from handler.spec import Input
 from tests import pictures
 from tests.conftest import SHAPES
-from training.augment import Augmenter
-from training.backbones import BACKBONES, build
-from training.gate import gate
-from training.loop import optimise, predict
+from training.compression.gate import gate
+from training.compression.unstructured import prunable, sparsity
+from training.data.augment import Augmenter
+from training.fitting.loop import optimise, predict
+from training.models.registry import BACKBONES, build
 from training.prune import prune_model
-from training.unstructured import prunable, sparsity
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_augmentation_keeps_the_recipes_size(factor: int) -> None:
 
 def test_the_documents_schedule_falls_every_seven_epochs(recipe: Recipe) -> None:
     from config.recipe import Train
-    from training.loop import _schedule
+    from training.fitting.loop import _schedule
 
     settings = Train()
     model = nn.Linear(1, 1)
@@ -195,7 +195,7 @@ def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path
     """45 % over the listed layers together, no fine-tune, everything else as it was; torchvision loads what is left."""
     from torchvision import models
 
-    from training.unstructured import save_state_dicts
+    from training.compression.unstructured import save_state_dicts
 
     changed = override(override(recipe, "prune", amount=0.45, layers="document", epochs=0), "backbone", name="resnet18")
     parent = build(changed.backbone, 3).eval()
@@ -219,7 +219,7 @@ def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path
 
 
 def test_balanced_sampling_draws_classes_equally_often(recipe: Recipe, few: list[Photo]) -> None:
-    from training.data import batches
+    from training.data.loader import batches
 
     uneven = [photo for photo in few if photo.label == 0] * 10 + [photo for photo in few if photo.label == 1][:2]
     labels = torch.cat([labels for _ in range(4) for _, labels in batches(uneven, recipe, 8, True, 1, balanced=True)])
@@ -243,7 +243,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("way", ["full", "frozen", "pruning"])
 def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, way: str) -> None:
-    from training.recorder import Recorder
+    from training.fitting.checkpoints import Recorder
     from training.train import train_model
 
     class Stops(Recorder):

@@ -15,8 +15,8 @@ from config.recipe import Backbone, Fit, read_recipe, validated
 from dataset.photos import read_photos, split_parts
 from handler.image import fit, preprocess, to_array
 from handler.spec import Input, Limits
-from training.backbones import NoWeights, build
-from training.steps import Watch
+from training.fitting.progress import Watch
+from training.models.registry import NoWeights, build
 
 
 class _Document(nn.Module):

@@ -17,11 +17,11 @@ from PIL import Image
 from config.recipe import Recipe, override, read_recipe
 from tests.conftest import SHAPES
 from tests.small import random_bundle
-from training.backbones import Classifier, build
-from training.barchart import bar_chart, families
-from training.graph import difference, opset, require_opset, store_as_fp16, to_onnx
-from training.graphpicture import graph
-from training.nets_scenes import ScenesNet
+from training.bundles.barchart import bar_chart, families
+from training.bundles.onnx_export import difference, opset, require_opset, store_as_fp16, to_onnx
+from training.graph import graph
+from training.models.registry import Classifier, build
+from training.models.scenes import ScenesNet
 from training.onnx_predict import onnx_predict
 from training.recipes import describe
 

@@ -15,9 +15,9 @@ from config.recipe import Augment, Backbone, override, read_recipe
 from handler.spec import Input
 from tests import pictures
 from training.__main__ import main
-from training.augment import Augmenter
-from training.backbones import BACKBONES, Entry, NoWeights, build
-from training.nets_vgg import vgg16
+from training.data.augment import Augmenter
+from training.models.registry import BACKBONES, Entry, NoWeights, build
+from training.models.vgg import vgg16
 
 
 def test_the_documents_settings() -> None:

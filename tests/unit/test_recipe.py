@@ -9,7 +9,7 @@ import yaml
 
 from config.recipe import names, read_recipe
 from tests.conftest import SHAPES
-from training.backbones import BACKBONES
+from training.models.registry import BACKBONES
 
 
 def write(tmp_path: Path, **changes: Any) -> Path:

@@ -12,11 +12,11 @@ from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from tests.conftest import SHAPES
-from training.backbones import build
-from training.loop import optimise
-from training.metrics import score
-from training.recorder import Recorder
-from training.steps import Watch, drawn_photos
+from training.evaluation.metrics import score
+from training.fitting.checkpoints import Recorder
+from training.fitting.loop import optimise
+from training.fitting.progress import Watch, drawn_photos
+from training.models.registry import build
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.Cap
         return score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.steps.console.print", lambda line, **_: told.append(line))
+        patch.setattr("training.fitting.progress.console.print", lambda line, **_: told.append(line))
         watch = Watch(settings, None, evaluate)
         for step, loss in enumerate((1.0, 3.0, 5.0, 7.0), 1):
             watch.look(step, loss, 0.1)

@@ -11,7 +11,7 @@ import pytest
 import s3fs
 
 from tests.s3 import keys, put, s3_server
-from training import storage
+from training.cloud import storage
 
 FILES = {"a.txt": b"one", "inner/b.txt": b"two", "inner/c.txt": b"three"}
 Env = dict[str, str]
@@ -67,7 +67,7 @@ def test_a_failed_copy_here_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         lay(beside, {"a.txt": b"on"})
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.storage.shutil.copytree", full)
+    monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
     with pytest.raises(click.ClickException, match=re.escape(f"{target} cannot be written")):
         storage.publish(lay(tmp_path / "from", FILES), str(target), quiet)
     assert seen(target) == {"old.txt": b"old"}
@@ -82,7 +82,7 @@ def test_killed_between_the_two_renames_what_was_there_comes_back(
     def full(source: Path, beside: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.storage.shutil.copytree", full)
+    monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
     with pytest.raises(click.ClickException):
         storage.publish(lay(tmp_path / "from", FILES), str(tmp_path / "to"), quiet)
     assert seen(tmp_path / "to") == {"old.txt": b"old"}

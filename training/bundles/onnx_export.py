@@ -1,0 +1,145 @@
+"""A model -> its ONNX graph: uint8 in, tempered logits out, everything in one file."""
+
+import copy
+import tempfile
+import warnings
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from config.recipe import Export, Recipe
+from dataset.draw import DRAWINGS, draw
+from handler.image import fit, to_array
+from training.models.registry import Classifier
+
+DYNAMO_OPSET = 18
+"""The lowest opset of torch's newer exporter; what is below is written by the older one, which traces."""
+INT8_OPSET = 13
+"""The lowest opset in which QuantizeLinear has a scale for each channel."""
+TOLERANCE = 1e-3
+"""Largest relative difference of a logit between graph and torch, both in f32."""
+
+
+def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
+    """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
+
+    Raises:
+        click.ClickException: torch cannot write this network at this opset.
+    """
+    photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
+    export = _old if recipe.export.opset < DYNAMO_OPSET else _new
+    with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the exporters', of torch's own names
+        warnings.simplefilter("ignore", DeprecationWarning)  # that the older exporter is the older one
+        path = Path(work) / "model.onnx"
+        try:
+            export(model.eval(), photos, path, recipe.export)
+        except Exception as error:  # the exporters raise nearly every built-in exception, and several of their own
+            raise click.ClickException(
+                f"{recipe.backbone.name} cannot be written at opset {recipe.export.opset}: set export.opset to "
+                f"{DYNAMO_OPSET} ({' '.join(str(error).split())[:200]})"
+            ) from error
+        graph = onnx.load(str(path))
+    strip(graph)
+    onnx.checker.check_model(graph)
+    require_opset(graph, recipe.export.opset)
+    return graph
+
+
+def opset(graph: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph uses."""
+    return int(max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1))
+
+
+def require_opset(graph: onnx.ModelProto, wanted: int) -> None:
+    """Refuse a graph of another opset than was asked for: exporters raise it silently where they must.
+
+    Raises:
+        click.ClickException: naming both.
+    """
+    if opset(graph) != wanted:
+        raise click.ClickException(
+            f"the graph came out at opset {opset(graph)}, not {wanted}: set export.opset to {opset(graph)}"
+        )
+
+
+def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> float:
+    """The largest |graph - torch| of a logit, on a batch of three drawn photos, by ONNX Runtime on the CPU.
+
+    Raises:
+        click.ClickException: it is above TOLERANCE times the largest logit (or one, if that is larger).
+    """
+    import onnxruntime
+
+    size = recipe.input
+    photos = np.stack([to_array(fit(draw(kind, 0), size)) for kind in sorted(DRAWINGS)[:3]])
+    with torch.no_grad():
+        wanted = model.eval()(torch.from_numpy(photos)).numpy()
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run([recipe.export.output], {recipe.export.input: photos})[0]
+    far = float(np.abs(found - wanted).max())
+    if not far <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+        raise click.ClickException(
+            f"the graph differs from torch by {far:.2g} in a logit: export it at another opset (export.opset)"
+        )
+    return far
+
+
+def _new(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+    program = torch.onnx.export(
+        model,
+        (photos,),
+        dynamo=True,
+        opset_version=export.opset,
+        input_names=[export.input],
+        output_names=[export.output],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def _old(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+    torch.onnx.export(
+        model,
+        (photos,),
+        str(path),
+        dynamo=False,
+        opset_version=export.opset,
+        input_names=[export.input],
+        output_names=[export.output],
+        dynamic_axes={export.input: {0: "batch"}, export.output: {0: "batch"}},
+    )
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Take out what the exporter notes of our source files: stack traces with the paths of this one machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Half the bytes: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
+    graph = copy.deepcopy(graph)
+    casts, kept = [], []
+    for tensor in graph.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < 1024:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_fp16"))
+        casts.append(helper.make_node("Cast", [f"{tensor.name}_fp16"], [tensor.name], to=TensorProto.FLOAT))
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
+    nodes = list(graph.graph.node)
+    del graph.graph.node[:]
+    graph.graph.node.extend([*casts, *nodes])
+    onnx.checker.check_model(graph)
+    return graph

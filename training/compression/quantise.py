@@ -1,0 +1,102 @@
+"""Post-training int8 (QDQ) of an ONNX graph by NNCF, calibrated through the handler's preprocessing.
+
+Activations are symmetric: with an offset, OpenVINO 2026 leaves every convolution that reads a linear bottleneck in
+float (measured, docs/log.md). The overflow fix halves the weights' range, so that CPUs without VNNI compute the same
+answers.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from config.recipe import Recipe
+from dataset.photos import Photo
+from handler.image import preprocess
+from training.compression.gate import compare, strain
+from training.evaluation.measure import measure
+from training.predict import served
+
+os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
+TIE = 1e-3
+"""Weight of mean |dp| beside the bound: among graphs that flip the same photos, the nearer one is better."""
+
+
+def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) -> onnx.ModelProto:
+    """Every layer that NNCF can quantise, calibrated with the recipe's number of these photos."""
+    import nncf
+
+    calibration, settings = _calibration(recipe, photos)
+    quantised: onnx.ModelProto = nncf.quantize(graph, calibration, advanced_parameters=_advanced(), **settings)
+    return quantised
+
+
+def quantise_within(
+    graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo], held: Sequence[Photo], wanted: torch.Tensor
+) -> onnx.ModelProto:
+    """As `quantise`, then layers that cost most are put back to float until the bound holds (NNCF's accuracy control).
+
+    The bound may still not hold in the end: measure the result.
+
+    Args:
+        held: held-out photos, on which the bound is measured in the recipe's engine.
+        wanted: the float graph's logits of these, shape (photos, classes).
+    """
+    import nncf
+
+    calibration, settings = _calibration(recipe, photos)
+    restored: onnx.ModelProto = nncf.quantize_with_accuracy_control(
+        graph,
+        calibration,
+        nncf.Dataset(list(range(len(held))), lambda index: _input(held[index], recipe)),
+        _validation(recipe, held, wanted),
+        max_drop=1 + TIE,
+        advanced_quantization_parameters=_advanced(),
+        **settings,
+    )
+    return restored
+
+
+def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
+    """So many photos (or all), evenly over the whole list: it is sorted by label, and every label must be seen."""
+    count = min(count, len(photos))
+    return [photos[index * len(photos) // count] for index in range(count)]
+
+
+def _calibration(recipe: Recipe, photos: Sequence[Photo]) -> tuple[Any, dict[str, Any]]:
+    import nncf
+
+    chosen = spread(photos, recipe.export.calibration)
+    settings = {"preset": nncf.QuantizationPreset.PERFORMANCE, "subset_size": len(chosen)}
+    return nncf.Dataset(chosen, lambda photo: _input(photo, recipe)), settings
+
+
+def _advanced() -> Any:
+    import nncf
+
+    return nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+
+
+def _input(photo: Photo, recipe: Recipe) -> dict[str, Any]:
+    return {recipe.export.input: preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
+
+
+def _validation(recipe: Recipe, held: Sequence[Photo], wanted: torch.Tensor) -> Any:
+    """NNCF's validation function: 1 for the float graph, 0 at the bound; and each photo's own part."""
+
+    def validate(graph: onnx.ModelProto, indices: Iterable[int]) -> tuple[float, list[float]]:
+        chosen = list(indices)
+        photos, before = [held[index] for index in chosen], wanted[chosen]
+        with tempfile.TemporaryDirectory() as work:
+            path = Path(work) / "model.onnx"
+            path.write_bytes(graph.SerializeToString())
+            after, _ = measure(recipe, served(path, recipe), photos)
+        far = min(strain(before, after, photos, recipe), 1e6) + TIE * compare(before, after, photos).mean_change
+        moved = (after.softmax(1) - before.softmax(1)).abs().amax(1)
+        return 1 - far, [1 - float(each) for each in moved]
+
+    return validate

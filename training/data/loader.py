@@ -1,0 +1,121 @@
+"""Photos -> batches: the handler's preprocessing for evaluation, the augmenter on top for training."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
+
+from config.recipe import Recipe
+from dataset.photos import Photo
+from handler.errors import RequestError
+from training.data.augment import Augmenter
+from training.data.cache import Pictures, open_whole
+
+console = Console(stderr=True)
+
+
+class PhotoSet(Dataset[tuple[Tensor, int]]):
+    """(uint8 (channels, H, W), label index), augmented if `augment`.
+
+    Args:
+        pictures: keeps what was decoded; without it every photo is decoded each time.
+
+    Raises (on access):
+        click.ClickException: a photo cannot be read, naming it.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], recipe: Recipe, augment: bool, pictures: Pictures | None = None
+    ) -> None:
+        self.photos = photos
+        self.pictures = pictures or Pictures(recipe, megabytes=0)
+        self.augmenter = Augmenter(recipe.augment, recipe.input) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        photo = self.photos[index]
+        with naming(photo.path):
+            if self.augmenter:
+                pixels = self.augmenter(self.pictures.picture(photo.path))
+            else:
+                pixels = self.pictures.pixels(photo.path)
+        return torch.from_numpy(pixels), photo.label
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what is wrong with a photo into one line that names it.
+
+    Raises:
+        click.ClickException: in place of OSError and RequestError.
+    """
+    try:
+        yield
+    except (OSError, RequestError) as error:
+        raise click.ClickException(f"{path}: {error}: take it out of the folder") from error
+
+
+def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
+    """Decode every photo once, before hours are spent on the others.
+
+    Raises:
+        click.ClickException: the first that cannot be read.
+    """
+    for photo in track(photos, "checking", console=console, transient=True):
+        with naming(photo.path):
+            open_whole(photo.path, recipe)
+
+
+def batches(
+    photos: Sequence[Photo],
+    recipe: Recipe,
+    size: int,
+    augment: bool = False,
+    seed: int = 0,
+    balanced: bool = False,
+    pictures: Pictures | None = None,
+    samples: int | None = None,
+) -> DataLoader[tuple[Tensor, int]]:
+    """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise.
+
+    Args:
+        balanced: draw photos so that classes come equally often, some photos again and again (training only).
+        pictures: as in `PhotoSet`.
+        samples: how many photos an epoch has, one pass after another; all of them once by default (training only).
+    """
+    return shuffled(PhotoSet(photos, recipe, augment, pictures), photos, size, augment, seed, balanced, samples)
+
+
+def shuffled(
+    items: Dataset[Any],
+    photos: Sequence[Photo],
+    size: int,
+    shuffle: bool,
+    seed: int,
+    balanced: bool,
+    samples: int | None = None,
+) -> DataLoader[Any]:
+    """A loader over what was made of photos, one item each, in an order of `seed`; as `batches`."""
+    order = torch.Generator().manual_seed(seed)
+    sampler: Sampler[int] | None = None
+    if shuffle and balanced:
+        sampler = _balanced(photos, order, samples or len(photos))
+    elif shuffle and samples:
+        sampler = RandomSampler(range(len(photos)), num_samples=samples, generator=order)
+    return DataLoader(items, size, shuffle and sampler is None, sampler, generator=order)
+
+
+def _balanced(photos: Sequence[Photo], order: torch.Generator, samples: int) -> WeightedRandomSampler:
+    """Photos without a label (-1) count as one more class."""
+    counts = Counter(photo.label for photo in photos)
+    return WeightedRandomSampler([1 / counts[photo.label] for photo in photos], samples, generator=order)

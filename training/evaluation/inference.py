@@ -1,0 +1,110 @@
+"""Photos through a model: the logits that it would give, and in which precision it trains."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.prune import is_pruned
+
+from config.recipe import Recipe
+from dataset.photos import Photo
+from training.data.cache import Pictures
+from training.data.loader import batches
+from training.models.registry import Classifier
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network makes of photos: logits (N, classes); features (N, channels), which its last layer is given."""
+
+    logits: Tensor
+    features: Tensor
+
+
+def answer(model: nn.Module, head: str, pixels: Tensor) -> Answer:
+    """Ask a model, whose last layer is `network.HEAD`, about uint8 photos; f32."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        logits = model(pixels)
+    finally:
+        hook.remove()
+    return Answer(logits.float(), seen[0].float())
+
+
+@torch.no_grad()
+def predict(model: nn.Module, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures | None = None) -> Tensor:
+    """Logits, shape (photos, classes), in order, in f32 as they will be served (unless under `autocast`).
+
+    Args:
+        pictures: photos that may be decoded already.
+    """
+    model.eval()
+    place = next(model.parameters()).device
+    loader = batches(photos, recipe, BATCH, pictures=pictures)
+    return torch.cat([model(pixels.to(place)).float().cpu() for pixels, _ in loader])
+
+
+@torch.no_grad()
+def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, views: int) -> tuple[Tensor, Tensor]:
+    """Logits of so many augmented views of each photo, and the views' labels."""
+    model.eval()
+    torch.manual_seed(recipe.train.seed)
+    loader = batches(list(photos) * views, recipe, BATCH, augment=True, pictures=Pictures(recipe))
+    pairs = [(model(pixels), labels) for pixels, labels in loader]
+    return torch.cat([logits for logits, _ in pairs]), torch.cat([labels for _, labels in pairs])
+
+
+def folded(model: Classifier) -> nn.Module:
+    """A copy of a model for evaluation alone, each batch norm folded into the convolution before it, channels-last.
+
+    Its logits are the model's but for rounding. It is the model itself where that cannot be: while weights are
+    being pruned they are no plain parameters, and timm's batch norms hold an activation besides.
+    """
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if is_pruned(model) or any(type(norm) is not nn.BatchNorm2d for norm in norms):
+        return model
+    return fuse(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def freeze_norms(model: nn.Module) -> None:
+    """Let batch norms use the statistics that they have, not those of a small batch; their weights still train."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+@torch.no_grad()
+def adapt_norms(model: nn.Module, views: Iterable[Tensor]) -> None:
+    """Let batch norms forget their statistics and take the mean of those of batches, each uint8 (N, channels, H, W)."""
+    norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's name for the plain mean of all batches
+        norm.train()
+    for pixels in views:
+        model(pixels)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def autocast(recipe: Recipe) -> torch.autocast:
+    """bf16 where the recipe and the processor agree on it."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=uses_bf16(recipe))
+
+
+def uses_bf16(recipe: Recipe) -> bool:
+    """Whether training multiplies in bf16 (always accumulating in f32)."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision == "bf16"
+    if DEVICE.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

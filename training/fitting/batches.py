@@ -1,0 +1,213 @@
+"""What an epoch is fed with: augmented pixels, or cached features where the last layer trains alone.
+
+A frozen network answers one view of a photo alike in every epoch. So `train.copies` augmented views of each photo,
+and the held-out photos, go through it once, and all epochs train the last layer on what came out of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Protocol
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from config.recipe import Fit, Recipe
+from dataset.photos import Photo
+from training.data.cache import Pictures
+from training.data.loader import PhotoSet, batches, console, shuffled
+from training.evaluation.inference import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
+from training.models.registry import Classifier
+
+Batch = tuple[Tensor, Tensor, Answer | None]
+"""Inputs, labels (-1: none), the teacher's answer if there is a teacher."""
+Teacher = Callable[[Tensor], Answer]
+"""uint8 photos -> its answer."""
+
+
+class Feed(Protocol):
+    """The same epochs, whatever they are made of."""
+
+    order: torch.Generator
+    """Decides the order of photos."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0."""
+
+    def answer(self, inputs: Tensor) -> Answer:
+        """What the model makes of the inputs of a batch."""
+
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        """The model's logits of the held-out photos, or of those alone."""
+
+
+def feed_for(
+    model: Classifier,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    recipe: Recipe,
+    settings: Fit,
+    teacher: Classifier | None,
+) -> Feed:
+    """The feed that fits what is trained of a model."""
+    kind = Features if only_head_trains(model) else Pixels
+    asked = partial(answer, folded(teacher), teacher.head) if teacher and settings.learns_from_teacher else None
+    return kind(model, training, validation, recipe, settings, asked)
+
+
+def only_head_trains(model: Classifier) -> bool:
+    """Whether `Classifier.freeze` left the last layer alone to train."""
+    head = {id(parameter) for parameter in model.network.get_submodule(model.head).parameters()}
+    return {id(parameter) for parameter in model.parameters() if parameter.requires_grad} == head
+
+
+def in_a_round(settings: Fit) -> int | None:
+    """Photos from one checkpoint to the next where steps are counted; None: every photo once."""
+    return settings.round_steps * settings.batch_size if settings.max_steps else None
+
+
+class Pixels:
+    """Every epoch augments every photo anew; what was decoded is kept while there is memory."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        training: Sequence[Photo],
+        validation: Sequence[Photo],
+        recipe: Recipe,
+        settings: Fit,
+        teacher: Teacher | None,
+    ) -> None:
+        self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
+        self.pictures = Pictures(recipe)
+        balanced = settings.sampling == "balanced"
+        seed, samples = recipe.train.seed, in_a_round(settings)
+        self.loader = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
+        self.order: torch.Generator = self.loader.generator
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        for pixels, labels in self.loader:
+            pixels = pixels.to(DEVICE)
+            yield pixels, labels.to(DEVICE), _ask(self.teacher, pixels, self.recipe)
+
+    def answer(self, inputs: Tensor) -> Answer:
+        with autocast(self.recipe):
+            return answer(self.model, self.model.head, inputs)
+
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
+        with autocast(self.recipe):
+            return predict(folded(self.model), photos, self.recipe, self.pictures)
+
+
+class Features:
+    """Epoch e trains the last layer on view e mod `copies` of every photo."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        training: Sequence[Photo],
+        validation: Sequence[Photo],
+        recipe: Recipe,
+        settings: Fit,
+        teacher: Teacher | None,
+    ) -> None:
+        self.model, self.teacher, self.recipe = model, teacher, recipe
+        self.training, self.validation = training, validation
+        self.copies = min(recipe.train.copies, max(1, settings.rounds))
+        self.adapts = settings.norms == "adapted"
+        self.items = _Rows(len(training))
+        balanced = settings.sampling == "balanced"
+        self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
+            self.items, training, settings.batch_size, True, recipe.train.seed, balanced, in_a_round(settings)
+        )
+        self.order: torch.Generator = self.loader.generator
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        self.items.columns = self.views[number % self.copies]
+        for features, labels, *wanted in self.loader:
+            features = features.to(DEVICE)
+            # they are frozen: there is nothing to match, so the teacher's count as equal
+            yield features, labels.to(DEVICE), Answer(wanted[0].to(DEVICE), features) if wanted else None
+
+    def answer(self, inputs: Tensor) -> Answer:
+        head = self.model.network.get_submodule(self.model.head)  # drops out, where the recipe has it
+        return Answer(head(inputs) / self.model.temperature, inputs)
+
+    @torch.no_grad()
+    def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
+        self.model.eval()
+        rows = self.held_out if chosen is None else self.held_out[list(chosen)]
+        return self.answer(rows.to(DEVICE)).logits.cpu()
+
+    @cached_property
+    def views(self) -> list[tuple[Tensor, ...]]:
+        """For each copy the features (photos, channels), the labels and, with a teacher, its logits; by one seed."""
+        console.print(
+            f"frozen: {self.copies} augmented views of each of {len(self.training)} photos go through the network "
+            "once (train.copies); the epochs train the last layer on what comes out"
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.train.seed)
+            pictures = Pictures(self.recipe)
+            if self.adapts:
+                self._adapt(pictures)
+            return [self._run(self.training, f"view {n + 1}/{self.copies}", pictures) for n in range(self.copies)]
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Features of the held-out photos as they are served."""
+        with torch.random.fork_rng(devices=[]):  # a loader takes a random number, and dropout must not notice
+            return self._run(self.validation, "held out", None)[0]
+
+    def _adapt(self, augmenting: Pictures) -> None:
+        several = len(self.training) > BATCH  # a batch of one has no variance
+        loader = DataLoader(PhotoSet(self.training, self.recipe, True, augmenting), BATCH, drop_last=several)
+        shown = track(loader, "statistics", console=console, transient=True)
+        with autocast(self.recipe):
+            adapt_norms(self.model, (pixels.to(DEVICE) for pixels, _ in shown))
+
+    @torch.no_grad()
+    def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:
+        network = folded(self.model)
+        loader = DataLoader(PhotoSet(photos, self.recipe, augmenting is not None, augmenting), BATCH)
+        rows: list[tuple[Tensor, ...]] = []
+        for pixels, labels in track(loader, title, console=console, transient=True):
+            pixels = pixels.to(DEVICE)
+            with autocast(self.recipe):
+                made = answer(network, self.model.head, pixels).features.cpu()
+            wanted = _ask(self.teacher, pixels, self.recipe) if augmenting else None
+            rows.append((made, labels) if wanted is None else (made, labels, wanted.logits.cpu()))
+        return tuple(torch.cat(column) for column in zip(*rows, strict=True))
+
+
+class _Rows(Dataset[tuple[Tensor, ...]]):
+    """Rows of equally long columns, which an epoch may exchange."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.columns: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(column[index] for column in self.columns)
+
+
+@torch.no_grad()
+def _ask(teacher: Teacher | None, pixels: Tensor, recipe: Recipe) -> Answer | None:
+    if teacher is None:
+        return None
+    with autocast(recipe):
+        return teacher(pixels)
