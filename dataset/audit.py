@@ -12,7 +12,7 @@ upright as EXIF says), bytes, sha256, phash (perceptual hash). Verdicts, the fir
     corrupt           damaged inside, unreadable, or its decoder crashed
     too_small         decoded, but its shorter side is below --min-side
     exact_duplicate   the same bytes as another
-    near_duplicate    the same picture as another (`dataset.similar`)
+    near_duplicate    the same picture as another (`dataset.auditing.duplicates`)
     ok
 
 Stopped by Ctrl-C or kill -9, it goes on from the journal beside the table (.audit.tsv.partial) when run again.
@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.progress import track
 
 from config.recipe import Recipe, read_recipe
+from dataset.auditing.duplicates import duplicates
+from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
+from dataset.auditing.journal import Journal
+from dataset.contact_sheet import printable
 from dataset.files import files_of
-from dataset.inspect_photo import MIN_SIDE, Facts, inspect_all, inspector
-from dataset.journal import Journal
-from dataset.pictures import printable
-from dataset.similar import duplicates
-from dataset.table import Row, read_rows, write_rows
+from dataset.tables import Row, read_rows, write_rows
 
 COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha256", "phash")
 VERDICTS = (

@@ -25,9 +25,9 @@ from rich.progress import track
 
 from common.files import write_whole
 from config.recipe import Recipe, read_recipe
+from dataset.contact_sheet import contact_sheet
 from dataset.photos import PARTS, TABLE, Photo, counts, read_photos, split_parts
-from dataset.pictures import contact_sheet
-from dataset.table import read_rows, write_rows
+from dataset.tables import read_rows, write_rows
 from handler.errors import RequestError
 from handler.image import open_photo
 

@@ -20,13 +20,13 @@ import click
 import uvicorn
 
 from config.recipe import Recipe, read_recipe
-from dataset.classfolders import ClassFolders
-from dataset.desk import Desk
-from dataset.labelling import Labelling
-from dataset.labelpage import LabelPage
-from dataset.labelrows import list_photos
-from dataset.suggest import Suggestions
-from dataset.tablelock import locked
+from dataset.labelling.assignments import Desk
+from dataset.labelling.class_folders import ClassFolders
+from dataset.labelling.decisions import Labelling
+from dataset.labelling.lock import locked
+from dataset.labelling.rows import list_photos
+from dataset.labelling.server import LabelPage
+from dataset.labelling.suggestions import Suggestions
 
 MODELS = Path(__file__).parents[1] / "models"
 LOCAL = "127.0.0.1"

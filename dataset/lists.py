@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from common.files import write_whole
-from dataset.table import Row
+from dataset.tables import Row
 
 LABELS = "labels.txt"
 LISTS = {"trainval": "", "test": "test"}

@@ -22,7 +22,7 @@ import click
 
 from dataset.files import files_of
 from dataset.lists import is_listed, read_lists
-from dataset.table import Row, read_rows
+from dataset.tables import Row, read_rows
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")

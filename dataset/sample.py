@@ -16,7 +16,7 @@ from common.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.draw import draw
 from dataset.photos import TABLE
-from dataset.table import Row, write_rows
+from dataset.tables import Row, write_rows
 
 
 @click.command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")

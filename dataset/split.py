@@ -24,10 +24,10 @@ from rich.progress import track
 from rich.table import Table
 
 from config.recipe import Recipe, read_recipe
-from dataset.assign import FEW, assign
+from dataset.auditing.duplicates import similar_groups
 from dataset.photos import PARTS, TABLE, Photo, read_photos
-from dataset.similar import similar_groups
-from dataset.table import Row, read_rows, write_rows
+from dataset.splitting.search import FEW, assign
+from dataset.tables import Row, read_rows, write_rows
 
 console = Console(stderr=True)
 

@@ -26,11 +26,11 @@ from rich.progress import track
 
 from common.files import write_json
 from config.recipe import Recipe, read_recipe
+from dataset.auditing.inspect import upright_size
+from dataset.contact_sheet import prepare_plots, printable, save_figure
 from dataset.files import files_of
-from dataset.inspect_photo import upright_size
 from dataset.photos import TABLE, read_photos, split_parts
-from dataset.pictures import prepare_plots, printable, save_figure
-from dataset.table import read_rows
+from dataset.tables import read_rows
 from handler.image import FORMATS
 
 UNLABELLED = "unlabelled"

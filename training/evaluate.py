@@ -23,7 +23,7 @@ from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.files import files_of
 from dataset.photos import Photo
-from dataset.table import write_rows
+from dataset.tables import write_rows
 from training.evaluation.measure import Evidence, gather
 from training.evaluation.metrics import Scores
 from training.evaluation.report import contact_sheet_of, render

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from config.recipe import read_recipe
-from dataset.table import read_rows
+from dataset.tables import read_rows
 from tests.conftest import SHAPES, SHIPPED
 from tests.unit.test_labelling import BEN, Serving, numbered, photos, serving, table
 

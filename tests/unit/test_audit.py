@@ -20,13 +20,13 @@ from PIL import Image, ImageEnhance
 
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
+from dataset.auditing.duplicates import near_groups, similar_groups
+from dataset.auditing.inspect import Facts, hash_photo, inspect_all, inspect_photo, inspector
+from dataset.auditing.truncation import cut_short
+from dataset.contact_sheet import contact_sheet
 from dataset.draw import draw
 from dataset.files import files_of
-from dataset.inspect_photo import Facts, hash_photo, inspect_all, inspect_photo, inspector
-from dataset.pictures import contact_sheet
-from dataset.similar import near_groups, similar_groups
-from dataset.table import Row, read_rows
-from dataset.truncation import cut_short
+from dataset.tables import Row, read_rows
 from deploy.settings import ROOT
 from handler.spec import Limits
 from tests.pictures import REFUSED, TAKEN, animated, bomb, encode, half, photo, turned
@@ -107,7 +107,7 @@ def test_flipped_bits_are_corrupt_and_never_called_truncated(tmp_path: Path, for
         for _ in range(40):
             data[rng.randrange(len(data) // 4, len(data) - 30)] ^= 1 << rng.randrange(8)
         found[verdict(tmp_path, bytes(data)).verdict] += 1
-    assert set(found) <= {"corrupt", "ok"}  # libjpeg lets most of them pass: see dataset.inspect_photo
+    assert set(found) <= {"corrupt", "ok"}  # libjpeg lets most of them pass: see dataset.auditing.inspect
     assert found["corrupt"] >= least
 
 

@@ -20,16 +20,16 @@ import pytest
 import requests
 from PIL import Image
 
-import dataset.labelling
+import dataset.labelling.decisions
 from config.recipe import read_recipe
-from dataset.classfolders import ClassFolders
-from dataset.desk import LEASE, Desk
-from dataset.labelling import Conflict, Decision, Labelling
-from dataset.labelrows import COLUMNS
+from dataset.labelling.assignments import LEASE, Desk
+from dataset.labelling.class_folders import ClassFolders
+from dataset.labelling.decisions import Conflict, Decision, Labelling
+from dataset.labelling.lock import locked
+from dataset.labelling.rows import COLUMNS
+from dataset.labelling.suggestions import Suggestion, Suggestions
 from dataset.photos import counts, read_photos
-from dataset.suggest import Suggestion, Suggestions
-from dataset.table import read_rows
-from dataset.tablelock import locked
+from dataset.tables import read_rows
 from deploy.settings import ROOT
 from tests.conftest import SHAPES, SHIPPED, command
 
@@ -208,7 +208,7 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
         except OSError as error:
             raise click.ClickException("cannot") from error
 
-    monkeypatch.setattr(dataset.labelling, "write_rows", refuse)
+    monkeypatch.setattr(dataset.labelling.decisions, "write_rows", refuse)
     with pytest.raises(click.ClickException, match=r"labels.tsv cannot be written: No space left.*--table"):
         work.decide(0, 0, Decision(LABELS[0]), "ann")
     assert work.entries[0].undecided

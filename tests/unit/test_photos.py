@@ -6,7 +6,7 @@ import click
 import pytest
 
 from dataset.photos import Photo, counts, folds, hold_out, read_photos
-from dataset.table import read_rows, write_rows
+from dataset.tables import read_rows, write_rows
 
 
 def photos(sources: int = 10, each: int = 4) -> list[Photo]:

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from config.recipe import read_recipe
-from dataset.assign import FEW, _Search, assign
 from dataset.balance import balance, brighten, plan, saturate
 from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
+from dataset.splitting.search import FEW, _Search, assign
 from tests import pictures
 from tests.conftest import SHAPES
 

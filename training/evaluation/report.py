@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from dataset.pictures import contact_sheet
+from dataset.contact_sheet import contact_sheet
 from training.evaluation.measure import Evidence
 from training.fitting.checkpoints import draw_curves
 from training.records.run import read_run
@@ -96,7 +96,7 @@ def draw_confidence(found: Evidence) -> str:
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    from dataset.pictures import prepare_plots
+    from dataset.contact_sheet import prepare_plots
 
     prepare_plots()
     return Figure(figsize=(width, height), layout="constrained")

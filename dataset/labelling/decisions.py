@@ -6,7 +6,7 @@
     3.jpg
 
 Paths are relative to the table. `dataset.photos.read_photos` reads it. Rows and columns that the labelling
-does not know stay as they are. Not to be shared between threads: `dataset.desk` has the lock.
+does not know stay as they are. Not to be shared between threads: `dataset.labelling.assignments` has the lock.
 """
 
 import os
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import click
 
-from dataset.classfolders import ClassFolders
-from dataset.labelrows import ASIDE, COLUMNS, cannot_write, list_photos, read_labels, read_sources
-from dataset.table import Row, write_rows
+from dataset.labelling.class_folders import ClassFolders
+from dataset.labelling.rows import ASIDE, COLUMNS, cannot_write, list_photos, read_labels, read_sources
+from dataset.tables import Row, write_rows
 
 _DECIDED = ("label", "set_aside", "labelled_by", "labelled_at")
 

@@ -8,7 +8,7 @@ import click
 
 from dataset.files import files_of
 from dataset.photos import TABLE as SOURCES
-from dataset.table import Row, read_rows
+from dataset.tables import Row, read_rows
 
 COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
 ASIDE = ("broken", "unclear")

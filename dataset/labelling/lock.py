@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dataset.labelrows import cannot_write
+from dataset.labelling.rows import cannot_write
 
 
 class _Announce:

@@ -26,13 +26,13 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image
 
-from dataset.truncation import cut_short
+from dataset.auditing.truncation import cut_short
 from handler.errors import RequestError
 from handler.image import FORMATS, open_photo
 from handler.spec import Limits
 
 HASH_SIDE = 12
-"""phash of 12 x 12 = 144 bits, 36 hexadecimal digits; why 12: see `dataset.similar`."""
+"""phash of 12 x 12 = 144 bits, 36 hexadecimal digits; why 12: see `dataset.auditing.duplicates`."""
 
 MIN_SIDE = 64
 """Pixels of the shorter side: the smallest input of our recipes; below it a photo is all interpolation."""

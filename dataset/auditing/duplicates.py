@@ -1,7 +1,7 @@
 """Photos that are the same picture: byte for byte, or re-encoded, rescaled, a little cropped or brightened.
 
-Perceptual hash of 144 bits (`dataset.inspect_photo.hash_photo`), near where at most 22 bits differ. Measured on the 281
-real classroom photos (many alike screenshots of calls), 120 drawn rooms and calls, 180 drawn shapes:
+Perceptual hash of 144 bits (`dataset.auditing.inspect.hash_photo`), near where at most 22 bits differ. Measured on the
+281 real classroom photos (many alike screenshots of calls), 120 drawn rooms and calls, 180 drawn shapes:
 
 | bits | threshold | JPEG 30 to 90, scale 0.25 to 2 | brightness 0.7, 1.3 | crop 2 % | crop 5 % | false pairs |
 |---|---|---|---|---|---|---|
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from dataset.inspect_photo import HASH_SIDE, Facts, inspect_all, inspector
+from dataset.auditing.inspect import HASH_SIDE, Facts, inspect_all, inspector
 from handler.spec import Limits
 
 THRESHOLD = 22

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dataset.inspect_photo import Facts
+from dataset.auditing.inspect import Facts
 
 
 class Journal:

@@ -14,11 +14,11 @@ from typing import Protocol
 import click
 
 from dataset.photos import TABLE as SOURCES
-from dataset.table import Row, write_rows
+from dataset.tables import Row, write_rows
 
 
 class Filed(Protocol):
-    """What is known of a photo: `dataset.labelling.Entry`."""
+    """What is known of a photo: `dataset.labelling.decisions.Entry`."""
 
     name: str
     path: Path

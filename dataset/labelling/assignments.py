@@ -2,7 +2,7 @@
 
 A photo is leased to a client for `LEASE` seconds, and again while its page stays open. A lease only keeps
 two people from looking at the same photo: what keeps them from overwriting each other is the revision that
-each decision carries (`dataset.labelling`).
+each decision carries (`dataset.labelling.decisions`).
 """
 
 import itertools
@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataset.labelling import Conflict, Decision, Entry, Labelling, Progress
-from dataset.table import Row
+from dataset.labelling.decisions import Conflict, Decision, Entry, Labelling, Progress
+from dataset.tables import Row
 
 LEASE = 60.0
 Rank = Callable[[int], tuple[int, float]]

@@ -1,4 +1,4 @@
-"""The labelling page's server: routes -> `dataset.desk`.
+"""The labelling page's server: routes -> `dataset.labelling.assignments`.
 
     GET  /                   the page, dataset/page/
     GET  /api/state          labels with their keys, who labels, the session
@@ -35,10 +35,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dataset.desk import Desk, Turn
-from dataset.labelling import Conflict, Decision
-from dataset.labelrows import ASIDE
-from dataset.suggest import Suggestions, read_photo
+from dataset.labelling.assignments import Desk, Turn
+from dataset.labelling.decisions import Conflict, Decision
+from dataset.labelling.rows import ASIDE
+from dataset.labelling.suggestions import Suggestions, read_photo
 from handler.errors import RequestError
 from handler.spec import Limits
 
