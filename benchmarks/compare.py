@@ -28,10 +28,10 @@ from typing import Any
 import click
 import requests
 
-from benchmarks.bench import RESULTS
-from benchmarks.comparison import as_json, between_markers, chart, points, summary, table
 from benchmarks.footprint import BUNDLE
+from benchmarks.harness.bench import RESULTS
 from benchmarks.peers import load, models, work
+from benchmarks.peers.comparison import as_json, between_markers, chart, points, summary, table
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
 from common.files import write_json, write_whole

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import psutil
 
-from benchmarks.service import put_in_service
+from benchmarks.harness.service import put_in_service
 from dataset.draw import draw
 from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings

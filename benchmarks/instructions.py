@@ -18,8 +18,8 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.bench import RESULTS
 from benchmarks.footprint import BUNDLE
+from benchmarks.harness.bench import RESULTS
 from common.files import write_json
 from deploy.settings import ROOT
 from handler import engine, goldens

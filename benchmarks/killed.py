@@ -31,12 +31,12 @@ from typing import Any
 import click
 import psutil
 
-from benchmarks.bench import RESULTS, command, sleep_until
-from benchmarks.disk import Skipped, fill, small_disk
 from benchmarks.footprint import BUNDLE
-from benchmarks.load import Result
-from benchmarks.node import KEEPER, Node, up
-from benchmarks.versions import relaxed
+from benchmarks.harness.bench import RESULTS, command, sleep_until
+from benchmarks.harness.disk import Skipped, fill, small_disk
+from benchmarks.harness.load import Result
+from benchmarks.harness.node import KEEPER, Node, up
+from benchmarks.harness.versions import relaxed
 from common.files import write_json
 from deploy.archive import pack
 from deploy.host.processes import alive

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from benchmarks.bench import RESULTS
 from benchmarks.footprint import BUNDLE, photo
+from benchmarks.harness.bench import RESULTS
 from common.files import write_json
 from dataset.draw import draw
 from handler import engine

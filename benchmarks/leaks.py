@@ -29,9 +29,9 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.bench import RESULTS
-from benchmarks.node import KEEPER, Node, up
-from benchmarks.versions import derived, make_bundle, relaxed
+from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.node import KEEPER, Node, up
+from benchmarks.harness.versions import derived, make_bundle, relaxed
 from common.files import write_json
 
 SETTLED = 50  # swaps after which nothing may grow

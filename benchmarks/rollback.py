@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks.bench import RESULTS, command
 from benchmarks.footprint import BUNDLE
-from benchmarks.node import Node, up
+from benchmarks.harness.bench import RESULTS, command
+from benchmarks.harness.node import Node, up
 from common.files import write_json
 from deploy.archive import pack
 from deploy.torchserve.management import Client

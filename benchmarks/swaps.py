@@ -23,9 +23,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.bench import RESULTS, Swap, running
 from benchmarks.footprint import BUNDLE, photo
-from benchmarks.load import Result, table
+from benchmarks.harness.bench import RESULTS, Swap, running
+from benchmarks.harness.load import Result, table
 from common.files import write_json
 from deploy.archive import pack
 

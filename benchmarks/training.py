@@ -25,8 +25,8 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.bench import RESULTS
 from benchmarks.document_training import train_as_the_document
+from benchmarks.harness.bench import RESULTS
 from common.files import write_json
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from benchmarks.footprint import photo as small_photo
-from benchmarks.load import Load
+from benchmarks.harness.load import Load
 from benchmarks.peers import work
 from benchmarks.peers.running import Running
 from benchmarks.peers.systems import Place, System
@@ -88,7 +88,7 @@ def constant(it: Running, photo: str, expected: str, rate: float, seconds: float
 
 
 def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, Any]:
-    """A script of benchmarks/peers/floor.py: its latencies, and its answer's label.
+    """A script of benchmarks/peers/apps/floor.py: its latencies, and its answer's label.
 
     Raises:
         click.ClickException: it failed.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.generator import NUMBER as NUMBERED
-from benchmarks.peers import floor, install, work
+from benchmarks.harness.generator import NUMBER as NUMBERED
+from benchmarks.peers import install, work
+from benchmarks.peers.apps import floor
 from deploy.settings import HOST, ROOT
 
 Command = Sequence[object]
@@ -43,7 +44,7 @@ class System:
         request: the body for a photo's base64.
         variables: environment of its processes beside the models.
         tells: whether it prints url and key itself, as ours does.
-        bare: it is a script without a server (benchmarks/peers/floor.py).
+        bare: it is a script without a server (benchmarks/peers/apps/floor.py).
     """
 
     name: str
@@ -107,8 +108,15 @@ def _chains() -> list[System]:
     def chain(name: str, text: str, workers: int, variables: dict[str, str]) -> System:
         def commands(system: System, place: Place) -> Sequence[Command]:
             start = (system.python, "-m", "gunicorn", "--log-level", "warning", "--timeout", 200)
-            inner = (*start, "-w", workers, "-b", f"{HOST}:{place.port + 1}", "benchmarks.peers.document_model:app")
-            front = (*start, "-w", 4, "-b", f"{HOST}:{place.port}", "benchmarks.peers.document_front:application")
+            inner = (
+                *start,
+                "-w",
+                workers,
+                "-b",
+                f"{HOST}:{place.port + 1}",
+                "benchmarks.peers.apps.document_model:app",
+            )
+            front = (*start, "-w", 4, "-b", f"{HOST}:{place.port}", "benchmarks.peers.apps.document_front:application")
             return inner, front
 
         def more(place: Place) -> dict[str, str]:
@@ -149,11 +157,11 @@ def _former(system: System, place: Place) -> Sequence[Command]:
 
 
 def _torchserve(system: System, place: Place) -> Sequence[Command]:
-    return [(system.python, "-m", "benchmarks.peers.torchserve_app", place.port, place.folder)]
+    return [(system.python, "-m", "benchmarks.peers.apps.torchserve_app", place.port, place.folder)]
 
 
 def _fastapi(system: System, place: Place) -> Sequence[Command]:
-    words = ("benchmarks.peers.fastapi_app:app", "--host", HOST, "--port", place.port, "--log-level", "warning")
+    words = ("benchmarks.peers.apps.fastapi_app:app", "--host", HOST, "--port", place.port, "--log-level", "warning")
     return [(system.python, "-m", "uvicorn", *words)]
 
 
@@ -162,17 +170,17 @@ def _module(system: System, place: Place) -> Sequence[Command]:
 
 
 def _bentoml(system: System, place: Place) -> Sequence[Command]:
-    words = ("serve", "benchmarks.peers.bentoml_app:Classifier", "--host", HOST, "--port", place.port)
+    words = ("serve", "benchmarks.peers.apps.bentoml_app:Classifier", "--host", HOST, "--port", place.port)
     return [(system.python, "-m", "bentoml", *words, "--working-dir", ROOT)]
 
 
 def _mlserver(system: System, place: Place) -> Sequence[Command]:
     ports = {"http_port": place.port, "grpc_port": place.port + 1, "metrics_port": place.port + 2}
     (place.folder / "settings.json").write_text(json.dumps({"host": HOST, **ports}))
-    model = {"name": "classroom", "implementation": "benchmarks.peers.mlserver_app.Classifier"}
+    model = {"name": "classroom", "implementation": "benchmarks.peers.apps.mlserver_app.Classifier"}
     (place.folder / "model-settings.json").write_text(json.dumps(model))
     return [(Path(system.python).with_name("mlserver"), "start", place.folder)]
 
 
 def _floor(system: System, place: Place) -> Sequence[Command]:
-    return [(system.python, "-m", "benchmarks.peers.floor", system.peer.removeprefix("floor-"))]
+    return [(system.python, "-m", "benchmarks.peers.apps.floor", system.peer.removeprefix("floor-"))]

@@ -1,6 +1,6 @@
 """So many clients, each of which asks again as soon as it is answered: enough to compare settings of one server.
 
-The benchmarks measure with a generator in a process of its own (benchmarks/load.py).
+The benchmarks measure with a generator in a process of its own (benchmarks/harness/load.py).
 """
 
 import json

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks.bench import Bench, running, sleep_until
-from benchmarks.load import Load, Result
-from benchmarks.versions import derived, relaxed
+from benchmarks.harness.bench import Bench, running, sleep_until
+from benchmarks.harness.load import Load, Result
+from benchmarks.harness.versions import derived, relaxed
 from deploy.store.contents import read_manifest
 from handler import goldens
 

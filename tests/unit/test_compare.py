@@ -18,9 +18,20 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import compare
-from benchmarks.comparison import BEGIN, END, Point, as_json, between_markers, chart, points, spread, summary, table
-from benchmarks.generator import NUMBER
+from benchmarks.harness.generator import NUMBER
 from benchmarks.peers import install, load, work
+from benchmarks.peers.comparison import (
+    BEGIN,
+    END,
+    Point,
+    as_json,
+    between_markers,
+    chart,
+    points,
+    spread,
+    summary,
+    table,
+)
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Command, Place, System, systems
 from deploy.host.processes import alive, interruptible

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.generator import LOST, UNANSWERED, Sample
-from benchmarks.load import Load, Result, main
+from benchmarks.harness.generator import LOST, UNANSWERED, Sample
+from benchmarks.harness.load import Load, Result, main
 from common.files import write_json
 
 Reply = Callable[[socket.socket, int], None]

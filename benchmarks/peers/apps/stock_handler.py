@@ -1,8 +1,8 @@
 """A TorchServe handler as its documentation has it: on its BaseHandler, with the document's request and size.
 
 Written like TorchServe's own image classifier, which cannot be the base: it imports captum, for explanations. Packed by
-benchmarks/peers/torchserve_app.py with a TorchScript of the document's model; TorchServe finds the one class that this
-file defines. Nothing of the project is in that archive, so its numbers are here again.
+benchmarks/peers/apps/torchserve_app.py with a TorchScript of the document's model; TorchServe finds the one class
+that this file defines. Nothing of the project is in that archive, so its numbers are here again.
 """
 
 import base64

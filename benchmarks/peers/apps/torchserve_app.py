@@ -1,6 +1,6 @@
 """TorchServe with a stock fp32 handler and its own defaults: packs an archive in a folder, and becomes TorchServe.
 
-    python -m benchmarks.peers.torchserve_app 8000 FOLDER
+    python -m benchmarks.peers.apps.torchserve_app 8000 FOLDER
 
 Its configuration names addresses and nothing else (the request limit, which the photo of 2.3 MB needs, and tokens off).
 """

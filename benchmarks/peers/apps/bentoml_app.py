@@ -1,6 +1,6 @@
 """BentoML as its documentation has it: a service class with one API.
 
-bentoml serve benchmarks.peers.bentoml_app:Classifier --port 8000
+bentoml serve benchmarks.peers.apps.bentoml_app:Classifier --port 8000
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """A load of predictions from a process of its own: at a constant rate (open loop), or by n clients (closed loop).
 
-    python -m benchmarks.load models/classroom/goldens/1_0.jpg --rate 20 --seconds 30
+    python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --rate 20 --seconds 30
 
 In open loop a request is due at its moment whether or not the ones before are answered, and its latency counts from
 that moment: a server that stalls cannot slow the clock that measures it. A request that was sent and gets no answer
@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from benchmarks.generator import LOST, UNANSWERED, Plan, Sample, ms
+from benchmarks.harness.generator import LOST, UNANSWERED, Plan, Sample, ms
 from deploy.settings import ROOT, read_settings
 
 
@@ -134,7 +134,7 @@ class Load:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Load":
-        words = [sys.executable, "-m", "benchmarks.generator"]
+        words = [sys.executable, "-m", "benchmarks.harness.generator"]
         self._process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(asdict(self.plan)).encode() + b"\n")
@@ -178,7 +178,9 @@ def table(results: dict[str, Result]) -> str:
     return "\n".join(lines)
 
 
-@click.command(epilog="Example: python -m benchmarks.load models/classroom/goldens/1_0.jpg --clients 8 --seconds 10")
+@click.command(
+    epilog="Example: python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --clients 8 --seconds 10"
+)
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", default="classroom", show_default=True, help="NAME or NAME/VERSION.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second, at a constant rate.")

@@ -12,8 +12,8 @@ import click
 import psutil
 import requests
 
-from benchmarks.bench import Bench, command, question
-from benchmarks.versions import goldens_photo
+from benchmarks.harness.bench import Bench, command, question
+from benchmarks.harness.versions import goldens_photo
 from deploy.host import locks
 from deploy.host.processes import cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of

@@ -1,6 +1,6 @@
 """The document's model service: Flask under gunicorn, a photo's path in, the index of its label out.
 
-    gunicorn -w 4 -b 127.0.0.1:5005 benchmarks.peers.document_model:app
+    gunicorn -w 4 -b 127.0.0.1:5005 benchmarks.peers.apps.document_model:app
 
 Rebuilt for measuring only: the project does not serve it, because a service that opens any path that it is sent is
 a hole (docs/architecture.md).

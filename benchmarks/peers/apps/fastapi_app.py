@@ -1,6 +1,6 @@
 """FastAPI as its documentation has it: a pydantic model, a plain `def`, run by uvicorn with one process.
 
-uvicorn benchmarks.peers.fastapi_app:app --port 8000
+uvicorn benchmarks.peers.apps.fastapi_app:app --port 8000
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Ray Serve as its documentation has it: a deployment that takes the HTTP request.
 
-python -m benchmarks.peers.ray_app 8000
+python -m benchmarks.peers.apps.ray_app 8000
 """
 
 import signal

@@ -1,6 +1,6 @@
 """The floor: one photo in one process and no server; JSON, base64, decode, resize, inference, JSON.
 
-    python -m benchmarks.peers.floor KIND REQUEST.json SECONDS
+    python -m benchmarks.peers.apps.floor KIND REQUEST.json SECONDS
 
 KIND names decoder and runtime: pillow-openvino, pillow-onnxruntime or opencv-openvino. Each is as bare as it can be: no
 checks, no EXIF, one kind of photo. Prints one JSON line: the latency of each photo in ms, and the last answer.

@@ -1,6 +1,6 @@
 """Our archive on the project's own TorchServe.
 
-    python benchmarks/peers/ours_app.py BUNDLE FOLDER
+    python benchmarks/peers/apps/ours_app.py BUNDLE FOLDER
 
 Packs the bundle, serves it, prints one JSON line (url, key, archive_mb) and stops on SIGTERM. It is run as a file and
 with PYTHONPATH, so that the same lines also serve what an earlier commit shipped, by that commit's code.
@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.service import put_in_service
+from benchmarks.harness.service import put_in_service
 from deploy.archive import pack
 from deploy.settings import own_environment, read_settings
 from deploy.token import read_key

@@ -1,6 +1,6 @@
-"""The process of a load (benchmarks/load.py): sends what a plan says, and takes notes.
+"""The process of a load (benchmarks/harness/load.py): sends what a plan says, and takes notes.
 
-    python -m benchmarks.generator
+    python -m benchmarks.harness.generator
 
 reads a plan from one line of stdin, prints when it began, and the samples when stdin has ended.
 """

@@ -1,6 +1,6 @@
 """LitServe as its documentation has it: setup, decode_request, predict, encode_response.
 
-python -m benchmarks.peers.litserve_app 8000
+python -m benchmarks.peers.apps.litserve_app 8000
 """
 
 import sys

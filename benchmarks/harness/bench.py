@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from benchmarks.load import Load, Result
+from benchmarks.harness.load import Load, Result
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store.contents import read_manifest
 from deploy.store.journal import DONE, entries

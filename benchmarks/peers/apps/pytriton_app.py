@@ -1,6 +1,6 @@
 """PyTriton as its documentation has it: a batched function, bound to Triton.
 
-    python -m benchmarks.peers.pytriton_app 8000
+    python -m benchmarks.peers.apps.pytriton_app 8000
 
 Triton speaks the V2 protocol, so the photo comes as a tensor of bytes and the answer goes back as one.
 """

@@ -5,7 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from benchmarks.bench import command
+from benchmarks.harness.bench import command
 from common.files import write_json
 from deploy.archive import pack
 from deploy.settings import ROOT
