@@ -11,8 +11,8 @@ import requests
 
 from deploy.torchserve.process import Server
 from handler import goldens
-from tests import pictures
 from tests.conftest import SHIPPED, batches_logged
+from tests.helpers import pictures
 
 MODELS = ("classroom", "shapes")
 

@@ -22,7 +22,7 @@ from deploy.settings import read_settings
 from deploy.store import desired
 from deploy.supervision.reconcile import AT_WORK
 from deploy.torchserve.drain import drain
-from tests.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
+from tests.helpers.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
 LABELS = b"self.spec.labels[int(photo.probabilities.argmax())]"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ROOT
-from tests.nodes import Node, node
+from tests.helpers.nodes import Node, node
 
 CHILD = """
 import functools, os, signal, sys, threading, time

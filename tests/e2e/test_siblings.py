@@ -10,8 +10,8 @@ import pytest
 
 from deploy.archive import pack
 from tests.e2e.test_contract import Door
+from tests.helpers.nodes import node
 from tests.integration import test_recipe_cifar10, test_recipe_flowers, test_recipe_pets, test_recipe_scenes11
-from tests.nodes import node
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "cifar10": lambda folder: test_recipe_cifar10.bundle(folder, "cifar10"),

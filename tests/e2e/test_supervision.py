@@ -29,7 +29,7 @@ from deploy.store.desired import Entry
 from deploy.store.journal import entries
 from deploy.torchserve.management import Client
 from tests.conftest import command
-from tests.nodes import begun, wait_for_step
+from tests.helpers.nodes import begun, wait_for_step
 
 DEFAULT, KEPT = "1.1", "1.0"
 
@@ -427,7 +427,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
     if os.getuid() or subprocess.run(words, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system; tests/unit/test_keeper.py has the journal's part")
+        pytest.skip("only root may mount a small file system; tests/unit/deploy/test_keeper.py has the journal's part")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 

@@ -16,8 +16,8 @@ from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
 from deploy.settings import ROOT
 from deploy.store.contents import digests, identity, read_manifest
-from tests import pictures
 from tests.conftest import SHAPES, command
+from tests.helpers import pictures
 from training.data.loader import PhotoSet
 
 

@@ -21,10 +21,10 @@ from deploy.archive import pack
 from handler import goldens
 from handler.image import preprocess
 from handler.service import ClassifierService
-from tests import pictures
 from tests.conftest import Once
-from tests.small import random_bundle
-from tests.small import unpacked as unpack
+from tests.helpers import pictures
+from tests.helpers.small import random_bundle
+from tests.helpers.small import unpacked as unpack
 
 
 class Metrics:

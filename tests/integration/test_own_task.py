@@ -13,7 +13,7 @@ from handler import engine, goldens
 from handler.image import preprocess
 from handler.spec import read_spec
 from tests.conftest import command, newest
-from tests.small import label_folders, unpacked
+from tests.helpers.small import label_folders, unpacked
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("### Your own task in ten minutes")[2].partition("\n## ")[0]

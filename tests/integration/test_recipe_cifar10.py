@@ -24,7 +24,7 @@ from handler import goldens
 from handler.service import ClassifierService
 from tests.conftest import command, newest
 from tests.integration.test_handler import Metrics
-from tests.unit.test_nets_cifar import Net, NetOfMnist
+from tests.unit.training.test_cifar import Net, NetOfMnist
 
 EACH = 16
 SMALL: dict[str, dict[str, Any]] = {

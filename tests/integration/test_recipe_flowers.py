@@ -20,9 +20,9 @@ from click.testing import CliRunner, Result
 
 from config.recipe import FOLDER, read_recipe
 from handler.image import preprocess
-from tests import pictures
 from tests.conftest import command, newest
-from tests.s3 import keys, put, s3_server
+from tests.helpers import pictures
+from tests.helpers.s3 import keys, put, s3_server
 from training.__main__ import main
 from training.cloud.package import build_package
 from training.evaluation import schemas

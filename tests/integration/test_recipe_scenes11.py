@@ -15,7 +15,7 @@ from deploy.archive import pack
 from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.spec import read_spec
-from tests.small import invoke, label_folders, small_recipe, trained_bundle, unpacked
+from tests.helpers.small import invoke, label_folders, small_recipe, trained_bundle, unpacked
 from training.predict import predict
 
 WIDTH = 1 / 32

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from handler.errors import CODES, RequestError
 from handler.image import fit, open_photo, preprocess, to_array, to_input
 from handler.spec import Input, Limits
-from tests import pictures
+from tests.helpers import pictures
 
 SIZE = Input(height=70, width=50)
 LIMITS = Limits()

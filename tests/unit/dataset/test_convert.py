@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from config.recipe import read_recipe
 from dataset.__main__ import main
 from dataset.photos import Photo, read_photos
-from tests import pictures
 from tests.conftest import SHAPES
+from tests.helpers import pictures
 from training.records.options import divide
 
 LABELS = list(pictures.OXFORD)

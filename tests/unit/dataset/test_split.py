@@ -17,8 +17,8 @@ from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
-from tests import pictures
 from tests.conftest import SHAPES
+from tests.helpers import pictures
 
 LABELS = ("disc", "stripe", "cross")
 

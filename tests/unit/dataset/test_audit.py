@@ -29,7 +29,7 @@ from dataset.files import files_of
 from dataset.tables import Row, read_rows
 from deploy.settings import ROOT
 from handler.spec import Limits
-from tests.pictures import REFUSED, TAKEN, animated, bomb, encode, half, photo, turned
+from tests.helpers.pictures import REFUSED, TAKEN, animated, bomb, encode, half, photo, turned
 
 ODD = ROOT.parent / "shared" / "data" / "odd"
 

@@ -13,7 +13,7 @@ from torchvision import models
 
 from config.recipe import Augment, Backbone, override, read_recipe
 from handler.spec import Input
-from tests import pictures
+from tests.helpers import pictures
 from training.__main__ import main
 from training.data.augment import Augmenter
 from training.models.registry import BACKBONES, Entry, NoWeights, build

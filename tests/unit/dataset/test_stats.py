@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from dataset.stats import dense_range, stats
-from tests.pictures import bomb, encode, photo, turned
+from tests.helpers.pictures import bomb, encode, photo, turned
 
 LABELS = ("disc", "stripe", "cross")
 

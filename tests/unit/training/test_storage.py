@@ -10,7 +10,7 @@ import click
 import pytest
 import s3fs
 
-from tests.s3 import keys, put, s3_server
+from tests.helpers.s3 import keys, put, s3_server
 from training.cloud import storage
 
 FILES = {"a.txt": b"one", "inner/b.txt": b"two", "inner/c.txt": b"three"}

@@ -77,7 +77,7 @@ KEPT = ("turned by EXIF", "all re-encoded as JPEG 75", "640 pixels, JPEG 35")
 
 
 def test_changes_change_the_pixels_but_turning_by_exif_does_not() -> None:
-    from tests import pictures
+    from tests.helpers import pictures
 
     photo = pictures.photo()
     for name, change in CHANGES.items():
