@@ -34,6 +34,8 @@ from benchmarks.peers import load, models, work
 from benchmarks.peers.comparison import as_json, between_markers, chart, points, summary, table
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json, write_whole
 from deploy.host.processes import interruptible
 from deploy.settings import ROOT
@@ -59,7 +61,7 @@ class Plan:
     former: Path | None
 
 
-@click.command(epilog="Example: python -m benchmarks.compare --systems ours,fastapi,floor --quick")
+@command(epilog="Example: python -m benchmarks.compare --systems ours,fastapi,floor --quick")
 @click.option("--systems", "wanted", default="", help="Names with commas, PEER or PEER:FORM; all by default.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -95,19 +97,19 @@ def main(
     click.echo(json.dumps(report))
     broken = [str(point) for point in points(report["systems"]) if point.kept is False]
     if broken and not quick:
-        raise click.ClickException("; ".join(broken))
+        raise UserError("; ".join(broken))
 
 
 def choose(known: Sequence[System], wanted: str) -> list[System]:
     """The systems of `--systems`; a word takes a peer in both forms, `floor` all bare scripts.
 
     Raises:
-        click.ClickException: naming the legal ones.
+        UserError: naming the legal ones.
     """
     words = [word.strip() for word in wanted.split(",") if word.strip()]
     for word in words:
         if not any(_names(word, system) for system in known):
-            raise click.ClickException(f"no system {word!r}: take of {', '.join(s.name for s in known)}")
+            raise UserError(f"no system {word!r}: take of {', '.join(s.name for s in known)}")
     return [system for system in known if not words or any(_names(word, system) for word in words)]
 
 
@@ -159,8 +161,8 @@ def _add(
     """One system's round; one that fails is absent from then on."""
     try:
         row = one_round(system, plan)
-    except (click.ClickException, requests.RequestException, ValueError) as error:
-        reason = error.message if isinstance(error, click.ClickException) else str(error)
+    except (UserError, requests.RequestException, ValueError) as error:
+        reason = error.message if isinstance(error, UserError) else str(error)
         click.echo(f"{system.name}: {reason}", err=True)
         absent[system.name] = f"failed in round {number + 1}: {short(reason)}"
         found.pop(system.name, None)
@@ -178,7 +180,7 @@ def one_round(system: System, plan: Plan) -> dict[str, Any]:
     """One system alone: started, checked, warmed up, loaded, stopped.
 
     Raises:
-        click.ClickException: it does not start, or answers wrongly.
+        UserError: it does not start, or answers wrongly.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         place = Place(Path(folder), free_ports(), plan.models, plan.bundle, plan.former)
@@ -209,19 +211,17 @@ def right(it: Running, plan: Plan, name: str) -> str:
     """The label that a system gives a photo.
 
     Raises:
-        click.ClickException: with our model, it is another than our graph's, or a probability is.
+        UserError: with our model, it is another than our graph's, or a probability is.
     """
     answer, expected = it.ask(plan.photos[name], **_detail(it.system)), plan.expected[name]
     given = label(answer)
     if given not in expected:
-        raise click.ClickException(f"{it.system.name} answers {given!r}, which is no label")
+        raise UserError(f"{it.system.name} answers {given!r}, which is no label")
     if it.system.form == work.OURS and it.system.name != "former":
         scores = answer.get("probabilities", {})
         far = [key for key, score in scores.items() if abs(score - expected[key]) > TOLERANCE]
         if far or given != max(expected, key=lambda key: expected[key]):
-            raise click.ClickException(
-                f"{it.system.name} answers {name} by {given} {scores}, our graph says {expected}"
-            )
+            raise UserError(f"{it.system.name} answers {name} by {given} {scores}, our graph says {expected}")
     return given
 
 
@@ -234,7 +234,7 @@ def _bare(system: System, place: Place, plan: Plan, photo: str) -> dict[str, Any
     told = load.bare(system, place, plan.photos[photo], plan.seconds)
     expected = plan.expected[photo]
     if system.form == work.OURS and told["label"] != max(expected, key=lambda key: expected[key]):
-        raise click.ClickException(f"{system.name} answers {told['label']}, our graph says {expected}")
+        raise UserError(f"{system.name} answers {told['label']}, our graph says {expected}")
     return told
 
 
@@ -272,13 +272,11 @@ def tree_of(commit: str, folder: Path) -> Path:
     """The files of a commit, unpacked.
 
     Raises:
-        click.ClickException: git does not know it.
+        UserError: git does not know it.
     """
     done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
     if done.returncode:
-        raise click.ClickException(
-            f"--former {commit}: {done.stderr.decode().strip()}: name a commit of this repository"
-        )
+        raise UserError(f"--former {commit}: {done.stderr.decode().strip()}: name a commit of this repository")
     with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
         archive.extractall(folder, filter="data")
     return folder

@@ -20,6 +20,8 @@ from typing import Any
 import click
 import psutil
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import read_recipe
 from dataset.sample import draw_set
@@ -30,7 +32,7 @@ RECIPE = "classroom"
 INTERVAL = 0.1  # seconds between two looks at memory
 
 
-@click.command(epilog="Example: python -m benchmarks.dataset_scale --count 100")
+@command(epilog="Example: python -m benchmarks.dataset_scale --count 100")
 @click.option("--count", default=5000, show_default=True, type=click.IntRange(10), help="Photos in all.")
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Keep photos here.  [default: thrown away]"
@@ -72,7 +74,7 @@ def spent(step: str, photos: Path, out: Path) -> tuple[float, int]:
     """Seconds and peak bytes of one command.
 
     Raises:
-        click.ClickException: it failed; its last words are in the message.
+        UserError: it failed; its last words are in the message.
     """
     words = [sys.executable, "-m", "dataset", step, str(photos), "--recipe", RECIPE, "--out", str(out)]
     started, peak = time.perf_counter(), 0
@@ -84,7 +86,7 @@ def spent(step: str, photos: Path, out: Path) -> tuple[float, int]:
         seconds = time.perf_counter() - started
         said.seek(0)
         if process.returncode:
-            raise click.ClickException(f"{' '.join(words[1:])} failed: {said.read()[-500:]}")
+            raise UserError(f"{' '.join(words[1:])} failed: {said.read()[-500:]}")
     return seconds, peak
 
 

@@ -19,6 +19,7 @@ import click
 import psutil
 
 from benchmarks.harness.service import put_in_service
+from common.cli import command
 from dataset.draw import draw
 from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings
@@ -28,7 +29,7 @@ BUNDLE = ROOT / "models" / "classroom"
 REQUESTS = 100
 
 
-@click.command()
+@command()
 @click.option("--rounds", default=5, show_default=True, help="Starts to measure.")
 def main(rounds: int) -> None:
     """Measure start, memory, size and latency of the shipped model."""

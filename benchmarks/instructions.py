@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.footprint import BUNDLE
 from benchmarks.harness.bench import RESULTS
+from common.cli import command
 from common.files import write_json
 from deploy.settings import ROOT
 from handler import engine, goldens
@@ -31,7 +32,7 @@ LEVELS = ("", "AVX512_CORE", "AVX2", "SSE41")
 """What oneDNN may use; "": all that there is."""
 
 
-@click.command(epilog="Example: python -m benchmarks.instructions --rounds 1 --quick")
+@command(epilog="Example: python -m benchmarks.instructions --rounds 1 --quick")
 @click.argument("bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--quick", is_flag=True, help="Write nothing.")

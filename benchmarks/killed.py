@@ -32,11 +32,13 @@ import click
 import psutil
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS, command, sleep_until
+from benchmarks.harness.bench import RESULTS, run_command, sleep_until
 from benchmarks.harness.disk import Skipped, fill, small_disk
 from benchmarks.harness.load import Result
 from benchmarks.harness.node import KEEPER, Node, up
 from benchmarks.harness.versions import relaxed
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from deploy.archive import pack
 from deploy.host.processes import alive
@@ -101,14 +103,14 @@ def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
     ) as rollout:
         while not now(node, version):
             if rollout.poll() is not None:
-                raise click.ClickException(f"the rollout of {version} ended before it could be killed")
+                raise UserError(f"the rollout of {version} ended before it could be killed")
             time.sleep(0.005)
         moment = time.monotonic()
         rollout.kill()
-    command(*words, environment=node.environment)
+    run_command(*words, environment=node.environment)
     last = entries(node.settings.var)[-1]
     if (last["action"], last["version"], last["state"]) != ("rollout", version, DONE):
-        raise click.ClickException(f"the rollout of {version} did not end done: {last}")
+        raise UserError(f"the rollout of {version} did not end done: {last}")
     node.versions = [version, node.versions[0]]
     return moment
 
@@ -142,7 +144,7 @@ CASES = (
 )
 
 
-@click.command(epilog="Example: python -m benchmarks.killed --only keeper --only rollout")
+@command(epilog="Example: python -m benchmarks.killed --only keeper --only rollout")
 @click.option("--rate", default=5.0, show_default=True, type=click.FloatRange(1), help="Requests a second.")
 @click.option("--only", multiple=True, metavar="WORDS", help="Only cases with these words; writes no file.")
 def main(rate: float, only: tuple[str, ...]) -> None:
@@ -157,7 +159,7 @@ def main(rate: float, only: tuple[str, ...]) -> None:
     click.echo(json.dumps(report))
     told = broken(report["cases"])
     if told:
-        raise click.ClickException("; ".join(told))
+        raise UserError("; ".join(told))
 
 
 def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
@@ -188,8 +190,8 @@ def one_case(node: Node, case: Case, rate: float) -> dict[str, Any]:
         try:
             moment = case.do(node)
             node.wait_until_the_same()
-        except click.ClickException as error:
-            raise click.ClickException(f"{case.name}: {error.message}") from error
+        except UserError as error:
+            raise UserError(f"{case.name}: {error.message}") from error
         seconds = time.monotonic() - moment
         time.sleep(SETTLE_S)
         result = load.stop()

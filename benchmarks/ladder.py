@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 
 from benchmarks.footprint import BUNDLE, photo
 from benchmarks.harness.bench import RESULTS
+from common.cli import command
 from common.files import write_json
 from dataset.draw import draw
 from handler import engine
@@ -36,7 +37,7 @@ NOISE = 5.5
 """Standard deviation of a camera's noise on the large photo, levels: it makes the file as large as a phone's."""
 
 
-@click.command(epilog="Example: python -m benchmarks.ladder --quick")
+@command(epilog="Example: python -m benchmarks.ladder --quick")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--quick", is_flag=True, help="Three rounds, and nothing is written.")

@@ -32,6 +32,8 @@ from rich.progress import Progress
 from benchmarks.harness.bench import RESULTS
 from benchmarks.harness.node import KEEPER, Node, up
 from benchmarks.harness.versions import derived, make_bundle, relaxed
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 
 SETTLED = 50  # swaps after which nothing may grow
@@ -60,7 +62,7 @@ class Look:
     store: int
 
 
-@click.command(epilog="Example: python -m benchmarks.leaks --swaps 20")
+@command(epilog="Example: python -m benchmarks.leaks --swaps 20")
 @click.option("--swaps", default=200, show_default=True, type=click.IntRange(4), help="Versions to swap to.")
 @click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="[default: made anew]")
 @click.option("--vmargs", help="Java's arguments, instead of those in config.properties.")
@@ -89,7 +91,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
     click.echo(table(report))
     click.echo(json.dumps(report))
     if report["broken"]:
-        raise click.ClickException("; ".join(report["broken"]))
+        raise UserError("; ".join(report["broken"]))
 
 
 def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Look]:

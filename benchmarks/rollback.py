@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import click
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS, command
+from benchmarks.harness.bench import RESULTS, run_command
 from benchmarks.harness.node import Node, up
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from deploy.archive import pack
 from deploy.torchserve.management import Client
@@ -64,7 +66,7 @@ class Asking:
         """When a version first answered what was sent since a moment.
 
         Raises:
-            click.ClickException: it never does.
+            UserError: it never does.
         """
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
@@ -72,20 +74,20 @@ class Asking:
                 if answer.sent >= since and answer.version == version:
                     return answer.arrived
             time.sleep(PAUSE_S)
-        raise click.ClickException(f"{version} did not answer within {ANSWER_S:.0f} s")
+        raise UserError(f"{version} did not answer within {ANSWER_S:.0f} s")
 
     def _ask(self) -> None:
         while not self._over.wait(PAUSE_S):
             sent = time.monotonic()
             try:
                 version = str(self._client.predict(self._node.name, self._node.body).json()["model_version"])
-            except (click.ClickException, ValueError, KeyError):
+            except (UserError, ValueError, KeyError):
                 self.failed += 1
             else:
                 self.answers.append(Answer(sent, time.monotonic(), version))
 
 
-@click.command(epilog="Example: python -m benchmarks.rollback --times 3")
+@command(epilog="Example: python -m benchmarks.rollback --times 3")
 @click.option("--times", default=10, show_default=True, type=click.IntRange(1), help="Rollbacks to measure.")
 @click.option("--out", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
 def main(times: int, out: Path) -> None:
@@ -103,17 +105,17 @@ def main(times: int, out: Path) -> None:
         click.echo(f"| {key.removesuffix('_s').replace('_', ' ')} | {row['median']} | {row['min']} | {row['max']} |")
     click.echo(json.dumps(report))
     if report["broken"]:
-        raise click.ClickException("; ".join(report["broken"]))
+        raise UserError("; ".join(report["broken"]))
 
 
 def one_rollback(node: Node, asking: Asking) -> tuple[float, float]:
     """Seconds from the call to the first answer of the former version, and until the command has ended; then back."""
     time.sleep(SETTLE_S)
     begun = time.monotonic()
-    command("deploy", "rollback", environment=node.environment)
+    run_command("deploy", "rollback", environment=node.environment)
     ended = time.monotonic()
     answered = asking.first(KEPT, begun)
-    command("deploy", "rollback", "--to", DEFAULT, environment=node.environment)
+    run_command("deploy", "rollback", "--to", DEFAULT, environment=node.environment)
     asking.first(DEFAULT, ended)
     return answered - begun, ended - begun
 

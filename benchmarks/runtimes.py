@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.bench import RESULTS
+from common.cli import command
 from common.files import write_json
 from config.recipe import override, read_recipe
 from handler import engine
@@ -23,7 +24,7 @@ from training.compression.timing import alternating
 from training.models.registry import build
 
 
-@click.command(epilog="Example: python -m benchmarks.runtimes --recipe shapes --rounds 3 --quick")
+@command(epilog="Example: python -m benchmarks.runtimes --recipe shapes --rounds 3 --quick")
 @click.option("--recipe", "name", default="scenes11", show_default=True)
 @click.option("--rounds", default=30, show_default=True, type=click.IntRange(1))
 @click.option("--quick", is_flag=True, help="Write nothing.")

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.footprint import BUNDLE
+from common.cli import command
 from dataset.draw import draw
 from handler import engine
 from handler.image import FORMATS, open_photo, to_input
@@ -26,7 +27,7 @@ SIZE = (4000, 3000)
 PICTURES = {"." + name.lower() for name in (*FORMATS, "JPG")}
 
 
-@click.command(epilog="Example: python -m benchmarks.scaled --data runs/drawn --count 8")
+@command(epilog="Example: python -m benchmarks.scaled --data runs/drawn --count 8")
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of photos.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=24, show_default=True, type=click.IntRange(1), help="At most so many of each kind.")

@@ -20,6 +20,7 @@ import click
 import torch
 
 from benchmarks.harness.service import put_in_service
+from common.cli import command
 from config.recipe import Recipe
 from dataset.photos import Photo
 from deploy.archive import pack
@@ -36,7 +37,7 @@ from training.records.run import read_run
 BUNDLE = ROOT / "models" / "classroom"
 
 
-@click.command()
+@command()
 @data_options
 def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
     """Measure accuracy through the served door."""

@@ -26,6 +26,8 @@ from rich.progress import Progress
 from benchmarks.footprint import BUNDLE, photo
 from benchmarks.harness.bench import RESULTS, Swap, running
 from benchmarks.harness.load import Result, table
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from deploy.archive import pack
 
@@ -69,7 +71,7 @@ class Run:
         return {**{name: part.as_json() for name, part in self.parts.items()}, "swaps": swaps, "seen": self.seen}
 
 
-@click.command(epilog="Example: python -m benchmarks.swaps --quick")
+@command(epilog="Example: python -m benchmarks.swaps --quick")
 @click.option("--swaps", default=30, show_default=True, type=click.IntRange(1), help="Versions to swap to.")
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(1), help="Through the swaps.")
 @click.option("--naive", default=5, show_default=True, type=click.IntRange(0), help="Naive swaps for contrast.")
@@ -89,7 +91,7 @@ def main(swaps: int, requests: int, naive: int, bundle: Path, quick: bool) -> No
         draw(run, RESULTS / "swaps.png")
     click.echo(json.dumps(report))
     if broken:
-        raise click.ClickException("; ".join(broken))
+        raise UserError("; ".join(broken))
 
 
 def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, progress: Progress) -> Run:

@@ -27,6 +27,8 @@ import torch
 
 from benchmarks.document_training import train_as_the_document
 from benchmarks.harness.bench import RESULTS
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos
@@ -47,7 +49,7 @@ WANTED = {("full", "ours"): 2.5, ("full", "ours, f32"): 1.3, ("frozen", "ours"):
 Row = dict[str, Any]
 
 
-@click.command(epilog="Example: python -m benchmarks.training --quick")
+@command(epilog="Example: python -m benchmarks.training --quick")
 @click.option(
     "--data",
     multiple=True,
@@ -73,7 +75,7 @@ def main(
 ) -> None:
     """Train as the document does and as we do, in turn, and compare times and accuracy."""
     if not data and not quick:
-        raise click.ClickException("give --data SPLIT, or --quick for drawn photos")
+        raise UserError("give --data SPLIT, or --quick for drawn photos")
     if quick:
         backbone, weights, epochs, rounds = backbone or "smallnet", weights or "none", epochs or 2, 1
     recipe = override(read_recipe(RECIPE), "backbone", name=backbone, weights=weights)
@@ -98,7 +100,7 @@ def main(
     click.echo(as_markdown(report["ways"]), nl=False)
     click.echo(json.dumps(report))
     if report["broken"]:
-        raise click.ClickException("; ".join(report["broken"]))
+        raise UserError("; ".join(report["broken"]))
 
 
 def drawn(folder: Path, recipe: Recipe) -> list[Photo]:

@@ -1,32 +1,56 @@
-"""A room's commands, one module each, imported when one is asked for: `--help` does not wait for torch."""
+"""The command line: one group per package, commands imported when they run, expected errors on one line.
+
+`python -m deploy --help` lists a package's commands without importing torch. A `UserError` raised anywhere
+below a command is printed as `Error: ...` and ends it with exit code 1.
+"""
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from common.errors import UserError
 
-class Steps(click.Group):
-    """`python -m ROOM STEP`: STEP is the function `STEP` of `ROOM/STEP.py`, or of the module that is named.
 
-    A hyphen in a step's name is `_` in the function's and the module's.
+class Command(click.Command):
+    """A command that reports a `UserError` as one line, whether it runs alone or in a group."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _as_click_errors():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _as_click_errors():
+            return super().invoke(ctx)
+
+
+def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Decorate a function as a command; `attributes` are those of `click.command`."""
+    return click.command(cls=Command, **attributes)
+
+
+class CommandGroup(click.Group):
+    """`python -m PACKAGE NAME` runs the function `NAME` of `PACKAGE/NAME.py`.
+
+    A hyphen in a command's name is `_` in the names of its function and module.
 
     Args:
-        room: the package.
-        steps: name of a step -> its one line in the room's --help.
-        modules: where a step's module is not named after it.
+        package: the package.
+        commands: command name -> its line in the package's --help.
+        modules: command name -> module, where a module holds more than one command.
     """
 
-    def __init__(self, room: str, steps: Mapping[str, str], modules: Mapping[str, str] | None = None) -> None:
-        super().__init__(name=room)
-        self.room = room
-        self.steps = steps
+    def __init__(self, package: str, commands: Mapping[str, str], modules: Mapping[str, str] | None = None) -> None:
+        super().__init__(name=package)
+        self.package = package
+        self.summaries = commands
         self.modules = modules or {}
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """As click's, but what is wrong with the arguments is one line and exit 1, as every other failure."""
+        """As click's, except that wrong arguments are one line and exit 1, like every other expected error."""
         if not extra.pop("standalone_mode", True):
             return super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
         try:
@@ -35,7 +59,7 @@ class Steps(click.Group):
             click.echo(error.format_message())
             sys.exit(0)
         except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else f"python -m {self.room}"
+            path = error.ctx.command_path if error.ctx else f"python -m {self.package}"
             click.echo(f"Error: {error.format_message()} See {path} --help", err=True)
             sys.exit(1)
         except click.ClickException as error:
@@ -47,16 +71,24 @@ class Steps(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.steps)
+        return list(self.summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.steps:
+        if cmd_name not in self.summaries:
             return None
         function = cmd_name.replace("-", "_")
-        module = importlib.import_module(f"{self.room}.{self.modules.get(cmd_name, function)}")
-        command: click.Command = getattr(module, function)
-        return command
+        module = importlib.import_module(f"{self.package}.{self.modules.get(cmd_name, function)}")
+        loaded: click.Command = getattr(module, function)
+        return loaded
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(self.steps.items()))
+            formatter.write_dl(list(self.summaries.items()))
+
+
+@contextmanager
+def _as_click_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise click.ClickException(error.message) from error

@@ -13,10 +13,10 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from common.errors import UserError
 from handler.spec import Section, Spec
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -283,13 +283,13 @@ def read_recipe(name: str | Path) -> Recipe:
     """Read and validate a recipe by name or path.
 
     Raises:
-        click.ClickException: naming file, key, value and legal values.
+        UserError: naming file, key, value and legal values.
     """
     path = _find(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise click.ClickException(f"{path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     return validated(content, str(path))
 
 
@@ -297,19 +297,19 @@ def validated(content: Any, origin: str) -> Recipe:
     """Make a recipe of plain data.
 
     Raises:
-        click.ClickException: for each fault a line that names origin, key, value and legal values.
+        UserError: for each fault a line that names origin, key, value and legal values.
     """
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise click.ClickException("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
+        raise UserError("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
 
 
 def override(recipe: Recipe, section: str, **values: Any) -> Recipe:
     """A recipe with the command line's changes to a section, validated again; None changes nothing.
 
     Raises:
-        click.ClickException: a change is not legal.
+        UserError: a change is not legal.
     """
     content = recipe.model_dump()
     content[section] |= {key: value for key, value in values.items() if value is not None}
@@ -327,7 +327,7 @@ def _find(name: str | Path) -> Path:
     if str(name) not in names():
         near = difflib.get_close_matches(str(name), names(), 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise click.ClickException(f"no recipe {name}: {hint}legal are {', '.join(names())}, or a path to a .yaml file")
+        raise UserError(f"no recipe {name}: {hint}legal are {', '.join(names())}, or a path to a .yaml file")
     return FOLDER / f"{name}.yaml"
 
 

@@ -1,8 +1,8 @@
 """`python -m dataset`: one command a step."""
 
-from common.cli import Steps
+from common.cli import CommandGroup
 
-main = Steps(
+main = CommandGroup(
     "dataset",
     {
         "fetch": "Fetch CIFAR-10, MNIST or Oxford-IIIT Pet into label folders.",

@@ -30,6 +30,8 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
@@ -55,7 +57,7 @@ EXAMPLES = 10
 _MOVED = "; moved to "
 
 
-@click.command(epilog="Example: python -m dataset audit runs/drawn --recipe shapes")
+@command(epilog="Example: python -m dataset audit runs/drawn --recipe shapes")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The table.  [default: FOLDER/audit.tsv]")
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose limits hold.")
@@ -65,7 +67,7 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
     """Decode each file of FOLDER whole and say in a table what is wrong with it. Nothing is moved unless asked."""
     recipe, out = read_recipe(name), out or folder / "audit.tsv"
     if move_to is not None and move_to.resolve().is_relative_to(folder.resolve()):
-        raise click.ClickException(f"--move-to {move_to} lies in {folder}: give a folder outside of it")
+        raise UserError(f"--move-to {move_to} lies in {folder}: give a folder outside of it")
     _moved_before(out)  # first of all: --out may name a table that is not ours to replace
     journal = Journal(out, {"folder": str(folder.resolve()), "min_side": min_side, **_limits(recipe)})
     try:
@@ -75,7 +77,7 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
             _audit(folder, out, recipe, min_side, move_to, journal)
         _carry_out(journal.plan)
     except KeyboardInterrupt:
-        raise click.ClickException("stopped: run the same command again to go on") from None
+        raise UserError("stopped: run the same command again to go on") from None
     finally:
         journal.close()
         if not (journal.known or journal.plan):
@@ -105,9 +107,9 @@ def _listed(folder: Path, out: Path) -> list[Path]:
     try:
         paths = [path for path in files_of(folder) if path.absolute() != out.absolute()]
     except OSError as error:
-        raise click.ClickException(f"{error.filename} cannot be listed: {error.strerror}") from error
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}") from error
     if not paths:
-        raise click.ClickException(f"{folder}: no file to audit: give a folder of photos")
+        raise UserError(f"{folder}: no file to audit: give a folder of photos")
     return paths
 
 
@@ -164,7 +166,7 @@ def _carry_out(plan: Sequence[tuple[str, str]]) -> None:
         try:
             _move(Path(source), Path(target))
         except OSError as error:
-            raise click.ClickException(
+            raise UserError(
                 f"{source} cannot be moved to {target}: {error.strerror}: make room, then run again to go on"
             ) from error
 

@@ -23,6 +23,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.contact_sheet import contact_sheet
@@ -38,7 +40,7 @@ _SHOWN = 12
 console = Console(stderr=True)
 
 
-@click.command(epilog="Example: python -m dataset balance runs/split --recipe shapes")
+@command(epilog="Example: python -m dataset balance runs/split --recipe shapes")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels.")
 @click.option("--every", is_flag=True, help="Both changes of every photo of the smallest class, as the document does.")
@@ -47,7 +49,7 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     """Add changed copies of the smaller classes to the train part of FOLDER."""
     recipe = read_recipe(name)
     if PARTS[0] not in split_parts(folder, recipe.labels, recipe.aliases):
-        raise click.ClickException(f"{folder} is not split: make it with python -m dataset split PHOTOS --out {folder}")
+        raise UserError(f"{folder} is not split: make it with python -m dataset split PHOTOS --out {folder}")
     training = _training(folder, recipe)
     originals = [photo for photo in training if not photo.is_copy]
     todo = plan(originals, recipe, every, seed)
@@ -59,7 +61,7 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
         note(folder, made)
         show(folder, made)
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: make room and run again") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}: make room and run again") from error
     after = _training(folder, recipe)
     click.echo(f"{folder}: {_told(originals, recipe)} became {_told(after, recipe)}; see {folder / 'balance.jpg'}")
 
@@ -95,7 +97,7 @@ def make(photo: Photo, change: str, recipe: Recipe, seed: int) -> Path:
         its path.
 
     Raises:
-        click.ClickException: the photo cannot be read.
+        UserError: the photo cannot be read.
     """
     plain = photo.path.suffix.lower() in (".jpg", ".jpeg")
     path = photo.path.with_name(f"{change}_{photo.path.name}{'' if plain else '.jpg'}")
@@ -104,7 +106,7 @@ def make(photo: Photo, change: str, recipe: Recipe, seed: int) -> Path:
     try:
         upright = open_photo(photo.path.read_bytes(), recipe.limits)
     except RequestError as error:
-        raise click.ClickException(f"{photo.path}: {error}: audit finds all such files") from error
+        raise UserError(f"{photo.path}: {error}: audit finds all such files") from error
     number = hashlib.sha256(f"{seed} {change} {photo.path.name}".encode()).digest()[:8]
     changed = CHANGES[change](upright, np.random.default_rng(int.from_bytes(number, "big")))
     buffer = BytesIO()

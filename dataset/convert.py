@@ -23,6 +23,8 @@ import click
 from PIL import Image
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from dataset.lists import LABELS, LISTS, write_lines
 
 
@@ -39,14 +41,14 @@ class Line:
         return self.name.rpartition("_")[0]
 
 
-@click.command(epilog="Example: python -m dataset convert pets runs/oxford --out runs/pets")
+@command(epilog="Example: python -m dataset convert pets runs/oxford --out runs/pets")
 @click.argument("kind", type=click.Choice(["pets"]))
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
 def convert(kind: str, folder: Path, out: Path) -> None:
     """Turn the data set KIND in FOLDER into labels.txt, trainval.txt and test.txt with their photos."""
     if out.exists():
-        raise click.ClickException(f"{out} exists: remove it, or give another --out")
+        raise UserError(f"{out} exists: remove it, or give another --out")
     place = oxford(folder)
     lists = {part: read_list(place / "annotations" / f"{part}.txt") for part in LISTS}
     labels = names_of_classes([line for lines in lists.values() for line in lines])
@@ -60,7 +62,7 @@ def convert(kind: str, folder: Path, out: Path) -> None:
             made.chmod(0o755)
             made.rename(out)
     except OSError as error:
-        raise click.ClickException(f"{out} cannot be written: {error.strerror or error}: give another --out") from error
+        raise UserError(f"{out} cannot be written: {error.strerror or error}: give another --out") from error
     told = ", ".join(f"{count} of {len(lists[part])} photos in {part}" for part, count in kept.items())
     click.echo(f"{out}: {len(labels)} classes, {told}")
 
@@ -69,26 +71,24 @@ def oxford(folder: Path) -> Path:
     """Where `images` and `annotations` lie: here, or in `oxford-iiit-pet` below.
 
     Raises:
-        click.ClickException: in neither.
+        UserError: in neither.
     """
     for place in (folder, folder / "oxford-iiit-pet"):
         if all((place / name).is_dir() for name in ("images", "annotations")):
             return place
-    raise click.ClickException(
-        f"{folder} has no images/ and annotations/: unpack images.tar.gz and annotations.tar.gz there"
-    )
+    raise UserError(f"{folder} has no images/ and annotations/: unpack images.tar.gz and annotations.tar.gz there")
 
 
 def read_list(path: Path) -> list[Line]:
     """The photos of a published list.
 
     Raises:
-        click.ClickException: it cannot be read, or a line is none of `NAME CLASS SPECIES BREED`, naming it.
+        UserError: it cannot be read, or a line is none of `NAME CLASS SPECIES BREED`, naming it.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path} cannot be read: {error}: unpack annotations.tar.gz again") from error
+        raise UserError(f"{path} cannot be read: {error}: unpack annotations.tar.gz again") from error
     return [_line(path, number, text) for number, text in enumerate(lines, 1) if text and not text.startswith("#")]
 
 
@@ -96,21 +96,19 @@ def names_of_classes(lines: list[Line]) -> list[str]:
     """The name of each class, in order of their indices.
 
     Raises:
-        click.ClickException: a class has two names, a name two classes, or a number is missing.
+        UserError: a class has two names, a name two classes, or a number is missing.
     """
     found: dict[int, str] = {}
     numbers: dict[str, int] = {}
     for line in lines:
         if numbers.setdefault(line.label, line.index) != line.index:
             twice = f"{numbers[line.label] + 1} and {line.index + 1}"
-            raise click.ClickException(f"{line.label} is class {twice}: correct the lists")
+            raise UserError(f"{line.label} is class {twice}: correct the lists")
         if found.setdefault(line.index, line.label) != line.label:
-            raise click.ClickException(
-                f"class {line.index + 1} is {found[line.index]} and {line.label}: correct the lists"
-            )
+            raise UserError(f"class {line.index + 1} is {found[line.index]} and {line.label}: correct the lists")
     absent = sorted(set(range(max(found, default=0) + 1)) - set(found))
     if absent:
-        raise click.ClickException(f"no photo of class {absent[0] + 1} in the lists: correct them")
+        raise UserError(f"no photo of class {absent[0] + 1} in the lists: correct them")
     return [found[index] for index in sorted(found)]
 
 
@@ -119,7 +117,7 @@ def _line(path: Path, number: int, text: str) -> Line:
     label = words[0].rpartition("_")[0] if words else ""
     plain = label and Path(words[0]).name == words[0]
     if len(words) != 4 or not words[1].isdecimal() or int(words[1]) < 1 or not plain:
-        raise click.ClickException(f"{path}:{number}: {text[:60]!r} is not NAME CLASS SPECIES BREED: correct the list")
+        raise UserError(f"{path}:{number}: {text[:60]!r} is not NAME CLASS SPECIES BREED: correct the list")
     return Line(words[0], int(words[1]) - 1)
 
 

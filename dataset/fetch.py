@@ -20,6 +20,8 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from dataset.photos import PARTS
 
 FILES = Path("var/downloads")
@@ -38,7 +40,7 @@ class Source:
     files: tuple[str, ...]
 
 
-@click.command(epilog="Example: python -m dataset fetch mnist --out runs/mnist")
+@command(epilog="Example: python -m dataset fetch mnist --out runs/mnist")
 @click.argument("name", type=click.Choice(["cifar10", "mnist", "pets"]))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option(
@@ -47,7 +49,7 @@ class Source:
 def fetch(name: str, out: Path, files: Path) -> None:
     """Fetch the data set NAME into a folder of label folders, split into train and val."""
     if out.exists():
-        raise click.ClickException(f"{out} exists: remove it, or give another --out")
+        raise UserError(f"{out} exists: remove it, or give another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         files.mkdir(parents=True, exist_ok=True)
@@ -56,7 +58,7 @@ def fetch(name: str, out: Path, files: Path) -> None:
             counts = {part: _write(folder / part, name, files, part) for part in PARTS[:2]}
             folder.rename(out)
     except OSError as error:
-        raise click.ClickException(f"{out} cannot be written: {error.strerror or error}: give another --out") from error
+        raise UserError(f"{out} cannot be written: {error.strerror or error}: give another --out") from error
     told = ", ".join(f"{count} photos in {part}" for part, count in counts.items())
     click.echo(f"{out}: {told}; next: python -m training train {name} --data {out}")
 
@@ -76,7 +78,7 @@ def _read(name: str, files: Path, part: str) -> Iterator[tuple[str, Writer]]:
         yield from source.read(files, part)
     except (RuntimeError, OSError, EOFError) as error:  # urllib's errors are OSErrors, a digest's RuntimeErrors
         wanted = ", ".join(str(files / file) for file in source.files)
-        raise click.ClickException(
+        raise UserError(
             f"{name} cannot be fetched here ({' '.join(str(error).split())[:120]}): put {wanted} in place yourself, "
             "then run this again"
         ) from error

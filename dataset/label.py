@@ -19,6 +19,8 @@ from pathlib import Path
 import click
 import uvicorn
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.labelling.assignments import Desk
 from dataset.labelling.class_folders import ClassFolders
@@ -39,7 +41,7 @@ def _login() -> str:
         return "somebody"
 
 
-@click.command(epilog="Example: python -m dataset label runs/drawn --recipe shapes --check")
+@command(epilog="Example: python -m dataset label runs/drawn --recipe shapes --check")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels: a name or a path.")
 @click.option("--table", type=click.Path(path_type=Path), help="Written after each decision. [default: DIR/labels.tsv]")
@@ -111,7 +113,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
             listener.bind((LOCAL, port))
             listener.listen()
         except OSError as error:
-            raise click.ClickException(
+            raise UserError(
                 f"port {port}: {error.strerror}: give another --port, or --port 0 for a free one"
             ) from error
         yield listener

@@ -8,8 +8,7 @@ trainval.txt are trained on, but for what the recipe holds out (`train.validatio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from common.files import write_whole
 from dataset.tables import Row
 
@@ -27,12 +26,12 @@ def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
     """The photos of a folder of lists: rows of path, label and split.
 
     Raises:
-        click.ClickException: a list cannot be read, labels.txt is not the recipe's, a line is wrong, a photo is
+        UserError: a list cannot be read, labels.txt is not the recipe's, a line is wrong, a photo is
             missing, or one is in both lists.
     """
     named = _lines(folder / LABELS)
     if named != list(labels):
-        raise click.ClickException(
+        raise UserError(
             f"{folder / LABELS} is not the recipe's list of labels (of {len(named)} and {len(labels)}): "
             "name the recipe's labels as there, in that order"
         )
@@ -44,7 +43,7 @@ def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
         for number, line in enumerate(_lines(path), 1):
             row = {**_row(folder, f"{path}:{number}", line, named), "split": part}
             if rows.setdefault(row["path"], row)["split"] != part:
-                raise click.ClickException(f"{path}:{number}: {row['path']} is in trainval.txt too: leave one")
+                raise UserError(f"{path}:{number}: {row['path']} is in trainval.txt too: leave one")
     return list(rows.values())
 
 
@@ -61,13 +60,13 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path} cannot be read: {error}") from error
+        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _row(folder: Path, place: str, line: str, labels: Sequence[str]) -> Row:
     index, _, name = line.partition(" ")
     if not index.isdecimal() or int(index) >= len(labels) or not name:
-        raise click.ClickException(f"{place}: {line[:60]!r}: write CLASS PATH, CLASS from 0 to {len(labels) - 1}")
+        raise UserError(f"{place}: {line[:60]!r}: write CLASS PATH, CLASS from 0 to {len(labels) - 1}")
     if not (folder / name).is_file():
-        raise click.ClickException(f"{place}: {name}: there is no such file: paths are relative to {folder}")
+        raise UserError(f"{place}: {name}: there is no such file: paths are relative to {folder}")
     return {"path": name, "label": labels[int(index)]}

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from dataset.files import files_of
 from dataset.lists import is_listed, read_lists
 from dataset.tables import Row, read_rows
@@ -62,7 +61,7 @@ def read_photos(
         where: keep only photos whose row in the table, or in the folder's SOURCES.tsv, has these values.
 
     Raises:
-        click.ClickException: a label's folder is missing, a row has another label or no file, nothing is left, or
+        UserError: a label's folder is missing, a row has another label or no file, nothing is left, or
             `where` asks for a column that the table does not have.
     """
     rows_of = _rows_of_folder if place.is_dir() else _rows_of_table
@@ -98,7 +97,7 @@ def folds(photos: Sequence[Photo], count: int, seed: int) -> list[list[int]]:
         for each fold the indices of its photos, ascending; together each index once.
 
     Raises:
-        click.ClickException: fewer sources than folds.
+        UserError: fewer sources than folds.
 
     Source: scikit-learn's StratifiedGroupKFold.
     """
@@ -106,9 +105,7 @@ def folds(photos: Sequence[Photo], count: int, seed: int) -> list[list[int]]:
 
     sources = [photo.source for photo in photos]
     if len(set(sources)) < count:
-        raise click.ClickException(
-            f"{len(set(sources))} sources cannot make {count} folds: add sources or ask for fewer"
-        )
+        raise UserError(f"{len(set(sources))} sources cannot make {count} folds: add sources or ask for fewer")
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     labels = [photo.label for photo in photos]
     return [sorted(map(int, test)) for _, test in splitter.split(sources, labels, sources)]
@@ -121,7 +118,7 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
         training, held out: the fold that comes nearest to `share` in every class.
 
     Raises:
-        click.ClickException: too few sources for both sides to have every class.
+        UserError: too few sources for both sides to have every class.
     """
     count = max(2, round(1 / share))
     labels = {photo.label for photo in photos}
@@ -136,7 +133,7 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
             if best is None or distance < best[0]:
                 best = (distance, fold)
     if best is None:
-        raise click.ClickException("a class has too few sources to be on both sides of a split: add photos from others")
+        raise UserError("a class has too few sources to be on both sides of a split: add photos from others")
     held = set(best[1])
     return [p for i, p in enumerate(photos) if i not in held], [p for i, p in enumerate(photos) if i in held]
 
@@ -156,9 +153,7 @@ def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str
         places = {label: _folders_of(folder / part, label, aliases) for label in labels}
         missing = [label for label, found in places.items() if not found]
         if missing:
-            raise click.ClickException(
-                f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read"
-            )
+            raise UserError(f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read")
         for label, found in places.items():
             for path in (path for place in found for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
@@ -173,7 +168,7 @@ def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str],
         row["label"] = aliases.get(row["label"], row["label"])
         fault = _fault(row, rows.get(os.path.normpath(row["path"])), table, labels) if row["label"] else ""
         if fault:
-            raise click.ClickException(f"{table}: {row['path']}: {fault}")
+            raise UserError(f"{table}: {row['path']}: {fault}")
         if row["label"]:
             rows[os.path.normpath(row["path"])] = row
     return sorted(rows.values(), key=lambda row: row["path"])
@@ -195,11 +190,11 @@ def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
         rows = read_rows(path, ("path", *where))
         return {row["path"]: {key: value for key, value in row.items() if key} for row in rows}
     if where:
-        raise click.ClickException(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
+        raise UserError(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
     return {}
 
 
 def _refuse_empty(photos: list[Photo], labels: Sequence[str], place: Path) -> None:
     empty = [label for label, count in counts(photos, labels).items() if not count]
     if empty:
-        raise click.ClickException(f"{place}: no photo of {', '.join(empty)} is left to read")
+        raise UserError(f"{place}: no photo of {', '.join(empty)} is left to read")

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_whole
 from config.recipe import Recipe, read_recipe
 from dataset.draw import draw
@@ -19,7 +21,7 @@ from dataset.photos import TABLE
 from dataset.tables import Row, write_rows
 
 
-@click.command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
+@command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels and drawings.")
 @click.option("--count", default=40, show_default=True, type=click.IntRange(1), help="Photos of each label.")
@@ -35,17 +37,17 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
     """Draw `count` photos of each label, JPEG at mixed qualities and PNG in turn.
 
     Raises:
-        click.ClickException: a label has no drawing, or the folder cannot be written.
+        UserError: a label has no drawing, or the folder cannot be written.
     """
     without = [label for label in recipe.labels if label not in recipe.drawn]
     if without:
-        raise click.ClickException(f"recipe {recipe.name} has no drawing for {', '.join(without)}: add it under drawn")
+        raise UserError(f"recipe {recipe.name} has no drawing for {', '.join(without)}: add it under drawn")
     try:
         plan = [(label, index) for label in recipe.labels for index in range(count)]
         rows = [_draw_one(folder, recipe, *pair, seed) for pair in track(plan, "drawing", transient=True)]
         write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error.strerror}") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> Row:

@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import similar_groups
 from dataset.photos import PARTS, TABLE, Photo, read_photos
@@ -32,7 +34,7 @@ from dataset.tables import Row, read_rows, write_rows
 console = Console(stderr=True)
 
 
-@click.command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7 --out runs/split")
+@command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7 --out runs/split")
 @click.argument("place", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels.")
 @click.option("--out", type=click.Path(path_type=Path), help="A .tsv, or a folder.  [default: runs/RECIPE/split.tsv]")
@@ -53,16 +55,16 @@ def split(
 ) -> None:
     """Split the photos of PLACE (label folders, or a table) into train, val and test."""
     if train <= 0 or train + test >= 1:
-        raise click.ClickException(f"--train {train} --test {test} leave nothing for a part: both and val need photos")
+        raise UserError(f"--train {train} --test {test} leave nothing for a part: both and val need photos")
     recipe = read_recipe(name)
     out = out or Path("runs") / recipe.name / "split.tsv"
     if out.suffix != ".tsv" and out.exists():
-        raise click.ClickException(f"{out} exists: remove it, or give another --out")
+        raise UserError(f"{out} exists: remove it, or give another --out")
     photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
     groups, frozen = group(photos, recipe, near), frozen_test(out, photos)
     test = max(test, len(frozen) / len(photos))
     if train + test >= 1:
-        raise click.ClickException(f"{out} keeps {test:.0%} for the test: give a --train below {1 - test:.2f}")
+        raise UserError(f"{out} keeps {test:.0%} for the test: give a --train below {1 - test:.2f}")
     shares = (train, 1 - train - test, test)
     photos = joined(photos, groups)
     parts = divide(photos, groups, shares, recipe, seed, frozen)
@@ -133,7 +135,7 @@ def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
     """The test photos of a split that is there already.
 
     Raises:
-        click.ClickException: some of them are not among the photos: the table is of others.
+        UserError: some of them are not among the photos: the table is of others.
     """
     if table.suffix != ".tsv" or not table.exists():
         return frozenset()
@@ -141,7 +143,7 @@ def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
     frozen = {(table.parent / row["path"]).resolve() for row in rows if row["split"] == "test"}
     lost = frozen - {photo.path.resolve() for photo in photos}
     if lost:
-        raise click.ClickException(
+        raise UserError(
             f"{table} keeps {len(lost)} photos for the test that are not here ({min(lost).name} ...): "
             "give another --out, or remove the table if they are no longer needed"
         )
@@ -152,14 +154,14 @@ def refuse_few(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe) -
     """Refuse a part that has too few sources of a class.
 
     Raises:
-        click.ClickException: naming part and class.
+        UserError: naming part and class.
     """
     held = {(photo.part, photo.label, name) for photo, name in zip(photos, groups, strict=True)}
     found = Counter((part, label) for part, label, _ in held)
     for part in PARTS:
         for index, label in enumerate(recipe.labels):
             if any(photo.part == part for photo in photos) and found[part, index] < FEW:
-                raise click.ClickException(
+                raise UserError(
                     f"{part} would have {found[part, index]} sources of {label}, at least {FEW} are wanted: "
                     "add photos from other sources, or give --few-sources"
                 )
@@ -176,7 +178,7 @@ def write_folders(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:
     """Copy the photos to OUT/PART/LABEL/, with a SOURCES.tsv; OUT appears when it is complete.
 
     Raises:
-        click.ClickException: it cannot be written.
+        UserError: it cannot be written.
     """
     rows: list[Row] = []
     try:
@@ -194,7 +196,7 @@ def write_folders(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:
             write_rows(folder / TABLE, [name for name in columns if name not in ("label", "split")], rows)
             folder.rename(out)
     except OSError as error:
-        raise click.ClickException(f"{out} cannot be written: {error.strerror}: give another --out") from error
+        raise UserError(f"{out} cannot be written: {error.strerror}: give another --out") from error
 
 
 def show(photos: Sequence[Photo], recipe: Recipe, shares: Sequence[float]) -> None:

@@ -24,6 +24,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.inspect import upright_size
@@ -50,7 +52,7 @@ class Sized:
     height: int = 0
 
 
-@click.command(epilog="Example: python -m dataset stats runs/drawn --recipe shapes")
+@command(epilog="Example: python -m dataset stats runs/drawn --recipe shapes")
 @click.argument("place", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: runs/RECIPE/stats]")
@@ -64,13 +66,13 @@ def stats(place: Path, name: str, out: Path | None) -> None:
     photos = [photo for photo in found if photo.width]
     unreadable = [photo.path for photo in found if not photo.width]
     if not photos:
-        raise click.ClickException(f"{place}: none of {len(found)} files is a photo: python -m dataset audit says why")
+        raise UserError(f"{place}: none of {len(found)} files is a photo: python -m dataset audit says why")
     summary = summarise(photos, unreadable, recipe)
     try:
         write_json(out / "stats.json", _encodable({"place": str(place), **summary}))
         draw_plots(photos, summary["dense"], out)
     except OSError as error:
-        raise click.ClickException(f"{out} cannot be written: {error.strerror}: give another --out") from error
+        raise UserError(f"{out} cannot be written: {error.strerror}: give another --out") from error
     _tell(photos, unreadable, summary, recipe, out)
 
 
@@ -172,7 +174,7 @@ def _listed(place: Path, recipe: Recipe) -> list[Sized]:
         return [Sized(photo.path, recipe.labels[photo.label], photo.source) for photo in photos]
     found = _rows(place) if place.is_file() else _files(place)
     if not found:
-        raise click.ClickException(f"{place}: no photo to count: give a folder or a table of photos")
+        raise UserError(f"{place}: no photo to count: give a folder or a table of photos")
     return found
 
 
@@ -188,7 +190,7 @@ def _files(folder: Path) -> list[Sized]:
     try:
         names = [path.relative_to(folder).as_posix() for path in files_of(folder)]
     except OSError as error:
-        raise click.ClickException(f"{error.filename} cannot be listed: {error.strerror}") from error
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}") from error
     return [Sized(folder / name, UNLABELLED, sources.get(name) or name) for name in names]
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from common.files import write_whole
 
 Row = dict[str, str]
@@ -22,7 +21,7 @@ def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
         rows as csv.DictReader makes them: cells beyond the last column are a list under the key None.
 
     Raises:
-        click.ClickException: it cannot be read, or lacks a column.
+        UserError: it cannot be read, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -30,10 +29,10 @@ def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
             columns = reader.fieldnames or []
             rows = list(reader)
     except (OSError, csv.Error) as error:
-        raise click.ClickException(f"{path} cannot be read as a table: {error}") from error
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
     absent = [column for column in need if column not in columns]
     if absent:
-        raise click.ClickException(f"{path}: no column {', '.join(absent)}: it has {', '.join(columns)}")
+        raise UserError(f"{path}: no column {', '.join(absent)}: it has {', '.join(columns)}")
     return rows
 
 
@@ -41,7 +40,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
     """Write a table, whole; keys that are no column are left out.
 
     Raises:
-        click.ClickException: it cannot be written; what stood there stands there still.
+        UserError: it cannot be written; what stood there stands there still.
     """
     text, kept = StringIO(), list(rows)
     returns = any("\r" in str(value) for row in kept for value in row.values())  # csv quotes all but these
@@ -59,4 +58,4 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
     try:
         write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}: give another --out") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}: give another --out") from error

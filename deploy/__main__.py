@@ -1,8 +1,8 @@
 """`python -m deploy`: one command a step. Imports no torch."""
 
-from common.cli import Steps
+from common.cli import CommandGroup
 
-main = Steps(
+main = CommandGroup(
     "deploy",
     {
         "archive": "Pack a bundle as a TorchServe archive with its manifest.",

@@ -24,6 +24,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from deploy.settings import ROOT, read_settings
 from deploy.store.contents import VERSION, digests, identity, read_manifest
@@ -33,7 +35,7 @@ from handler.spec import Spec, read_spec
 _SHIPPED = ("model.onnx", "recipe.json", goldens.FILE)
 
 
-@click.command(epilog="Example: python -m deploy archive models/classroom 1.1")
+@command(epilog="Example: python -m deploy archive models/classroom 1.1")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("version")
 def archive(bundle: Path, version: str) -> None:
@@ -49,7 +51,7 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
         the path of the archive; its manifest lies beside it.
 
     Raises:
-        click.ClickException: refused, with the reason and the fix.
+        UserError: refused, with the reason and the fix.
     """
     spec, run = _read_bundle(bundle)
     target = store / f"{spec.name}-{version}.mar"
@@ -65,7 +67,7 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
             _sync(made)
             made.replace(target)
     except OSError as error:
-        raise click.ClickException(f"{store} cannot be written: {error.strerror}") from error
+        raise UserError(f"{store} cannot be written: {error.strerror}") from error
     return target
 
 
@@ -95,7 +97,7 @@ def run_of(bundle: Path) -> str:
     """The id of the run that a bundle was made from.
 
     Raises:
-        click.ClickException: it is no bundle.
+        UserError: it is no bundle.
     """
     return str(_read_bundle(bundle)[1]["id"])
 
@@ -118,16 +120,16 @@ def _read_bundle(bundle: Path) -> tuple[Spec, dict[str, Any]]:
             raise ValueError(f"run.json lacks {', '.join(sorted(absent))}")
         return read_spec(bundle / "recipe.json"), run
     except (OSError, ValueError, TypeError) as error:
-        raise click.ClickException(f"{bundle} is no bundle: make one with python -m training export RUN") from error
+        raise UserError(f"{bundle} is no bundle: make one with python -m training export RUN") from error
 
 
 def _refuse(bundle: Path, version: str, run: dict[str, Any], target: Path) -> None:
     if not VERSION.fullmatch(version):
-        raise click.ClickException(f"version {version!r}: write two or three numbers with dots, for example 1.1")
+        raise UserError(f"version {version!r}: write two or three numbers with dots, for example 1.1")
     if not run.get("gate", {}).get("passed"):
-        raise click.ClickException(f"{bundle} failed its gate: {json.dumps(run.get('gate'))}: train or prune it again")
+        raise UserError(f"{bundle} failed its gate: {json.dumps(run.get('gate'))}: train or prune it again")
     if target.exists():
-        raise click.ClickException(f"{_shown(target)} exists and is never overwritten: pack under a higher version")
+        raise UserError(f"{_shown(target)} exists and is never overwritten: pack under a higher version")
 
 
 def _check_goldens(bundle: Path, spec: Spec) -> float:
@@ -136,7 +138,7 @@ def _check_goldens(bundle: Path, spec: Spec) -> float:
         graph = engine.load(bundle / "model.onnx", spec)
         return goldens.check(bundle, spec, engine.from_bytes(graph, spec))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise click.ClickException(f"{bundle}: {error}") from error
+        raise UserError(f"{bundle}: {error}") from error
 
 
 def _stage(bundle: Path, work: Path) -> Path:
@@ -161,7 +163,7 @@ def _archive(stage: Path, spec: Spec, version: str, work: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=apart)
     made = work / f"{spec.name}.mar"
     if done.returncode or not made.is_file():
-        raise click.ClickException(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")
+        raise UserError(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")
     return made
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from common.cli import command
 from deploy.settings import read_settings
 from deploy.store.journal import entries
 
 
-@click.command(epilog="Example: python -m deploy history --limit 5")
+@command(epilog="Example: python -m deploy history --limit 5")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="The last so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list, oldest first, instead of lines.")
 def history(limit: int, as_json: bool) -> None:

@@ -7,13 +7,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from deploy.settings import Settings, read_settings
 from deploy.torchserve.management import Client
 
 COLUMNS = ("name", "version", "default", "workers_ready", "workers", "digest", "run")
 
 
-@click.command(epilog="Example: python -m deploy models --json")
+@command(epilog="Example: python -m deploy models --json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
 def models(as_json: bool) -> None:
     """List what is served: version, default, workers ready, digest, run."""
@@ -24,7 +26,7 @@ def models(as_json: bool) -> None:
     elif rows:
         Console().print(_table(rows))
     if not any(row["workers_ready"] for row in rows):
-        raise click.ClickException("nothing is served: start the server with make serve")
+        raise UserError("nothing is served: start the server with make serve")
 
 
 def describe(version: dict[str, Any], settings: Settings) -> dict[str, Any]:

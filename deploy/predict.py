@@ -17,12 +17,14 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.torchserve.management import Client, Unreachable
 
 
-@click.command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
+@command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--model", help="NAME or NAME/VERSION.  [default: what the server serves]")
 @click.option("--detail", is_flag=True, help="Also probabilities, confidence, unsure and the model's version.")
@@ -78,11 +80,11 @@ def default_model(settings: Settings) -> str:
     """The name of the served model, as written down when it was put in service.
 
     Raises:
-        click.ClickException: nothing is served.
+        UserError: nothing is served.
     """
     entries = desired.read(settings.var)
     if not entries:
-        raise click.ClickException("nothing is served: start the server with make serve, or give --model NAME")
+        raise UserError("nothing is served: start the server with make serve, or give --model NAME")
     return entries[0].name
 
 

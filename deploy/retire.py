@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.change.preflight import adopted
 from deploy.change.session import Refused, deployment, say
 from deploy.settings import Settings, read_settings
@@ -12,7 +14,7 @@ from deploy.store.desired import Entry
 from deploy.torchserve.management import Client
 
 
-@click.command(epilog="Example: python -m deploy retire classroom 1.1")
+@command(epilog="Example: python -m deploy retire classroom 1.1")
 @click.argument("name")
 @click.argument("version")
 @click.option("--why", default="", help="The reason, for the history.")
@@ -32,7 +34,7 @@ def take_out(
         the journal's entry.
 
     Raises:
-        click.ClickException: it is the default, not served, or still asked.
+        UserError: it is the default, not served, or still asked.
     """
     _entry(settings, name, version)  # nothing is journalled of what is not there
     with deployment(settings, "retire", name, version, quiet, why=why) as work:
@@ -55,5 +57,5 @@ def _entry(settings: Settings, name: str, version: str) -> Entry:
     found = desired.find(entries, name, version) or adopted(settings, Client(settings), name, version)
     if found is None:
         listed = ", ".join(entry.version for entry in entries if entry.name == name) or "none"
-        raise click.ClickException(f"{name} {version} is not served (served: {listed}): see python -m deploy status")
+        raise UserError(f"{name} {version} is not served (served: {listed}): see python -m deploy status")
     return found

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.change.session import Refused, deployment, say
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
@@ -17,7 +19,7 @@ from deploy.torchserve import probes
 from deploy.torchserve.management import Client, content
 
 
-@click.command(epilog="Example: python -m deploy rollback classroom --why 'rooms are taken for calls'")
+@command(epilog="Example: python -m deploy rollback classroom --why 'rooms are taken for calls'")
 @click.argument("name", required=False)
 @click.option("--to", "version", help="A kept version.  [default: the one that was default before]")
 @click.option("--why", default="", help="The reason, for the history.")
@@ -37,7 +39,7 @@ def roll_back(
         the journal's entry.
 
     Raises:
-        click.ClickException: nothing is kept, or what is kept does not answer.
+        UserError: nothing is kept, or what is kept does not answer.
     """
     name = name or the_name(settings)
     target = _target(desired.read(settings.var), name, version)
@@ -61,12 +63,12 @@ def the_name(settings: Settings) -> str:
     """The name of what is served, where it is one.
 
     Raises:
-        click.ClickException: nothing is served, or several are.
+        UserError: nothing is served, or several are.
     """
     names = sorted({entry.name for entry in desired.read(settings.var)})
     if len(names) != 1:
         reason = f"several are served: name one of {', '.join(names)}" if names else "nothing is served: run make up"
-        raise click.ClickException(reason)
+        raise UserError(reason)
     return names[0]
 
 
@@ -76,11 +78,11 @@ def _target(entries: list[Entry], name: str, version: str | None) -> Entry:
     if wanted:
         return wanted[0]
     if kept and not version:
-        raise click.ClickException(
+        raise UserError(
             f"{name} has no version left to go back to; {kept[0].version} was rolled back from: "
             f"python -m deploy rollback {name} --to {kept[0].version} returns to it"
         )
-    raise click.ClickException(
+    raise UserError(
         f"{name} keeps no {'version ' + version if version else 'former version'} for rollback "
         f"(kept: {', '.join(entry.version for entry in kept) or 'none'}): "
         "roll an archive of the store out with python -m deploy rollout"

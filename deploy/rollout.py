@@ -19,6 +19,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.change.preflight import Stage, Standing, look
 from deploy.change.session import Deployment, Refused, deployment, say
 from deploy.settings import Settings, read_settings
@@ -33,7 +35,7 @@ from deploy.torchserve.process import Server
 from handler.spec import Spec
 
 
-@click.command(epilog="Example: python -m deploy rollout classroom-1.1.mar --why 'corrections of May'")
+@command(epilog="Example: python -m deploy rollout classroom-1.1.mar --why 'corrections of May'")
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--why", default="", help="The reason, for the history.")
 @click.option(
@@ -62,7 +64,7 @@ def roll_out(
         the journal's entry.
 
     Raises:
-        click.ClickException: refused, or failed; in one line, with the fix.
+        UserError: refused, or failed; in one line, with the fix.
     """
     new = candidate.find(archive, settings.store)
     with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
@@ -74,7 +76,7 @@ def plan(settings: Settings, archive: Path, keep: int | None = None) -> dict[str
     """What a rollout would do; all that can be checked without a change is checked.
 
     Raises:
-        click.ClickException: it would be refused.
+        UserError: it would be refused.
     """
     new, client = candidate.find(archive, settings.store), Client(settings)
     manifest, spec = candidate.inspect(new)
@@ -136,7 +138,7 @@ class Rollout:
                 self._latency()
                 self._switch()
         except BaseException as error:
-            if self._undone() and isinstance(error, click.ClickException) and not isinstance(error, Unreachable):
+            if self._undone() and isinstance(error, UserError) and not isinstance(error, Unreachable):
                 raise Refused(error.message) from error
             raise
         self._drain()
@@ -175,7 +177,7 @@ class Rollout:
             self.client.register(self.new.mar.name, self.new.name, self.how)
         except Unreachable:
             raise
-        except click.ClickException as error:
+        except UserError as error:
             why = " ".join(Server(self.settings).why_no_worker().split())
             raise Refused(f"{self.new} does not load: {error.message}: {why}") from error
 
@@ -257,7 +259,7 @@ class Rollout:
                 self.work.drained(Entry(self.new.name, self.new.version, self.new.mar.name, ""))
                 self.client.unregister(self.new.name, self.new.version)
             desired.drop_copies(self.settings.var, self.before)
-        except (click.ClickException, OSError) as error:
+        except (UserError, OSError) as error:
             click.echo(f"note: {self.new} could not be taken out again: {error}", err=True)
             return False
         return True

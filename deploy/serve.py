@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.archive import pack, run_of
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import desired as manifest
@@ -43,7 +45,7 @@ def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
     return bundle(click.option("--version", help=served_last)(command))
 
 
-@click.command(epilog="Example: python -m deploy serve --bundle models/classroom")
+@command(epilog="Example: python -m deploy serve --bundle models/classroom")
 @what_to_serve
 def serve(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the foreground, until Ctrl-C."""
@@ -79,7 +81,7 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> Entry:
         the default version of the bundle's recipe.
 
     Raises:
-        click.ClickException: a port is taken, the version is missing, the disk is full.
+        UserError: a port is taken, the version is missing, the disk is full.
     """
     refuse_taken_ports(settings, settings.ports)
     entry = _must_be_served(settings, bundle, version)
@@ -105,7 +107,7 @@ def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> En
         manifest.write(settings.var, [entry, *(each for each in entries if str(each) not in gone)])
         manifest.drop_copies(settings.var, manifest.read(settings.var))
     except OSError as error:
-        raise click.ClickException(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
+        raise UserError(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
     return entry
 
 
@@ -120,13 +122,13 @@ def choose(bundle: Path, version: str | None, store: Path) -> Path:
     """The archive to serve: the asked version, else the newest in the store, else the bundle packed as 1.0.
 
     Raises:
-        click.ClickException: the asked version is not in the store.
+        UserError: the asked version is not in the store.
     """
     name = read_spec(bundle / "recipe.json").name
     if version is not None:
         mar = store / f"{name}-{version}.mar"
         if not mar.is_file():
-            raise click.ClickException(f"{mar} is missing: pack it with scripts/archive.sh {bundle} {version}")
+            raise UserError(f"{mar} is missing: pack it with scripts/archive.sh {bundle} {version}")
         return mar
     found = versions(store, name)
     if not found:
@@ -151,7 +153,7 @@ def entry_of(mar: Path) -> Entry:
     """An archive as the default in the manifest of what is served.
 
     Raises:
-        click.ClickException: its manifest is missing or damaged.
+        UserError: its manifest is missing or damaged.
     """
     known = read_manifest(mar)
     workers = Spec.model_validate(known["recipe"]).rollout.workers

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
+from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES = ROOT / "config" / "config.properties"
@@ -54,7 +54,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Resolve all settings.
 
     Raises:
-        click.ClickException: naming the variable or property and what is legal.
+        UserError: naming the variable or property and what is legal.
     """
     environ = os.environ if environ is None else environ
     properties = read_properties(PROPERTIES)
@@ -65,7 +65,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     }
     twice = [name for name, key, _ in ROWS if key in ports and list(ports.values()).count(ports[key]) > 1]
     if twice:
-        raise click.ClickException(f"{' and '.join(twice)} are the same port: give each its own")
+        raise UserError(f"{' and '.join(twice)} are the same port: give each its own")
     return Settings(
         ports=ports,
         store=(ROOT / (environ.get("SERVE_STORE") or properties["model_store"])).resolve(),
@@ -110,18 +110,18 @@ def own_environment(var: Path, store: Path) -> dict[str, str]:
 
 def _megabytes(text: str) -> int:
     if not text.isdigit():
-        raise click.ClickException(f"SERVE_MEMORY_RESERVE: {text!r} is no size: give megabytes, for example 256")
+        raise UserError(f"SERVE_MEMORY_RESERVE: {text!r} is no size: give megabytes, for example 256")
     return int(text)
 
 
 def _profile(text: str) -> str:
     if text and text not in PROFILES:
-        raise click.ClickException(f"SERVE_PROFILE: {text!r} is no profile: give {' or '.join(PROFILES)}, or none")
+        raise UserError(f"SERVE_PROFILE: {text!r} is no profile: give {' or '.join(PROFILES)}, or none")
     return text
 
 
 def _port(text: str, name: str) -> int:
     number = text.rpartition(":")[2]
     if not number.isdigit() or not 1 <= int(number) <= 65535:
-        raise click.ClickException(f"{name}: {text!r} is no port: give a number from 1 to 65535")
+        raise UserError(f"{name}: {text!r} is no port: give a number from 1 to 65535")
     return int(number)

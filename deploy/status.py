@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
@@ -20,7 +22,7 @@ from deploy.supervision.supervisor import ask_keeper
 from deploy.torchserve.management import Client
 
 
-@click.command(epilog="Example: python -m deploy status --json")
+@command(epilog="Example: python -m deploy status --json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def status(as_json: bool) -> None:
     """Say what is served, what should be, and who is changing it."""
@@ -30,7 +32,7 @@ def status(as_json: bool) -> None:
     else:
         _print(found)
     if not found["serving"]:
-        raise click.ClickException(found["reason"] or "nothing is served: start the server with make up or make serve")
+        raise UserError(found["reason"] or "nothing is served: start the server with make up or make serve")
 
 
 def look(settings: Settings) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
     try:
         registered = {(v["modelName"], v["modelVersion"]): v for v in Client(settings).models()}
         reason = None
-    except click.ClickException as error:
+    except UserError as error:
         registered, reason = {}, error.message
     keys = [*wanted, *(key for key in registered if key not in wanted)]
     return [_row(settings, key, wanted.get(key), registered.get(key)) for key in keys], reason

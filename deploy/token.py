@@ -5,10 +5,12 @@ from pathlib import Path
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.settings import read_settings
 
 
-@click.command(epilog='Example: curl -H "Authorization: Bearer $(python -m deploy token)" http://127.0.0.1:8080/ping')
+@command(epilog='Example: curl -H "Authorization: Bearer $(python -m deploy token)" http://127.0.0.1:8080/ping')
 @click.option("--kind", type=click.Choice(["inference", "management"]), default="inference", show_default=True)
 def token(kind: str) -> None:
     """Print the token of the running server."""
@@ -19,12 +21,10 @@ def read_key(var: Path, kind: str) -> str:
     """Read a key: `inference` or `management`.
 
     Raises:
-        click.ClickException: no server has written one.
+        UserError: no server has written one.
     """
     path = var / "key_file.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))[kind]["key"])
     except (OSError, ValueError, KeyError) as error:
-        raise click.ClickException(
-            f"{path} has no {kind} key: is the server running? Start it with make serve"
-        ) from error
+        raise UserError(f"{path} has no {kind} key: is the server running? Start it with make serve") from error

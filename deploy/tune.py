@@ -20,6 +20,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.processes import interruptible
 from deploy.host.var import claim
@@ -73,7 +75,7 @@ class Tried:
         }
 
 
-@click.command(epilog="Example: python -m deploy tune classroom-1.1.mar --quick")
+@command(epilog="Example: python -m deploy tune classroom-1.1.mar --quick")
 @click.argument("archive", required=False, type=click.Path(path_type=Path))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of all settings, in turn.")
 @click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of one load.")
@@ -111,13 +113,13 @@ def choose(settings: Settings, archive: Path | None) -> Path:
     """The archive that was named, or the default that is served.
 
     Raises:
-        click.ClickException: it is not in the store, or nothing is served.
+        UserError: it is not in the store, or nothing is served.
     """
     if archive is not None:
         return candidate.find(archive, settings.store).mar
     defaults = [entry for entry in desired.read(settings.var) if entry.default]
     if len(defaults) != 1:
-        raise click.ClickException("nothing, or more than one name, is served here: name the archive, NAME-VERSION.mar")
+        raise UserError("nothing, or more than one name, is served here: name the archive, NAME-VERSION.mar")
     return candidate.find(Path(defaults[0].archive), settings.store).mar
 
 
@@ -163,7 +165,7 @@ def most(tried: Sequence[Tried]) -> Tried:
 def _sound(tried: Sequence[Tried]) -> list[Tried]:
     sound = [each for each in tried if not each.errors]
     if not sound:
-        raise click.ClickException("every setting had wrong or missing answers: python -m deploy rollout says why")
+        raise UserError("every setting had wrong or missing answers: python -m deploy rollout says why")
     return sound
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.locks import DEPLOYMENT, SERVER, Held, Holder
 from deploy.host.processes import group_of_server
@@ -27,7 +29,7 @@ START_S = 60  # it may have to pack an archive, and to copy it
 SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one that died
 
 
-@click.command(epilog="Example: python -m deploy up --bundle models/classroom")
+@command(epilog="Example: python -m deploy up --bundle models/classroom")
 @what_to_serve
 def up(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the background; returns when it answers rightly."""
@@ -43,7 +45,7 @@ def up(bundle: Path, version: str | None) -> None:
     announce(settings, entry, ready, started, "make down stops it.")
 
 
-@click.command(epilog="Example: python -m deploy down")
+@command(epilog="Example: python -m deploy down")
 @click.option("--now", is_flag=True, help="Also while a version is being rolled out or back, which then fails.")
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
@@ -57,7 +59,7 @@ def down(now: bool) -> None:
         stop(settings, supervisor_of(settings))
     left = locks.holder(settings.var / SERVER)
     if left or group_of_server(settings.var):
-        raise click.ClickException(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
+        raise UserError(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
     return click.echo("stopped: no process is left")
 
 
@@ -65,12 +67,12 @@ def _let_it_start(settings: Settings) -> None:
     """Wait until a server that is being started has processes which can be stopped.
 
     Raises:
-        click.ClickException: it takes long, naming who starts it.
+        UserError: it takes long, naming who starts it.
     """
     deadline = time.monotonic() + START_S
     while (holder := locks.holder(settings.var / DEPLOYMENT)) and holder.what in (BACKGROUND, FOREGROUND):
         if time.monotonic() > deadline:
-            raise click.ClickException(f"{holder} is still preparing a start: run this again, or end that process")
+            raise UserError(f"{holder} is still preparing a start: run this again, or end that process")
         time.sleep(0.1)
 
 
@@ -88,14 +90,14 @@ def _no_deployment(settings: Settings, now: bool) -> Iterator[None]:
     """Let no rollout begin while all is being stopped. A repair of the keeper's may be cut off: a start does it again.
 
     Raises:
-        click.ClickException: a rollout or the like is at work, naming it.
+        UserError: a rollout or the like is at work, naming it.
     """
     try:
         with locks.held(settings.var / DEPLOYMENT, "make down"):
             yield
     except Held as error:
         if not now and not (error.holder and error.holder.what == AT_WORK):
-            raise click.ClickException(
+            raise UserError(
                 f"{error.message}: wait for it, or stop all the same with python -m deploy down --now"
             ) from error
         yield

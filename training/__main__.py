@@ -1,8 +1,8 @@
 """`python -m training`: one command a step, each reads a folder and writes a folder."""
 
-from common.cli import Steps
+from common.cli import CommandGroup
 
-main = Steps(
+main = CommandGroup(
     "training",
     {
         "sanity": "Ask a pretrained backbone for ImageNet's names of a few photos.",

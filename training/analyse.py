@@ -21,6 +21,8 @@ import click
 import numpy as np
 from torch import Tensor
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -35,7 +37,7 @@ from training.records.run import read_run
 RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_analysis"
 
 
-@click.command(epilog="Example: python -m training analyse runs/shapes/ID-train --data runs/drawn")
+@command(epilog="Example: python -m training analyse runs/shapes/ID-train --data runs/drawn")
 @run_argument
 @data_options
 @part_option
@@ -64,7 +66,7 @@ def write_analysis(
         the overall figures.
 
     Raises:
-        click.ClickException: the folder cannot be written, or a photo cannot be read.
+        UserError: the folder cannot be written, or a photo cannot be read.
     """
     features = features_of(photos, recipe)
     results = _results(recipe, photos, logits, features, part)
@@ -78,7 +80,7 @@ def write_analysis(
         write_json(folder / f"{SAMPLES}.json", samples)
         write_whole(folder / f"{ARRAYS}.npz", _arrays(recipe, photos, logits, features, paths))
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: give another folder") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}: give another folder") from error
     overall: dict[str, Any] = results["overall"]
     return overall
 

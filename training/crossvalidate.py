@@ -23,6 +23,7 @@ from typing import Any
 import click
 import torch
 
+from common.cli import command
 from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
@@ -53,7 +54,7 @@ JPEG_QUALITY = 75
 WAYS = ("as they are", "all re-encoded as JPEG")
 
 
-@click.command(epilog="Example: python -m training crossvalidate shapes --data runs/drawn --folds 2")
+@command(epilog="Example: python -m training crossvalidate shapes --data runs/drawn --folds 2")
 @click.argument("recipe")
 @data_options
 @extra_option

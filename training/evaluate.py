@@ -19,6 +19,8 @@ from typing import Any
 import click
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.files import files_of
@@ -43,7 +45,7 @@ from training.records.run import fingerprint, read_run
 HARDEST = 24
 
 
-@click.command(epilog="Example: python -m training evaluate runs/shapes/ID-prune --data runs/drawn")
+@command(epilog="Example: python -m training evaluate runs/shapes/ID-prune --data runs/drawn")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @data_options
 @extra_option
@@ -95,7 +97,7 @@ def list_photos(folder: Path | None) -> list[Path]:
         return []
     found = files_of(folder, links=True)
     if not found:
-        raise click.ClickException(f"--ambiguous {folder} is empty: leave it out, or give a folder of photos")
+        raise UserError(f"--ambiguous {folder} is empty: leave it out, or give a folder of photos")
     return found
 
 
@@ -103,14 +105,14 @@ def write(folder: Path, run: Path, found: Evidence, result: dict[str, Any]) -> N
     """Write report, data, answers and contact sheet.
 
     Raises:
-        click.ClickException: the folder cannot be written.
+        UserError: the folder cannot be written.
     """
     try:
         write_json(folder / "report.json", result)
         write_whole(folder / "hardest.jpg", contact_sheet_of(found, found.hardest(HARDEST)))
         write_whole(folder / "report.html", render(run, found, result).encode())
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
     labels = found.recipe.labels
     rows = [
         {

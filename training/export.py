@@ -24,6 +24,8 @@ import numpy as np
 import onnx
 import torch
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -49,7 +51,7 @@ NO_INT8 = f"int8 is left out: its scales by channel need export.opset {INT8_OPSE
 VIEWS = 8  # of each held-out photo, for the temperature: the world's photos are harder than a few clean ones
 
 
-@click.command(epilog="Example: python -m training export runs/shapes/ID-prune --data runs/drawn")
+@command(epilog="Example: python -m training export runs/shapes/ID-prune --data runs/drawn")
 @run_argument
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: RUN/bundle]")
@@ -62,16 +64,16 @@ def export(
 ) -> None:
     """Export RUN as a bundle that scripts/archive.sh packs."""
     if out and to:
-        raise click.ClickException("give --out or --to, not both: --to chooses the folder itself")
+        raise UserError("give --out or --to, not both: --to chooses the folder itself")
     if if_better and not to:
-        raise click.ClickException("--if-better compares with the last version: say where they are, --to FOLDER")
+        raise UserError("--if-better compares with the last version: say where they are, --to FOLDER")
     recipe, model, facts = load_model(run)
     training, validation = split_of_run(run, recipe, facts, data, where)
     last = last_version(to) if to else 0
     rival = Rival.read(to / str(last), facts) if to and last and if_better else None
     target = to / str(last + 1) if to else out or run / "bundle"
     if target.exists():
-        raise click.ClickException(f"{target} exists: remove it, or give another --out")
+        raise UserError(f"{target} exists: remove it, or give another --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as work:
@@ -86,7 +88,7 @@ def export(
             write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
             folder.rename(target)
     except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}: give --out FOLDER") from error
+        raise UserError(f"{target} cannot be written: {error.strerror}: give --out FOLDER") from error
     verdict = "passed" if facts["gate"]["passed"] else "FAILED: this bundle cannot be packed"
     click.echo(f"{target}: {facts['precision']}, {facts['megabytes']} MB, {facts['summary']}; gate {verdict}")
 

@@ -18,6 +18,8 @@ import networkx
 import onnx
 from matplotlib.figure import Figure
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_whole
 from training.bundles.onnx_export import opset
 
@@ -25,7 +27,7 @@ ROW, COLUMN = 0.55, 2.6
 """Inches from node to node, downwards and sideways."""
 
 
-@click.command(epilog="Example: python -m training graph runs/shapes/ID-prune/bundle")
+@command(epilog="Example: python -m training graph runs/shapes/ID-prune/bundle")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: where the graph is]")
 def graph(model: Path, out: Path | None) -> None:
@@ -37,7 +39,7 @@ def graph(model: Path, out: Path | None) -> None:
         write_whole(folder / "graph.txt", (onnx.helper.printable_graph(loaded.graph) + "\n").encode())
         write_whole(folder / "graph.svg", draw_graph(loaded))
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
     for word, values in (("in", loaded.graph.input), ("out", loaded.graph.output)):
         click.echo("\n".join(f"{word}: {value.name} {_type(value)}" for value in values))
     click.echo(f"opset {opset(loaded)}, {len(loaded.graph.node)} nodes: {folder / 'graph.txt'}, {folder / 'graph.svg'}")
@@ -47,14 +49,14 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """Read and check an ONNX file.
 
     Raises:
-        click.ClickException: it is not there, or no sound graph.
+        UserError: it is not there, or no sound graph.
     """
     try:
         loaded = onnx.load(str(path))
         onnx.checker.check_model(loaded)
     except Exception as error:  # onnx raises OSError, protobuf's and its own
         told = " ".join(str(error).split())[:160]
-        raise click.ClickException(f"{path} is no sound ONNX graph: give a bundle or a .onnx file ({told})") from error
+        raise UserError(f"{path} is no sound ONNX graph: give a bundle or a .onnx file ({told})") from error
     return loaded
 
 

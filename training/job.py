@@ -25,6 +25,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
@@ -39,7 +41,7 @@ from training.records.run import digest, fingerprint, load_model, read_run, sha2
 from training.train import train_run
 
 
-@click.command(
+@command(
     epilog="Example: python -m training job --recipe shapes --data_url runs/drawn --train_url runs/cloud/resnet "
     "--eval_url runs/cloud/out"
 )
@@ -137,7 +139,7 @@ def _own(folder: Path) -> Iterator[Path]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise click.ClickException(f"{folder}: another job is at this data: wait for it, or give --runs") from error
+            raise UserError(f"{folder}: another job is at this data: wait for it, or give --runs") from error
         yield folder
 
 

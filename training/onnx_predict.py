@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_whole
 from handler.engine import softmax
 from handler.errors import RequestError
@@ -31,7 +33,7 @@ MOST_BARS = 50
 console = Console()
 
 
-@click.command(
+@command(
     epilog="Example: python -m training onnx-predict runs/drawn/disc/0000.jpg --bundle runs/shapes/ID-prune/bundle"
 )
 @click.argument("photo", type=click.Path(path_type=Path))
@@ -58,10 +60,10 @@ def onnx_predict(
         session = _session(model)
         names, size, limits, graph = read_labels(labels), _size_of(session, model, shorter), Limits(), model
     else:
-        raise click.ClickException("give --bundle BUNDLE, or --model FILE.onnx with --labels FILE.npy")
+        raise UserError("give --bundle BUNDLE, or --model FILE.onnx with --labels FILE.npy")
     scores = _ask(session, graph, _pixels(photo, size, limits))
     if len(scores) != len(names):
-        raise click.ClickException(f"{graph} has {len(scores)} classes, its labels are {len(names)}: give its own")
+        raise UserError(f"{graph} has {len(scores)} classes, its labels are {len(names)}: give its own")
     order = [int(index) for index in np.argsort(-scores, kind="stable")]
     console.print(_table(names, scores, order[:top]))
     target = chart or Path(f"{photo.stem}.png")
@@ -73,7 +75,7 @@ def _of_bundle(bundle: Path) -> tuple[tuple[str, ...], Input, Limits, Path]:
     try:
         spec = read_spec(bundle / "recipe.json")
     except (OSError, ValueError, ValidationError) as error:
-        raise click.ClickException(f"{bundle} is no bundle: give a folder made by python -m training export") from error
+        raise UserError(f"{bundle} is no bundle: give a folder made by python -m training export") from error
     return spec.labels, spec.input, spec.limits, bundle / "model.onnx"
 
 
@@ -81,11 +83,11 @@ def _session(graph: Path) -> Any:
     import onnxruntime
 
     if not graph.is_file():
-        raise click.ClickException(f"{graph} is not there: give an ONNX file, or a bundle made by export")
+        raise UserError(f"{graph} is not there: give an ONNX file, or a bundle made by export")
     try:
         return onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common class of their own
-        raise click.ClickException(f"{graph} is no graph that ONNX Runtime reads: export it again") from error
+        raise UserError(f"{graph} is no graph that ONNX Runtime reads: export it again") from error
 
 
 def _size_of(session: Any, graph: Path, shorter: int | None) -> Input:
@@ -93,24 +95,22 @@ def _size_of(session: Any, graph: Path, shorter: int | None) -> Input:
     entry = session.get_inputs()[0]
     shape = entry.shape
     if len(session.get_inputs()) != 1 or len(shape) != 4 or shape[1] != 3 or not all(type(n) is int for n in shape[2:]):
-        raise click.ClickException(
-            f"{graph} takes {entry.name} {shape}: a graph of (batch, 3, height, width) is wanted"
-        )
+        raise UserError(f"{graph} takes {entry.name} {shape}: a graph of (batch, 3, height, width) is wanted")
     if entry.type not in ("tensor(uint8)", "tensor(float)"):
-        raise click.ClickException(f"{graph} takes {entry.type}: uint8 or float is wanted")
+        raise UserError(f"{graph} takes {entry.type}: uint8 or float is wanted")
     try:
         return Input(height=shape[2], width=shape[3], resize="crop", shorter=shorter)
     except ValidationError as error:
-        raise click.ClickException(f"--shorter {shorter}: {error.errors()[0]['msg']}") from error
+        raise UserError(f"--shorter {shorter}: {error.errors()[0]['msg']}") from error
 
 
 def _pixels(photo: Path, size: Input, limits: Limits) -> Pixels:
     try:
         return preprocess(photo.read_bytes(), size, limits)
     except OSError as error:
-        raise click.ClickException(f"{photo} cannot be read: {error.strerror}: give a photo's path") from error
+        raise UserError(f"{photo} cannot be read: {error.strerror}: give a photo's path") from error
     except RequestError as error:
-        raise click.ClickException(f"{photo}: {error}") from error
+        raise UserError(f"{photo}: {error}") from error
 
 
 def _ask(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
@@ -122,11 +122,9 @@ def _ask(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
     try:
         logits = np.asarray(session.run(None, {entry.name: batch})[0])
     except Exception as error:  # as above
-        raise click.ClickException(
-            f"{graph} takes no photo of {batch.shape}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise UserError(f"{graph} takes no photo of {batch.shape}: {' '.join(str(error).split())[:200]}") from error
     if logits.ndim != 2 or logits.shape[0] != 1:
-        raise click.ClickException(f"{graph} answers {logits.shape}: logits of (batch, classes) are wanted")
+        raise UserError(f"{graph} answers {logits.shape}: logits of (batch, classes) are wanted")
     return softmax(logits[0].astype(np.float32))
 
 
@@ -146,4 +144,4 @@ def _draw(target: Path, title: str, names: tuple[str, ...], scores: npt.NDArray[
     try:
         write_whole(target, picture)
     except OSError as error:
-        raise click.ClickException(f"{target} cannot be written: {error.strerror}: give --chart FILE") from error
+        raise UserError(f"{target} cannot be written: {error.strerror}: give --chart FILE") from error

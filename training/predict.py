@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe
 from handler import engine
 from handler.errors import RequestError
@@ -32,7 +34,7 @@ Infer = Callable[[Pixels], torch.Tensor]
 """uint8 (channels, H, W) -> logits or log-probabilities, shape (classes,), float32, on the CPU."""
 
 
-@click.command(epilog="Example: python -m training predict runs/shapes/ID-prune runs/drawn/disc/0000.jpg")
+@command(epilog="Example: python -m training predict runs/shapes/ID-prune runs/drawn/disc/0000.jpg")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("photos", nargs=-1, type=click.Path(path_type=Path), metavar="PHOTO...")
 @click.option(
@@ -45,7 +47,7 @@ Infer = Callable[[Pixels], torch.Tensor]
 def predict(run: Path, photos: tuple[Path, ...], device: str) -> None:
     """Ask RUN (a run's folder, or a bundle) about each PHOTO, one JSON line each."""
     if not photos:
-        raise click.ClickException(f"give at least one photo: python -m training predict {run} PHOTO")
+        raise UserError(f"give at least one photo: python -m training predict {run} PHOTO")
     recipe, infer, name = inference(run, device)
     infer(np.zeros(recipe.input.shape, np.uint8))  # the first one allocates and compiles
     failed = 0
@@ -68,7 +70,7 @@ def inference(run: Path, device: str = "auto") -> tuple[Recipe, Infer, str]:
         its recipe; a function from one photo to its logits; what computes: `cpu`, `cuda`, or `cpu (ENGINE)`.
 
     Raises:
-        click.ClickException: it is no complete run, it cannot be loaded, or there is no such device.
+        UserError: it is no complete run, it cannot be loaded, or there is no such device.
     """
     if (run / GRAPH).is_file():
         return _bundle(run, device)
@@ -137,19 +139,19 @@ def timed(data: bytes, recipe: Recipe, infer: Infer) -> tuple[Image.Image, torch
 
 def _bundle(run: Path, device: str) -> tuple[Recipe, Infer, str]:
     if device == "cuda":
-        raise click.ClickException(
+        raise UserError(
             f"{run} is a bundle, which is asked as it is served, on the CPU: leave out --device, or give the run itself"
         )
     recipe, _ = read_run(run)
     try:
         infer = served(run / GRAPH, recipe)
     except RuntimeError as error:
-        raise click.ClickException(f"{run}: {' '.join(str(error).split())[:200]}: export it again") from error
+        raise UserError(f"{run}: {' '.join(str(error).split())[:200]}: export it again") from error
     return recipe, infer, f"cpu ({recipe.runtime.engine})"
 
 
 def _device(wanted: str) -> str:
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
-        raise click.ClickException("--device cuda: torch finds no GPU here: give --device cpu, or auto")
+        raise UserError("--device cuda: torch finds no GPU here: give --device cpu, or auto")
     return "cuda" if present and wanted != "cpu" else "cpu"

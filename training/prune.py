@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe, override
 from dataset.photos import Photo
 from training.compression.structured import prune_channels
@@ -36,7 +38,7 @@ from training.records.run import fingerprint, load_model, new_run, save_model
 METHODS = {"unstructured": prune_unstructured, "channel": prune_channels}
 
 
-@click.command(epilog="Example: python -m training prune runs/shapes/ID-train --data runs/drawn")
+@command(epilog="Example: python -m training prune runs/shapes/ID-train --data runs/drawn")
 @run_argument
 @data_options
 @extra_option
@@ -68,15 +70,13 @@ def prune(
     recipe, parent, before = load_model(run)
     recipe = override(recipe, "prune", **changes)
     if before["step"] == "prune":
-        raise click.ClickException(
-            f"{run} is pruned already: raise prune.amount in the recipe and prune {before['parent']}"
-        )
+        raise UserError(f"{run} is pruned already: raise prune.amount in the recipe and prune {before['parent']}")
     training, validation = split_of_run(run, recipe, before, data, where)
     added, others = read_extra(extra, recipe), read_unlabelled(unlabelled)
     refuse_leak(added, validation)
     refuse_leak(others, validation, "--unlabelled")
     if others and not recipe.prune.learns_from_teacher:
-        raise click.ClickException("--unlabelled: nothing is learnt from the unpruned model: set prune.distill")
+        raise UserError("--unlabelled: nothing is learnt from the unpruned model: set prune.distill")
     prints = {"data": before["data"], "validation": before["validation"], "extra": fingerprint(added, recipe.labels)}
     if others:
         prints["unlabelled"] = print_of(others)

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from common.cli import command
 from config.recipe import Backbone, Recipe, names, read_recipe
 from training.models.registry import BACKBONES
 
@@ -34,7 +35,7 @@ class Line:
     weights: str
 
 
-@click.command(epilog="Example: python -m training recipes")
+@command(epilog="Example: python -m training recipes")
 @click.argument("paths", nargs=-1, metavar="[RECIPE]...")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each, with all labels.")
 def recipes(paths: tuple[str, ...], as_json: bool) -> None:

@@ -20,6 +20,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import names
 from training.records.compare import show_comparison
 from training.records.delete import delete_runs
@@ -29,7 +31,7 @@ from training.records.run import RUNS
 COLUMNS = ("run", "backbone", "trained", "photos", "mean of classes (95 %)", "seconds", "commit", "gate", "packed")
 
 
-@click.command(epilog="Example: python -m training runs")
+@command(epilog="Example: python -m training runs")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
 @click.option(
@@ -127,13 +129,13 @@ def show(found: Sequence[Run]) -> None:
 
 def _check(ids: Sequence[str], compare: bool, delete: bool) -> None:
     if compare and delete:
-        raise click.ClickException("give --compare or --delete, not both")
+        raise UserError("give --compare or --delete, not both")
     if compare and len(ids) != 2:
-        raise click.ClickException(f"--compare takes two runs, {len(ids)} given: python -m training runs --compare A B")
+        raise UserError(f"--compare takes two runs, {len(ids)} given: python -m training runs --compare A B")
     if delete and not ids:
-        raise click.ClickException("--delete takes the runs to delete: python -m training runs --delete ID")
+        raise UserError("--delete takes the runs to delete: python -m training runs --delete ID")
     if ids and not (compare or delete):
-        raise click.ClickException(f"{ids[0]}: say what to do with it: --compare A B, or --delete ID")
+        raise UserError(f"{ids[0]}: say what to do with it: --compare A B, or --delete ID")
 
 
 def _of_recipe(found: list[Run], recipe: str | None) -> list[Run]:
@@ -141,7 +143,7 @@ def _of_recipe(found: list[Run], recipe: str | None) -> list[Run]:
     if recipe and recipe not in legal:
         near = difflib.get_close_matches(recipe, legal, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise click.ClickException(f"--recipe {recipe}: {hint}legal are {', '.join(sorted(legal))}")
+        raise UserError(f"--recipe {recipe}: {hint}legal are {', '.join(sorted(legal))}")
     return [run for run in found if recipe in (None, run.task)]
 
 

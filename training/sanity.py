@@ -14,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Backbone, read_recipe
 from handler.image import preprocess
 from handler.spec import Input, Limits
@@ -23,7 +25,7 @@ from training.models.registry import Classifier, pretrained
 SIZE = Input(height=224, width=224, resize="crop")
 
 
-@click.command(epilog="Example: python -m training sanity --backbone efficientnet_lite0 runs/drawn/disc/0000.jpg")
+@command(epilog="Example: python -m training sanity --backbone efficientnet_lite0 runs/drawn/disc/0000.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option(
@@ -35,7 +37,7 @@ def sanity(photos: tuple[Path, ...], backbone: str | None, weights: str | None, 
     """Print the likeliest ImageNet names of PHOTOS by a pretrained backbone."""
     recipe = read_recipe(name) if name else None
     if not (recipe or backbone):
-        raise click.ClickException("say which: --backbone NAME, or --recipe NAME")
+        raise UserError("say which: --backbone NAME, or --recipe NAME")
     chosen = _chosen(recipe.backbone if recipe else Backbone(), backbone, weights)
     model = pretrained(chosen).eval()
     size, limits = (recipe.input, recipe.limits) if recipe else (SIZE, Limits())
@@ -48,7 +50,7 @@ def likeliest(model: Classifier, photo: Path, size: Input, limits: Limits, top: 
     """Classes and probabilities (0 to 1), best first.
 
     Raises:
-        click.ClickException: the photo cannot be read.
+        UserError: the photo cannot be read.
     """
     with naming(photo):
         pixels = torch.from_numpy(preprocess(photo.read_bytes(), size, limits))
@@ -77,4 +79,4 @@ def _chosen(own: Backbone, name: str | None, weights: str | None) -> Backbone:
     try:
         return Backbone.model_validate(own.model_dump() | changes)
     except ValueError as error:
-        raise click.ClickException(f"--backbone {name}: it is none of those that a recipe may name") from error
+        raise UserError(f"--backbone {name}: it is none of those that a recipe may name") from error

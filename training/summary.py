@@ -18,6 +18,8 @@ import click
 import torch
 import torchinfo
 
+from common.cli import command
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe, names, read_recipe, validated
 from training.models.registry import build
@@ -29,7 +31,7 @@ MIB = 2**20
 FLOAT = torch.float32.itemsize
 
 
-@click.command(epilog="Example: python -m training summary shapes")
+@command(epilog="Example: python -m training summary shapes")
 @click.argument("model", metavar="RECIPE_OR_RUN")
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option(
@@ -52,7 +54,7 @@ def summary(
 ) -> None:
     """Show layers, shapes, parameters and memory of RECIPE_OR_RUN: a recipe's name or file, or a run's folder."""
     if min(batch, depth) < 1:
-        raise click.ClickException("--batch and --depth start at 1")
+        raise UserError("--batch and --depth start at 1")
     read, frozen, shapes = _read(model)
     recipe = _changed(read, frozen, backbone, freeze, height, width)
     found = inspect(recipe, batch, depth, shapes if recipe.backbone.name == read.backbone.name else {})
@@ -70,7 +72,7 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
         shapes: of a run's tensors, where its channels may have been pruned.
 
     Raises:
-        click.ClickException: the network does not take photos of this size.
+        UserError: the network does not take photos of this size.
     """
     shape = (batch, *recipe.input.shape)
     with torch.device("meta"):
@@ -84,7 +86,7 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
             model, input_data=photos, device="meta", depth=depth, col_names=COLUMNS, col_width=18, verbose=0
         )
     except RuntimeError as error:
-        raise click.ClickException(
+        raise UserError(
             f"{recipe.backbone.name} takes no photos of {shape[2]} x {shape[3]}: give a larger --height and --width"
         ) from error
 
@@ -156,9 +158,7 @@ def _read(name: str) -> tuple[Recipe, bool, Shapes]:
         recipe, facts = read_run(Path(name))
         return recipe, recipe.train.freeze and facts.get("step") != "prune", saved_shapes(Path(name))
     if "/" in name:
-        raise click.ClickException(
-            f"{name} is not there: give a recipe's name or .yaml file, or a folder of runs/RECIPE/"
-        )
+        raise UserError(f"{name} is not there: give a recipe's name or .yaml file, or a folder of runs/RECIPE/")
     return read_recipe(name), False, {}
 
 
@@ -177,4 +177,4 @@ def _write(path: Path, facts: dict[str, Any]) -> None:
     try:
         write_json(path, facts)
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}: give another --json FILE") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}: give another --json FILE") from error

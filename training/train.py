@@ -20,6 +20,8 @@ from typing import Any
 import click
 import torch
 
+from common.cli import command
+from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from training.evaluation.metrics import score
@@ -40,7 +42,7 @@ from training.records.options import (
 from training.records.run import fingerprint, load_model, new_run, save_model
 
 
-@click.command(epilog="Example: python -m training train shapes --data runs/drawn")
+@command(epilog="Example: python -m training train shapes --data runs/drawn")
 @click.argument("recipe")
 @data_options
 @extra_option
@@ -87,14 +89,14 @@ def train(
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
     resolved = override(override(read_recipe(recipe), "train", **changes), "backbone", name=backbone, weights=weights)
     if changes["epochs"] is not None and resolved.train.max_steps:
-        raise click.ClickException(f"--epochs: recipe {resolved.name} counts steps: give --max-steps")
+        raise UserError(f"--epochs: recipe {resolved.name} counts steps: give --max-steps")
     photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
     if sweep:
         given = {"--init-from": init_from, "--backbone": backbone, "--weights": weights, "--freeze": changes["freeze"]}
         given |= {"--teacher": teacher, "--unlabelled": unlabelled or None}
         clash = [name for name, value in given.items() if value is not None]
         if clash:
-            raise click.ClickException(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
+            raise UserError(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
         from training.fitting.sweep import run_sweep
 
         run_sweep(resolved, sweep, photos, added, root, fresh)
@@ -174,7 +176,7 @@ def train_model(
 
 def _fitting(model: Classifier, before: Recipe, recipe: Recipe) -> Classifier:
     if (before.backbone.name, before.labels) != (recipe.backbone.name, recipe.labels):
-        raise click.ClickException(
+        raise UserError(
             f"--init-from is a {before.backbone.name} for {', '.join(before.labels)}: this recipe wants a "
             f"{recipe.backbone.name} for {', '.join(recipe.labels)}: give --backbone, or another run"
         )

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
-
 from benchmarks.harness.load import Load, Result
+from common.errors import UserError
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store.contents import read_manifest
 from deploy.store.journal import DONE, entries
@@ -79,10 +78,10 @@ class Bench:
         """Swap by the command that a person types; the old version is drained and unregistered.
 
         Raises:
-            click.ClickException: with the last words of the command that failed.
+            UserError: with the last words of the command that failed.
         """
         begun = time.monotonic()
-        command("deploy", "rollout", mar, "--keep", "0", "--json", environment=self.environment)
+        run_command("deploy", "rollout", mar, "--keep", "0", "--json", environment=self.environment)
         self._note(mar, begun)
 
     def swap_naively(self, mar: Path) -> None:
@@ -90,7 +89,7 @@ class Bench:
         old, begun = self.client.default(self.name), time.monotonic()
         self.client.register(mar.name, self.name)
         self.client.set_default(self.name, read_manifest(mar)["version"])
-        with contextlib.suppress(click.ClickException):  # TorchServe trips over its own full queue at times
+        with contextlib.suppress(UserError):  # TorchServe trips over its own full queue at times
             self.client.unregister(self.name, str(old))
         self._note(mar, begun)
 
@@ -135,20 +134,20 @@ def question(picture: bytes) -> dict[str, Any]:
     return {"image_id": "1", "image_base64": base64.b64encode(picture).decode(), "detail": True}
 
 
-def command(*words: object, environment: dict[str, str] | None = None, root: Path = ROOT) -> str:
+def run_command(*words: object, environment: dict[str, str] | None = None, root: Path = ROOT) -> str:
     """Run `python -m WORDS` as a person would, and return what it printed.
 
     Args:
         root: of the code.
 
     Raises:
-        click.ClickException: with the last words of the command that failed.
+        UserError: with the last words of the command that failed.
     """
     line = [sys.executable, "-m", *map(str, words)]
     env = {**os.environ, **(environment or {})}
     done = subprocess.run(line, cwd=root, env=env, capture_output=True, text=True, timeout=COMMAND_S)
     if done.returncode:
-        raise click.ClickException(f"{' '.join(line[1:])} failed: {(done.stderr or done.stdout).strip()[-800:]}")
+        raise UserError(f"{' '.join(line[1:])} failed: {(done.stderr or done.stdout).strip()[-800:]}")
     return done.stdout
 
 

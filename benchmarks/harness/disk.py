@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
+from common.errors import UserError
 
 
-class Skipped(click.ClickException):
+class Skipped(UserError):
     """A case cannot be had here."""
 
 

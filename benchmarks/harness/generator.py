@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import click
-
+from common.errors import UserError
 from deploy.token import read_key
 
 LIMIT_S = 10.0
@@ -134,7 +133,7 @@ class _Generator:
             label, version = _read(content)
         except TimeoutError:
             outcome = UNANSWERED
-        except (OSError, EOFError, ValueError, LookupError, asyncio.LimitOverrunError, click.ClickException):
+        except (OSError, EOFError, ValueError, LookupError, asyncio.LimitOverrunError, UserError):
             outcome = LOST
         taken = self.plan.limit_s if outcome == UNANSWERED else self._now() - due
         self.samples.append(Sample(round(due, 4), round(sent, 4), ms(taken), outcome, label, version))
@@ -170,7 +169,7 @@ class _Generator:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
             return _Connection(reader, writer, _head(self.plan, len(self._body)))
-        except click.ClickException:
+        except UserError:
             writer.close()
             raise
 
@@ -187,7 +186,7 @@ def _head(plan: Plan, length: int) -> bytes:
     """What precedes the body of each request.
 
     Raises:
-        click.ClickException: TorchServe has written no key.
+        UserError: TorchServe has written no key.
     """
     address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference") if plan.var else plan.key
     allowed = f"Authorization: Bearer {key}\r\n" if key else ""

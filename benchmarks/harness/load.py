@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from benchmarks.harness.generator import LOST, UNANSWERED, Plan, Sample, ms
+from common.cli import command
 from deploy.settings import ROOT, read_settings
 
 
@@ -178,9 +179,7 @@ def table(results: dict[str, Result]) -> str:
     return "\n".join(lines)
 
 
-@click.command(
-    epilog="Example: python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --clients 8 --seconds 10"
-)
+@command(epilog="Example: python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --clients 8 --seconds 10")
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", default="classroom", show_default=True, help="NAME or NAME/VERSION.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second, at a constant rate.")

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import click
 import psutil
 import requests
 
-from benchmarks.harness.bench import Bench, command, question
+from benchmarks.harness.bench import Bench, question, run_command
 from benchmarks.harness.versions import goldens_photo
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.processes import cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
@@ -40,12 +40,12 @@ class Node(Bench):
         """Until all versions answer, the default is the default, and two programs run under one supervisord.
 
         Raises:
-            click.ClickException: that takes too long.
+            UserError: that takes too long.
         """
         deadline = time.monotonic() + SAME_S
         while not self.same():
             if time.monotonic() > deadline:
-                raise click.ClickException(f"not the same versions after {SAME_S:.0f} s: {ask_keeper(self.settings)}")
+                raise UserError(f"not the same versions after {SAME_S:.0f} s: {ask_keeper(self.settings)}")
             time.sleep(0.05)
 
     def same(self) -> bool:
@@ -55,7 +55,7 @@ class Node(Bench):
             answers = [self.client.predict(model, self.body).json().get("model_version") for model in models]
             right = answers == [self.versions[0], *self.versions]
             return right and ask_keeper(self.settings)["ready"] and len(self.programs()) == 2
-        except (click.ClickException, requests.RequestException, psutil.Error, ValueError, KeyError):
+        except (UserError, requests.RequestException, psutil.Error, ValueError, KeyError):
             return False
 
     def repairs(self) -> int:
@@ -66,11 +66,11 @@ class Node(Bench):
         """supervisord.
 
         Raises:
-            click.ClickException: there is none.
+            UserError: there is none.
         """
         holder = locks.holder(self.settings.var / locks.SERVER)
         if holder is None:
-            raise click.ClickException("supervisord is not running")
+            raise UserError("supervisord is not running")
         return psutil.Process(holder.pid)
 
     def programs(self, module: str = "-m") -> list[psutil.Process]:
@@ -85,11 +85,11 @@ class Node(Bench):
         """TorchServe's front end.
 
         Raises:
-            click.ClickException: there is none.
+            UserError: there is none.
         """
         found = java_of(group_of_server(self.settings.var) or 0)
         if found is None:
-            raise click.ClickException("TorchServe is not running")
+            raise UserError("TorchServe is not running")
         return found
 
 
@@ -111,13 +111,13 @@ def up(var: Path, mars: Sequence[Path], bundle: Path, vmargs: str | None = None)
     root = _code_with(vmargs, var.parent / "code") if vmargs else ROOT
     try:
         begun = time.monotonic()
-        command("deploy", "up", "--bundle", bundle, environment=environment, root=root)
+        run_command("deploy", "up", "--bundle", bundle, environment=environment, root=root)
         node.wait_until_the_same()
         node.cold_s = time.monotonic() - begun
         node.learn()
         yield node
     finally:
-        command("deploy", "down", "--now", environment=environment)
+        run_command("deploy", "down", "--now", environment=environment)
 
 
 def _code_with(vmargs: str, folder: Path) -> Path:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from deploy.serve import entry_of
 from deploy.store.profile import How
 from deploy.torchserve.example import example
@@ -14,14 +13,14 @@ def put_in_service(server: Server, mar: Path) -> None:
     """Register an archive, and prove that its version answers a golden photo rightly.
 
     Raises:
-        click.ClickException: it was refused, its worker did not start, or the answer is wrong.
+        UserError: it was refused, its worker did not start, or the answer is wrong.
     """
     entry = entry_of(mar)
     try:
         server.client.register(mar.name, entry.name, How(entry.workers))
-    except click.ClickException as error:
-        raise click.ClickException(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
+    except UserError as error:
+        raise UserError(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
     golden, body = example(mar)
     answer = server.client.predict(f"{entry.name}/{entry.version}", body)
     if not answer.ok or answer.json().get("result") != golden.label:
-        raise click.ClickException(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not measured")
+        raise UserError(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not measured")

@@ -5,7 +5,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from benchmarks.harness.bench import command
+from benchmarks.harness.bench import run_command
 from common.files import write_json
 from deploy.archive import pack
 from deploy.settings import ROOT
@@ -18,11 +18,11 @@ RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
 def make_bundle(work: Path) -> Path:
     """A bundle of the drawn recipe, made by the commands that a person types; under a minute."""
     drawn, runs = work / "drawn", work / "runs"
-    command("dataset", "sample", drawn, "--recipe", RECIPE, "--count", 30)
-    command("training", "train", RECIPE, "--data", drawn, "--runs", runs)
-    command("training", "prune", next(runs.glob("*/*-train")), "--data", drawn, "--runs", runs)
+    run_command("dataset", "sample", drawn, "--recipe", RECIPE, "--count", 30)
+    run_command("training", "train", RECIPE, "--data", drawn, "--runs", runs)
+    run_command("training", "prune", next(runs.glob("*/*-train")), "--data", drawn, "--runs", runs)
     run = next(runs.glob("*/*-prune"))
-    command("training", "export", run, "--data", drawn)
+    run_command("training", "export", run, "--data", drawn)
     return run / "bundle"
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 
+from common.cli import command
 from common.files import write_whole
 from deploy.settings import ROOT
 
@@ -76,7 +77,7 @@ def _run(command: list[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
 
 
-@click.command(epilog="Example: python -m benchmarks.peers.install fastapi")
+@command(epilog="Example: python -m benchmarks.peers.install fastapi")
 @click.argument("names", nargs=-1, type=click.Choice(sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))))
 def main(names: tuple[str, ...]) -> None:
     """Install the peers NAMES (all by default) that are not installed yet."""

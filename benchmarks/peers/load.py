@@ -13,13 +13,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import click
-
 from benchmarks.footprint import photo as small_photo
 from benchmarks.harness.load import Load
 from benchmarks.peers import work
 from benchmarks.peers.running import Running
 from benchmarks.peers.systems import Place, System
+from common.errors import UserError
 from deploy.settings import ROOT
 
 SCRIPT = Path(__file__).with_name("closed.lua")
@@ -39,14 +38,14 @@ def closed(it: Running, photo: str, expected: str, clients: int, seconds: float)
     Where not one answer came, it is tried once more for four times as long.
 
     Raises:
-        click.ClickException: wrk failed, or there was no answer again.
+        UserError: wrk failed, or there was no answer again.
     """
     for span in (seconds, 4 * seconds):
         told = _wrk(it, photo, expected, clients, span)
         if told["answers"]:
             return read_closed(told)
         it.settle()
-    raise click.ClickException(f"{it.system.name}: no answer within {4 * seconds:g} s: give more --seconds")
+    raise UserError(f"{it.system.name}: no answer within {4 * seconds:g} s: give more --seconds")
 
 
 def _wrk(it: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def _wrk(it: Running, photo: str, expected: str, clients: int, seconds: float) -
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * LIMIT_S)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        raise click.ClickException(f"wrk failed: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise UserError(f"wrk failed: {(done.stderr or done.stdout).strip()[-300:]}")
     told: dict[str, Any] = json.loads(lines[-1])
     return told
 
@@ -91,7 +90,7 @@ def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, 
     """A script of benchmarks/peers/apps/floor.py: its latencies, and its answer's label.
 
     Raises:
-        click.ClickException: it failed.
+        UserError: it failed.
     """
     path = place.folder / "request.json"
     path.write_text(json.dumps(system.request(photo)))
@@ -106,11 +105,11 @@ def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, 
     command = [str(word) for word in (*words, path, seconds)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds + 120)
     if done.returncode:
-        raise click.ClickException(f"{system.name} failed: {done.stderr.strip()[-300:]}")
+        raise UserError(f"{system.name} failed: {done.stderr.strip()[-300:]}")
     told = json.loads(done.stdout)
     spent = sorted(told["ms"])
     if not spent:
-        raise click.ClickException(f"{system.name} answered no photo within {seconds} s: give more --seconds")
+        raise UserError(f"{system.name} answered no photo within {seconds} s: give more --seconds")
     return {
         "label": told["answer"]["result"],
         "rate": round(1000 / statistics.fmean(spent), 2),
@@ -123,11 +122,11 @@ def wrk() -> str:
     """The program.
 
     Raises:
-        click.ClickException: it is not installed.
+        UserError: it is not installed.
     """
     found = shutil.which("wrk")
     if not found:
-        raise click.ClickException("wrk is not installed: apt-get install wrk")
+        raise UserError("wrk is not installed: apt-get install wrk")
     return found
 
 

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
 import psutil
 import requests
 
 from benchmarks.peers import work
 from benchmarks.peers.systems import Place, System
+from common.errors import UserError
 from deploy.host.processes import alive, end_group, signal_when_parent_dies, wait_until_gone
 from deploy.settings import HOST, ROOT
 
@@ -123,7 +123,7 @@ class Running:
         """Return when it answers a photo by status 200.
 
         Raises:
-            click.ClickException: it ended, or gave no answer in time; with its last words.
+            UserError: it ended, or gave no answer in time; with its last words.
         """
         begun, last = time.monotonic(), "nothing listens"
         if self.system.tells:
@@ -137,9 +137,7 @@ class Running:
                 time.sleep(POLL_S)
             else:
                 return
-        raise click.ClickException(
-            f"{self.system.name} did not answer within {START_S:.0f} s: {last}{self.last_words()}"
-        )
+        raise UserError(f"{self.system.name} did not answer within {START_S:.0f} s: {last}{self.last_words()}")
 
     def stop(self) -> None:
         """End every process, the gentle way first."""
@@ -171,14 +169,14 @@ class Running:
         line = stdout.readline()
         if not line:
             self.processes[-1].wait()
-            raise click.ClickException(f"{self.system.name} ended while starting:{self.last_words()}")
+            raise UserError(f"{self.system.name} ended while starting:{self.last_words()}")
         told = json.loads(line)
         self.url, self.key, self.archive_mb = told["url"], told["key"], told["archive_mb"]
 
     def _alive(self) -> None:
         for process in self.processes:
             if process.poll() is not None:
-                raise click.ClickException(f"{self.system.name} ended while starting:{self.last_words()}")
+                raise UserError(f"{self.system.name} ended while starting:{self.last_words()}")
 
     def _marked(self, process: psutil.Process) -> bool:
         try:
@@ -192,7 +190,7 @@ def running(system: System, place: Place, photo: str) -> Iterator[Running]:
     """Start a system, yield it when it answers, stop it whatever happens.
 
     Raises:
-        click.ClickException: it does not start.
+        UserError: it does not start.
     """
     it = Running(system, place, url=place.url + system.path)
     begun = time.monotonic()
@@ -225,7 +223,7 @@ def free_ports(count: int = 5) -> int:
             for port in range(first, first + count):
                 taken.enter_context(socket.socket()).bind((HOST, port))
             return first
-    raise click.ClickException(f"no {count} free ports in a row between 20000 and 32000: stop what listens there")
+    raise UserError(f"no {count} free ports in a row between 20000 and 32000: stop what listens there")
 
 
 def _descent(pid: int) -> list[psutil.Process]:

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
-
+from common.errors import UserError
 from dataset.auditing.inspect import Facts
 
 
@@ -19,7 +18,7 @@ class Journal:
         settings: a journal of other settings is of no use and is begun anew.
 
     Raises:
-        click.ClickException: it cannot be written, so neither could the table.
+        UserError: it cannot be written, so neither could the table.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
@@ -37,11 +36,9 @@ class Journal:
                 self._write(settings)
         except BlockingIOError as error:
             self.file.close()
-            raise click.ClickException(
-                f"{out}: another audit is writing it: wait for it, or give another --out"
-            ) from error
+            raise UserError(f"{out}: another audit is writing it: wait for it, or give another --out") from error
         except OSError as error:
-            raise click.ClickException(f"{out} cannot be written: {error.strerror}: give another --out") from error
+            raise UserError(f"{out} cannot be written: {error.strerror}: give another --out") from error
 
     def add(self, key: tuple[str, int, int], facts: Facts) -> None:
         """Remember a file by its name, bytes and time of change."""
@@ -63,7 +60,7 @@ class Journal:
         try:  # unbuffered: a killed process loses nothing, a lost machine a few lines
             self.file.write(json.dumps(content).encode() + b"\n")  # ASCII: any name survives
         except OSError as error:
-            raise click.ClickException(f"{self.path}: {error.strerror}: make room, then run again to go on") from error
+            raise UserError(f"{self.path}: {error.strerror}: make room, then run again to go on") from error
 
     def _read(self, settings: dict[str, Any]) -> int:
         """Returns: how many bytes are whole lines of a run with these settings."""

@@ -101,7 +101,7 @@ class Desk:
         Raises:
             LookupError: there is none.
             Conflict: somebody has changed it since; the one before it is next.
-            click.ClickException: it cannot be written; all is as it was.
+            UserError: it cannot be written; all is as it was.
         """
         with self._lock:
             if not self._done[client]:

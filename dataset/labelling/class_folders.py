@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import click
-
+from common.errors import UserError
 from dataset.photos import TABLE as SOURCES
 from dataset.tables import Row, write_rows
 
@@ -33,16 +32,16 @@ class ClassFolders:
         folder: where the photos lie.
 
     Raises:
-        click.ClickException: the photos lie in `out`, or a label cannot name a folder.
+        UserError: the photos lie in `out`, or a label cannot name a folder.
     """
 
     def __init__(self, out: Path, folder: Path, labels: Sequence[str]) -> None:
         self.out, self.labels = out, tuple(labels)
         if folder.resolve().is_relative_to(out.resolve()):
-            raise click.ClickException(f"--folders {out}: the photos lie there: give another folder")
+            raise UserError(f"--folders {out}: the photos lie there: give another folder")
         unfit = [label for label in labels if Path(label).name != label]
         if unfit:
-            raise click.ClickException(f"--folders: {', '.join(unfit)} cannot name a folder: leave out --folders")
+            raise UserError(f"--folders: {', '.join(unfit)} cannot name a folder: leave out --folders")
 
     def settle(self, entries: Sequence[Filed]) -> None:
         """Bring every copy to where its photo's row says. Raises: as `follow`."""
@@ -59,14 +58,14 @@ class ClassFolders:
         """Copy a photo to its label's folder and away from any other, then write the sources.
 
         Raises:
-            click.ClickException: it cannot be written, or another picture has its place.
+            UserError: it cannot be written, or another picture has its place.
         """
         self._place(entry)
         self._write_sources(entries)
 
     def go_back(self, entry: Filed, entries: Sequence[Filed]) -> None:
         """As `follow`, as well as a disk lets us that has just refused: the next start settles the rest."""
-        with contextlib.suppress(click.ClickException):
+        with contextlib.suppress(UserError):
             self.follow(entry, entries)
 
     def _place(self, entry: Filed) -> None:
@@ -84,7 +83,7 @@ class ClassFolders:
         if _same(path, target):
             return
         if target.exists():
-            raise click.ClickException(f"{target} is another picture than {path}: give another --folders")
+            raise UserError(f"{target} is another picture than {path}: give another --folders")
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name[:100]}.part")
         try:
@@ -101,12 +100,12 @@ class ClassFolders:
         ]
         try:
             write_rows(self.out / SOURCES, ("path", "source"), rows)
-        except click.ClickException as error:
+        except UserError as error:
             raise self._refusal(self.out / SOURCES, error.__cause__ or error) from error
 
-    def _refusal(self, place: Path, error: BaseException) -> click.ClickException:
+    def _refusal(self, place: Path, error: BaseException) -> UserError:
         reason = getattr(error, "strerror", None) or error
-        return click.ClickException(f"{place} cannot be written: {reason}: give another --folders or free the disk")
+        return UserError(f"{place} cannot be written: {reason}: give another --folders or free the disk")
 
 
 def _same(path: Path, copy: Path) -> bool:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.rows import ASIDE, COLUMNS, cannot_write, list_photos, read_labels, read_sources
 from dataset.tables import Row, write_rows
@@ -103,7 +102,7 @@ class Labelling:
         copies: class folders that follow the table.
 
     Raises:
-        click.ClickException: no photos; the table cannot be read or is of other labels.
+        UserError: no photos; the table cannot be read or is of other labels.
     """
 
     def __init__(self, folder: Path, table: Path, labels: Sequence[str], copies: ClassFolders | None = None) -> None:
@@ -132,7 +131,7 @@ class Labelling:
         """Write the table and the class folders as they stand, so that a full or read-only disk is told first.
 
         Raises:
-            click.ClickException: they cannot be written.
+            UserError: they cannot be written.
         """
         if self.copies:
             self.copies.settle(self.entries)
@@ -144,7 +143,7 @@ class Labelling:
         Raises:
             Conflict: the photo has changed since `revision`.
             ValueError: no such photo, label or reason to set aside.
-            click.ClickException: it cannot be written; all is as it was.
+            UserError: it cannot be written; all is as it was.
         """
         if decision == Decision() or (decision.label and decision.set_aside):
             raise ValueError("give a label, or a reason to set aside")
@@ -183,15 +182,13 @@ class Labelling:
         return self.entries[index]
 
     def save(self) -> None:
-        """Raises: click.ClickException: it cannot be written, or another program has changed the table."""
+        """Raises: UserError: it cannot be written, or another program has changed the table."""
         stamp = _stamp(self.table)
         if stamp not in (None, self._stamp):
-            raise click.ClickException(
-                f"{self.table} was changed by another program: stop (Ctrl-C) and start again to read it"
-            )
+            raise UserError(f"{self.table} was changed by another program: stop (Ctrl-C) and start again to read it")
         try:
             write_rows(self.table, self._columns, self._rows)
-        except click.ClickException as error:
+        except UserError as error:
             raise cannot_write(self.table, error.__cause__ or error) from error
         self._stamp = _stamp(self.table)
 

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from dataset.labelling.rows import cannot_write
 
 
@@ -30,7 +29,7 @@ def locked(table: Path) -> Iterator[_Announce]:
         what writes this server's address for the second one to name.
 
     Raises:
-        click.ClickException: another process labels into it, or its folder cannot be written.
+        UserError: another process labels into it, or its folder cannot be written.
     """
     path = table.with_name(f".{table.name}.lock")
     try:
@@ -38,7 +37,7 @@ def locked(table: Path) -> Iterator[_Announce]:
         handle = _lock(path)
     except BlockingIOError as error:
         holder = path.read_text(encoding="utf-8", errors="replace") or "another process"
-        raise click.ClickException(
+        raise UserError(
             f"{table} is being labelled by {holder}: open that page, stop it, or give another --table"
         ) from error
     except OSError as error:

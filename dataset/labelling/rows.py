@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from dataset.files import files_of
 from dataset.photos import TABLE as SOURCES
 from dataset.tables import Row, read_rows
@@ -20,10 +19,10 @@ def list_photos(folder: Path, table: Path | None = None, out: Path | None = None
     Left out are tables (and `table`, whatever it is called), hidden files (`dataset.files`) and what lies in `out`.
 
     Raises:
-        click.ClickException: the folder is missing or has none.
+        UserError: the folder is missing or has none.
     """
     if not folder.is_dir():
-        raise click.ClickException(f"{folder} is no folder: give the folder with the photos")
+        raise UserError(f"{folder} is no folder: give the folder with the photos")
     root = folder.resolve()
     found = files_of(root, links=True)
     names = [
@@ -32,21 +31,21 @@ def list_photos(folder: Path, table: Path | None = None, out: Path | None = None
         if not (table and path == table.resolve()) and not (out and path.is_relative_to(out.resolve()))
     ]
     if not names:
-        raise click.ClickException(f"{folder} has no photos: put some there, or python -m dataset sample {folder}")
+        raise UserError(f"{folder} has no photos: put some there, or python -m dataset sample {folder}")
     return names
 
 
-def cannot_write(place: Path, error: BaseException) -> click.ClickException:
+def cannot_write(place: Path, error: BaseException) -> UserError:
     """The one line for a disk that refuses."""
     reason = getattr(error, "strerror", None) or error
-    return click.ClickException(f"{place} cannot be written: {reason}: give another --table or free the disk")
+    return UserError(f"{place} cannot be written: {reason}: give another --table or free the disk")
 
 
 def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
     """The rows of a table of decisions; none if it is not there yet.
 
     Raises:
-        click.ClickException: it cannot be read, or a row is no decision about these labels.
+        UserError: it cannot be read, or a row is no decision about these labels.
     """
     if not table.exists():
         return []
@@ -55,7 +54,7 @@ def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
     for row in rows:
         fault = _fault(row, labels, seen)
         if fault:
-            raise click.ClickException(f"{table}: {row['path']}: {fault}, or give another --table")
+            raise UserError(f"{table}: {row['path']}: {fault}, or give another --table")
         seen.add(os.path.normpath(row["path"]))
     return rows
 

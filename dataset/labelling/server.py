@@ -23,7 +23,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import click
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -35,6 +34,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from common.errors import UserError
 from dataset.labelling.assignments import Desk, Turn
 from dataset.labelling.decisions import Conflict, Decision
 from dataset.labelling.rows import ASIDE
@@ -211,7 +211,7 @@ def _refusing(work: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, 
         raise Refusal(HTTPStatus.CONFLICT, "nothing_to_undo", str(error.args[0])) from error
     except ValueError as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_request", str(error)) from error
-    except click.ClickException as error:
+    except UserError as error:
         raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "not_written", shown(error.message)) from error
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from PIL import Image
 from pydantic import ValidationError
 
+from common.errors import UserError
 from handler.engine import load
 from handler.errors import RequestError, TooLarge
 from handler.image import open_photo, to_input
@@ -35,7 +35,7 @@ class Suggestions:
         labels: what the model must tell apart.
 
     Raises:
-        click.ClickException: the bundle cannot be read, or has other labels.
+        UserError: the bundle cannot be read, or has other labels.
     """
 
     def __init__(self, bundle: Path | None, labels: Sequence[str]) -> None:
@@ -106,13 +106,13 @@ def read_photo(path: Path, limits: Limits) -> Image.Image:
 def _read(bundle: Path, labels: Sequence[str]) -> Spec:
     try:
         if not (bundle / "model.onnx").is_file():
-            raise click.ClickException(f"{bundle} has no model.onnx: give a bundle with --model, or --no-model")
+            raise UserError(f"{bundle} has no model.onnx: give a bundle with --model, or --no-model")
         spec = read_spec(bundle / "recipe.json")
     except (OSError, ValueError, ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise click.ClickException(f"{bundle}: {reason}: give a bundle with --model, or --no-model") from error
+        raise UserError(f"{bundle}: {reason}: give a bundle with --model, or --no-model") from error
     if set(spec.labels) != set(labels):
-        raise click.ClickException(
+        raise UserError(
             f"{bundle} tells {', '.join(spec.labels)} apart, not {', '.join(labels)}: "
             "give another --model or --recipe, or --no-model"
         )

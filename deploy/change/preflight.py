@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import click
-
+from common.errors import UserError
 from deploy.change.session import Refused
 from deploy.settings import Settings
 from deploy.store import desired
@@ -103,6 +102,6 @@ def adopted(settings: Settings, client: Client, name: str, version: str = "") ->
     archive, version = str(described["modelUrl"]), str(described["modelVersion"])
     try:
         digest = str(read_manifest(settings.store / archive)["digest"])
-    except (click.ClickException, KeyError):
+    except (UserError, KeyError):
         digest = ""
     return Entry(name, version, archive, digest, default=client.default(name) == version)

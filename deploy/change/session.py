@@ -15,6 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, Held, held
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
@@ -58,7 +59,7 @@ class Deployment:
         """Strike a drained version from the manifest, unregister it, and see that its archive is still there.
 
         Raises:
-            click.ClickException: TorchServe refused, or its archive has gone from the store.
+            UserError: TorchServe refused, or its archive has gone from the store.
         """
         before = desired.read(self.settings.var)
         entries = [other for other in before if (other.name, other.version) != (entry.name, entry.version)]
@@ -66,13 +67,13 @@ class Deployment:
         try:
             if self.client.describe(entry.name, entry.version):
                 self.client.unregister(entry.name, entry.version)
-        except click.ClickException:
+        except UserError:
             desired.write(self.settings.var, before)
             raise
         if not (self.settings.store / entry.archive).is_file():
             back = desired.put_back(self.settings.var, entry.archive, self.settings.store)
             what = "it was put back from its copy" if back else "no copy of it is left: pack it again if it is wanted"
-            raise click.ClickException(f"{entry.archive} went from the store with its version: {what}")
+            raise UserError(f"{entry.archive} went from the store with its version: {what}")
         desired.drop_copies(self.settings.var, entries)
 
 
@@ -83,7 +84,7 @@ def deployment(
     """Be the only one who changes versions, and write down how it went.
 
     Raises:
-        click.ClickException: another is at work, nothing is running, or the change was refused or failed.
+        UserError: another is at work, nothing is running, or the change was refused or failed.
     """
     with at_work(settings, f"{action} of {name} {version}"):
         Client(settings).describe(name)  # nothing is journalled where no server is
@@ -100,13 +101,13 @@ def at_work(settings: Settings, what: str) -> Iterator[None]:
     """Hold the deployment lock; a repair of the keeper's is waited for, another person's change is not.
 
     Raises:
-        click.ClickException: naming who is at work.
+        UserError: naming who is at work.
     """
     with ExitStack() as stack:
         try:
             _take(stack, settings.var / DEPLOYMENT, what)
         except Held as error:
-            raise click.ClickException(f"{error.message}: run this again when it is over") from error
+            raise UserError(f"{error.message}: run this again when it is over") from error
         yield
 
 
@@ -129,12 +130,12 @@ def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
     except Refused as error:
         journal.end(REFUSED, error.message)
         raise
-    except click.ClickException as error:
+    except UserError as error:
         journal.end(FAILED, error.message)
         raise
     except KeyboardInterrupt as error:
         journal.end(FAILED, "interrupted")
-        raise click.ClickException("interrupted: run the same command again, it goes on") from error
+        raise UserError("interrupted: run the same command again, it goes on") from error
     except Exception as error:
         with contextlib.suppress(OSError):
             journal.end(FAILED, repr(error))
@@ -143,16 +144,16 @@ def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
         raise
 
 
-class Refused(click.ClickException):
+class Refused(UserError):
     """A version was not taken: the old one serves on, and nothing new is registered."""
 
 
-def full(settings: Settings, error: OSError) -> click.ClickException:
+def full(settings: Settings, error: OSError) -> UserError:
     """What cannot be written or has gone, as one line."""
     where, why = error.filename or settings.var, error.strerror or error
     if error.errno in _NOT_WRITTEN:
-        return click.ClickException(f"{where} cannot be written: {why}: free some room and run the same again")
-    return click.ClickException(f"{where}: {why}: run the same again")
+        return UserError(f"{where} cannot be written: {why}: free some room and run the same again")
+    return UserError(f"{where}: {why}: run the same again")
 
 
 def say(result: dict[str, Any], as_json: bool) -> None:

@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import click
-
+from common.errors import UserError
 from deploy.host.var import MARK, claim
 
 SERVER = "lock"
@@ -51,7 +50,7 @@ UNNAMED = Holder(0, "somebody", "unknown", "unknown")
 """Holds a lock and could not write down who it is."""
 
 
-class Held(click.ClickException):
+class Held(UserError):
     """Another holds the lock."""
 
     def __init__(self, holder: Holder) -> None:
@@ -72,7 +71,7 @@ def held(path: Path, what: str, wait_s: float = _BLINK_S) -> Iterator[Holder | N
 
     Raises:
         Held: another holds it still, with its `holder`.
-        click.ClickException: the file cannot be written, or the folder is not ours.
+        UserError: the file cannot be written, or the folder is not ours.
     """
     with _opened(path) as file:
         _take(file, wait_s)
@@ -109,7 +108,7 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
     try:
         yield file
     finally:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import click
+from common.errors import UserError
 
 MARK = "deploying.lock"
 """Lies in every folder of ours from the moment that it is one; deploy/host/locks.py locks it."""
@@ -15,21 +15,19 @@ def claim(folder: Path) -> None:
     """Make the folder, or see that it is ours, and keep others out of it.
 
     Raises:
-        click.ClickException: it holds another's files, or it cannot be written.
+        UserError: it holds another's files, or it cannot be written.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _ours(folder):
-            raise click.ClickException(
+            raise UserError(
                 f"{folder} holds files that are not of this server, and nothing in it was changed: "
                 "name an empty or a new folder with SERVE_VAR=FOLDER"
             )
         folder.chmod(0o700)
         (folder / MARK).touch(mode=0o600)
     except OSError as error:
-        raise click.ClickException(
-            f"{folder} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER"
-        ) from error
+        raise UserError(f"{folder} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER") from error
 
 
 def _ours(folder: Path) -> bool:

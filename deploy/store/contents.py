@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import click
+from common.errors import UserError
 
 VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,2}")
 OWN = "MAR-INF/MANIFEST.json"
@@ -30,13 +30,11 @@ def read_manifest(mar: Path) -> dict[str, Any]:
     """The manifest beside an archive.
 
     Raises:
-        click.ClickException: it is missing or damaged.
+        UserError: it is missing or damaged.
     """
     path = mar.with_suffix(".json")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise click.ClickException(
-            f"{path} is missing or damaged: pack the archive again under a new version"
-        ) from error
+        raise UserError(f"{path} is missing or damaged: pack the archive again under a new version") from error
     return content

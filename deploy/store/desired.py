@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
+from common.errors import UserError
 from common.files import write_json
 
 FILE = "served.json"
@@ -43,7 +42,7 @@ def read(var: Path) -> list[Entry]:
     """The manifest; of each name the default comes first, then the kept ones, last used first.
 
     Raises:
-        click.ClickException: it is there, but damaged.
+        UserError: it is there, but damaged.
     """
     path = var / FILE
     try:
@@ -52,7 +51,7 @@ def read(var: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
-        raise click.ClickException(
+        raise UserError(
             f"{path} is damaged: remove it, and roll out again what must be served (python -m deploy history)"
         ) from error
     return sorted(entries, key=lambda entry: not entry.default)  # stable: the order of the kept ones stays

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from common.errors import UserError
 from common.files import write_json
 from deploy.settings import Settings
 from deploy.store import desired
@@ -53,14 +54,14 @@ def write(settings: Settings, entry: Entry, profiles: Mapping[str, How], tried: 
     """Write down what was found for a version on this machine.
 
     Raises:
-        click.ClickException: it cannot be written.
+        UserError: it cannot be written.
     """
     found = {name: asdict(how) for name, how in profiles.items()}
     about = {"name": entry.name, "version": entry.version, "digest": entry.digest, "cores": cores()}
     try:
         write_json(settings.var / FILE, {**about, "profiles": found, "tried": list(tried)})
     except OSError as error:
-        raise click.ClickException(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
+        raise UserError(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
 
 
 def how(settings: Settings, entry: Entry) -> How:
@@ -89,7 +90,7 @@ def environment(settings: Settings) -> dict[str, str]:
         known = desired.find(desired.read(settings.var), content["name"], content["version"])
         entry = known or Entry(content["name"], content["version"], "", content["digest"])
         threads = how(settings, entry).threads
-    except (KeyError, TypeError, click.ClickException):
+    except (KeyError, TypeError, UserError):
         return {}
     return {THREADS: f"{entry.name}-{entry.version}={threads}"} if threads else {}
 

@@ -3,8 +3,7 @@
 import zipfile
 import zlib
 
-import click
-
+from common.errors import UserError
 from deploy.host.log import log
 from deploy.settings import Settings
 from deploy.store import desired
@@ -16,7 +15,7 @@ def require_archive(settings: Settings, entry: Entry) -> None:
     """Have a version's archive in the store as it was when it was first served; a damaged one is set aside.
 
     Raises:
-        click.ClickException: it is missing or damaged, and so is its copy.
+        UserError: it is missing or damaged, and so is its copy.
     """
     mar = settings.store / entry.archive
     if is_whole(settings, entry):
@@ -28,9 +27,9 @@ def require_archive(settings: Settings, entry: Entry) -> None:
     try:
         put_back = desired.put_back(settings.var, entry.archive, settings.store) and is_whole(settings, entry)
     except OSError as error:
-        raise click.ClickException(f"{settings.store} cannot be written: {error.strerror}: make room there") from error
+        raise UserError(f"{settings.store} cannot be written: {error.strerror}: make room there") from error
     if not put_back:
-        raise click.ClickException(f"{mar} is {what}, and there is no good copy: put it and its .json there again")
+        raise UserError(f"{mar} is {what}, and there is no good copy: put it and its .json there again")
 
 
 def is_whole(settings: Settings, entry: Entry) -> bool:

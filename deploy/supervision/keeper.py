@@ -16,13 +16,14 @@ import sys
 import threading
 import time
 
-import click
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from common.cli import command
+from common.errors import UserError
 from deploy.host.log import log, one_line
 from deploy.host.processes import follow_supervisor
 from deploy.settings import HOST, Settings, read_settings
@@ -41,7 +42,7 @@ class Orphaned(BaseException):
     """Our supervisord has died."""
 
 
-@click.command(epilog="Example: python -m deploy.supervision.keeper")
+@command(epilog="Example: python -m deploy.supervision.keeper")
 def main() -> None:
     """Keep served what var/served.json says; /ready and /metrics on the keeper's port. Run by supervisord."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -81,7 +82,7 @@ class Keeper:
         try:
             self.repairs.round()
             self.readiness.note("")
-        except click.ClickException as error:
+        except UserError as error:
             self.readiness.note(one_line(error.message) if self.repairs.seen else "TorchServe is starting")
         except Exception as error:
             log("error", text=repr(error))

@@ -26,12 +26,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import click
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, holder
 from deploy.host.log_tail import Tail
 from deploy.settings import Settings
@@ -178,7 +178,7 @@ class Node(Collector):
         """Read the manifest, and the journal if it has changed; what is damaged leaves what was known."""
         try:
             self.served, self.damaged = desired.read(self.settings.var), False
-        except click.ClickException:
+        except UserError:
             self.damaged = True
         if not self.damaged:
             named = {(entry.name, entry.version) for entry in self.served}

@@ -5,9 +5,9 @@ import threading
 import time
 from typing import Any
 
-import click
 import requests
 
+from common.errors import UserError
 from deploy.host.log import log
 from deploy.settings import Settings
 from deploy.store.desired import COPIES, Entry
@@ -52,7 +52,7 @@ class Readiness:
         for name in dict.fromkeys(entry.name for entry in self.repairs.entries):
             try:
                 models.append({"name": name, "version": self._ask(name)})
-            except (requests.RequestException, click.ClickException, OSError, ValueError, KeyError) as error:
+            except (requests.RequestException, UserError, OSError, ValueError, KeyError) as error:
                 reasons.append(f"{name}: {_short(error)}")
             except Exception as error:  # a bug, or an answer that nobody has thought of
                 log("error", text=f"the probe of {name} failed: {error!r}")
@@ -70,7 +70,7 @@ class Readiness:
         """The version that answers a golden photo of a name rightly.
 
         Raises:
-            click.ClickException: it is answered wrongly, or not at all; and what requests raises.
+            UserError: it is answered wrongly, or not at all; and what requests raises.
         """
         label, body = self._example_of(name)
         answer = self.session.post(
@@ -82,7 +82,7 @@ class Readiness:
         content = answer.json()
         if not answer.ok or label not in (None, content.get("result")):
             told = f"a photo of {label}" if label else "a golden photo"
-            raise click.ClickException(f"HTTP {answer.status_code}, {answer.text[:200]} to {told}")
+            raise UserError(f"HTTP {answer.status_code}, {answer.text[:200]} to {told}")
         return str(content["model_version"])
 
     def _example_of(self, name: str) -> tuple[str | None, dict[str, Any]]:
@@ -94,7 +94,7 @@ class Readiness:
         for entry in entries:
             if entry.digest in self._examples or self._read_example(entry):
                 return self._examples[entry.digest]
-        raise click.ClickException(f"{entries[0].archive} cannot be read, nor its copy in var/{COPIES}")
+        raise UserError(f"{entries[0].archive} cannot be read, nor its copy in var/{COPIES}")
 
     def _read_example(self, entry: Entry) -> bool:
         for folder in (self.settings.store, self.settings.var / COPIES):
@@ -111,4 +111,4 @@ def _short(error: Exception) -> str:
         return f"no answer within {PROBE_S:.0f} s"
     if isinstance(error, requests.ConnectionError):
         return "TorchServe does not answer"
-    return error.message if isinstance(error, click.ClickException) else repr(error)
+    return error.message if isinstance(error, UserError) else repr(error)

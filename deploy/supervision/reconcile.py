@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import click
 import psutil
 
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.log import log, one_line
 from deploy.settings import Settings
@@ -84,7 +84,7 @@ class Repairs:
         """Look once, repair what must be repaired and may be.
 
         Raises:
-            click.ClickException: TorchServe does not answer.
+            UserError: TorchServe does not answer.
         """
         self._say_crashed()
         if not self._read():
@@ -146,14 +146,14 @@ class Repairs:
         require_archive(self.settings, entry)
         try:
             self.client.register(entry.archive, entry.name, profile.how(self.settings, entry))
-        except click.ClickException as error:
+        except UserError as error:
             why = one_line(Server(self.settings).why_no_worker())
-            raise click.ClickException(f"{entry.archive}: {error.message}: {why}") from error
+            raise UserError(f"{entry.archive}: {error.message}: {why}") from error
 
     def _revive(self, entry: Entry) -> None:
         """TorchServe does not revive what it has given up; to none and back kills those that are left, too."""
         if self.seen[entry.name].ready.get(entry.version) and not drain(self.client, entry.name, entry.version, REST_S):
-            raise click.ClickException(f"some workers of {entry} have gone, and the others are never at rest")
+            raise UserError(f"some workers of {entry} have gone, and the others are never at rest")
         self.client.scale(entry.name, entry.version, 0)
         self.client.scale(entry.name, entry.version, entry.workers)
 
@@ -180,8 +180,8 @@ class Repairs:
             yield
             self._failures.pop(_key(entry), None)
             self._short_since.pop(_key(entry), None)
-        except (click.ClickException, OSError, ValueError, KeyError) as caught:
-            error = one_line(caught.message if isinstance(caught, click.ClickException) else repr(caught))
+        except (UserError, OSError, ValueError, KeyError) as caught:
+            error = one_line(caught.message if isinstance(caught, UserError) else repr(caught))
             self._failed(entry, error)
         else:
             self.told(action)
@@ -226,7 +226,7 @@ class Repairs:
         try:
             entries = desired.read(self.settings.var)
             self.entries = [replace(entry, workers=profile.how(self.settings, entry).workers) for entry in entries]
-        except click.ClickException as error:
+        except UserError as error:
             self.warn("manifest", error.message)
             return False
         self.warn("manifest", "")
@@ -249,13 +249,13 @@ def look(client: Client, name: str) -> Seen:
     """What TorchServe serves of a name; empty where it is not registered.
 
     Raises:
-        click.ClickException: TorchServe does not answer, or not as it should.
+        UserError: TorchServe does not answer, or not as it should.
     """
     answer = client.ask("management", "GET", f"/models/{name}/all")
     if answer.status_code == 404:
         return Seen()
     if not answer.ok:
-        raise click.ClickException(f"TorchServe refused to describe {name}: HTTP {answer.status_code}")
+        raise UserError(f"TorchServe refused to describe {name}: HTTP {answer.status_code}")
     ready, coming = {}, {}
     for version in content(answer):
         workers, number = version.get("workers", []), str(version["modelVersion"])

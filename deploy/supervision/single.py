@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import click
 import psutil
 
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.processes import cmdline
 from deploy.settings import Settings
@@ -20,7 +20,7 @@ def serving(settings: Settings, mode: str) -> Iterator[None]:
     """Hold the lock of a server.
 
     Raises:
-        click.ClickException: a server is running, naming who started it and how it is stopped.
+        UserError: a server is running, naming who started it and how it is stopped.
     """
     try:
         with locks.held(settings.var / locks.SERVER, mode):
@@ -33,17 +33,17 @@ def refuse_second(settings: Settings) -> None:
     """Say so before anything is prepared if a server is running already.
 
     Raises:
-        click.ClickException: see `serving`.
+        UserError: see `serving`.
     """
     holder = locks.holder(settings.var / locks.SERVER)
     if holder:
         raise running_already(holder)
 
 
-def running_already(holder: locks.Holder) -> click.ClickException:
+def running_already(holder: locks.Holder) -> UserError:
     """Who is running, and how to stop it."""
     how = "Ctrl-C in its terminal, or make down" if holder.what == FOREGROUND else "make down"
-    return click.ClickException(
+    return UserError(
         f"a server is running already ({holder.what}, {holder.facts}): stop it with {how}, "
         "or start a second one with SERVE_VAR=FOLDER and ports of its own"
     )
@@ -55,14 +55,14 @@ def starting(settings: Settings, mode: str) -> Iterator[None]:
     `make down` finds one of both in any moment.
 
     Raises:
-        click.ClickException: a server is running or being started, or versions are being changed, naming by whom.
+        UserError: a server is running or being started, or versions are being changed, naming by whom.
     """
     refuse_second(settings)
     with ExitStack() as stack:
         try:
             stack.enter_context(locks.held(settings.var / locks.DEPLOYMENT, mode))
         except locks.Held as error:
-            raise click.ClickException(f"{error.message}: run this again when it is over") from error
+            raise UserError(f"{error.message}: run this again when it is over") from error
         refuse_second(settings)  # another was faster
         yield
 

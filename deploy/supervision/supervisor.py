@@ -21,6 +21,8 @@ import click
 import psutil
 import requests
 
+from common.cli import command
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.processes import (
     SUPERVISOR,
@@ -46,7 +48,7 @@ GONE_S = 90  # a stopping TorchServe is killed after 30 s
 _POLL_S = 0.1
 
 
-@click.command(epilog='Example: python -m deploy.supervision.supervisor "make up"')
+@command(epilog='Example: python -m deploy.supervision.supervisor "make up"')
 @click.argument("mode", type=click.Choice([FOREGROUND, BACKGROUND]))
 def main(mode: str) -> None:
     """Hold the lock of var and run supervisord, until SIGTERM."""
@@ -124,7 +126,7 @@ def launch(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
     """Start supervisord, and return when it holds the lock of a server.
 
     Raises:
-        click.ClickException: it ended, or another was faster.
+        UserError: it ended, or another was faster.
     """
     supervisor = spawn(settings, mode)
     while supervisor_of(settings) != supervisor.pid:
@@ -140,7 +142,7 @@ def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) ->
         the keeper's answer.
 
     Raises:
-        click.ClickException: why it will not become ready, in one line.
+        UserError: why it will not become ready, in one line.
     """
     log = settings.var / "logs" / "torchserve.log"
     seen, told = log.stat().st_size if log.exists() else 0, ""
@@ -155,7 +157,7 @@ def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) ->
             click.echo(f"  {reason} ...", err=True)
         told = reason
         time.sleep(_POLL_S)
-    raise click.ClickException(f"not ready after {READY_S} s: {told} (see {settings.var}/logs)")
+    raise UserError(f"not ready after {READY_S} s: {told} (see {settings.var}/logs)")
 
 
 def ask_keeper(settings: Settings) -> dict[str, Any]:
@@ -205,17 +207,17 @@ def _refuse_to_wait(
 ) -> None:
     _refuse_ended(settings, supervisor)
     if not_started:
-        raise click.ClickException(not_started)
+        raise UserError(not_started)
     if answer.get("missing") and not answer["repairing"]:  # else another version may still take its place
-        raise click.ClickException("; ".join(str(row["why"]) for row in answer["missing"]))
+        raise UserError("; ".join(str(row["why"]) for row in answer["missing"]))
 
 
 def _refuse_ended(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
     if supervisor.poll() is not None:
         refuse_second(settings)  # another was faster
         if supervisor.returncode in (0, -signal.SIGTERM):
-            raise click.ClickException("it was stopped while it was starting, as make down does: start it again")
-        raise click.ClickException(f"supervisord ended: see {settings.var / 'logs' / CONSOLE}")
+            raise UserError("it was stopped while it was starting, as make down does: start it again")
+        raise UserError(f"supervisord ended: see {settings.var / 'logs' / CONSOLE}")
 
 
 def _not_started(log: Path, seen: int) -> str | None:

@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 
-import click
-
+from common.cli import command
+from common.errors import UserError
 from deploy.host.log import log, one_line
 from deploy.host.processes import follow_supervisor
 from deploy.settings import read_settings
@@ -23,7 +23,7 @@ RETRY_S = 1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-@click.command(epilog="Example: python -m deploy.supervision.torchserve_program")
+@command(epilog="Example: python -m deploy.supervision.torchserve_program")
 def main() -> None:
     """Attach to the TorchServe of this var, or start one; exit 1 as soon as it has ended."""
     follow_supervisor(signal.SIGKILL)  # no other signal: it would stop TorchServe with us
@@ -50,8 +50,8 @@ def attach_or_start(server: Server) -> None:
         try:
             server.start()
             return log("TorchServe answers", group=server.group)
-        except (click.ClickException, OSError) as error:
-            why = one_line(error.message if isinstance(error, click.ClickException) else str(error))
+        except (UserError, OSError) as error:
+            why = one_line(error.message if isinstance(error, UserError) else str(error))
             if why != said:
                 log(NOT_STARTED, why=why)
             said = why

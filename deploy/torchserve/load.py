@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
+from common.errors import UserError
 from deploy.settings import Settings
 from deploy.torchserve.management import Client
 
@@ -67,6 +66,6 @@ def _milliseconds(client: Client, model: str, body: bytes, label: str) -> float 
     try:
         answer = client.ask("inference", "POST", f"/predictions/{model}", data=body, headers=headers)
         right = answer.ok and answer.json().get("result") == label
-    except (click.ClickException, ValueError):
+    except (UserError, ValueError):
         right = False
     return (time.perf_counter() - begun) * 1000 if right else None

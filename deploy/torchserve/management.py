@@ -5,10 +5,10 @@ import time
 from http import HTTPStatus
 from typing import Any
 
-import click
 import psutil
 import requests
 
+from common.errors import UserError
 from deploy.settings import Settings
 from deploy.store.profile import How
 from deploy.token import read_key
@@ -18,7 +18,7 @@ ANSWER_S = 120
 POLL_S = 0.05
 
 
-class Unreachable(click.ClickException):
+class Unreachable(UserError):
     """Nothing answers at the address."""
 
 
@@ -54,11 +54,11 @@ class Client:
         """A management call that must succeed; its JSON.
 
         Raises:
-            click.ClickException: with TorchServe's own message.
+            UserError: with TorchServe's own message.
         """
         answer = self.ask("management", method, path, **arguments)
         if not answer.ok:
-            raise click.ClickException(f"TorchServe refused {method} {path.partition('?')[0]}: {_message(answer)}")
+            raise UserError(f"TorchServe refused {method} {path.partition('?')[0]}: {_message(answer)}")
         return content(answer)
 
     def predict(self, model: str, body: dict[str, Any]) -> requests.Response:
@@ -71,7 +71,7 @@ class Client:
         The first version of a name becomes its default, later ones do not.
 
         Raises:
-            click.ClickException: it was refused, or its workers did not start; then it is not registered.
+            UserError: it was refused, or its workers did not start; then it is not registered.
         """
         how = how or How()
         batch = {"batch_size": how.batch_size, "max_batch_delay": how.max_batch_delay}
@@ -80,7 +80,7 @@ class Client:
         try:
             self.scale(name, version, how.workers)
         except BaseException:
-            with contextlib.suppress(click.ClickException):
+            with contextlib.suppress(UserError):
                 self.unregister(name, version)
             raise
 
@@ -88,7 +88,7 @@ class Client:
         """Take a version out at once: what waits in its queue is never answered, so drain it first.
 
         Raises:
-            click.ClickException: it is not registered, or it is the default and others are.
+            UserError: it is not registered, or it is the default and others are.
         """
         self.manage("DELETE", f"/models/{name}/{version}")
 
@@ -103,7 +103,7 @@ class Client:
         every client whose connection belongs to that thread would wait with us (docs/log.md).
 
         Raises:
-            click.ClickException: it was refused, a worker ended while it started, or none was ready in time.
+            UserError: it was refused, a worker ended while it started, or none was ready in time.
         """
         self.manage("PUT", f"/models/{name}/{version}", params={"min_worker": workers, "max_worker": workers})
         deadline = time.monotonic() + float(self.settings.properties["default_startup_timeout"])
@@ -116,9 +116,9 @@ class Client:
                 return
             started |= {pid for pid, _ in states if pid > 0}
             if any(pid not in ready and not psutil.pid_exists(pid) for pid in started):
-                raise click.ClickException(f"a worker of {name} {version} ended while it started")
+                raise UserError(f"a worker of {name} {version} ended while it started")
             if time.monotonic() > deadline:
-                raise click.ClickException(f"no worker of {name} {version} was ready in time")
+                raise UserError(f"no worker of {name} {version} was ready in time")
             time.sleep(POLL_S)
 
     def describe(self, name: str, version: str = "") -> dict[str, Any] | None:
@@ -126,14 +126,14 @@ class Client:
 
         Raises:
             Unreachable: nothing answers.
-            click.ClickException: TorchServe cannot tell.
+            UserError: TorchServe cannot tell.
         """
         path = f"/models/{name}" + (f"/{version}" if version else "")
         answer = self.ask("management", "GET", path)
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return None
         if not answer.ok:
-            raise click.ClickException(f"TorchServe refused GET {path}: {_message(answer)}")
+            raise UserError(f"TorchServe refused GET {path}: {_message(answer)}")
         found: dict[str, Any] = content(answer)[0]
         return found
 
@@ -162,12 +162,12 @@ def content(answer: requests.Response) -> Any:
     """The JSON of an answer.
 
     Raises:
-        click.ClickException: it is none.
+        UserError: it is none.
     """
     try:
         return answer.json()
     except ValueError as error:
-        raise click.ClickException(f"{answer.url} answers {answer.text[:120]!r}, which is no JSON") from error
+        raise UserError(f"{answer.url} answers {answer.text[:120]!r}, which is no JSON") from error
 
 
 def _message(answer: requests.Response) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import psutil
 
+from common.errors import UserError
 from deploy.settings import Settings
 from deploy.store.desired import COPIES, Entry
 from deploy.torchserve.management import Client, content
@@ -67,18 +67,18 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
         the answer, with `difference`: the largest |p - p when packed|.
 
     Raises:
-        click.ClickException: no answer, another label, or a difference above the recipe's tolerance.
+        UserError: no answer, another label, or a difference above the recipe's tolerance.
     """
     golden, begun = question.golden, time.perf_counter()
     reply = client.predict(model, question.body)
     rest(time.perf_counter() - begun)
     if not reply.ok:
-        raise click.ClickException(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
+        raise UserError(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
     answer: dict[str, Any] = content(reply)
     now = list(answer.get("probabilities", {}).values())
     difference = max((abs(p - q) for p, q in zip(now, golden.probabilities, strict=False)), default=1.0)
     if answer.get("result") != golden.label or not difference <= spec.goldens.tolerance:
-        raise click.ClickException(
+        raise UserError(
             f"/predictions/{model} answers {golden.photo} otherwise than when it was packed: was {golden.label} "
             f"{list(golden.probabilities)}, is {answer.get('result')} {now} (tolerance {spec.goldens.tolerance}): "
             "export and pack it again on this kind of machine"
@@ -97,7 +97,7 @@ def latencies(client: Client, question: Question, models: tuple[str, str], ratio
         milliseconds of one request, of each.
 
     Raises:
-        click.ClickException: a version does not answer.
+        UserError: a version does not answer.
     """
     fastest = [math.inf, math.inf]
     for turn in range(WARM_UP + SERIES * ROUNDS):
@@ -106,9 +106,7 @@ def latencies(client: Client, question: Question, models: tuple[str, str], ratio
             reply = client.predict(model, question.body)
             seconds = time.perf_counter() - begun
             if not reply.ok:
-                raise click.ClickException(
-                    f"/predictions/{model} answers {reply.status_code}: its latency is not known"
-                )
+                raise UserError(f"/predictions/{model} answers {reply.status_code}: its latency is not known")
             rest(seconds)
             if turn >= WARM_UP:
                 fastest[index] = min(fastest[index], seconds * 1000)
@@ -129,12 +127,12 @@ def require_memory(client: Client, name: str, workers: int, reserve_mb: int) -> 
         what was found, for the journal.
 
     Raises:
-        click.ClickException: less would be left than the reserve (megabytes).
+        UserError: less would be left than the reserve (megabytes).
     """
     each = worker_mb(client, name)
     needed, free = each * workers + reserve_mb, free_mb()
     if needed > free:
-        raise click.ClickException(
+        raise UserError(
             f"not enough memory for two versions: {free} MB are free, {needed} MB are needed "
             f"({workers} x {each} MB and {reserve_mb} MB in reserve): retire a kept version "
             "(python -m deploy retire), or stop other programs"

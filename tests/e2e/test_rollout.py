@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import click
 import pytest
 import requests
 
+from common.errors import UserError
 from deploy.change.session import deployment
 from deploy.host import locks
 from deploy.rollout import roll_out
@@ -254,7 +254,7 @@ def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monke
         raise OSError(28, "No space left on device", str(here.var / desired.FILE))
 
     monkeypatch.setattr("deploy.store.desired.write", no_room)
-    with pytest.raises(click.ClickException, match=r"served\.json cannot be written: No space left"):
+    with pytest.raises(UserError, match=r"served\.json cannot be written: No space left"):
         roll_out(here.settings, Path("shapes-6.2.mar"))
     monkeypatch.undo()
     assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
@@ -374,6 +374,6 @@ def dead(here: Node, version: str) -> None:
 
 def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> None:
     settings = read_settings({"SERVE_VAR": str(tmp_path / "var"), "SERVE_INFERENCE_PORT": "1"})
-    with pytest.raises(click.ClickException, match="is the server running"), deployment(settings, "rollout", "a", "1"):
+    with pytest.raises(UserError, match="is the server running"), deployment(settings, "rollout", "a", "1"):
         pass
     assert not (tmp_path / "var" / "history").exists()

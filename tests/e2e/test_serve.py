@@ -16,6 +16,7 @@ import click.testing
 import psutil
 import pytest
 
+from common.errors import UserError
 from deploy.archive import pack
 from deploy.host import locks
 from deploy.host.processes import cmdline
@@ -206,7 +207,7 @@ def test_another_model_than_the_bundles_is_said(store: Path, copy_of_bundle: Pat
         assert choose(copy_of_bundle, None, store) == store / "shapes-1.0.mar"
         assert b"note: shapes-1.0.mar is of run" in errors.getvalue()
     assert choose(copy_of_bundle, "1.0", store) == store / "shapes-1.0.mar"
-    with pytest.raises(click.ClickException, match=r"scripts/archive.sh .* 7.7"):
+    with pytest.raises(UserError, match=r"scripts/archive.sh .* 7.7"):
         choose(copy_of_bundle, "7.7", store)
 
 

@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from benchmarks.harness.bench import Bench, running, sleep_until
 from benchmarks.harness.load import Load, Result
 from benchmarks.harness.versions import derived, relaxed
+from common.errors import UserError
 from deploy.store.contents import read_manifest
 from handler import goldens
 
@@ -69,7 +69,7 @@ def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, ver
     with Load(url, bench.settings.var, slow, clients=40, limit_s=3) as load:
         sleep_until(load.begun + 1)
         client.set_default(name, first)
-        with contextlib.suppress(click.ClickException):  # TorchServe trips over its own full queue at times
+        with contextlib.suppress(UserError):  # TorchServe trips over its own full queue at times
             client.unregister(name, last)
         result = load.stop()
     assert result.unanswered > 0

@@ -8,10 +8,10 @@ import sys
 import zipfile
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
 from deploy.settings import ROOT
@@ -103,7 +103,7 @@ def test_make_archive_is_the_same(bundle: Path, tmp_path: Path) -> None:
 
 
 def refusal(bundle: Path, version: str, store: Path) -> str:
-    with pytest.raises(click.ClickException) as caught:
+    with pytest.raises(UserError) as caught:
         pack(bundle, version, store)
     assert not [path for path in store.iterdir() if path.name != ".lock"], "something was left behind"
     return caught.value.message

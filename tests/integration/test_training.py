@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.photos import Photo, hold_out, read_photos
 from deploy.settings import ROOT
@@ -408,5 +409,5 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Pa
     assert recorder.load() == {"epoch": 1}
     assert not list(tmp_path.glob(".checkpoint*"))
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
-    with pytest.raises(click.ClickException, match="--fresh"):
+    with pytest.raises(UserError, match="--fresh"):
         recorder.load()

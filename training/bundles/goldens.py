@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe
 from dataset.draw import DRAWINGS, draw
@@ -29,7 +29,7 @@ def draw_goldens(folder: Path, recipe: Recipe) -> None:
     """Write goldens.json and its photos beside a graph.
 
     Raises:
-        click.ClickException: a label's drawings are not answered rightly and with the recipe's margin.
+        UserError: a label's drawings are not answered rightly and with the recipe's margin.
     """
     run = engine.load(folder / "model.onnx", recipe)
     each = -(-recipe.goldens.count // len(recipe.labels))
@@ -51,7 +51,7 @@ def _own(folder: Path, recipe: Recipe, run: engine.Engine, label: str, each: int
         if len(sound) == CANDIDATES * each:
             break
     if len(sound) < each:
-        raise click.ClickException(
+        raise UserError(
             f"only {len(sound)} of {TRIES} drawn photos of {label} are answered with a margin of "
             f"{recipe.goldens.margin}: train on drawn photos too (--extra), or take the label out of drawn"
         )

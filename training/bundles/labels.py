@@ -12,9 +12,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
+from common.errors import UserError
 from common.files import write_whole
 
 LABELS = "labels.npy"
@@ -53,7 +53,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         path: an array of strings, or a dict from index to label in an array of objects.
 
     Raises:
-        click.ClickException: it cannot be read, or holds anything else.
+        UserError: it cannot be read, or holds anything else.
     """
     fix = "give labels.npy of a bundle, or a .npy with a dict from 0, 1, 2 ... to labels"
     try:
@@ -61,9 +61,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
             raise _Refused(f"it is above {MOST_BYTES} bytes")
         return _in_order(_content(path.read_bytes()))
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror}: {fix}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}: {fix}") from error
     except Exception as error:  # a damaged pickle can raise any: IndexError, UnicodeDecodeError, MemoryError ...
-        raise click.ClickException(f"{path} holds no labels that can be read safely ({error}): {fix}") from error
+        raise UserError(f"{path} holds no labels that can be read safely ({error}): {fix}") from error
 
 
 def _content(data: bytes) -> Any:

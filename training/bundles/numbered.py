@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
+from common.errors import UserError
 from training.records.run import read_run
 
 
@@ -29,11 +28,11 @@ class Rival:
         """Read a bundle to compare a run with.
 
         Raises:
-            click.ClickException: it is no bundle, or it was measured on other photos than the run.
+            UserError: it is no bundle, or it was measured on other photos than the run.
         """
         before = read_run(folder)[1]
         if before.get("validation") != facts["validation"]:
-            raise click.ClickException(
+            raise UserError(
                 f"{folder} was measured on other held-out photos: they cannot be compared; train on the same --data "
                 "and seed, or export without --if-better"
             )
@@ -43,11 +42,11 @@ class Rival:
         """Refuse what is not more accurate.
 
         Raises:
-            click.ClickException: with both figures.
+            UserError: with both figures.
         """
         found = float(facts["metrics"]["mean_accuracy"])
         if found <= self.accuracy:
-            raise click.ClickException(
+            raise UserError(
                 f"not exported: mean of classes {found:.2%} is not above the {self.accuracy:.2%} of {self.folder}: "
                 "leave out --if-better to export all the same"
             )

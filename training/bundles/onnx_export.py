@@ -5,12 +5,12 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import click
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from common.errors import UserError
 from config.recipe import Export, Recipe
 from dataset.draw import DRAWINGS, draw
 from handler.image import fit, to_array
@@ -28,7 +28,7 @@ def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
     """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
 
     Raises:
-        click.ClickException: torch cannot write this network at this opset.
+        UserError: torch cannot write this network at this opset.
     """
     photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
     export = _old if recipe.export.opset < DYNAMO_OPSET else _new
@@ -39,7 +39,7 @@ def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
         try:
             export(model.eval(), photos, path, recipe.export)
         except Exception as error:  # the exporters raise nearly every built-in exception, and several of their own
-            raise click.ClickException(
+            raise UserError(
                 f"{recipe.backbone.name} cannot be written at opset {recipe.export.opset}: set export.opset to "
                 f"{DYNAMO_OPSET} ({' '.join(str(error).split())[:200]})"
             ) from error
@@ -59,19 +59,17 @@ def require_opset(graph: onnx.ModelProto, wanted: int) -> None:
     """Refuse a graph of another opset than was asked for: exporters raise it silently where they must.
 
     Raises:
-        click.ClickException: naming both.
+        UserError: naming both.
     """
     if opset(graph) != wanted:
-        raise click.ClickException(
-            f"the graph came out at opset {opset(graph)}, not {wanted}: set export.opset to {opset(graph)}"
-        )
+        raise UserError(f"the graph came out at opset {opset(graph)}, not {wanted}: set export.opset to {opset(graph)}")
 
 
 def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> float:
     """The largest |graph - torch| of a logit, on a batch of three drawn photos, by ONNX Runtime on the CPU.
 
     Raises:
-        click.ClickException: it is above TOLERANCE times the largest logit (or one, if that is larger).
+        UserError: it is above TOLERANCE times the largest logit (or one, if that is larger).
     """
     import onnxruntime
 
@@ -83,7 +81,7 @@ def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> flo
     found = session.run([recipe.export.output], {recipe.export.input: photos})[0]
     far = float(np.abs(found - wanted).max())
     if not far <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-        raise click.ClickException(
+        raise UserError(
             f"the graph differs from torch by {far:.2g} in a logit: export it at another opset (export.opset)"
         )
     return far

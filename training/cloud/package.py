@@ -22,12 +22,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import click
 import torch
 from torch import Tensor
 from torchvision import models
 
 import handler
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe
 from handler.spec import Spec
@@ -50,7 +50,7 @@ def build_package(folder: Path, recipe: Recipe, model: Classifier, metrics: Mapp
         metrics: `f1`, `recall`, `precision`, `accuracy` on held-out photos, 0 to 1.
 
     Raises:
-        click.ClickException: the network in the package answers otherwise.
+        UserError: the network in the package answers otherwise.
         OSError: it cannot be written.
     """
     (folder / "handler").mkdir(parents=True)
@@ -147,7 +147,7 @@ def _prove(folder: Path, recipe: Recipe, model: Classifier) -> None:
     place = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     difference = float((network(photos.to(place)).cpu() - model(photos)).abs().max())
     if not difference < CLOSE:
-        raise click.ClickException(f"{folder}: its network answers otherwise, by {difference:.4f}: this is a bug")
+        raise UserError(f"{folder}: its network answers otherwise, by {difference:.4f}: this is a bug")
 
 
 def _photos(recipe: Recipe) -> Tensor:

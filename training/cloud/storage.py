@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import fsspec
+
+from common.errors import UserError
 
 SUCCESS = "_SUCCESS"
 AT_ONCE = 64
@@ -29,15 +30,15 @@ def copying(verb: str, url: str) -> Iterator[None]:
     """Turn whatever a file system raises into one line that names the URL.
 
     Raises:
-        click.ClickException: in place of any Exception: each file system has its libraries' own.
+        UserError: in place of any Exception: each file system has its libraries' own.
     """
     try:
         yield
-    except click.ClickException:
+    except UserError:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise click.ClickException(
+        raise UserError(
             f"{url} cannot be {verb}: {reason}: check the URL, AWS_ENDPOINT_URL and the access keys, and run it again"
         ) from error
 
@@ -64,13 +65,13 @@ def fetch(url: str, folder: Path, wanted: Callable[[str], bool], tell: Tell) -> 
         how many files there are.
 
     Raises:
-        click.ClickException: naming the URL.
+        UserError: naming the URL.
     """
     with copying("read", url):
         fs, base = file_system(url)
         rows = {name: row for name, row in _below(fs, base).items() if wanted(name)}
         if not rows:
-            raise click.ClickException(f"{url} has nothing to train on: put train/LABEL and val/LABEL there")
+            raise UserError(f"{url} has nothing to train on: put train/LABEL and val/LABEL there")
         _remove_others(folder, set(rows))
         missing = [name for name, row in rows.items() if not _same(folder / name, row)]
         for start in range(0, len(missing), AT_ONCE):
@@ -91,7 +92,7 @@ def publish(folder: Path, url: str, tell: Tell) -> None:
     is not complete.
 
     Raises:
-        click.ClickException: naming the URL. What was there before is there still, unless the last step failed; then
+        UserError: naming the URL. What was there before is there still, unless the last step failed; then
             there is no `_SUCCESS`.
     """
     with copying("written", url):

@@ -16,11 +16,11 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import click
 import torch_pruning
 from rich.table import Table
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo
@@ -52,7 +52,7 @@ def prune_channels(
             cross-validation) nothing is kept and no time is taken.
 
     Raises:
-        click.ClickException: no channel would be removed.
+        UserError: no channel would be removed.
     """
     wanted = ladder(widths(parent), recipe, feeding(parent, recipe) if recipe.prune.match else ())
     asked = predict(parent, validation, recipe)
@@ -108,7 +108,7 @@ def ladder(full: Widths, recipe: Recipe, kept: Collection[str] = ()) -> list[Wid
         kept: convolutions that stay as they are.
 
     Raises:
-        click.ClickException: none is left.
+        UserError: none is left.
     """
     settings = recipe.prune
     shares = [settings.amount * number / settings.steps for number in range(1, settings.steps + 1)]
@@ -121,7 +121,7 @@ def ladder(full: Widths, recipe: Recipe, kept: Collection[str] = ()) -> list[Wid
     ]
     steps = [after for before, after in itertools.pairwise(every) if after != before]
     if not steps:
-        raise click.ClickException(
+        raise UserError(
             f"prune.amount {settings.amount} removes no channel in multiples of {settings.round_to}: raise --amount, "
             "or lower prune.round_to in the recipe"
         )

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from rich.table import Table
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
+from common.errors import UserError
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.compression.cost import blank, cost, zipped_megabytes
@@ -71,7 +71,7 @@ def prunable(model: Classifier, preset: str = "convolutions") -> dict[str, tuple
     """What is pruned: for each layer's name its module and the parameter's name.
 
     Raises:
-        click.ClickException: the network has none of the preset's layers.
+        UserError: the network has none of the preset's layers.
     """
     wanted = re.compile(PRESETS[preset])
     found: dict[str, tuple[nn.Module, str]] = {
@@ -82,7 +82,7 @@ def prunable(model: Classifier, preset: str = "convolutions") -> dict[str, tuple
     if preset == "convolutions":
         found = {name: pair for name, pair in found.items() if isinstance(pair[0], nn.Conv2d)}
     if not found:
-        raise click.ClickException(f"prune.layers {preset}: this backbone has none of them: use convolutions")
+        raise UserError(f"prune.layers {preset}: this backbone has none of them: use convolutions")
     return found
 
 

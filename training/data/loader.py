@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
+from common.errors import UserError
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.errors import RequestError
@@ -29,7 +29,7 @@ class PhotoSet(Dataset[tuple[Tensor, int]]):
         pictures: keeps what was decoded; without it every photo is decoded each time.
 
     Raises (on access):
-        click.ClickException: a photo cannot be read, naming it.
+        UserError: a photo cannot be read, naming it.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ def naming(path: Path) -> Iterator[None]:
     """Turn what is wrong with a photo into one line that names it.
 
     Raises:
-        click.ClickException: in place of OSError and RequestError.
+        UserError: in place of OSError and RequestError.
     """
     try:
         yield
     except (OSError, RequestError) as error:
-        raise click.ClickException(f"{path}: {error}: take it out of the folder") from error
+        raise UserError(f"{path}: {error}: take it out of the folder") from error
 
 
 def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
     """Decode every photo once, before hours are spent on the others.
 
     Raises:
-        click.ClickException: the first that cannot be read.
+        UserError: the first that cannot be read.
     """
     for photo in track(photos, "checking", console=console, transient=True):
         with naming(photo.path):

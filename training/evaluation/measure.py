@@ -83,7 +83,7 @@ def gather(
     """Ask every photo, as it is and changed, and every ambiguous one.
 
     Raises:
-        click.ClickException: a photo cannot be read, naming it.
+        UserError: a photo cannot be read, naming it.
     """
     chosen = CHANGES if changes else {}
     logits, spent = measure(recipe, infer, photos)

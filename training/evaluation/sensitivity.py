@@ -30,7 +30,7 @@ def features_of(photos: Sequence[Photo], recipe: Recipe) -> Floats:
     """What each photo is like, shape (photos, len(FEATURES)), in the units of `FEATURES`.
 
     Raises:
-        click.ClickException: a photo cannot be read, naming it.
+        UserError: a photo cannot be read, naming it.
     """
     rows = []
     for photo in photos:

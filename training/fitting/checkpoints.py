@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import torch
 
+from common.errors import UserError
 from common.files import write_json
 from training.models.registry import Classifier
 from training.records.run import CHECKPOINT, save_model
@@ -50,7 +50,7 @@ class Recorder:
         """The last checkpoint, or None where there is none.
 
         Raises:
-            click.ClickException: it is damaged.
+            UserError: it is damaged.
         """
         path = self.folder / CHECKPOINT
         if not path.exists():
@@ -58,7 +58,7 @@ class Recorder:
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises nearly everything on a damaged file
-            raise click.ClickException(f"{path} is damaged: start anew with --fresh") from error
+            raise UserError(f"{path} is damaged: start anew with --fresh") from error
         return state
 
     def save(self, state: dict[str, Any]) -> None:

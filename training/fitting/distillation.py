@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.files import files_of
 from dataset.photos import UNLABELLED, Photo
@@ -69,14 +70,14 @@ class Lesson:
             prints: this training's fingerprints, `data` and `validation` among them.
 
         Raises:
-            click.ClickException: the teacher had these photos and held out others of them; or a photo of
+            UserError: the teacher had these photos and held out others of them; or a photo of
                 `unlabelled` is held out.
         """
         refuse_leak(self.unlabelled, validation, "--unlabelled")
         if self.facts["validation"] == prints["validation"]:
             return
         if self.facts["data"] == prints["data"]:
-            raise click.ClickException(
+            raise UserError(
                 f"--teacher {self.facts['id']} held out other photos of the same data: it was trained on some that are "
                 "held out now: train both with the same seed, validation share and split"
             )
@@ -102,7 +103,7 @@ def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe
     """The teacher that the command line names, and its photos without a label.
 
     Raises:
-        click.ClickException: photos or a share of the loss without a teacher, a teacher without a share, a teacher
+        UserError: photos or a share of the loss without a teacher, a teacher without a share, a teacher
             of other labels or input, or a folder without a photo.
     """
     before, model, facts = load_model(teacher) if teacher else (None, None, {})
@@ -114,7 +115,7 @@ def read_course(teacher: str | None, unlabelled: Sequence[Path], recipe: Recipe)
     """The recipe of a teacher that is still to be trained, and its photos without a label.
 
     Raises:
-        click.ClickException: as `read_lesson`, or no such recipe.
+        UserError: as `read_lesson`, or no such recipe.
     """
     theirs = read_recipe(teacher) if teacher else None
     _refuse_teacher(theirs, f"--teacher {teacher or 'RECIPE'}", unlabelled, recipe)
@@ -125,13 +126,13 @@ def read_unlabelled(folders: Sequence[Path]) -> list[Photo]:
     """The photos of folders, whatever the folders in them are called.
 
     Raises:
-        click.ClickException: a folder without a photo.
+        UserError: a folder without a photo.
     """
     photos = []
     for folder in folders:
         found = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
         if not found:
-            raise click.ClickException(f"--unlabelled {folder} has no photo: give another folder")
+            raise UserError(f"--unlabelled {folder} has no photo: give another folder")
         photos += found
     return photos
 
@@ -145,16 +146,16 @@ def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Pa
     if not teacher:
         if unlabelled or recipe.train.learns_from_teacher:
             wanting = "--unlabelled" if unlabelled else "train.distill" if recipe.train.distill else "train.match"
-            raise click.ClickException(f"{wanting} wants a teacher: give {option}")
+            raise UserError(f"{wanting} wants a teacher: give {option}")
         return
     if not recipe.train.learns_from_teacher:
-        raise click.ClickException(
+        raise UserError(
             f"{option} has no share of the loss: set train.distill in the recipe, or give --distill 0.7 to train"
         )
     for key in ("labels", "input"):
         theirs, ours = getattr(teacher, key), getattr(recipe, key)
         if theirs != ours:
-            raise click.ClickException(f"{option} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another")
+            raise UserError(f"{option} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another")
 
 
 def _words(value: object) -> str:

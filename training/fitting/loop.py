@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import click
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from common.errors import UserError
 from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
 from training.data.loader import console
@@ -47,7 +47,7 @@ def optimise(
         for each epoch: learning rate, losses, accuracies, seconds.
 
     Raises:
-        click.ClickException: the teacher's features are to be matched, and the model has another number of them.
+        UserError: the teacher's features are to be matched, and the model has another number of them.
     """
     if teacher is not None:
         _move(teacher.eval(), DEVICE, torch.channels_last)
@@ -168,7 +168,7 @@ class _State:
 def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
     own, wanted = (each.network.get_submodule(each.head).in_features for each in (model, teacher))
     if own != wanted:
-        raise click.ClickException(
+        raise UserError(
             f"match compares the {own} features of this model with the teacher's {wanted}: give a teacher of the same "
             "backbone, or set match to 0 and distill to 1"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import torch
 
+from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import INPUTS, Recipe, override
 from dataset.photos import Photo
@@ -71,7 +72,7 @@ def parse(wanted: str, recipe: Recipe) -> list[tuple[str, str]]:
     """`a,b:PATH` -> [(a, weights), (b, PATH)]; weights are ImageNet's where they can be had, else `none`.
 
     Raises:
-        click.ClickException: an unknown backbone.
+        UserError: an unknown backbone.
     """
     small = {"smallnet", *INPUTS}
     names = [name for name in BACKBONES if name not in small] if wanted == "all" else wanted.split(",")
@@ -79,7 +80,7 @@ def parse(wanted: str, recipe: Recipe) -> list[tuple[str, str]]:
     for entry in names:
         name, _, weights = entry.strip().partition(":")
         if name not in BACKBONES:
-            raise click.ClickException(f"--sweep {entry}: no such backbone: legal are {', '.join(BACKBONES)}")
+            raise UserError(f"--sweep {entry}: no such backbone: legal are {', '.join(BACKBONES)}")
         members.append((name, weights or available(recipe, name)))
     return members
 

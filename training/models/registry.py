@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import click
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from config.recipe import Backbone
 from handler.spec import Input
 from training.models.cifar import CifarNet, MnistNet
@@ -27,7 +27,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGENET_CLASSES = 1000
 
 
-class NoWeights(click.ClickException):
+class NoWeights(UserError):
     """A backbone's ImageNet weights cannot be had here; the message says what to do."""
 
 
@@ -116,7 +116,7 @@ def build(backbone: Backbone, classes: int, size: Input | None = None) -> Classi
 
     Raises:
         NoWeights: the ImageNet weights cannot be had: says where to put them.
-        click.ClickException: a named file does not fit, or the network takes no such size or width.
+        UserError: a named file does not fit, or the network takes no such size or width.
     """
     entry = BACKBONES[backbone.name]
     network = entry.build(classes, backbone.weights == "imagenet", **_measures(backbone, entry, size))
@@ -130,7 +130,7 @@ def pretrained(backbone: Backbone) -> Classifier:
 
     Raises:
         NoWeights: the weights cannot be had: says where to put them.
-        click.ClickException: a named file does not fit, or has no last layer of 1000 classes.
+        UserError: a named file does not fit, or has no last layer of 1000 classes.
     """
     entry = BACKBONES[backbone.name]
     if backbone.weights != "imagenet":
@@ -156,7 +156,7 @@ def _measures(backbone: Backbone, entry: Entry, size: Input | None) -> dict[str,
         return seen
     if not entry.scalable:
         able = ", ".join(name for name, other in BACKBONES.items() if other.scalable)
-        raise click.ClickException(f"backbone.width: {backbone.name} takes 1 alone; others are for {able}")
+        raise UserError(f"backbone.width: {backbone.name} takes 1 alone; others are for {able}")
     if backbone.weights == "imagenet":
         raise NoWeights(f"{backbone.name} has ImageNet weights of width 1 alone: set backbone.weights to none")
     return {**seen, "width": backbone.width}
@@ -167,7 +167,7 @@ def _scaling(backbone: Backbone, entry: Entry) -> tuple[tuple[float, ...], tuple
     mean = entry.mean if backbone.mean is None else tuple(value / 255 for value in backbone.mean)
     std = entry.std if backbone.std is None else tuple(value / 255 for value in backbone.std)
     if not len(mean) == len(std) == len(entry.mean):
-        raise click.ClickException(f"backbone.mean and backbone.std: give {len(entry.mean)} values each, one a channel")
+        raise UserError(f"backbone.mean and backbone.std: give {len(entry.mean)} values each, one a channel")
     return mean, std
 
 
@@ -278,7 +278,7 @@ def _load_file(network: nn.Module, path: Path, head: str, with_head: bool = Fals
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise click.ClickException(f"{path} is no state dict that can be read safely: {error}") from error
+        raise UserError(f"{path} is no state dict that can be read safely: {error}") from error
     wanted = {name: value for name, value in state.items() if with_head or not name.startswith(f"{head}.")}
     floats = {name: value.float() if value.is_floating_point() else value for name, value in wanted.items()}
     absent = set(network.state_dict()) - set(floats)
@@ -286,13 +286,11 @@ def _load_file(network: nn.Module, path: Path, head: str, with_head: bool = Fals
         k for k in absent if with_head or not k.startswith(f"{head}.")
     )
     if strange:
-        raise click.ClickException(f"{path} does not fit this backbone: {', '.join(strange[:3])} ...")
+        raise UserError(f"{path} does not fit this backbone: {', '.join(strange[:3])} ...")
     try:
         network.load_state_dict(floats, strict=False)
     except RuntimeError as error:
-        raise click.ClickException(
-            f"{path} does not fit this backbone: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise UserError(f"{path} does not fit this backbone: {' '.join(str(error).split())[:200]}") from error
 
 
 BACKBONES: dict[str, Entry] = {

@@ -3,8 +3,9 @@
 Names of modules are the document's ("onnx", section 2.2), so that its state dicts load.
 """
 
-import click
 from torch import Tensor, nn
+
+from common.errors import UserError
 
 CHANNELS = (64, 128, 256, 512)
 HIDDEN = (512, 256)
@@ -42,12 +43,12 @@ def scenes_net(classes: int, pretrained: bool, size: tuple[int, int] = SIZE, wid
     """Build the network with random weights.
 
     Raises:
-        click.ClickException: ImageNet weights are asked for, or photos are below 16 x 16.
+        UserError: ImageNet weights are asked for, or photos are below 16 x 16.
     """
     if pretrained:
-        raise click.ClickException("scenes_net has no ImageNet weights: set backbone.weights to none, or to a file")
+        raise UserError("scenes_net has no ImageNet weights: set backbone.weights to none, or to a file")
     if min(size) < 16:
-        raise click.ClickException(f"scenes_net takes photos of 16 x 16 or more, not {size[0]} x {size[1]}")
+        raise UserError(f"scenes_net takes photos of 16 x 16 or more, not {size[0]} x {size[1]}")
     return ScenesNet(classes, size, width)
 
 

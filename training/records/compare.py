@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from common.errors import UserError
 from training.records.index import Run, cell, console, dig
 
 
@@ -27,11 +28,11 @@ def show_comparison(first: Run, second: Run, as_json: bool) -> None:
     """Print what differs.
 
     Raises:
-        click.ClickException: one of them is not complete.
+        UserError: one of them is not complete.
     """
     for run in (first, second):
         if run.state != "complete":
-            raise click.ClickException(f"{run.folder} is {run.state}: compare complete runs")
+            raise UserError(f"{run.folder} is {run.state}: compare complete runs")
     rows = compared(first, second)
     if as_json:
         click.echo(json.dumps({"runs": [first.id, second.id], "rows": rows}, indent=2, ensure_ascii=False))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from common.errors import UserError
 from training.records.index import ID, PARTIAL, Run, shipped
 from training.records.run import KEY
 
@@ -24,7 +25,7 @@ def delete_runs(chosen: Sequence[Run], every: Sequence[Run], root: Path, force: 
         every: all runs under `root`: those that came from a chosen one protect it, unless they are chosen too.
 
     Raises:
-        click.ClickException: one must not be deleted (then none is), or cannot be.
+        UserError: one must not be deleted (then none is), or cannot be.
     """
     for run in chosen:
         _refuse(run, chosen, every, root, force)
@@ -39,19 +40,19 @@ def delete_runs(chosen: Sequence[Run], every: Sequence[Run], root: Path, force: 
             run.folder.rename(hidden)
             shutil.rmtree(hidden)
         except OSError as error:
-            raise click.ClickException(f"{run.folder} cannot be deleted: {error}") from error
+            raise UserError(f"{run.folder} cannot be deleted: {error}") from error
         click.echo(f"{run.folder}: deleted")
 
 
 def _refuse(run: Run, chosen: Sequence[Run], every: Sequence[Run], root: Path, force: bool) -> None:
     if run.folder.resolve() != root.resolve() / run.task / run.folder.name:
-        raise click.ClickException(f"{run.folder} is a link, or lies behind one: delete it where it is")
+        raise UserError(f"{run.folder} is a link, or lies behind one: delete it where it is")
     if run.state == "unfinished" and _in_work(run.folder):
-        raise click.ClickException(f"{run.folder} is being made: stop that process first")
+        raise UserError(f"{run.folder} is being made: stop that process first")
     needed = [other.id for other in every if run.id in other.parents and other not in [run, *chosen]]
     needed += shipped(run)
     if needed and not force:
-        raise click.ClickException(f"{run.folder}: {', '.join(needed)} came from it: give --force to delete it anyway")
+        raise UserError(f"{run.folder}: {', '.join(needed)} came from it: give --force to delete it anyway")
 
 
 def _in_work(folder: Path) -> bool:

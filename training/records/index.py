@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 
+from common.errors import UserError
 from training.records.run import CHECKPOINT, PROGRESS, RUNS
 
 ID = re.compile(r"\d{8}-\d{6}-(?P<step>[a-z]+)(-\d+)?")
@@ -60,10 +60,10 @@ def read_runs(root: Path) -> list[Run]:
     """All runs under a folder, by recipe and age; what is unfinished only where something was reached.
 
     Raises:
-        click.ClickException: `root` is no folder, and not the default one.
+        UserError: `root` is no folder, and not the default one.
     """
     if not root.is_dir() and root != RUNS:
-        raise click.ClickException(f"{root} is no folder: give the --runs FOLDER that the runs were written to")
+        raise UserError(f"{root} is no folder: give the --runs FOLDER that the runs were written to")
     folders = (path for path in sorted(root.glob("*/*")) if path.is_dir())
     entries = (read_run(path) for path in folders if ID.fullmatch(path.name.removesuffix(PARTIAL)))
     return [run for run in entries if run]
@@ -82,17 +82,17 @@ def find(word: str, found: Sequence[Run]) -> Run:
     """The run of an id or a folder.
 
     Raises:
-        click.ClickException: there is none (names the nearest), or two recipes have one of this id.
+        UserError: there is none (names the nearest), or two recipes have one of this id.
     """
     place = _place(Path(word))
     fitting = [run for run in found if word in (run.id, run.folder.name) or _place(run.folder) == place]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise click.ClickException(f"{word} is of several recipes: give {' or '.join(str(r.folder) for r in fitting)}")
+        raise UserError(f"{word} is of several recipes: give {' or '.join(str(r.folder) for r in fitting)}")
     near = difflib.get_close_matches(Path(word).name, [run.id for run in found], 1)
     hint = f"did you mean {near[0]}?" if near else "python -m training runs lists them"
-    raise click.ClickException(f"no run {word}: {hint}")
+    raise UserError(f"no run {word}: {hint}")
 
 
 def shipped(run: Run) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from common.errors import UserError
 from config.recipe import Recipe
 from dataset.photos import PARTS, Photo, counts, hold_out, read_photos
 from training.records.run import RUNS, fingerprint, sha256
@@ -51,7 +52,7 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
     """The photos of all folders and tables.
 
     Raises:
-        click.ClickException: as `dataset.photos.read_photos`; or `where` has no "=".
+        UserError: as `dataset.photos.read_photos`; or `where` has no "=".
     """
     wanted = _conditions(where)
     return [photo for folder in folders for photo in read_photos(folder, recipe.labels, wanted, recipe.aliases)]
@@ -69,12 +70,12 @@ def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo], option: str
         option: by which they were given.
 
     Raises:
-        click.ClickException: naming the first.
+        UserError: naming the first.
     """
     held = {sha256(photo.path): photo.path for photo in validation} if added else {}
     for photo in added:
         if (twin := held.get(sha256(photo.path))) is not None:
-            raise click.ClickException(f"{option} {photo.path} is held out as {twin}: leave it out")
+            raise UserError(f"{option} {photo.path} is held out as {twin}: leave it out")
 
 
 def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[Photo]]:
@@ -83,17 +84,17 @@ def divide(photos: Sequence[Photo], recipe: Recipe) -> tuple[list[Photo], list[P
     Photos of a `test` part are in neither.
 
     Raises:
-        click.ClickException: some photos are split and others not; a part lacks a label.
+        UserError: some photos are split and others not; a part lacks a label.
     """
     if not any(photo.part in PARTS[:2] for photo in photos):  # not split, or only a test part set aside
         return hold_out([photo for photo in photos if not photo.part], recipe.train.validation, recipe.train.seed)
     if not all(photo.part for photo in photos):
-        raise click.ClickException("some of --data is split and some not: split all of it, or give it with --extra")
+        raise UserError("some of --data is split and some not: split all of it, or give it with --extra")
     parts = [[photo for photo in photos if photo.part == part] for part in PARTS[:2]]
     for part, chosen in zip(PARTS, parts, strict=False):
         absent = [label for label, count in counts(chosen, recipe.labels).items() if not count]
         if absent:
-            raise click.ClickException(f"the split has no {part} photo of {', '.join(absent)}: split it again")
+            raise UserError(f"the split has no {part} photo of {', '.join(absent)}: split it again")
     return parts[0], parts[1]
 
 
@@ -109,7 +110,7 @@ def choose_part(
         the photos, and which they are: a part of the split, `held out`, or `all`.
 
     Raises:
-        click.ClickException: nothing is split, or the part has no photo.
+        UserError: nothing is split, or the part has no photo.
     """
     split = any(photo.part in PARTS[:2] for photo in photos)
     if part is None and not split and fingerprint(photos, recipe.labels) == facts.get("data"):
@@ -118,7 +119,7 @@ def choose_part(
     chosen = [photo for photo in photos if wanted in ("all", photo.part)]
     if not chosen:
         have = ", ".join(dict.fromkeys(photo.part for photo in photos)) if split else "no split"
-        raise click.ClickException(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
+        raise UserError(f"--part {wanted}: the data has {have}: split it first (python -m dataset split)")
     return chosen, wanted
 
 
@@ -128,19 +129,19 @@ def split_of_run(
     """The training and held-out photos of a run, found again.
 
     Raises:
-        click.ClickException: these photos give another split than the run's.
+        UserError: these photos give another split than the run's.
     """
     photos = read_data(data, where, recipe)
     training, validation = divide(photos, recipe)
     if fingerprint(validation, recipe.labels) != facts["validation"]:
-        raise click.ClickException(f"{run} held out other photos: give the --data and --where it was trained with")
+        raise UserError(f"{run} held out other photos: give the --data and --where it was trained with")
     if fingerprint(photos, recipe.labels) != facts["data"]:
-        raise click.ClickException(f"{run} was trained on other photos: give its --data and --where, or train anew")
+        raise UserError(f"{run} was trained on other photos: give its --data and --where, or train anew")
     return training, validation
 
 
 def _conditions(where: Sequence[str]) -> Mapping[str, str]:
     wrong = [condition for condition in where if "=" not in condition]
     if wrong:
-        raise click.ClickException(f"--where {wrong[0]}: write COLUMN=VALUE, for example open_licence=yes")
+        raise UserError(f"--where {wrong[0]}: write COLUMN=VALUE, for example open_licence=yes")
     return {column: value for column, _, value in (condition.partition("=") for condition in where)}

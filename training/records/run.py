@@ -24,6 +24,7 @@ import click
 import safetensors.torch
 from safetensors import SafetensorError
 
+from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo, counts
@@ -83,7 +84,7 @@ def new_run(
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
-                raise click.ClickException(f"{folder} cannot be written: {error}: make room, or give --runs") from error
+                raise UserError(f"{folder} cannot be written: {error}: make room, or give --runs") from error
             raise
 
 
@@ -105,10 +106,10 @@ def _begin(parent: Path, step: str, key: str, stack: contextlib.ExitStack) -> Pa
         except FileExistsError:
             continue
         except OSError as error:
-            raise click.ClickException(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
+            raise UserError(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
         if _lock(folder, stack):  # else another process took it up between the two lines
             return folder
-    raise click.ClickException(f"{parent} has a thousand runs of this second: give --runs FOLDER")
+    raise UserError(f"{parent} has a thousand runs of this second: give --runs FOLDER")
 
 
 def _unfinished(parent: Path, key: str, stack: contextlib.ExitStack) -> Path | None:
@@ -153,7 +154,7 @@ def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
     """Read a run back: its recipe, its model in eval with the shapes that were saved, its run.json.
 
     Raises:
-        click.ClickException: it is no complete run.
+        UserError: it is no complete run.
     """
     recipe, facts = read_run(folder)
     return recipe, load_weights(folder / WEIGHTS, recipe), facts
@@ -163,7 +164,7 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
     """Build the recipe's model and load a file of weights into it; in eval.
 
     Raises:
-        click.ClickException: there is no such file, it is damaged, or it is of another network.
+        UserError: there is no such file, it is damaged, or it is of another network.
     """
     model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
     try:
@@ -171,11 +172,11 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
         safetensors.torch.load_model(model, str(path))
         answers = model.network.get_parameter(f"{model.head}.weight").shape[0]
     except SafetensorError as error:
-        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
+        raise UserError(f"{path} is damaged ({error}): train it again") from error
     except (OSError, RuntimeError) as error:
-        raise click.ClickException(f"{path.parent} is no run with a model: {error}") from error
+        raise UserError(f"{path.parent} is no run with a model: {error}") from error
     if answers != len(recipe.labels):
-        raise click.ClickException(f"{path} tells {answers} labels apart, its recipe {len(recipe.labels)}: train again")
+        raise UserError(f"{path} tells {answers} labels apart, its recipe {len(recipe.labels)}: train again")
     return model.eval()
 
 
@@ -183,7 +184,7 @@ def saved_shapes(folder: Path) -> dict[str, list[int]]:
     """The shapes of a run's tensors, or of a bundle's as its run.json tells them.
 
     Raises:
-        click.ClickException: its weights are damaged.
+        UserError: its weights are damaged.
     """
     path = folder / WEIGHTS
     try:
@@ -192,33 +193,33 @@ def saved_shapes(folder: Path) -> dict[str, list[int]]:
         told = read_run(folder)[1].get("shapes", {})
         return {name: [int(size) for size in shape.split("x")] for name, shape in told.items()}
     except (OSError, SafetensorError) as error:
-        raise click.ClickException(f"{path} is damaged ({error}): train it again") from error
+        raise UserError(f"{path} is damaged ({error}): train it again") from error
 
 
 def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     """Read a run's recipe and run.json.
 
     Raises:
-        click.ClickException: it is no complete run.
+        UserError: it is no complete run.
     """
     try:
         recipe = Recipe.model_validate_json((folder / "recipe.json").read_text(encoding="utf-8"))
         return recipe, json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise click.ClickException(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error
+        raise UserError(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error
 
 
 def sha256(path: Path) -> str:
     """A file's digest.
 
     Raises:
-        click.ClickException: it cannot be read.
+        UserError: it cannot be read.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise click.ClickException(f"{path} cannot be read: {error.strerror}: take it out") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}: take it out") from error
 
 
 def fingerprint(photos: Sequence[Photo], labels: Sequence[str]) -> dict[str, Any]:

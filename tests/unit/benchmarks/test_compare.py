@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -34,6 +33,7 @@ from benchmarks.peers.comparison import (
 )
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Command, Place, System, systems
+from common.errors import UserError
 from deploy.host.processes import alive, interruptible
 from deploy.settings import ROOT
 
@@ -276,7 +276,7 @@ def test_wrk_counts_wrong_answers(tmp_path: Path) -> None:
 def test_a_load_without_an_answer_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = SERVER.replace("label =", "__import__('time').sleep(60 * (number != 'first'))\n        label =")
     first = replace(small(hangs), request=lambda photo: {"image_id": "first" if photo == "first" else NUMBER})
-    with running(first, place(tmp_path), "first") as it, pytest.raises(click.ClickException, match="no answer within"):
+    with running(first, place(tmp_path), "first") as it, pytest.raises(UserError, match="no answer within"):
         load.closed(it, "abc", "offline", 1, 1)
 
 
@@ -333,7 +333,7 @@ def test_with_our_model_an_answer_must_be_our_graphs() -> None:
     assert compare.right(it, plan, "a") == "offline"
     for wrong in ({"result": "online"}, {"result": "offline", "probabilities": {"offline": 0.8}}, {"result": "cat"}):
         it.answer = wrong
-        with pytest.raises(click.ClickException):
+        with pytest.raises(UserError):
             compare.right(it, plan, "a")
 
 
@@ -361,7 +361,7 @@ def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
 
 
 def test_a_commit_that_git_does_not_know_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(click.ClickException, match="name a commit of this repository"):
+    with pytest.raises(UserError, match="name a commit of this repository"):
         compare.tree_of("no-such-commit", tmp_path)
 
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.__main__ import main
 from dataset.photos import Photo, read_photos
@@ -103,5 +103,5 @@ def read(folder: Path) -> list[Photo]:
 def test_wrong_lists_are_not_read(oxford: Path, tmp_path: Path, name: str, text: str, fault: str) -> None:
     convert(oxford, tmp_path / "pets")
     (tmp_path / "pets" / name).write_text(text)
-    with pytest.raises(click.ClickException, match=fault):
+    with pytest.raises(UserError, match=fault):
         read(tmp_path / "pets")

@@ -15,12 +15,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import requests
 from PIL import Image
 
 import dataset.labelling.decisions
+from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.labelling.assignments import LEASE, Desk
 from dataset.labelling.class_folders import ClassFolders
@@ -183,7 +183,7 @@ def test_hidden_files_and_tables_are_no_photos_and_odd_names_are_kept(tmp_path: 
 )
 def test_a_table_that_cannot_be_continued_is_refused_and_left(tmp_path: Path, text: str, words: str) -> None:
     (numbered(tmp_path, 2) / "labels.tsv").write_text(text)
-    with pytest.raises(click.ClickException, match=re.escape(words)):
+    with pytest.raises(UserError, match=re.escape(words)):
         labelling(tmp_path)
     assert (tmp_path / "labels.tsv").read_text() == text
 
@@ -192,7 +192,7 @@ def test_a_table_that_another_program_changed_is_not_overwritten(tmp_path: Path)
     work = labelling(numbered(tmp_path, 2))
     mine = (tmp_path / "labels.tsv").read_text().replace("001.png", "001.png ")
     (tmp_path / "labels.tsv").write_text(mine)
-    with pytest.raises(click.ClickException, match="changed by another program: stop"):
+    with pytest.raises(UserError, match="changed by another program: stop"):
         work.decide(0, 0, Decision(LABELS[0]), "ann")
     assert (tmp_path / "labels.tsv").read_text() == mine
 
@@ -206,10 +206,10 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
         try:
             raise OSError(28, "No space left on device")
         except OSError as error:
-            raise click.ClickException("cannot") from error
+            raise UserError("cannot") from error
 
     monkeypatch.setattr(dataset.labelling.decisions, "write_rows", refuse)
-    with pytest.raises(click.ClickException, match=r"labels.tsv cannot be written: No space left.*--table"):
+    with pytest.raises(UserError, match=r"labels.tsv cannot be written: No space left.*--table"):
         work.decide(0, 0, Decision(LABELS[0]), "ann")
     assert work.entries[0].undecided
     assert work.entries[0].revision == 0
@@ -253,7 +253,7 @@ def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path:
     again = labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS))
     kept = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert kept == sorted([f"{LABELS[0]}/000.png", f"{LABELS[1]}/other.png", f"{LABELS[2]}/001.png"])
-    with pytest.raises(click.ClickException, match=r"is another picture than .*: give another --folders"):
+    with pytest.raises(UserError, match=r"is another picture than .*: give another --folders"):
         again.decide(1, 0, Decision(LABELS[2]), "ann")
     assert again.entries[1].undecided
     assert (out / LABELS[2] / "001.png").read_bytes() == b"another picture"
@@ -261,7 +261,7 @@ def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path:
 
 def test_class_folders_are_not_written_over_the_photos(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "in"):
-        with pytest.raises(click.ClickException, match="the photos lie there: give another folder"):
+        with pytest.raises(UserError, match="the photos lie there: give another folder"):
             ClassFolders(out, tmp_path / "in", LABELS)
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import click
 import pytest
 
+from common.errors import UserError
 from dataset.photos import Photo, counts, folds, hold_out, read_photos
 from dataset.tables import read_rows, write_rows
 
@@ -38,7 +38,7 @@ def test_held_out_sources_are_not_trained_on_and_have_every_class() -> None:
 
 def test_a_class_of_one_source_cannot_be_split() -> None:
     one = [Photo(Path(str(i)), i % 2, "all the same") for i in range(8)]
-    with pytest.raises(click.ClickException, match="sources"):
+    with pytest.raises(UserError, match="sources"):
         hold_out(one, 0.2, 0)
 
 
@@ -68,13 +68,13 @@ def test_without_a_table_every_photo_is_its_own_source(tmp_path: Path) -> None:
 def test_conditions_that_leave_nothing(tmp_path: Path, where: dict[str, str], words: str) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\n")
-    with pytest.raises(click.ClickException, match=words):
+    with pytest.raises(UserError, match=words):
         read_photos(tmp_path, ("a", "b"), where)
 
 
 def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg")
-    with pytest.raises(click.ClickException, match="no folder b"):
+    with pytest.raises(UserError, match="no folder b"):
         read_photos(tmp_path, ("a", "b"))
 
 

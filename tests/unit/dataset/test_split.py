@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.balance import balance, brighten, plan, saturate
 from dataset.photos import Photo, counts, read_photos
@@ -147,7 +148,7 @@ def test_a_table_with_a_strange_label_or_part_is_refused(tmp_path: Path) -> None
         ("a.jpg\tdisc\t\n./a.jpg\tcross\t", "two rows that differ"),
     ):
         table.write_text(f"path\tlabel\tsplit\n{text}\n")
-        with pytest.raises(click.ClickException, match=words):
+        with pytest.raises(UserError, match=words):
             read_photos(table, LABELS)
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import click
 import pytest
 
+from common.errors import UserError
 from deploy import status
 from deploy.host.locks import DEPLOYMENT, Held, held, holder, left_over
 from deploy.host.var import claim
@@ -105,7 +105,7 @@ def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_p
 def test_a_damaged_manifest_is_told_and_not_taken_for_an_empty_one(tmp_path: Path, text: str) -> None:
     assert desired.read(tmp_path) == []
     (tmp_path / desired.FILE).write_text(text)
-    with pytest.raises(click.ClickException, match=r"served\.json is damaged: remove it"):
+    with pytest.raises(UserError, match=r"served\.json is damaged: remove it"):
         desired.read(tmp_path)
 
 

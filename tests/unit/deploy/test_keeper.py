@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import pytest
 
+from common.errors import UserError
 from deploy.host import locks
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
@@ -48,7 +48,7 @@ class TorchServe:
         version = archive.removeprefix(f"{name}-").removesuffix(".mar")
         self.asked.append(("register", version))
         if version in self.refused:
-            raise click.ClickException("TorchServe refused POST /models: no worker")
+            raise UserError("TorchServe refused POST /models: no worker")
         self.workers[version] = how.workers
         self.current = self.current or version
 
@@ -59,7 +59,7 @@ class TorchServe:
     def scale(self, name: str, version: str, workers: int) -> None:
         self.asked.append(("scale", version, workers))
         if workers and version in self.refused:
-            raise click.ClickException("TorchServe refused PUT /models: no worker")
+            raise UserError("TorchServe refused PUT /models: no worker")
         self.workers[version] = workers
 
 

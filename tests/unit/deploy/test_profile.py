@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
 
+from common.errors import UserError
 from deploy import tune
 from deploy.settings import PROFILES, Settings, read_settings
 from deploy.store import desired, profile
@@ -79,7 +79,7 @@ def test_a_server_starts_without_the_file_or_with_a_damaged_one(tmp_path: Path, 
 
 
 def test_a_profile_that_is_none_is_named() -> None:
-    with pytest.raises(click.ClickException, match="SERVE_PROFILE: 'fast' is no profile: give latency or throughput"):
+    with pytest.raises(UserError, match="SERVE_PROFILE: 'fast' is no profile: give latency or throughput"):
         read_settings({"SERVE_PROFILE": "fast"})
 
 
@@ -117,7 +117,7 @@ def test_for_latency_the_busiest_setting_without_batches_is_looked_at_too() -> N
 
 def test_a_setting_with_errors_is_never_chosen() -> None:
     assert most([tried(How(1, 2), 1, 50), tried(How(2, 1), 1, 100, errors=1)]).how == How(1, 2)
-    with pytest.raises(click.ClickException, match="every setting"):
+    with pytest.raises(UserError, match="every setting"):
         fastest([tried(How(1, 2), 1, 50, errors=1)])
 
 
@@ -142,7 +142,7 @@ def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch
 
 
 def test_the_archive_must_be_named_where_nothing_is_served(tmp_path: Path) -> None:
-    with pytest.raises(click.ClickException, match="name the archive"):
+    with pytest.raises(UserError, match="name the archive"):
         tune.choose(settings(tmp_path), None)
 
 

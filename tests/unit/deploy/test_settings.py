@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
+from common.errors import UserError
 from deploy.settings import PROPERTIES, ROOT, ROWS, read_properties, read_settings, resolved_properties
 
 
@@ -29,12 +29,12 @@ def test_environment_wins_and_reaches_torchserve(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
 def test_a_wrong_port_names_its_variable(value: str) -> None:
-    with pytest.raises(click.ClickException, match="SERVE_METRICS_PORT"):
+    with pytest.raises(UserError, match="SERVE_METRICS_PORT"):
         read_settings({"SERVE_METRICS_PORT": value})
 
 
 def test_the_same_port_twice_is_refused() -> None:
-    with pytest.raises(click.ClickException, match="SERVE_METRICS_PORT are the same port"):
+    with pytest.raises(UserError, match="SERVE_METRICS_PORT are the same port"):
         read_settings({"SERVE_METRICS_PORT": "8080"})
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
+from common.errors import UserError
 from deploy.host import locks
 from deploy.host.locks import DEPLOYMENT, SERVER, Held, held, holder
 from deploy.host.var import claim
@@ -107,7 +107,7 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
 ) -> None:
     claim(settings.var)
     with holding(settings.var / SERVER, MODULE, full=True) as server:
-        with pytest.raises(click.ClickException, match=r"running already \(somebody, the lock file holds no name"):
+        with pytest.raises(UserError, match=r"running already \(somebody, the lock file holds no name"):
             refuse_second(settings)
         assert supervisor_of(settings) == server.pid
         monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
@@ -134,7 +134,7 @@ def test_of_two_who_start_one_is_told_who_the_other_is(settings: Settings) -> No
     claim(settings.var)
     with holding(settings.var / DEPLOYMENT) as first:
         wanted = rf"make up \(process {first.pid} of .*\) is at work: run this again when it is over"
-        with pytest.raises(click.ClickException, match=wanted), starting(settings, BACKGROUND):
+        with pytest.raises(UserError, match=wanted), starting(settings, BACKGROUND):
             pass
     with starting(settings, BACKGROUND):
         assert not (settings.var / "tmp").exists()

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
+from common.errors import UserError
 from config.recipe import names, read_recipe
 from tests.conftest import SHAPES
 from training.models.registry import BACKBONES
@@ -26,7 +26,7 @@ def write(tmp_path: Path, **changes: Any) -> Path:
 
 
 def refusal(path: Path | str) -> str:
-    with pytest.raises(click.ClickException) as caught:
+    with pytest.raises(UserError) as caught:
         read_recipe(path)
     return caught.value.message
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
@@ -129,16 +129,16 @@ def test_steps_are_rounded_and_equal_ones_left_out(recipe: Recipe) -> None:
     steps = ladder(full, override(recipe, "prune", amount=0.75, steps=3))
     assert steps == [{"a": 48, "b": 16, "c": 10}, {"a": 32, "b": 16, "c": 10}, {"a": 16, "b": 16, "c": 10}]
     assert len(ladder({"a": 32}, override(recipe, "prune", amount=0.5, steps=10))) == 1
-    with pytest.raises(click.ClickException, match="raise --amount"):
+    with pytest.raises(UserError, match="raise --amount"):
         ladder({"c": 10}, recipe)
 
 
 def test_weights_of_another_task_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     save_model(tmp_path, build(recipe.backbone, 5))
-    with pytest.raises(click.ClickException, match="tells 5 labels apart"):
+    with pytest.raises(UserError, match="tells 5 labels apart"):
         load_weights(tmp_path / "model.safetensors", recipe)
     save_model(tmp_path, used(override(recipe, "backbone", name="resnet18")))
-    with pytest.raises(click.ClickException, match="is no run with a model"):
+    with pytest.raises(UserError, match="is no run with a model"):
         load_weights(tmp_path / "model.safetensors", recipe)
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.errors import UserError
 from config.recipe import Backbone, Fit, read_recipe, validated
 from dataset.photos import read_photos, split_parts
 from handler.image import fit, preprocess, to_array
@@ -97,7 +97,7 @@ def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused(name: str, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(click.ClickException, match=told):
+    with pytest.raises(UserError, match=told):
         validated(grey(name, **changes), "mine.yaml")
 
 
@@ -130,7 +130,7 @@ def test_photos_under_another_name_are_read_as_the_label(tmp_path: Path) -> None
     found = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
     read = {photo.path.relative_to(tmp_path).as_posix(): photo.label for photo in found}
     assert read == {"airplane/1.png": 0, "plane/2.png": 0, "automobile/3.png": 1}
-    with pytest.raises(click.ClickException, match="no folder car"):
+    with pytest.raises(UserError, match="no folder car"):
         read_photos(tmp_path, ("plane", "car"))
     table = tmp_path / "t.tsv"
     table.write_text("path\tlabel\nairplane/1.png\tairplane\nautomobile/3.png\tcar\n")

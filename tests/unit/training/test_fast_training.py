@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import psutil
 import pytest
@@ -19,6 +18,7 @@ from torch import nn
 
 from benchmarks import document_training
 from benchmarks.training import summary
+from common.errors import UserError
 from config.recipe import Augment, Fit, Recipe, override, read_recipe
 from dataset.photos import UNLABELLED, Photo
 from dataset.sample import draw_set
@@ -317,7 +317,7 @@ def test_features_of_another_width_cannot_be_matched(recipe: Recipe, few: list[P
         build(recipe.backbone, 3),
         build(override(recipe, "backbone", name="resnet18", weights="none").backbone, 3),
     )
-    with pytest.raises(click.ClickException, match="64 features of this model with the teacher's 512"):
+    with pytest.raises(UserError, match="64 features of this model with the teacher's 512"):
         optimise(model, few, few, recipe, recipe.train.model_copy(update={"match": 1.0}), teacher)
 
 
@@ -417,7 +417,7 @@ def test_unreadable_photos_are_named(recipe: Recipe, few: list[Photo], tmp_path:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     broken = [*few, Photo(tmp_path / "broken.jpg", 0, "x")]
     for augment in (False, True):
-        with pytest.raises(click.ClickException, match=r"broken\.jpg.*take it out"):
+        with pytest.raises(UserError, match=r"broken\.jpg.*take it out"):
             list(load_batches(broken, recipe, 4, augment, pictures=Pictures(recipe)))
 
 

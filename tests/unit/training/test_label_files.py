@@ -6,10 +6,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from training.bundles.labels import read_labels, write_labels
 
 NAMES = ("苹果", "banana", "Äpfel & Birnen")
@@ -59,7 +59,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> No
     hostile = Hostile(f"touch {done}")
     content = {"value": {0: "a", 1: hostile}, "key": {hostile: "a"}, "whole": hostile, "beside": {0: [hostile]}}[where]
     path = pickled(tmp_path / "a.npy", content)
-    with pytest.raises(click.ClickException, match=r"asks for posix\.system.*labels\.npy of a bundle"):
+    with pytest.raises(UserError, match=r"asks for posix\.system.*labels\.npy of a bundle"):
         read_labels(path)
     assert not done.exists()
     np.load(path, allow_pickle=True)  # the file is what it says it is: numpy itself runs it
@@ -79,7 +79,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> No
     ],
 )
 def test_what_is_no_list_of_labels_is_refused(tmp_path: Path, content: Any, told: str) -> None:
-    with pytest.raises(click.ClickException, match=told):
+    with pytest.raises(UserError, match=told):
         read_labels(pickled(tmp_path / "a.npy", content))
 
 
@@ -87,10 +87,10 @@ def test_damaged_files_are_one_line(tmp_path: Path) -> None:
     whole = pickled(tmp_path / "a.npy", dict(enumerate(NAMES))).read_bytes()
     for end in range(0, len(whole) - 1, 7):
         (tmp_path / "b.npy").write_bytes(whole[:end])
-        with pytest.raises(click.ClickException, match="can be read safely"):
+        with pytest.raises(UserError, match="can be read safely"):
             read_labels(tmp_path / "b.npy")
     np.save(tmp_path / "c.npy", np.arange(3))
-    with pytest.raises(click.ClickException, match="int64"):
+    with pytest.raises(UserError, match="int64"):
         read_labels(tmp_path / "c.npy")
-    with pytest.raises(click.ClickException, match="No such file"):
+    with pytest.raises(UserError, match="No such file"):
         read_labels(tmp_path / "absent.npy")

@@ -5,11 +5,11 @@ import urllib.error
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from torch import nn
 
+from common.errors import UserError
 from config.recipe import INPUTS, Augment, Backbone, Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
@@ -66,7 +66,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPat
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", unreachable)
-    with pytest.raises(click.ClickException) as caught:
+    with pytest.raises(UserError) as caught:
         build(Backbone(name="resnet50"), 2)
     for word in ("resnet50-", "checkpoints", "--weights FILE", "--weights none", "efficientnet_lite0"):
         assert word in caught.value.message
@@ -89,7 +89,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, content: str) -> No
         path.write_bytes(b"no state dict")
     else:
         torch.save({"x": torch.zeros(1)} if content == "another network" else {"x": Path("y")}, path)
-    with pytest.raises(click.ClickException, match=str(path)):
+    with pytest.raises(UserError, match=str(path)):
         build(Backbone(name="resnet18", weights=str(path)), 2)
 
 
@@ -187,7 +187,7 @@ def test_the_documents_preset_is_the_documents_list() -> None:
 
 
 def test_the_documents_preset_wants_a_resnet() -> None:
-    with pytest.raises(click.ClickException, match="use convolutions"):
+    with pytest.raises(UserError, match="use convolutions"):
         prunable(build(Backbone(name="smallnet", weights="none"), 2), "document")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from tests.conftest import SHAPES
 from tests.helpers.small import random_bundle
@@ -61,9 +61,9 @@ def test_the_recipe_asks_for_what_the_document_has() -> None:
 
 def test_an_opset_that_the_exporter_quietly_leaves_out_is_told() -> None:
     recipe = scenes(opset=30)
-    with pytest.raises(click.ClickException, match=r"(came out at opset 18, not 30|cannot be written at opset 30)"):
+    with pytest.raises(UserError, match=r"(came out at opset 18, not 30|cannot be written at opset 30)"):
         to_onnx(model_of(recipe), recipe)
-    with pytest.raises(click.ClickException, match=r"opset 18, not 11: set export\.opset to 18"):
+    with pytest.raises(UserError, match=r"opset 18, not 11: set export\.opset to 18"):
         require_opset(onnx.helper.make_model(onnx.GraphProto(), opset_imports=[onnx.helper.make_opsetid("", 18)]), 11)
 
 
@@ -73,12 +73,12 @@ def test_a_graph_that_is_not_the_model_is_told() -> None:
     made = to_onnx(model, recipe)
     with torch.no_grad():
         model.network.fc3[0].bias[4] += 0.5  # type: ignore[index, union-attr]
-    with pytest.raises(click.ClickException, match=r"differs from torch by 0\.5 "):
+    with pytest.raises(UserError, match=r"differs from torch by 0\.5 "):
         difference(model, made, recipe)
 
 
 def test_two_tensors_have_two_names() -> None:
-    with pytest.raises(click.ClickException, match="input and output are both x"):
+    with pytest.raises(UserError, match="input and output are both x"):
         scenes(input="x", output="x")
 
 
@@ -101,9 +101,9 @@ def test_a_saved_network_is_taken_up_and_width_is_for_it_alone(tmp_path: Path) -
     torch.save(saved, tmp_path / "net.pth")
     loaded = build(override(recipe, "backbone", weights=str(tmp_path / "net.pth")).backbone, 11, recipe.input)
     assert torch.equal(loaded.network.state_dict()["layer3.0.weight"], saved["layer3.0.weight"])
-    with pytest.raises(click.ClickException, match=r"smallnet takes 1 alone; others are for .*scenes_net"):
+    with pytest.raises(UserError, match=r"smallnet takes 1 alone; others are for .*scenes_net"):
         build(override(read_recipe(SHAPES), "backbone", width=0.5).backbone, 3)
-    with pytest.raises(click.ClickException, match="16 x 16 or more, not 8 x 32"):
+    with pytest.raises(UserError, match="16 x 16 or more, not 8 x 32"):
         build(recipe.backbone, 11, override(recipe, "input", height=8).input)
 
 
@@ -126,7 +126,7 @@ def test_a_graph_as_text_and_as_picture(bundle: Path, tmp_path: Path) -> None:
     assert kinds[0] == "input" and kinds[-1] == "output"
     assert "Conv (batch, 4, 32, 32)" in texts
     (tmp_path / "damaged.onnx").write_bytes((bundle / "model.onnx").read_bytes()[:500])
-    with pytest.raises(click.ClickException, match="no sound ONNX graph"):
+    with pytest.raises(UserError, match="no sound ONNX graph"):
         graph.main([str(tmp_path / "damaged.onnx")], standalone_mode=False)
 
 
@@ -172,14 +172,14 @@ def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_is_one_line(words: tuple[str, ...], told: str) -> None:
-    with pytest.raises(click.ClickException, match=told):
+    with pytest.raises(UserError, match=told):
         ask("photo.jpg", *words)
 
 
 def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.array(["a", "b"]))
     photo = bundle / "goldens" / "pattern_0.jpg"
-    with pytest.raises(click.ClickException, match="11 classes, its labels are 2"):
+    with pytest.raises(UserError, match="11 classes, its labels are 2"):
         ask(photo, "--model", bundle / "model.onnx", "--labels", tmp_path / "few.npy")
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -11,6 +10,7 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
+from common.errors import UserError
 from config.recipe import Augment, Backbone, override, read_recipe
 from handler.spec import Input
 from tests.helpers import pictures
@@ -48,7 +48,7 @@ def test_vgg16_answers_as_torchvisions_layers_do() -> None:
 
 
 def test_a_width_is_for_nets_that_take_it() -> None:
-    with pytest.raises(click.ClickException, match="resnet18 takes 1 alone"):
+    with pytest.raises(UserError, match="resnet18 takes 1 alone"):
         build(Backbone(name="resnet18", weights="none", width=0.5), 3)
 
 
@@ -56,7 +56,7 @@ def test_the_recipes_scaling_is_in_the_model() -> None:
     model = build(Backbone(name="smallnet", weights="none", mean=(10.0, 20.0, 30.0), std=(1.0, 1.0, 2.0)), 3)
     scaled = model.scale(torch.full((1, 3, 1, 1), 50, dtype=torch.uint8)).flatten()
     assert scaled.tolist() == pytest.approx([40, 30, 10], abs=1e-4)
-    with pytest.raises(click.ClickException, match="3 values each"):
+    with pytest.raises(UserError, match="3 values each"):
         build(Backbone(name="smallnet", weights="none", mean=(1.0,)), 3)
 
 
@@ -95,7 +95,7 @@ def test_small_photos_are_cropped_too() -> None:
 
 
 def test_a_crop_must_fit_into_the_sides() -> None:
-    with pytest.raises(click.ClickException, match="a crop of 224 does not fit in"):
+    with pytest.raises(UserError, match="a crop of 224 does not fit in"):
         override(read_recipe("pets"), "augment", sides=(200, 312))
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from torch import nn
 
+from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
@@ -118,6 +118,6 @@ def test_held_out_photos_are_drawn_by_the_step(recipe: Recipe) -> None:
 
 
 def test_steps_are_whole_rounds(recipe: Recipe) -> None:
-    with pytest.raises(click.ClickException, match="make it a multiple of 200"):
+    with pytest.raises(UserError, match="make it a multiple of 200"):
         override(recipe, "train", max_steps=300, save_every=200)
     assert override(recipe, "train", max_steps=30, save_every=200).train.rounds == 1

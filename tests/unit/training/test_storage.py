@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import s3fs
 
+from common.errors import UserError
 from tests.helpers.s3 import keys, put, s3_server
 from training.cloud import storage
 
@@ -68,7 +68,7 @@ def test_a_failed_copy_here_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
-    with pytest.raises(click.ClickException, match=re.escape(f"{target} cannot be written")):
+    with pytest.raises(UserError, match=re.escape(f"{target} cannot be written")):
         storage.publish(lay(tmp_path / "from", FILES), str(target), quiet)
     assert seen(target) == {"old.txt": b"old"}
     assert {path.name for path in tmp_path.iterdir()} == {"to", "from"}
@@ -83,7 +83,7 @@ def test_killed_between_the_two_renames_what_was_there_comes_back(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
-    with pytest.raises(click.ClickException):
+    with pytest.raises(UserError):
         storage.publish(lay(tmp_path / "from", FILES), str(tmp_path / "to"), quiet)
     assert seen(tmp_path / "to") == {"old.txt": b"old"}
 
@@ -132,7 +132,7 @@ def test_a_failed_upload_leaves_what_was_there_and_no_rest(
     before = keys(s3, "photos", "failed/")
     with monkeypatch.context() as patch:
         failing_after(patch, 1)
-        with pytest.raises(click.ClickException, match="s3://photos/failed/to cannot be written: the server is gone"):
+        with pytest.raises(UserError, match="s3://photos/failed/to cannot be written: the server is gone"):
             storage.publish(lay(tmp_path / "from", FILES), "s3://photos/failed/to", quiet)
     assert keys(s3, "photos", "failed/") == before
 
@@ -145,7 +145,7 @@ def test_a_failed_last_step_leaves_no_marker_and_can_be_repeated(
         fs, _ = storage.file_system("s3://photos")  # fsspec gives the same one again
         copy, made = fs.cp_file, iter(range(1))
         patch.setattr(fs, "cp_file", lambda *pair: copy(*pair) if next(made, None) is not None else fs.no_such_thing)
-        with pytest.raises(click.ClickException, match="s3://photos/half/to cannot be written"):
+        with pytest.raises(UserError, match="s3://photos/half/to cannot be written"):
             storage.publish(lay(tmp_path / "from", FILES), "s3://photos/half/to", quiet)
     assert f"to/{storage.SUCCESS}" not in keys(s3, "photos", "half/")
     storage.publish(tmp_path / "from", "s3://photos/half/to", quiet)
@@ -154,12 +154,12 @@ def test_a_failed_last_step_leaves_no_marker_and_can_be_repeated(
 
 @pytest.mark.parametrize("url", ["s3://nowhere/data", "s3://photos/empty", "strange://photos/data", "none/such"])
 def test_what_cannot_be_fetched_is_one_line_with_the_url(s3: Env, tmp_path: Path, url: str) -> None:
-    with pytest.raises(click.ClickException) as refused:
+    with pytest.raises(UserError) as refused:
         storage.fetch(url, tmp_path / "back", lambda name: True, quiet)
     assert url in refused.value.message and "\n" not in refused.value.message
 
 
 def test_a_bucket_that_is_not_there_is_one_line_with_the_url(s3: Env, tmp_path: Path) -> None:
-    with pytest.raises(click.ClickException, match="s3://nowhere/to cannot be written") as refused:
+    with pytest.raises(UserError, match="s3://nowhere/to cannot be written") as refused:
         storage.publish(lay(tmp_path / "from", FILES), "s3://nowhere/to", quiet)
     assert "\n" not in refused.value.message

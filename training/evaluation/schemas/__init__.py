@@ -4,17 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import click
 import jsonschema
+
+from common.errors import UserError
 
 
 def check(name: str, content: Any) -> None:
     """Check plain data against `training/evaluation/schemas/NAME.json`, before it is written.
 
     Raises:
-        click.ClickException: the first fault, by its place.
+        UserError: the first fault, by its place.
     """
     schema = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
     fault = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(content))
     if fault:
-        raise click.ClickException(f"{name}.json: {fault.json_path}: {fault.message[:200]}: this is a bug, report it")
+        raise UserError(f"{name}.json: {fault.json_path}: {fault.message[:200]}: this is a bug, report it")
