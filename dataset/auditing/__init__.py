@@ -1,0 +1,1 @@
+"""Which files can be used: decoding, duplicates, a journal to resume from."""

@@ -1,0 +1,1 @@
+"""Which photos go to which part of a split."""

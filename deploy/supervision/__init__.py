@@ -1,0 +1,1 @@
+"""What keeps the served versions up: supervisord, the keeper and its repairs, readiness, metrics."""

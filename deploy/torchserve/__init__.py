@@ -1,0 +1,1 @@
+"""One TorchServe: its process, its HTTP and gRPC APIs, and the questions a version must answer."""

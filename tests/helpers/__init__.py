@@ -1,0 +1,1 @@
+"""What tests share: servers, awkward pictures, small recipes, an S3 server."""

@@ -1,0 +1,1 @@
+"""What a run is exported as: ONNX graph, labels, golden photos, numbered versions."""

@@ -1,0 +1,1 @@
+"""Photos as batches: decoded once, augmented, loaded."""

@@ -1,0 +1,1 @@
+"""One optimisation of one model: loop, batches, checkpoints, distillation, sweeps."""
