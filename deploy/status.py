@@ -13,7 +13,7 @@ import click
 
 from common.cli import command
 from common.errors import UserError
-from deploy.host.locks import DEPLOYMENT, SERVER, Holder, holder, left_over
+from deploy.host.locks import Owner, deployment_lock, server_lock
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
 from deploy.store import desired, profile
@@ -49,10 +49,10 @@ def look(settings: Settings) -> dict[str, Any]:
     return {
         "serving": bool(defaults) and not wrong,
         "reason": reason or "; ".join(wrong) or None,
-        "server": _told(holder(settings.var / SERVER)),
+        "server": _told(server_lock(settings.var).owner()),
         "ready": ask_keeper(settings) or None,
-        "at_work": _told(holder(settings.var / DEPLOYMENT)),
-        "left_over": _told(left_over(settings.var / DEPLOYMENT)),
+        "at_work": _told(deployment_lock(settings.var).owner()),
+        "left_over": _told(deployment_lock(settings.var).dead_owner()),
         "versions": versions,
         "last": past[-1] if past else None,
     }
@@ -114,7 +114,7 @@ def _wrong(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _told(found: Holder | None) -> dict[str, Any] | None:
+def _told(found: Owner | None) -> dict[str, Any] | None:
     return asdict(found) if found else None
 
 
@@ -143,4 +143,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _holder(row: dict[str, Any] | None) -> str:
-    return str(Holder(**row)) if row else "nobody"
+    return str(Owner(**row)) if row else "nobody"

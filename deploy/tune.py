@@ -22,7 +22,7 @@ from rich.table import Table
 
 from common.cli import command
 from common.errors import UserError
-from deploy.host import locks
+from deploy.host.locks import server_lock
 from deploy.host.processes import interruptible
 from deploy.host.var import claim
 from deploy.serve import entry_of
@@ -87,7 +87,7 @@ def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json
     claim(settings.var)
     mar = choose(settings, archive)
     entry = entry_of(mar)
-    if locks.holder(settings.var / locks.SERVER):
+    if server_lock(settings.var).owner():
         click.echo("note: a server is running and shares the cores: make down first for honest figures", err=True)
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
     plain = list(_plain(profile.cores()))

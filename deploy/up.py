@@ -15,12 +15,10 @@ import click
 
 from common.cli import command
 from common.errors import UserError
-from deploy.host import locks
-from deploy.host.locks import DEPLOYMENT, SERVER, Held, Holder
+from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import group_of_server
 from deploy.serve import prepare, what_to_serve
 from deploy.settings import Settings, read_settings
-from deploy.supervision.reconcile import AT_WORK
 from deploy.supervision.single import BACKGROUND, FOREGROUND, starting, supervisor_of
 from deploy.supervision.supervisor import launch, stop, stop_children, wait_until_ready
 from deploy.torchserve.example import announce
@@ -51,13 +49,13 @@ def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()
     _let_it_start(settings)
-    holder = _server(settings)
-    if holder is None and group_of_server(settings.var) is None:
+    owner = _server(settings)
+    if owner is None and group_of_server(settings.var) is None:
         return click.echo(f"nothing is running in {settings.var}")
     with _no_deployment(settings, now):
-        click.echo(f"stopping {holder or 'a TorchServe that was left over'} ...", err=True)
+        click.echo(f"stopping {owner or 'a TorchServe that was left over'} ...", err=True)
         stop(settings, supervisor_of(settings))
-    left = locks.holder(settings.var / SERVER)
+    left = server_lock(settings.var).owner()
     if left or group_of_server(settings.var):
         raise UserError(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
     return click.echo("stopped: no process is left")
@@ -70,19 +68,19 @@ def _let_it_start(settings: Settings) -> None:
         UserError: it takes long, naming who starts it.
     """
     deadline = time.monotonic() + START_S
-    while (holder := locks.holder(settings.var / DEPLOYMENT)) and holder.what in (BACKGROUND, FOREGROUND):
+    while (owner := deployment_lock(settings.var).owner()) and owner.kind in (BACKGROUND, FOREGROUND):
         if time.monotonic() > deadline:
-            raise UserError(f"{holder} is still preparing a start: run this again, or end that process")
+            raise UserError(f"{owner} is still preparing a start: run this again, or end that process")
         time.sleep(0.1)
 
 
-def _server(settings: Settings) -> Holder | None:
+def _server(settings: Settings) -> Owner | None:
     """Who serves; one that died a moment ago has a successor in a moment."""
-    path = settings.var / SERVER
+    lock = server_lock(settings.var)
     deadline = time.monotonic() + SUCCESSOR_S
-    while (found := locks.holder(path)) is None and locks.left_over(path) and time.monotonic() < deadline:
+    while (owner := lock.owner()) is None and lock.dead_owner() and time.monotonic() < deadline:
         time.sleep(0.1)
-    return found
+    return owner
 
 
 @contextmanager
@@ -93,10 +91,10 @@ def _no_deployment(settings: Settings, now: bool) -> Iterator[None]:
         UserError: a rollout or the like is at work, naming it.
     """
     try:
-        with locks.held(settings.var / DEPLOYMENT, "make down"):
+        with deployment_lock(settings.var).hold(OwnerKind.DOWN):
             yield
-    except Held as error:
-        if not now and not (error.holder and error.holder.what == AT_WORK):
+    except LockHeld as error:
+        if not now and error.owner.kind is not OwnerKind.REPAIR:
             raise UserError(
                 f"{error.message}: wait for it, or stop all the same with python -m deploy down --now"
             ) from error

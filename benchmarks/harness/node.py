@@ -14,7 +14,7 @@ import requests
 from benchmarks.harness.bench import Bench, question, run_command
 from benchmarks.harness.versions import goldens_photo
 from common.errors import UserError
-from deploy.host import locks
+from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment
@@ -68,10 +68,10 @@ class Node(Bench):
         Raises:
             UserError: there is none.
         """
-        holder = locks.holder(self.settings.var / locks.SERVER)
-        if holder is None:
+        owner = server_lock(self.settings.var).owner()
+        if owner is None:
             raise UserError("supervisord is not running")
-        return psutil.Process(holder.pid)
+        return psutil.Process(owner.pid)
 
     def programs(self, module: str = "-m") -> list[psutil.Process]:
         """What supervisord runs."""

@@ -9,20 +9,18 @@ import errno
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
 from common.errors import UserError
-from deploy.host.locks import DEPLOYMENT, Held, held
+from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.desired import Entry
 from deploy.store.journal import DONE, FAILED, REFUSED, Journal
-from deploy.supervision.reconcile import AT_WORK
 from deploy.torchserve.drain import drain
 from deploy.torchserve.management import Client
 from deploy.torchserve.probes import first_question
@@ -86,7 +84,7 @@ def deployment(
     Raises:
         UserError: another is at work, nothing is running, or the change was refused or failed.
     """
-    with at_work(settings, f"{action} of {name} {version}"):
+    with at_work(settings, OwnerKind(action), f"{name} {version}"):
         Client(settings).describe(name)  # nothing is journalled where no server is
         try:
             journal = Journal(settings.var, action, name, version, **facts)
@@ -97,7 +95,7 @@ def deployment(
 
 
 @contextmanager
-def at_work(settings: Settings, what: str) -> Iterator[None]:
+def at_work(settings: Settings, kind: OwnerKind, subject: str) -> Iterator[None]:
     """Hold the deployment lock; a repair of the keeper's is waited for, another person's change is not.
 
     Raises:
@@ -105,20 +103,20 @@ def at_work(settings: Settings, what: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            _take(stack, settings.var / DEPLOYMENT, what)
-        except Held as error:
+            _take(stack, deployment_lock(settings.var), kind, subject)
+        except LockHeld as error:
             raise UserError(f"{error.message}: run this again when it is over") from error
         yield
 
 
-def _take(stack: ExitStack, path: Path, what: str) -> None:
+def _take(stack: ExitStack, lock: Lock, kind: OwnerKind, subject: str) -> None:
     try:
-        stack.enter_context(held(path, what))
-    except Held as error:
-        if error.holder.what != AT_WORK:
+        stack.enter_context(lock.hold(kind, subject))
+    except LockHeld as error:
+        if error.owner.kind is not OwnerKind.REPAIR:
             raise
-        click.echo(f"waiting for the {error.holder} ...", err=True)
-        stack.enter_context(held(path, what, KEEPER_S))
+        click.echo(f"waiting for the {error.owner} ...", err=True)
+        stack.enter_context(lock.hold(kind, subject, KEEPER_S))
 
 
 @contextmanager

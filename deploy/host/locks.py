@@ -1,7 +1,7 @@
-"""Who is at work: a lock file whose holder is visible, and which the kernel frees when the holder dies.
+"""Locks of a `var` folder: the file names the lock's owner, and the kernel frees the lock when the owner dies.
 
-Two of them lie in `var`: `SERVER` is held as long as a server runs there, `DEPLOYMENT` while
-versions are changed (a rollout, a rollback, the keeper's repairs) and while a server is being started or stopped.
+`server_lock` is held while a server runs in `var`. `deployment_lock` is held while versions are changed (a rollout,
+a rollback, a repair by the keeper) and while a server is being started or stopped.
 """
 
 import contextlib
@@ -14,87 +14,148 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from common.errors import UserError
+from common.errors import Busy, CannotWrite
 from deploy.host.var import MARK, claim
 
 SERVER = "lock"
 DEPLOYMENT = MARK
-_BLINK_S = 0.5  # whoever looks at a lock holds it for a moment
-_NAME_S = 0.2  # whoever takes a lock holds it for a moment without a name
+_BLINK_S = 0.5  # a reader holds the lock for a moment
+_NAME_S = 0.2  # a new owner holds the lock for a moment before its name is in the file
 _POLL_S = 0.02
-_SIZE = 512  # of a lock file, in bytes: always the same, so that a name needs no room that the file has not
+_SIZE = 512  # bytes of a lock file: always the same, so that a new name needs no further disk space
+
+
+class OwnerKind(StrEnum):
+    """What the owner of a lock does. Code branches on this, never on the text."""
+
+    SERVE = "serve"
+    UP = "up"
+    DOWN = "down"
+    ROLLOUT = "rollout"
+    ROLLBACK = "rollback"
+    RETIRE = "retire"
+    REPAIR = "repair"
+    UNKNOWN = "unknown"
+
+
+_TEXTS = {
+    OwnerKind.SERVE: "make serve",
+    OwnerKind.UP: "make up",
+    OwnerKind.DOWN: "make down",
+    OwnerKind.REPAIR: "keeper's repair",
+    OwnerKind.UNKNOWN: "an unknown process",
+}
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who holds a lock, or left it when it died: `what` it does, as a person would say it."""
+class Owner:
+    """The process that holds a lock, or that died while it held it.
+
+    Attributes:
+        what: what it does, for people: "rollout of classroom 2.0".
+        who: its user.
+        since: when it took the lock, ISO 8601 with time zone.
+    """
 
     pid: int
     what: str
     who: str
     since: str
+    kind: OwnerKind = OwnerKind.UNKNOWN
 
     def __str__(self) -> str:
-        return f"{self.what} ({self.facts})"
+        return f"{self.what} ({self.process})"
 
     @property
-    def facts(self) -> str:
-        """Which process, of whom and since when."""
-        known = f"process {self.pid} of {self.who}, since {self.since}"
-        return known if self.pid else "the lock file holds no name, for the disk was full"
+    def process(self) -> str:
+        """Process id, user and time."""
+        if not self.pid:
+            return "its name is not in the lock file because the disk was full"
+        return f"process {self.pid} of {self.who}, since {self.since}"
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Owner":
+        """Read the JSON of a lock file; former versions wrote no `kind`.
+
+        Raises:
+            TypeError, ValueError: it is not an owner.
+        """
+        kind = row["kind"] if "kind" in row else _FORMER_KINDS.get(row.get("what", ""), OwnerKind.UNKNOWN)
+        return cls(**{**row, "kind": OwnerKind(kind)})
 
 
-UNNAMED = Holder(0, "somebody", "unknown", "unknown")
-"""Holds a lock and could not write down who it is."""
+_FORMER_KINDS = {text: kind for kind, text in _TEXTS.items()}
+"""The text of a lock file that has no `kind` -> its kind."""
+
+UNNAMED = Owner(0, _TEXTS[OwnerKind.UNKNOWN], "unknown", "unknown")
+"""An owner whose name could not be written into the lock file."""
 
 
-class Held(UserError):
-    """Another holds the lock."""
+class LockHeld(Busy):
+    """Another process holds the lock."""
 
-    def __init__(self, holder: Holder) -> None:
-        super().__init__(f"{holder} is at work")
-        self.holder = holder
-
-
-@contextmanager
-def held(path: Path, what: str, wait_s: float = _BLINK_S) -> Iterator[Holder | None]:
-    """Hold a lock for as long as the block runs.
-
-    Args:
-        what: what is being done, for whoever is refused: "rollout of classroom 2.0".
-        wait_s: how long to wait for another holder.
-
-    Yields:
-        who died with the lock in hand, if somebody did.
-
-    Raises:
-        Held: another holds it still, with its `holder`.
-        UserError: the file cannot be written, or the folder is not ours.
-    """
-    with _opened(path) as file:
-        _take(file, wait_s)
-        left = _read(file)
-        _write(file, json.dumps(asdict(Holder(os.getpid(), what, user(), _now()))))
-        try:
-            yield left
-        finally:
-            _write(file, "")
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(f"{owner} is running")
+        self.owner = owner
 
 
-def holder(path: Path) -> Holder | None:
-    """Who holds a lock now; `UNNAMED` if it could not write its name."""
-    return _look(path)[0]
+@dataclass(frozen=True)
+class Lock:
+    """An exclusive lock on a file."""
+
+    path: Path
+
+    @contextmanager
+    def hold(self, kind: OwnerKind, subject: str = "", wait_s: float = _BLINK_S) -> Iterator[Owner | None]:
+        """Hold the lock while the block runs.
+
+        Args:
+            kind: what the block does.
+            subject: the version that it changes: "classroom 2.0".
+            wait_s: how long to wait for another owner.
+
+        Yields:
+            the owner that died while it held the lock, if there was one.
+
+        Raises:
+            LockHeld: another process still holds it.
+            UserError: the file cannot be written, or the folder belongs to another program.
+        """
+        what = f"{kind} of {subject}" if subject else _TEXTS.get(kind, str(kind))
+        with _opened(self.path) as file:
+            _take(file, wait_s)
+            dead = _read(file)
+            _write(file, json.dumps(asdict(Owner(os.getpid(), what, user(), _now(), kind))))
+            try:
+                yield dead
+            finally:
+                _write(file, "")
+
+    def owner(self) -> Owner | None:
+        """The process that holds the lock now; `UNNAMED` if it could not write its name."""
+        return _look(self.path)[0]
+
+    def dead_owner(self) -> Owner | None:
+        """The process that died while it held the lock, if no other has taken it since."""
+        return _look(self.path)[1]
 
 
-def left_over(path: Path) -> Holder | None:
-    """Who died with the lock in hand, if nobody has taken it since."""
-    return _look(path)[1]
+def server_lock(var: Path) -> Lock:
+    """The lock that is held while a server runs in `var`."""
+    return Lock(var / SERVER)
+
+
+def deployment_lock(var: Path) -> Lock:
+    """The lock that is held while versions are changed, or a server is started or stopped."""
+    return Lock(var / DEPLOYMENT)
 
 
 def user() -> str:
-    """The name of the person at work, through sudo too."""
+    """The name of the user, also under sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -103,12 +164,12 @@ def user() -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """The file's descriptor: nothing of ours is buffered, so closing writes nothing and cannot fail."""
+    """The file's descriptor; nothing is buffered, so closing it writes nothing and cannot fail."""
     claim(path.parent)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        raise CannotWrite(path, error) from error
     try:
         yield file
     finally:
@@ -122,12 +183,12 @@ def _take(file: int, wait_s: float) -> None:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise Held(_read(file) or UNNAMED) from error
+                raise LockHeld(_read(file) or UNNAMED) from error
             time.sleep(_POLL_S)
 
 
-def _look(path: Path) -> tuple[Holder | None, Holder | None]:
-    """(the holder, None), or (None, whoever died holding it)."""
+def _look(path: Path) -> tuple[Owner | None, Owner | None]:
+    """(the owner, None), or (None, the owner that died)."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
@@ -135,9 +196,9 @@ def _look(path: Path) -> tuple[Holder | None, Holder | None]:
     deadline = time.monotonic() + _NAME_S
     try:
         while not _free(file):
-            found = _read(file)
-            if found or time.monotonic() > deadline:
-                return found or UNNAMED, None
+            owner = _read(file)
+            if owner or time.monotonic() > deadline:
+                return owner or UNNAMED, None
             time.sleep(_POLL_S)
         return None, _read(file)
     finally:
@@ -145,7 +206,7 @@ def _look(path: Path) -> tuple[Holder | None, Holder | None]:
 
 
 def _free(file: int) -> bool:
-    """Whether nobody holds it; two who look, each with a shared lock, do not take one another for its holder."""
+    """Whether no process holds it. Readers take a shared lock, so that two readers do not see each other as owners."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return True
@@ -153,15 +214,15 @@ def _free(file: int) -> bool:
         return False
 
 
-def _read(file: int) -> Holder | None:
+def _read(file: int) -> Owner | None:
     try:
-        return Holder(**json.loads(os.pread(file, os.fstat(file).st_size, 0)))
-    except (OSError, ValueError, TypeError):
+        return Owner.from_json(json.loads(os.pread(file, os.fstat(file).st_size, 0)))
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 
 def _write(file: int, text: str) -> None:
-    """Write over what is there; what cannot be written (a full disk) leaves the lock held, only unnamed."""
+    """Replace the content. On a full disk the lock is still held, without a name in the file."""
     written = 0
     with contextlib.suppress(OSError):
         written = os.pwrite(file, text.encode().ljust(_SIZE), 0)

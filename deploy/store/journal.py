@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import write_json
-from deploy.host.locks import DEPLOYMENT, Holder, holder, user
+from deploy.host.locks import Owner, deployment_lock, user
 
 FOLDER = "history"
 DONE, REFUSED, FAILED, RUNNING, INTERRUPTED = "done", "refused", "failed", "running", "interrupted"
@@ -74,13 +74,13 @@ class Journal:
 def entries(var: Path) -> list[dict[str, Any]]:
     """All actions, oldest first; files that are damaged are passed over."""
     found = []
-    at_work = holder(var / DEPLOYMENT)
+    owner = deployment_lock(var).owner()
     for path in sorted((var / FOLDER).glob("*.json")):
         try:
             entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if not entry.keys() >= _COLUMNS:
                 continue
-            if entry["state"] == RUNNING and not _is_of(at_work, entry):
+            if entry["state"] == RUNNING and not _is_of(owner, entry):
                 entry["state"] = INTERRUPTED
         except (OSError, ValueError, TypeError, AttributeError):
             continue
@@ -88,10 +88,10 @@ def entries(var: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _is_of(at_work: Holder | None, entry: dict[str, Any]) -> bool:
+def _is_of(owner: Owner | None, entry: dict[str, Any]) -> bool:
     """Whether who is at work wrote an entry: the same process, and not an earlier one that had its number."""
     since = datetime.datetime.fromisoformat
-    return at_work is not None and at_work.pid == entry["pid"] and since(at_work.since) <= since(entry["started"])
+    return owner is not None and owner.pid == entry["pid"] and since(owner.since) <= since(entry["started"])
 
 
 def _number(var: Path) -> int:

@@ -53,7 +53,7 @@ def main() -> None:
     try:
         Keeper(settings).run()
     except Orphaned:
-        if os.environ.get(MODE) == BACKGROUND:
+        if os.environ.get(MODE) == BACKGROUND.value:
             log("supervisord died: starting another")
             spawn(settings, BACKGROUND)
 

@@ -32,7 +32,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from common.errors import UserError
-from deploy.host.locks import DEPLOYMENT, holder
+from deploy.host.locks import deployment_lock
 from deploy.host.log_tail import Tail
 from deploy.settings import Settings
 from deploy.store import desired
@@ -236,5 +236,5 @@ def _gauge(name: str, text: str, value: bool) -> GaugeMetricFamily:
 def _stamp(var: Path) -> object:
     """Changes whenever the journal does: its files are written whole, so each is a new one; or whoever is at work."""
     files = [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in (var / FOLDER).glob("*.json")]
-    at_work = holder(var / DEPLOYMENT)
-    return sorted(files), at_work and at_work.pid
+    owner = deployment_lock(var).owner()
+    return sorted(files), owner and owner.pid

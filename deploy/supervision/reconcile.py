@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import psutil
 
 from common.errors import UserError
-from deploy.host import locks
+from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.log import log, one_line
 from deploy.settings import Settings
 from deploy.store import desired, profile
@@ -23,7 +23,6 @@ from deploy.torchserve.drain import drain
 from deploy.torchserve.management import Client, content
 from deploy.torchserve.process import Server
 
-AT_WORK = "keeper's repair"  # in the deployment lock
 LOST_S = 15.0  # without a process; TorchServe starts a killed worker anew by itself, at once
 REST_S = 10.0  # how long workers that are left are waited for, before they are started anew with the others
 AGAIN_S = (10.0, 600.0)  # between failed repairs of one version: at first, and at most after doubling
@@ -72,7 +71,7 @@ class Repairs:
         self.warnings: dict[str, str] = {}
         self._failures: dict[Key, _Failure] = {}
         self._short_since: dict[Key, float] = {}
-        self._crashed: locks.Holder | None = None
+        self._crashed: Owner | None = None
 
     @property
     def missing(self) -> list[dict[str, str]]:
@@ -99,12 +98,12 @@ class Repairs:
 
     def _repair_alone(self) -> None:
         try:
-            with locks.held(self.settings.var / locks.DEPLOYMENT, AT_WORK):
+            with deployment_lock(self.settings.var).hold(OwnerKind.REPAIR):
                 self.warn("deployment", "")
                 if self._read():  # a rollout may have ended between the look and the lock
                     self._look()
                     self._repair()
-        except locks.Held as error:
+        except LockHeld as error:
             self.warn("deployment", f"repairs wait: {error.message}")
             self._short_since.clear()
 
@@ -239,7 +238,7 @@ class Repairs:
         self.warnings = {**{key: value for key, value in self.warnings.items() if key != topic}, topic: text}
 
     def _say_crashed(self) -> None:
-        crashed = locks.left_over(self.settings.var / locks.DEPLOYMENT)
+        crashed = deployment_lock(self.settings.var).dead_owner()
         if crashed and crashed != self._crashed:
             log("a change of versions died", what=crashed.what, pid=crashed.pid, who=crashed.who, since=crashed.since)
         self._crashed = crashed

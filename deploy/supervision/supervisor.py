@@ -1,6 +1,6 @@
 """supervisord in a process of ours, and how `up`, `serve` and the keeper start, await and stop it.
 
-    python -m deploy.supervision.supervisor "make up"
+    python -m deploy.supervision.supervisor up
 
 takes the lock of `var` and runs config/supervisord.conf, so that the lock is held exactly as long as supervisord
 lives: it is one process, and the programs that it starts close its files.
@@ -23,7 +23,7 @@ import requests
 
 from common.cli import command
 from common.errors import UserError
-from deploy.host import locks
+from deploy.host.locks import LockHeld, OwnerKind, server_lock
 from deploy.host.processes import (
     SUPERVISOR,
     alive,
@@ -42,23 +42,23 @@ from deploy.torchserve.process import stop_left_over
 CONF = ROOT / "config" / "supervisord.conf"
 CONSOLE = "supervisord-console.log"
 CONSOLE_BYTES = 20_000_000
-MODE = "DEPLOY_MODE"  # in the environment of the programs: FOREGROUND or BACKGROUND
+MODE = "DEPLOY_MODE"  # in the environment of the programs: "serve" or "up"
 READY_S = 300  # a version's worker may take 120 s to start (config.properties), and several are started in turn
 GONE_S = 90  # a stopping TorchServe is killed after 30 s
 _POLL_S = 0.1
 
 
-@command(epilog='Example: python -m deploy.supervision.supervisor "make up"')
-@click.argument("mode", type=click.Choice([FOREGROUND, BACKGROUND]))
+@command(epilog="Example: python -m deploy.supervision.supervisor up")
+@click.argument("mode", type=click.Choice([FOREGROUND.value, BACKGROUND.value]))
 def main(mode: str) -> None:
     """Hold the lock of var and run supervisord, until SIGTERM."""
     settings = read_settings()
     os.umask(0o077)
-    with serving(settings, mode):
-        run(settings, mode)
+    with serving(settings, OwnerKind(mode)):
+        run(settings, OwnerKind(mode))
 
 
-def run(settings: Settings, mode: str) -> None:
+def run(settings: Settings, mode: OwnerKind) -> None:
     """Run supervisord here; returns when it was told to stop and everything has stopped."""
     from supervisor import supervisord  # here: nobody else needs it
 
@@ -68,7 +68,7 @@ def run(settings: Settings, mode: str) -> None:
         "DEPLOY_ROOT": str(ROOT),
         "DEPLOY_VAR": str(settings.var),
         SUPERVISOR: str(os.getpid()),
-        MODE: mode,
+        MODE: mode.value,
     }
     sys.stderr = Forgiving()
     _lose_no_signal()
@@ -101,18 +101,18 @@ class Forgiving(io.TextIOBase):
         return len(text)
 
 
-def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
+def spawn(settings: Settings, mode: OwnerKind) -> subprocess.Popen[bytes]:
     """Start supervisord in a session of its own; in the foreground it stops when we die, be it of `kill -9`."""
     claim(settings.var)
     with signals_wait(*STOPPING) as restore, open_console(settings.var / "logs") as console:
 
         def prepare() -> None:
             restore()
-            if mode == FOREGROUND:
+            if mode is FOREGROUND:
                 signal_when_parent_dies(signal.SIGTERM)
 
         return subprocess.Popen(
-            [sys.executable, "-m", MODULE, mode],
+            [sys.executable, "-m", MODULE, mode.value],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -122,7 +122,7 @@ def spawn(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
         )
 
 
-def launch(settings: Settings, mode: str) -> subprocess.Popen[bytes]:
+def launch(settings: Settings, mode: OwnerKind) -> subprocess.Popen[bytes]:
     """Start supervisord, and return when it holds the lock of a server.
 
     Raises:
@@ -180,7 +180,7 @@ def stop(settings: Settings, supervisor: int | None) -> None:
             below = process.children(recursive=True)
             process.send_signal(signal.SIGTERM)
             wait_until_gone([process, *below, *(members(group) if group else [])], GONE_S)
-    with contextlib.suppress(locks.Held), locks.held(settings.var / locks.SERVER, "make down"):
+    with contextlib.suppress(LockHeld), server_lock(settings.var).hold(OwnerKind.DOWN):
         stop_left_over(settings.var)  # where the lock is held it is another's
 
 

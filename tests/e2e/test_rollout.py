@@ -16,11 +16,10 @@ import requests
 
 from common.errors import UserError
 from deploy.change.session import deployment
-from deploy.host import locks
+from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.rollout import roll_out
 from deploy.settings import read_settings
 from deploy.store import desired
-from deploy.supervision.reconcile import AT_WORK
 from deploy.torchserve.drain import drain
 from tests.helpers.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
@@ -178,7 +177,7 @@ def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> No
         for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
             done = here.deploy(*words, check=False)
             assert done.returncode == 1
-            assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is at work", done.stderr)
+            assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is running", done.stderr)
         told = json.loads(here.deploy("status", "--json").stdout)["at_work"]
         assert (told["pid"], told["what"]) == (first.pid, "rollout of shapes 6.0")
         assert first.wait(timeout=60) == 0
@@ -210,7 +209,7 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
     (here.store / "shapes-6.0.mar").write_bytes(b"damaged")
     (here.store / "shapes-1.1.mar").unlink()
     with ExitStack() as repair:
-        repair.enter_context(locks.held(here.var / locks.DEPLOYMENT, AT_WORK))
+        repair.enter_context(deployment_lock(here.var).hold(OwnerKind.REPAIR))
         with begun(here.env, "rollback", "--to", "6.0") as process:
             time.sleep(2)
             assert (process.poll(), here.answered_by()) == (None, "1.1")
@@ -225,8 +224,8 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
 
 @pytest.mark.parametrize("words", [("rollout", "shapes-6.1.mar"), ("rollback", "--to", "6.0")])
 def test_nothing_is_changed_while_all_is_being_stopped(here: Node, words: tuple[str, ...]) -> None:
-    with locks.held(here.var / locks.DEPLOYMENT, "make down"):
-        assert_refused(here, r"make down \(process \d+ of .*\) is at work: run this again when it is over", *words)
+    with deployment_lock(here.var).hold(OwnerKind.DOWN):
+        assert_refused(here, r"make down \(process \d+ of .*\) is running: run this again when it is over", *words)
 
 
 def test_rollback_refuses_a_version_without_workers(here: Node) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from common.errors import UserError
 from deploy.archive import pack
-from deploy.host import locks
+from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline
 from deploy.serve import choose
 from deploy.settings import ROOT, own_environment, read_settings
@@ -161,18 +161,18 @@ def test_a_killed_supervisord_has_a_successor_a_killed_serve_leaves_nothing(
     first = start(env, bundle)
     members = first.members()
     (java,) = [process for process in members if process.name() == "java"]
-    lock = tmp_path / "var" / locks.SERVER
-    holder = locks.holder(lock)
-    assert holder is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    eventually(lambda: locks.holder(lock) not in (None, holder))
+    lock = server_lock(tmp_path / "var")
+    owner = lock.owner()
+    assert owner is not None
+    os.kill(owner.pid, signal.SIGKILL)
+    eventually(lambda: lock.owner() not in (None, owner))
     eventually(lambda: ask_keeper(read_settings({**os.environ, **env})).get("ready"))
     eventually(lambda: "attached" in (tmp_path / "var" / "logs" / "torchserve.log").read_text())
     assert java.is_running()
     members += first.members()
     first.stop(signal.SIGKILL)
     assert not psutil.wait_procs(members, timeout=30)[1]
-    assert locks.holder(lock) is None
+    assert lock.owner() is None
 
 
 def test_down_stops_it_from_elsewhere(store: Path, bundle: Path, tmp_path: Path) -> None:

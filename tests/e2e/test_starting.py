@@ -4,7 +4,7 @@ import threading
 import time
 from pathlib import Path
 
-from deploy.host.locks import DEPLOYMENT, SERVER, holder
+from deploy.host.locks import deployment_lock, server_lock
 from deploy.host.processes import group_of_server
 from deploy.host.var import claim
 from deploy.settings import own_environment
@@ -25,7 +25,7 @@ def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:
     for each in both:
         each.start()
     deadline = time.monotonic() + 30
-    while holder(tmp_path / "var" / DEPLOYMENT) is None:
+    while deployment_lock(tmp_path / "var").owner() is None:
         assert time.monotonic() < deadline
     stopped = command("deploy", "down", env=env)
     for each in both:
@@ -37,5 +37,5 @@ def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:
     assert "starting TorchServe with classroom-1.0.mar" in winner
     assert winner.endswith("Error: it was stopped while it was starting, as make down does: start it again\n")
     assert [code for code, _ in lines] == [1, 1]
-    assert holder(tmp_path / "var" / SERVER) is None
+    assert server_lock(tmp_path / "var").owner() is None
     assert group_of_server(tmp_path / "var") is None

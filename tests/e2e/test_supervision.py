@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from deploy.archive import pack
-from deploy.host import locks
+from deploy.host.locks import OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import alive, cmdline, group_of_server, java_of, members
 from deploy.serve import entry_of
 from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
@@ -82,9 +82,9 @@ class Up:
         return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
 
     def supervisor(self) -> int:
-        holder = locks.holder(self.settings.var / locks.SERVER)
-        assert holder is not None
-        return holder.pid
+        owner = server_lock(self.settings.var).owner()
+        assert owner is not None
+        return owner.pid
 
     def program(self, module: str) -> psutil.Process:
         eventually(lambda: self.programs(module))
@@ -193,7 +193,7 @@ def test_a_second_one_is_refused_by_name_and_how_to_stop_it(up: Up, bundle: Path
 
 
 def test_only_supervisord_holds_the_lock(up: Up) -> None:
-    lock = str(up.settings.var / locks.SERVER)
+    lock = str(server_lock(up.settings.var).path)
     holding = [p.pid for p in up.processes() if lock in [file.path for file in p.open_files()]]
     assert holding == [up.supervisor()]
 
@@ -244,7 +244,7 @@ def test_a_killed_supervisord_costs_no_request_and_has_a_successor(up: Up) -> No
     supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.supervision.keeper")
     with up.trickle() as outcomes:
         os.kill(supervisor, signal.SIGKILL)
-        eventually(lambda: locks.holder(up.settings.var / locks.SERVER) is not None)
+        eventually(lambda: server_lock(up.settings.var).owner() is not None)
         eventually(lambda: not alive(keeper))
         assert up.wait() < 2 * up.cold
         eventually(lambda: "attached" in (up.settings.var / "logs" / "torchserve.log").read_text())
@@ -277,7 +277,7 @@ def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
 
 
 def test_while_a_rollout_is_at_work_nothing_is_repaired_and_down_is_refused(up: Up) -> None:
-    with locks.held(up.settings.var / locks.DEPLOYMENT, "rollout of shapes 9.9"):
+    with deployment_lock(up.settings.var).hold(OwnerKind.ROLLOUT, "shapes 9.9"):
         up.client.unregister("shapes", KEPT)
         time.sleep(4)
         assert up.client.describe("shapes", KEPT) is None
@@ -392,7 +392,7 @@ def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up,
     keeper.kill()
     assert "stopped: no process is left" in command("deploy", "down", env=up.env).stdout
     assert not alive(java)
-    assert locks.left_over(up.settings.var / locks.SERVER) is None
+    assert server_lock(up.settings.var).dead_owner() is None
 
 
 def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path, tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path
     assert done.returncode == 1
     assert f"shapes-{DEFAULT}.mar is missing, and there is no good copy" in done.stderr.splitlines()[-1]
     assert group_of_server(up.settings.var) is None
-    assert locks.holder(up.settings.var / locks.SERVER) is None
+    assert server_lock(up.settings.var).owner() is None
 
 
 def lose(up: Up, version: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import UserError
 from deploy import status
-from deploy.host.locks import DEPLOYMENT, Held, held, holder, left_over
+from deploy.host.locks import Lock, LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, read_settings
 from deploy.store import desired, journal
@@ -24,8 +24,8 @@ from deploy.store.journal import Journal
 HOLD = """
 import sys, time
 from pathlib import Path
-from deploy.host.locks import held
-with held(Path(sys.argv[1]), "rollout of a 1"):
+from deploy.host.locks import Lock, OwnerKind
+with Lock(Path(sys.argv[1])).hold(OwnerKind.ROLLOUT, "a 1"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -38,50 +38,77 @@ def hold(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_who_holds_a_lock_is_seen_and_told(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with hold(path) as process:
-        found = holder(path)
-        assert found is not None
-        assert (found.pid, found.what) == (process.pid, "rollout of a 1")
+def test_a_lock_names_its_owner(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    with hold(lock.path) as process:
+        owner = lock.owner()
+        assert owner is not None
+        assert (owner.pid, owner.kind, owner.what) == (process.pid, OwnerKind.ROLLOUT, "rollout of a 1")
         with (
-            pytest.raises(Held, match=rf"rollout of a 1 \(process {process.pid} of .*, since .*\) is at work"),
-            held(path, ""),
+            pytest.raises(LockHeld, match=rf"rollout of a 1 \(process {process.pid} of .*, since .*\) is running"),
+            lock.hold(OwnerKind.DOWN),
         ):
             pass
-        assert left_over(path) is None
+        assert lock.dead_owner() is None
         process.kill()
 
 
-def test_the_kernel_frees_it_and_the_next_one_is_told_who_died(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with hold(path) as process:
+def test_the_kernel_frees_a_lock_and_the_next_owner_learns_who_died(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    with hold(lock.path) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        died = left_over(path)
-        assert died is not None
-        assert died.pid == process.pid
-        assert holder(path) is None
-        with held(path, "next") as left:
-            assert left == died
-            assert left_over(path) is None
-        assert holder(path) is left_over(path) is None
+        dead = lock.dead_owner()
+        assert dead is not None
+        assert dead.pid == process.pid
+        assert lock.owner() is None
+        with lock.hold(OwnerKind.ROLLBACK, "a 1") as left:
+            assert left == dead
+            assert lock.dead_owner() is None
+        assert lock.owner() is lock.dead_owner() is None
 
 
-def test_looking_at_a_lock_never_costs_its_taker(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    look = f"from pathlib import Path; from deploy.host.locks import holder\nwhile True: holder(Path({str(path)!r}))"
-    with held(path, "first"):
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("make serve", OwnerKind.SERVE),
+        ("make up", OwnerKind.UP),
+        ("make down", OwnerKind.DOWN),
+        ("keeper's repair", OwnerKind.REPAIR),
+        ("rollout of a 1", OwnerKind.UNKNOWN),
+    ],
+)
+def test_a_lock_file_of_the_former_version_is_read(tmp_path: Path, what: str, kind: OwnerKind) -> None:
+    row = f'{{"pid": 7, "what": "{what}", "who": "ann", "since": "2026-11-01T12:00:00+01:00"}}'
+    (tmp_path / "lock").write_text(row.ljust(512))
+    assert Lock(tmp_path / "lock").dead_owner() == Owner(7, what, "ann", "2026-11-01T12:00:00+01:00", kind)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"pid": 1}', '{"pid": 1, "kind": "nap"}'])
+def test_a_damaged_lock_file_has_no_owner(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock").write_text(text)
+    assert Lock(tmp_path / "lock").dead_owner() is None
+
+
+def test_reading_a_lock_never_makes_an_owner_fail(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    code = f"""
+from pathlib import Path
+from deploy.host.locks import Lock
+while True:
+    Lock(Path({str(lock.path)!r})).owner()
+"""
+    with lock.hold(OwnerKind.UP):
         pass
-    with subprocess.Popen([sys.executable, "-c", look], cwd=ROOT) as looker:
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as reader:
         for _ in range(200):
-            with held(path, "again"):
+            with lock.hold(OwnerKind.UP):
                 pass
-        looker.kill()
+        reader.kill()
 
 
 def test_runtime_files_are_the_owners_alone(tmp_path: Path) -> None:
-    with held(tmp_path / "var" / "lock", ""):
+    with Lock(tmp_path / "var" / "lock").hold(OwnerKind.UP):
         assert (tmp_path / "var").stat().st_mode & 0o077 == 0
 
 
@@ -124,7 +151,7 @@ def test_a_copy_brings_an_archive_back(tmp_path: Path) -> None:
 
 
 def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
-    with held(tmp_path / DEPLOYMENT, "rollout of a 1.0"):
+    with deployment_lock(tmp_path).hold(OwnerKind.ROLLOUT, "a 1.0"):
         work = Journal(tmp_path, "rollout", "a", "1.0")
         with work.step("check"):
             (running,) = journal.entries(tmp_path)
@@ -157,7 +184,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -
     died = Journal(tmp_path, "rollout", "a", "1.0")
     died.entry["started"] = "2026-01-01T00:00:00+00:00"
     died.end(journal.RUNNING)
-    with held(tmp_path / DEPLOYMENT, "rollout of a 2.0"):
+    with deployment_lock(tmp_path).hold(OwnerKind.ROLLOUT, "a 2.0"):
         Journal(tmp_path, "rollout", "a", "2.0")
         assert [entry["state"] for entry in journal.entries(tmp_path)] == [journal.INTERRUPTED, journal.RUNNING]
 

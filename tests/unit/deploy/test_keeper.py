@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from deploy.host import locks
+from deploy.host.locks import Lock, Owner, OwnerKind, deployment_lock
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
 from deploy.store.contents import digests, identity
@@ -119,8 +119,8 @@ def test_what_a_rollout_set_before_it_was_killed_is_set_back_once_and_told(
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
-    dead = locks.Holder(1, "rollout of demo 3.0", "ann", "noon")
-    (settings.var / locks.DEPLOYMENT).write_text(json.dumps(dead.__dict__))
+    dead = Owner(1, "rollout of demo 3.0", "ann", "noon", OwnerKind.ROLLOUT)
+    deployment_lock(settings.var).path.write_text(json.dumps(dead.__dict__))
     repairs.round()
     repairs.round()
     assert torchserve.asked == [("default", "2.0")]
@@ -241,7 +241,7 @@ def test_nothing_is_touched_while_another_changes_versions(
     settings: Settings, manifest: list[Entry], capsys: pytest.CaptureFixture[str]
 ) -> None:
     repairs, torchserve = keeper(settings)
-    with locks.held(settings.var / locks.DEPLOYMENT, "rollout of demo 3.0"):
+    with deployment_lock(settings.var).hold(OwnerKind.ROLLOUT, "demo 3.0"):
         repairs.round()
         repairs.round()
         assert torchserve.asked == []
@@ -257,13 +257,13 @@ def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
-    held = locks.held
+    hold = Lock.hold
 
-    def late(path: Path, what: str) -> Any:
+    def late(lock: Lock, kind: OwnerKind) -> Any:
         desired.write(settings.var, desired.switched(manifest, packed(settings, "3.0", True), manifest[0]))
-        return held(path, what)
+        return hold(lock, kind)
 
-    monkeypatch.setattr("deploy.supervision.reconcile.locks.held", late)
+    monkeypatch.setattr(Lock, "hold", late)
     repairs.round()
     assert (torchserve.asked, torchserve.current) == ([], "3.0")
 

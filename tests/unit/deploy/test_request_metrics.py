@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.files import write_json
-from deploy.host.locks import DEPLOYMENT, held
+from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.host.log_tail import Tail
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
@@ -321,7 +321,7 @@ class TestDeployments:
         assert value(metrics, "classifier_deployment_running") == 0
 
     def test_are_counted_when_they_have_ended(self, metrics: Metrics, settings: Settings) -> None:
-        with held(settings.var / DEPLOYMENT, "rollout of classroom 1.1"):
+        with deployment_lock(settings.var).hold(OwnerKind.ROLLOUT, "classroom 1.1"):
             journal = Journal(settings.var, "rollout", "classroom", "1.1")
             assert value(metrics, "classifier_deployment_running") == 1
             assert self.count(metrics, "rollout", "done") == 0
@@ -335,7 +335,7 @@ class TestDeployments:
         assert 0 <= seconds < 10
 
     def test_one_whose_process_died_is_interrupted(self, metrics: Metrics, settings: Settings) -> None:
-        with held(settings.var / DEPLOYMENT, "rollout of classroom 1.1"):
+        with deployment_lock(settings.var).hold(OwnerKind.ROLLOUT, "classroom 1.1"):
             Journal(settings.var, "rollout", "classroom", "1.1")
             assert self.count(metrics, "rollout", "interrupted") == 0
         assert self.count(metrics, "rollout", "interrupted") == 1  # no file has changed: only the lock is free

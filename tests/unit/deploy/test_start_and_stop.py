@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from common.errors import UserError
-from deploy.host import locks
-from deploy.host.locks import DEPLOYMENT, SERVER, Held, held, holder
+from deploy.host.locks import DEPLOYMENT, UNNAMED, Lock, LockHeld, OwnerKind, deployment_lock, server_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, own_environment, read_settings
 from deploy.supervision.single import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
@@ -23,8 +22,8 @@ from tests.conftest import SHIPPED, command
 HOLD = """
 import sys, time
 from pathlib import Path
-from deploy.host.locks import held
-with held(Path(sys.argv[1]), "make up"):
+from deploy.host.locks import Lock, OwnerKind
+with Lock(Path(sys.argv[1])).hold(OwnerKind.UP):
     print("held", flush=True)
     sys.stdin.read()
 print("freed", flush=True)
@@ -58,41 +57,41 @@ def holding(path: Path, *words: str, full: bool = False) -> Iterator[subprocess.
 
 
 def test_a_full_disk_leaves_a_lock_held_and_unnamed(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with holding(path, full=True) as process:
-        assert holder(path) == locks.UNNAMED
-        unnamed = r"somebody \(the lock file holds no name, for the disk was full\) is at work"
-        with pytest.raises(Held, match=unnamed) as refused, held(path, "next"):
+    lock = Lock(tmp_path / "lock")
+    with holding(lock.path, full=True) as process:
+        assert lock.owner() == UNNAMED
+        unnamed = r"an unknown process \(its name is not in the lock file because the disk was full\) is running"
+        with pytest.raises(LockHeld, match=unnamed) as refused, lock.hold(OwnerKind.ROLLOUT):
             pass
-        assert refused.value.holder == locks.UNNAMED
+        assert refused.value.owner == UNNAMED
         assert process.communicate(timeout=20) == ("freed\n", "")
-    assert holder(path) is None
+    assert lock.owner() is None
 
 
 def test_a_full_disk_does_not_take_the_name_from_a_lock_that_had_one_before(tmp_path: Path) -> None:
     """The file is as long as ever: a name is written where the last one stood."""
-    path = tmp_path / "lock"
-    with held(path, "before"):
-        size = path.stat().st_size
-    with held(path, "a longer name " * 20):
-        assert path.stat().st_size == size
-    assert path.stat().st_size == size
-    with held(path, "a name that has no room " * 40):
+    lock = Lock(tmp_path / "lock")
+    with lock.hold(OwnerKind.DOWN):
+        size = lock.path.stat().st_size
+    with lock.hold(OwnerKind.ROLLOUT, "a longer name " * 20):
+        assert lock.path.stat().st_size == size
+    assert lock.path.stat().st_size == size
+    with lock.hold(OwnerKind.ROLLOUT, "a name that has no room " * 40):
         pass
-    with held(path, "short"):
-        found = holder(path)
-        assert found is not None
-        assert (found.what, path.stat().st_size) == ("short", size)
+    with lock.hold(OwnerKind.ROLLBACK, "a 1"):
+        owner = lock.owner()
+        assert owner is not None
+        assert (owner.what, lock.path.stat().st_size) == ("rollback of a 1", size)
 
 
-def test_two_who_look_do_not_take_one_another_for_a_holder(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with held(path, "before"):
+def test_two_readers_do_not_see_each_other_as_owners(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock")
+    with lock.hold(OwnerKind.UP):
         pass
     seen: list[object] = []
 
     def look() -> None:
-        seen.extend(holder(path) for _ in range(500))
+        seen.extend(lock.owner() for _ in range(500))
 
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
@@ -106,8 +105,8 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(settings.var)
-    with holding(settings.var / SERVER, MODULE, full=True) as server:
-        with pytest.raises(UserError, match=r"running already \(somebody, the lock file holds no name"):
+    with holding(server_lock(settings.var).path, MODULE, full=True) as server:
+        with pytest.raises(UserError, match=r"running already \(an unknown process, its name is not"):
             refuse_second(settings)
         assert supervisor_of(settings) == server.pid
         monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
@@ -130,11 +129,11 @@ def test_down_waits_for_a_server_that_is_being_started(settings: Settings, monke
     assert (done.exit_code, done.stdout) == (0, f"nothing is running in {settings.var}\n")
 
 
-def test_of_two_who_start_one_is_told_who_the_other_is(settings: Settings) -> None:
+def test_a_second_start_is_refused_and_the_message_names_the_first(settings: Settings) -> None:
     claim(settings.var)
-    with holding(settings.var / DEPLOYMENT) as first:
-        wanted = rf"make up \(process {first.pid} of .*\) is at work: run this again when it is over"
-        with pytest.raises(UserError, match=wanted), starting(settings, BACKGROUND):
+    with holding(deployment_lock(settings.var).path) as first:
+        message = rf"make up \(process {first.pid} of .*\) is running: run this again when it is over"
+        with pytest.raises(UserError, match=message), starting(settings, BACKGROUND):
             pass
     with starting(settings, BACKGROUND):
         assert not (settings.var / "tmp").exists()
