@@ -28,7 +28,7 @@ IMAGENET_CLASSES = 1000
 
 
 class NoWeights(UserError):
-    """A backbone's ImageNet weights cannot be had here; the message says what to do."""
+    """A backbone has no ImageNet weights, or they cannot be downloaded here."""
 
 
 class Scale(nn.Module):
@@ -115,10 +115,10 @@ def build(backbone: Backbone, classes: int, size: Input | None = None) -> Classi
         size: the recipe's input, which some networks depend on.
 
     Raises:
-        NoWeights: the ImageNet weights cannot be had: says where to put them.
+        NoWeights: the backbone has no ImageNet weights, or they cannot be downloaded here.
         UserError: a named file does not fit, or the network takes no such size or width.
     """
-    entry = BACKBONES[backbone.name]
+    entry = _entry_of(backbone)
     network = entry.build(classes, backbone.weights == "imagenet", **_measures(backbone, entry, size))
     if backbone.weights not in ("imagenet", "none"):
         _load_file(network, Path(backbone.weights), entry.head)
@@ -129,15 +129,27 @@ def pretrained(backbone: Backbone) -> Classifier:
     """A backbone with the last layer that it was trained with: logits of ImageNet's 1000 classes.
 
     Raises:
-        NoWeights: the weights cannot be had: says where to put them.
+        NoWeights: the backbone has no ImageNet weights, or they cannot be downloaded here.
         UserError: a named file does not fit, or has no last layer of 1000 classes.
     """
-    entry = BACKBONES[backbone.name]
+    entry = _entry_of(backbone)
     if backbone.weights != "imagenet":
         network = entry.build(IMAGENET_CLASSES, False)
         _load_file(network, Path(backbone.weights), entry.head, with_head=True)
         return _classifier(network, backbone, entry)
     return _classifier(entry.build(None, True), backbone, entry)
+
+
+def _entry_of(backbone: Backbone) -> Entry:
+    """The backbone's entry.
+
+    Raises:
+        NoWeights: the recipe names ImageNet weights, and this backbone has none.
+    """
+    entry = BACKBONES[backbone.name]
+    if backbone.weights == "imagenet" and entry.weights == "none":
+        raise NoWeights(f"{backbone.name} has no ImageNet weights", "set backbone.weights to none, or to a file")
+    return entry
 
 
 def _classifier(network: nn.Module, backbone: Backbone, entry: Entry) -> Classifier:
@@ -251,8 +263,6 @@ def _lite0_weights(names: list[str]) -> dict[str, Tensor]:
 
 
 def _smallnet(classes: int | None, pretrained: bool) -> nn.Module:
-    if pretrained:
-        raise NoWeights("smallnet has no ImageNet weights: set backbone.weights to none")
     widths = [3, 16, 32, 64]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
@@ -266,8 +276,6 @@ def _documents(net: Callable[[int], nn.Module], channels: int) -> Entry:
     """A net of the CIFAR document: there are no ImageNet weights of it, and its scaling is the document's."""
 
     def make(classes: int, pretrained: bool) -> nn.Module:
-        if pretrained:
-            raise NoWeights(f"{net.__name__} has no ImageNet weights: set backbone.weights to none")
         return net(classes)
 
     return Entry(make, "fc3", (0.5,) * channels, (0.5,) * channels, weights="none")

@@ -43,10 +43,8 @@ def scenes_net(classes: int, pretrained: bool, size: tuple[int, int] = SIZE, wid
     """Build the network with random weights.
 
     Raises:
-        UserError: ImageNet weights are asked for, or photos are below 16 x 16.
+        UserError: photos are smaller than 16 x 16.
     """
-    if pretrained:
-        raise UserError("scenes_net has no ImageNet weights: set backbone.weights to none, or to a file")
     if min(size) < 16:
         raise UserError(f"scenes_net takes photos of 16 x 16 or more, not {size[0]} x {size[1]}")
     return ScenesNet(classes, size, width)

@@ -16,7 +16,7 @@ from dataset.photos import read_photos, split_parts
 from handler.image import fit, preprocess, to_array
 from handler.spec import Input, Limits
 from training.fitting.progress import Watch
-from training.models.registry import NoWeights, build
+from training.models.registry import NoWeights, build, pretrained
 
 
 class _Document(nn.Module):
@@ -74,9 +74,11 @@ def test_a_state_dict_of_the_document_loads_and_answers_as_there(
     assert torch.allclose(model(photos), wanted, atol=1e-5)
 
 
-def test_there_are_no_imagenet_weights_of_the_nets() -> None:
-    with pytest.raises(NoWeights, match=r"weights to none"):
-        build(Backbone(name="cifar_net", weights="imagenet"), 10)
+@pytest.mark.parametrize("name", ["cifar_net", "mnist_net", "scenes_net", "smallnet"])
+@pytest.mark.parametrize("construct", [lambda backbone: build(backbone, 10), pretrained])
+def test_networks_without_imagenet_weights_raise_one_kind_of_error(name: Any, construct: Any) -> None:
+    with pytest.raises(NoWeights, match=rf"{name} has no ImageNet weights: set backbone\.weights to none"):
+        construct(Backbone(name=name, weights="imagenet"))
 
 
 def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:

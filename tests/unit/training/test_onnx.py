@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -126,7 +127,7 @@ def test_a_graph_as_text_and_as_picture(bundle: Path, tmp_path: Path) -> None:
     assert kinds[0] == "input" and kinds[-1] == "output"
     assert "Conv (batch, 4, 32, 32)" in texts
     (tmp_path / "damaged.onnx").write_bytes((bundle / "model.onnx").read_bytes()[:500])
-    with pytest.raises(UserError, match="no sound ONNX graph"):
+    with pytest.raises(click.ClickException, match="no sound ONNX graph"):
         graph.main([str(tmp_path / "damaged.onnx")], standalone_mode=False)
 
 
@@ -172,14 +173,14 @@ def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_missing_is_one_line(words: tuple[str, ...], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(click.ClickException, match=told):
         ask("photo.jpg", *words)
 
 
 def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.array(["a", "b"]))
     photo = bundle / "goldens" / "pattern_0.jpg"
-    with pytest.raises(UserError, match="11 classes, its labels are 2"):
+    with pytest.raises(click.ClickException, match="11 classes, its labels are 2"):
         ask(photo, "--model", bundle / "model.onnx", "--labels", tmp_path / "few.npy")
 
 
