@@ -1,29 +1,37 @@
-# make up   make down   make serve   make test   make bench   make archive VERSION=1.1     Settings: deploy/settings.py, e.g. make serve SERVE_INFERENCE_PORT=9000
+# make serve   make up   make down   make test   make archive VERSION=1.1   Settings: make serve SERVE_INFERENCE_PORT=9000 (deploy/settings.py)
 PYTHON  ?= python3.11
 BUNDLE  ?= models/classroom
 BIN     := .venv/bin
+PIP     := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help install serve up down archive test check bench clean
+.PHONY: help install serve up down archive test test-fast check bench clean
 
 help:
-	@echo 'make serve                  the shipped model on http://127.0.0.1:8080, until Ctrl-C'
-	@echo 'make up                     the same in the background, restarted whatever dies'
+	@echo 'make serve                  serve the shipped model on http://127.0.0.1:8080 until Ctrl-C'
+	@echo 'make up                     serve it in the background; every process that dies is restarted'
 	@echo 'make down                   stop it'
-	@echo 'make test                   format, lint, types, every test'
-	@echo 'make check                  format, lint and types alone'
-	@echo 'make bench                  this project beside its peers, each in an environment of its own (wants wrk)'
-	@echo 'make archive VERSION=1.1    BUNDLE (default: models/classroom) -> model_store/NAME-VERSION.mar'
-	@echo 'make clean                  remove .venv, var, model_store/*.mar (runs are kept)'
+	@echo 'make install                also install what training needs; adds the command .venv/bin/photoloop'
+	@echo 'make archive VERSION=1.1    pack BUNDLE (default: models/classroom) as model_store/NAME-VERSION.mar'
+	@echo 'make check                  formatting, lint and types'
+	@echo 'make test-fast              the tests that need no server and no training; under a minute'
+	@echo 'make test                   make check, then every test'
+	@echo 'make bench                  compare with other serving systems, each in its own environment (needs wrk)'
+	@echo 'make clean                  remove .venv, .venv-bench, var and the archives in model_store; runs are kept'
 
-install: .venv/.serving
+install: .venv/.training
 
-.venv/.serving: requirements.txt constraints.txt
+.venv/.serving: requirements/serving.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements/serving.txt
+	$(PIP) --no-deps -e .
 	@touch $@
 
-.venv/.testing: .venv/.serving requirements-dev.txt
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+.venv/.training: .venv/.serving requirements.txt requirements/training.txt
+	$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/.testing: .venv/.training requirements/dev.txt
+	$(PIP) -r requirements/dev.txt
 	@touch $@
 
 serve: .venv/.serving
@@ -47,7 +55,7 @@ check: .venv/.testing
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: .venv/.serving
+bench: .venv/.training
 	@$(BIN)/python -m benchmarks.peers.install
 	@$(BIN)/python -m benchmarks.compare $(BENCH)
 

@@ -1,10 +1,12 @@
 """The command line: one group per package, commands imported when they run, expected errors on one line.
 
 `python -m deploy --help` lists a package's commands without importing torch. A `UserError` raised anywhere
-below a command is printed as `Error: ...` and ends it with exit code 1.
+below a command is printed as `Error: ...` and ends it with exit code 1, as is a missing package
+(`make serve` installs only what serving needs).
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +79,8 @@ class CommandGroup(click.Group):
         if cmd_name not in self.summaries:
             return None
         function = cmd_name.replace("-", "_")
-        module = importlib.import_module(f"{self.package}.{self.modules.get(cmd_name, function)}")
+        with _as_click_errors():
+            module = importlib.import_module(f"{self.package}.{self.modules.get(cmd_name, function)}")
         loaded: click.Command = getattr(module, function)
         return loaded
 
@@ -92,3 +95,8 @@ def _as_click_errors() -> Iterator[None]:
         yield
     except UserError as error:
         raise click.ClickException(error.message) from error
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or importlib.util.find_spec(package):
+            raise
+        raise click.ClickException(f"{package} is not installed: run make install") from error

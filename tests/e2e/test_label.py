@@ -14,7 +14,7 @@ from dataset.tables import read_rows
 from tests.conftest import SHAPES, SHIPPED
 from tests.unit.dataset.test_labelling import BEN, Serving, numbered, photos, serving, table
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: requirements-dev.txt")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
 expect = sync_api.expect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
