@@ -1,6 +1,5 @@
-"""Everything that ships inside the archive, and nothing else.
+"""The code that ships inside an archive. It imports no other package of the project, so an archive runs anywhere.
 
-bytes -> `request` -> `image` -> `engine` -> `service` -> answer; `spec` holds
-every number, `errors` every refusal, `goldens` the answers that must come back.
-Imports nothing of the project but itself, so that the archive runs anywhere.
+bytes -> `request` -> `image` -> `engine` -> `service` -> answer. `spec` reads the recipe, `errors` lists every
+reason for refusing a request, `goldens` checks the model's answers at start-up.
 """

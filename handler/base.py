@@ -1,21 +1,21 @@
-"""TorchServe's BaseHandler, without the OpenVINO backend of torch.compile that it imports for nothing of ours.
+"""TorchServe's BaseHandler, imported without the OpenVINO backend of torch.compile, which this project does not use.
 
-`import openvino.torch` brings torch's compiler: 230 MB of a worker's memory and most of BaseHandler's import time
-(docs/log.md). BaseHandler takes it as not installed where it cannot be imported, and None in `sys.modules` says so
+`import openvino.torch` loads torch's compiler: 230 MB of a worker's memory and most of BaseHandler's import time
+(docs/log.md). BaseHandler works without it if the import fails, and None in `sys.modules` makes it fail
 (https://docs.python.org/3/reference/import.html#the-module-cache).
 """
 
 import sys
 
-_UNUSED = "openvino.torch"
+_BLOCKED = "openvino.torch"
 
-_absent = _UNUSED not in sys.modules
-if _absent:
-    sys.modules[_UNUSED] = None  # type: ignore[assignment]
+_not_imported = _BLOCKED not in sys.modules
+if _not_imported:
+    sys.modules[_BLOCKED] = None  # type: ignore[assignment]
 try:
     from ts.torch_handler.base_handler import BaseHandler
 finally:
-    if _absent:
-        del sys.modules[_UNUSED]
+    if _not_imported:
+        del sys.modules[_BLOCKED]
 
 __all__ = ["BaseHandler"]

@@ -1,11 +1,11 @@
-"""Every way in which a request can be refused: a closed list of codes.
+"""Every reason for refusing a request: a closed list of error codes, each with one HTTP status.
 
 RequestError
 ├── InvalidRequest (400)   invalid_json · invalid_request · invalid_image_id
 │                          missing_image · invalid_base64 · empty_image · corrupt_image
 ├── TooLarge (413)         image_too_large · too_many_pixels · too_many_items
 ├── Unsupported (415)      unsupported_format · animated_image
-└── (itself, 500)          internal_error: a bug of ours, kept from the photo's neighbours
+└── (the base class, 500)  internal_error: a bug in the handler; other photos of the batch are still answered
 """
 
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ CODES: Mapping[str, HTTPStatus] = MappingProxyType(
         "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
-"""Error code -> HTTP status. The README's table is tested against this."""
+"""Error code -> HTTP status. A test compares the table in the API documentation with it."""
 
 
 class RequestError(Exception):
-    """A refusal that the client can act on.
+    """A request, or one photo of it, is refused.
 
     Args:
         code: one of `CODES`.
-        message: one sentence that names the fix; goes to the client as it is.
+        message: what is wrong and what to do, in one sentence; sent to the client unchanged.
 
     Raises:
         KeyError: `code` is not in `CODES`.
@@ -55,12 +55,12 @@ class RequestError(Exception):
 
 
 class InvalidRequest(RequestError):
-    """400: the request, or the photo in it, is broken."""
+    """400: the request is malformed, or the photo in it is damaged."""
 
 
 class TooLarge(RequestError):
-    """413: refused before anything is decoded."""
+    """413: over a limit; refused before the photo is decoded."""
 
 
 class Unsupported(RequestError):
-    """415: sound data, but no still picture that we take."""
+    """415: the file is intact but is not a still image in a supported format."""

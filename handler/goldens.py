@@ -1,8 +1,7 @@
-"""Golden answers: drawn photos that an archive must answer as it did when it was made.
+"""Golden photos: drawn photos with the answers that the model gave when it was exported.
 
-They are checked when the archive is packed and each time a worker starts, on
-the very machine that will serve: another CPU, another runtime version or a
-damaged graph shows here, before a client sees it.
+They are checked when an archive is packed and whenever a worker starts, on the machine that will serve. So an effect
+of another CPU, another runtime version or a damaged graph is found before a client sees a wrong answer.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from typing import TYPE_CHECKING
 
 from handler.errors import RequestError
 
-if TYPE_CHECKING:  # rollback asks a golden photo within a second, and pydantic takes a tenth of it
+if TYPE_CHECKING:  # `deploy rollback` reads goldens and must be fast, and importing pydantic takes 0.1 s
     from handler.spec import Spec
 
 FILE = "goldens.json"
 
 
 class GoldenMismatch(RuntimeError):
-    """The graph does not answer as it did when it was made."""
+    """The golden photos are unsuitable, or the graph no longer gives their recorded answers."""
 
 
 @dataclass(frozen=True)
 class Golden:
     """A drawn photo (path relative to its bundle) and its probabilities in label order.
 
-    `label`: the answer when it was made. `own`: the photo is a drawing of this label, so that every version should
-    answer so; otherwise it is a pattern, of no label, and the answer is one version's alone.
+    `label`: the answer at export. `own`: the photo is a drawing of this label, so every version of the model should
+    answer it. Otherwise the photo is a pattern without a label, and other versions may answer differently.
     """
 
     photo: str
@@ -41,7 +40,7 @@ class Golden:
 
 
 def read(bundle: Path | zipfile.Path) -> list[Golden]:
-    """Read the `goldens.json` of a bundle, or of an archive as it is.
+    """Read the `goldens.json` of a bundle or of an archive.
 
     Raises:
         OSError, ValueError, KeyError: it is missing or damaged.
@@ -50,35 +49,39 @@ def read(bundle: Path | zipfile.Path) -> list[Golden]:
     return [Golden(row["photo"], row["label"], tuple(row["probabilities"]), row.get("own", True)) for row in rows]
 
 
-def require(found: list[Golden], spec: Spec) -> None:
-    """Refuse goldens that would prove little: too few, a label without one, or one that could tip over.
+def require(rows: list[Golden], spec: Spec) -> None:
+    """Refuse goldens that would prove too little: too few, a label without one, or an uncertain answer.
 
-    Patterns have neither label nor margin to be held to; their probabilities are.
+    For patterns neither label nor margin is required.
 
     Raises:
-        GoldenMismatch: naming what is wanted.
+        GoldenMismatch: the goldens do not meet the recipe's requirements.
     """
-    if len(found) < spec.goldens.count:
+    if len(rows) < spec.goldens.count:
         raise GoldenMismatch(
-            f"{len(found)} golden photos, at least {spec.goldens.count} are wanted: export the run again"
+            f"there are {len(rows)} golden photos, fewer than the {spec.goldens.count} of the recipe: "
+            "export the run again"
         )
-    absent = set(spec.labels) - {golden.label for golden in found}
-    if absent and all(golden.own for golden in found):
-        raise GoldenMismatch(f"no golden photo of {', '.join(sorted(absent))}: export the run again")
-    for golden in found:
+    missing = set(spec.labels) - {golden.label for golden in rows}
+    if missing and all(golden.own for golden in rows):
+        raise GoldenMismatch(f"no golden photo of {', '.join(sorted(missing))}: export the run again")
+    for golden in rows:
         second, first = sorted(golden.probabilities)[-2:]
         if golden.own and first - second < spec.goldens.margin:
-            raise GoldenMismatch(f"{golden.photo}: margin {first - second:.3f} is below {spec.goldens.margin}")
+            raise GoldenMismatch(
+                f"{golden.photo}: the margin between its first and second label is {first - second:.3f}, "
+                f"below {spec.goldens.margin}: export the run again"
+            )
 
 
-def check(bundle: Path, spec: Spec, ask: Callable[[bytes], Iterable[float]]) -> float:
-    """Ask every golden photo again.
+def check(bundle: Path, spec: Spec, predict: Callable[[bytes], Iterable[float]]) -> float:
+    """Classify every golden photo and compare with the recorded answers.
 
     Args:
-        ask: a photo's bytes -> its probabilities in label order (`engine.from_bytes`).
+        predict: a photo's bytes -> its probabilities in label order (`engine.from_bytes`).
 
     Returns:
-        the largest |p - p when made| over all photos and classes.
+        the largest |p - recorded p| over all photos and classes.
 
     Raises:
         GoldenMismatch: another label, or a difference above the recipe's tolerance.
@@ -86,20 +89,20 @@ def check(bundle: Path, spec: Spec, ask: Callable[[bytes], Iterable[float]]) -> 
     largest = 0.0
     for golden in read(bundle):
         try:
-            now = [float(p) for p in ask((bundle / golden.photo).read_bytes())]
+            probabilities = [float(p) for p in predict((bundle / golden.photo).read_bytes())]
         except RequestError as error:
             raise GoldenMismatch(f"{golden.photo}: {error}: export the run again") from error
-        difference = max(abs(p - q) for p, q in zip(now, golden.probabilities, strict=True))
-        label = spec.labels[now.index(max(now))]
+        difference = max(abs(p - q) for p, q in zip(probabilities, golden.probabilities, strict=True))
+        label = spec.labels[probabilities.index(max(probabilities))]
         if label != golden.label or not difference <= spec.goldens.tolerance:
-            raise GoldenMismatch(_explain(golden, label, [round(p, 4) for p in now], spec))
+            raise GoldenMismatch(_explain(golden, label, [round(p, 4) for p in probabilities], spec))
         largest = max(largest, difference)
     return largest
 
 
-def _explain(golden: Golden, label: str, now: list[float], spec: Spec) -> str:
+def _explain(golden: Golden, label: str, probabilities: list[float], spec: Spec) -> str:
     return (
-        f"{golden.photo}: was {golden.label} {list(golden.probabilities)}, is {label} {now} "
-        f"(tolerance {spec.goldens.tolerance}): pack the model again on this kind of machine, "
-        "or serve it where it was packed"
+        f"{golden.photo}: recorded answer {golden.label} {list(golden.probabilities)}, "
+        f"answer now {label} {probabilities} (tolerance {spec.goldens.tolerance}): "
+        "pack the model again on this kind of machine, or serve it where it was packed"
     )

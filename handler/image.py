@@ -1,8 +1,7 @@
-"""The one preprocessing: bytes of a picture file -> uint8, CHW, RGB or grey, of the recipe's size.
+"""Preprocessing: the bytes of an image file -> uint8, CHW, RGB or grey, in the recipe's size.
 
-Training, calibration, evaluation and the served archive all call this module, so
-what a model was measured on is what it is served. Scaling to floats, mean and
-std are inside the graph.
+Training, calibration, evaluation and serving all call this module, so the served model sees exactly
+the pixels that it was measured on. Scaling to floats, mean and std are part of the graph.
 """
 
 import math
@@ -20,22 +19,24 @@ Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _ANIMATED = {"PNG", "WEBP", "AVIF"}
-# The first bytes of what we take: tells a damaged photo (400) from no photo at all (415).
+# First bytes of the supported formats: they distinguish a damaged photo (400) from an unsupported file (415).
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-# A progressive JPEG has about ten scans; each costs time by its pixels, and a file may repeat one thousands of times.
-_SCANS = 100
-# A photo of 50 megapixels may be one pixel high: brought to a shorter side of 300 as a whole, it would fill any memory.
-_LONGEST = 4
-_TURNED = range(2, 9)  # EXIF orientations other than upright
+# A progressive JPEG normally has about ten scans. Decoding time grows with each, and a file can repeat one thousands
+# of times.
+_MAX_SCANS = 100
+# A 50-megapixel photo may be one pixel high. Resizing all of it to a shorter side of 300 would exhaust the memory, so
+# beyond this aspect ratio only the part that is kept gets resized.
+_MAX_ASPECT_RATIO = 4
+_ROTATED = range(2, 9)  # EXIF orientations other than upright
 _SIDEWAYS = range(5, 9)
-_TAKEN = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
+_SUPPORTED = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
 
 
 def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
-    """Turn a picture file into the array that the graph takes.
+    """Turn an image file into the input of the graph.
 
     Returns:
-        uint8, shape (channels, height, width), RGB, or grey where the recipe has 1 channel.
+        uint8, shape (channels, height, width), RGB, or grey if the recipe has 1 channel.
 
     Raises:
         RequestError: `empty_image`, `image_too_large`, `too_many_pixels`,
@@ -45,49 +46,53 @@ def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
 
 
 def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.Image:
-    """Decode a picture file whole, upright (EXIF) and in RGB, transparency on white.
+    """Decode an image file completely: upright (EXIF), RGB, transparent pixels on white.
 
     Args:
-        size: what the photo is for, as in `preprocess`: a large JPEG is decoded at 1/2, 1/4 or 1/8 of its width and
-            height, never below its `margin`. None: every pixel.
+        size: the input that the photo is decoded for. A large JPEG is then decoded at 1/2, 1/4 or 1/8 of its width
+            and height, but never below `size.margin`. None: decode every pixel.
 
-    Raises: as `preprocess`.
+    Raises:
+        RequestError: as `preprocess`.
     """
     if not data:
-        raise InvalidRequest("empty_image", "the photo has no bytes: " + _TAKEN)
+        raise InvalidRequest("empty_image", f"the photo is empty (0 bytes): {_SUPPORTED}")
     if len(data) > limits.bytes:
-        raise TooLarge("image_too_large", f"the photo has {len(data)} bytes, at most {limits.bytes} are taken")
+        raise TooLarge(
+            "image_too_large",
+            f"the photo has {len(data)} bytes, more than the limit of {limits.bytes}: send a smaller file",
+        )
     try:
         photo = Image.open(BytesIO(data), formats=FORMATS)
         _check(photo, limits)
         if photo.format in ("JPEG", "MPO"):
-            if _scans(data) > _SCANS:
-                raise InvalidRequest("corrupt_image", f"the JPEG has more than {_SCANS} scans: save it again")
+            _check_scans(data)
             if size:
-                photo.draft(None, _least(size, _orientation(photo)))
+                photo.draft(None, _minimum_size(size, _orientation(photo)))
         photo.load()
         return _to_rgb(_upright(photo))
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLarge("too_many_pixels", f"at most {limits.pixels} pixels are taken") from error
+        raise TooLarge(
+            "too_many_pixels", f"the photo has more than {limits.pixels} pixels: send a smaller photo"
+        ) from error
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
-        raise _broken(data, error) from error
+        raise _damaged_or_unsupported(data, error) from error
 
 
 def fit(photo: Image.Image, size: Input) -> Image.Image:
-    """Bring a photo to the recipe's size, bilinear with antialias, and to grey (Pillow's L) where it has 1 channel.
+    """Resize a photo to the recipe's size, bilinear with antialiasing; to grey (Pillow's L) if it has 1 channel.
 
-    `stretch` is torchvision's `Resize((height, width))`; `crop` and `pad` keep the
-    shape of things, cutting or filling (black) around the centre. `crop` with `shorter` is
-    torchvision's `Resize(shorter)` and `CenterCrop((height, width))`: the same pixels, up to 1 : 4; beyond, where
-    the whole would have to be made large for little, within two levels.
+    `stretch` is torchvision's `Resize((height, width))`. `crop` and `pad` keep the aspect ratio: they cut off, or add
+    black borders, around the centre. `crop` with `shorter` is torchvision's `Resize(shorter)` and
+    `CenterCrop((height, width))`: identical pixels up to an aspect ratio of 4, within two levels of 255 beyond it.
     """
-    photo = _sized(photo, size)
+    photo = _resized(photo, size)
     return photo.convert("L") if size.channels == 1 else photo
 
 
-def _sized(photo: Image.Image, size: Input) -> Image.Image:
+def _resized(photo: Image.Image, size: Input) -> Image.Image:
     target = (size.width, size.height)
     if size.shorter:
         return _resize_and_crop(photo, size, size.shorter)
@@ -99,31 +104,31 @@ def _sized(photo: Image.Image, size: Input) -> Image.Image:
 
 
 def to_input(photo: Image.Image, size: Input) -> Pixels:
-    """`to_array(fit(photo, size))`, within one level of it; a stretch is torch's, in half of Pillow's time."""
+    """As `to_array(fit(photo, size))`, within one level of 255. torch does the `stretch`, in half of Pillow's time."""
     if size.resize != "stretch" or size.channels == 1:
         return to_array(fit(photo, size))
-    import torch  # here, because most commands that open photos need none of it
+    import torch  # imported here because most commands that open photos do not need it, and it takes seconds
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the array is read-only: it is only read
+        warnings.simplefilter("ignore", UserWarning)  # "the array is not writable": it is only read
         pixels = torch.from_numpy(np.asarray(photo)).permute(2, 0, 1)[None]
     target = (size.height, size.width)
     stretched = torch.nn.functional.interpolate(pixels, target, mode="bilinear", antialias=True)[0]
-    planes: Pixels = stretched.contiguous().numpy()  # of one pixel they are not
+    planes: Pixels = stretched.contiguous().numpy()  # a 1 x 1 result is not contiguous
     return planes
 
 
 def _resize_and_crop(photo: Image.Image, size: Input, shorter: int) -> Image.Image:
-    """torchvision's two steps, rounded as it rounds; of a very long photo only what is kept is computed."""
-    short, kept = min(photo.size), (size.width, size.height)
-    whole = (int(shorter * photo.width / short), int(shorter * photo.height / short))
-    left, upper = (round((side - part) / 2) for side, part in zip(whole, kept, strict=True))
+    """torchvision's Resize and CenterCrop with its rounding; of a very long photo only the crop is computed."""
+    short, target = min(photo.size), (size.width, size.height)
+    full = (int(shorter * photo.width / short), int(shorter * photo.height / short))
+    left, upper = (round((side - part) / 2) for side, part in zip(full, target, strict=True))
     box = (left, upper, left + size.width, upper + size.height)
-    if max(whole) <= _LONGEST * shorter:
-        return photo.resize(whole, Image.Resampling.BILINEAR).crop(box)
-    across, down = photo.width / whole[0], photo.height / whole[1]
-    right, lower = min(box[2] * across, photo.width), min(box[3] * down, photo.height)
-    return photo.resize(kept, Image.Resampling.BILINEAR, (box[0] * across, box[1] * down, right, lower))
+    if max(full) <= _MAX_ASPECT_RATIO * shorter:
+        return photo.resize(full, Image.Resampling.BILINEAR).crop(box)
+    scale_x, scale_y = photo.width / full[0], photo.height / full[1]
+    right, lower = min(box[2] * scale_x, photo.width), min(box[3] * scale_y, photo.height)
+    return photo.resize(target, Image.Resampling.BILINEAR, (box[0] * scale_x, box[1] * scale_y, right, lower))
 
 
 def to_array(photo: Image.Image) -> Pixels:
@@ -137,39 +142,49 @@ def _check(photo: Image.Image, limits: Limits) -> None:
     if photo.width * photo.height > limits.pixels:
         raise TooLarge(
             "too_many_pixels",
-            f"the photo has {photo.width} x {photo.height} pixels, at most {limits.pixels} in all are taken",
+            f"the photo has {photo.width} x {photo.height} pixels, more than the limit of {limits.pixels}: "
+            "send a smaller photo",
         )
     if photo.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
-        raise Unsupported("animated_image", "the picture is animated: " + _TAKEN)
+        raise Unsupported("animated_image", f"the image is animated: {_SUPPORTED}")
 
 
-def _scans(data: bytes) -> int:
-    """How often the marker of a scan (FF DA) stands in a file; ten times as fast as `bytes.count`."""
+def _check_scans(data: bytes) -> None:
+    scans = _count_scans(data)
+    if scans > _MAX_SCANS:
+        raise InvalidRequest(
+            "corrupt_image",
+            f"the JPEG has {scans} scans, more than the limit of {_MAX_SCANS}: save it again as a baseline JPEG",
+        )
+
+
+def _count_scans(data: bytes) -> int:
+    """Count the start-of-scan markers (FF DA) in a file; ten times as fast as `bytes.count`."""
     values = np.frombuffer(data, np.uint8)
     return int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA)))
 
 
-def _least(size: Input, orientation: int) -> tuple[int, int]:
-    """Width and height, as they lie in the file, that must be left of a photo."""
-    least = (size.shorter, size.shorter) if size.shorter else (size.width, size.height)
-    width, height = (math.ceil(side * size.margin) for side in least)
+def _minimum_size(size: Input, orientation: int) -> tuple[int, int]:
+    """Width and height, as stored in the file, below which a JPEG must not be scaled while decoding."""
+    sides = (size.shorter, size.shorter) if size.shorter else (size.width, size.height)
+    width, height = (math.ceil(side * size.margin) for side in sides)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 def _orientation(photo: Image.Image) -> int:
-    """EXIF's, 1 (upright) where there is none or it cannot be read."""
+    """The EXIF orientation; 1 (upright) if there is none or it cannot be read."""
     try:
         return int(photo.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a broken EXIF block is no reason to refuse sound pixels
+    except Exception:  # the pixels are usable without a readable EXIF block
         return 1
 
 
 def _upright(photo: Image.Image) -> Image.Image:
-    if _orientation(photo) not in _TURNED:  # exif_transpose would copy it
+    if _orientation(photo) not in _ROTATED:  # exif_transpose would copy it
         return photo
     try:
         return ImageOps.exif_transpose(photo)
-    except Exception:  # a broken EXIF block is no reason to refuse sound pixels
+    except Exception:  # the pixels are usable without a readable EXIF block
         return photo
 
 
@@ -177,7 +192,7 @@ def _to_rgb(photo: Image.Image) -> Image.Image:
     if photo.mode.startswith("I"):
         return _from_16_bit(photo)
     if photo.mode == "F":
-        raise Unsupported("unsupported_format", "floating-point pixels are not taken: " + _TAKEN)
+        raise Unsupported("unsupported_format", f"floating-point pixels are not supported: {_SUPPORTED}")
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")
     layer = photo.convert("RGBA")
@@ -196,13 +211,13 @@ def _from_16_bit(photo: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _broken(data: bytes, error: Exception) -> RequestError:
+def _damaged_or_unsupported(data: bytes, error: Exception) -> RequestError:
     known = data.startswith(_SIGNATURES) or data[8:12] == b"WEBP" or data[4:12] in (b"ftypavif", b"ftypavis")
-    if known and not _undecodable(error):
-        return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the whole file again")
-    return Unsupported("unsupported_format", "not a picture that we take: " + _TAKEN)
+    if known and not _codec_missing(error):
+        return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the complete file again")
+    return Unsupported("unsupported_format", f"unsupported image format: {_SUPPORTED}")
 
 
-def _undecodable(error: Exception) -> bool:
-    """A sound file in a variant that this Pillow was built without."""
+def _codec_missing(error: Exception) -> bool:
+    """Whether the file may be intact, but Pillow was built without the codec that it needs."""
     return isinstance(error, OSError) and "not available" in str(error)

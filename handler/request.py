@@ -1,18 +1,20 @@
-"""One HTTP request -> the photos in it, whichever of the taken forms it has.
+"""One HTTP request -> the photos in it. A request has one of four forms:
 
-- JSON {"image_id", "image_base64", "detail"}; the base64 may be Python's
-  `str(bytes)` ("b'...'", parsed, never evaluated) or a `data:` URL
-- JSON {"data": [{"content_type", "data", "shape"}, ...]}, or a list of the above
-- the bytes of a photo, with its own content type (and headers X-Image-Id, X-Detail)
-- a form with one or more files, whatever their fields are called
+- JSON {"image_id", "image_base64", "detail"}; the base64 may also be a `data:` URL or Python's
+  `str(bytes)` ("b'...'", which is parsed, never evaluated)
+- JSON {"data": [{"content_type", "data", "shape"}, ...]}, or a list of objects as above
+- the bytes of a photo, with an image content type (and the headers X-Image-Id and X-Detail)
+- a form with one or more files, under any field names
 
-An `image_id` is echoed and nothing else: it never names a file. A `shape` and a `content_type` are optional: what a
-client declares must fit the recipe (channels, height, width) and be a picture; the photo itself is judged by its bytes.
+An `image_id` is only echoed; it never names a file. `shape` and `content_type` are optional. If the recipe sets
+`input.declared`, they must match its input (channels, height, width) and be an image type. The format of a photo is
+always detected from its bytes.
 """
 
 import binascii
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,14 +26,14 @@ from handler.spec import Input, Limits
 
 ImageId = str | int | float | None
 _FIELDS = {"image_id", "detail"}
-_TEXTS = {*_FIELDS, "image_base64"}
+_TEXT_FIELDS = {*_FIELDS, "image_base64"}
 _LINE_BREAKS = str.maketrans("", "", "\n\r\t")
-_PART = 1024  # bytes around a form's part, at most: boundary, names, headers
+_PART_OVERHEAD = 1024  # bytes: the most that boundary, names and headers add to one part of a form
 
 
 @dataclass(frozen=True)
 class Item:
-    """A photo that was asked about (bytes of its file), or why there is none."""
+    """One photo of a request (the bytes of its file), or the error for which it is refused."""
 
     image_id: ImageId = None
     image: bytes = b""
@@ -41,7 +43,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Request:
-    """The items of one HTTP request; `many` when it was a list and so is its answer."""
+    """The items of one HTTP request. `many`: it was a list, so its answer is one too."""
 
     items: tuple[Item, ...]
     many: bool = False
@@ -50,60 +52,64 @@ class Request:
 def parse(
     parameters: Mapping[str, Any], headers: Mapping[str, Any], limits: Limits, size: Input | None = None
 ) -> Request:
-    """Read what TorchServe hands over for one request.
+    """Parse one request as TorchServe passes it to a handler.
 
     Args:
         parameters: form fields, query parameters, or {"body": ...}; values are bytes
             (`decode_input_request=false`).
-        headers: HTTP headers by name, in whatever case the client sent them.
-        size: what an item's `shape` and `content_type` are held against; None: whatever they say is passed over.
+        headers: HTTP headers by name, in the case that the client used.
+        size: the input that an item's `shape` and `content_type` must match; None: they are ignored.
 
     Returns:
-        A request. What is wrong with it stands in its items' `error`; never raises
-        for a client's mistake.
+        the request. A client's mistake never raises: it is the `error` of its item.
     """
-    kind = _header(headers, "content-type") or ""
+    content_type = _header(headers, "content-type") or ""
     common = _Common(
         image_id=_as_utf8(_header(headers, "x-image-id")),
-        detail=_truth((_header(headers, "x-detail") or "").encode()),
-        json="json" in kind.lower(),
+        detail=_is_true((_header(headers, "x-detail") or "").encode()),
+        json="json" in content_type.lower(),
         limits=limits,
         size=size,
     )
     try:
-        if not parameters and "urlencoded" in kind:
-            raise _no_content_type()
-        if kind.lower().startswith("multipart/"):
-            parameters = _form(parameters, headers)
+        if not parameters and "urlencoded" in content_type:
+            raise _sent_as_form()
+        if content_type.lower().startswith("multipart/"):
+            parameters = _photo_fields(parameters, headers)
         return _parse(parameters, common)
     except RequestError as error:
-        return Request((Item(common.image_id if _acceptable(common.image_id, limits) else None, error=error),))
+        return Request((Item(common.image_id if _valid_id(common.image_id, limits) else None, error=error),))
 
 
 def decode_base64(text: object, limits: Limits) -> bytes:
-    """Decode a photo's base64, also as `str(bytes)` or a `data:` URL; line breaks are passed over.
+    """Decode a photo's base64, also from `str(bytes)` or a `data:` URL; line breaks and tabs are ignored.
 
     Raises:
-        RequestError: `missing_image`, `invalid_base64`, or `image_too_large` (told
-            from the length alone, before anything is decoded).
+        RequestError: `missing_image`, `invalid_base64`, or `image_too_large` (computed
+            from the length, before anything is decoded).
     """
     if not isinstance(text, str) or not text:
-        raise InvalidRequest("missing_image", "image_base64 must be a non-empty string")
+        raise InvalidRequest("missing_image", "there is no photo: image_base64 must be a non-empty base64 string")
     text = _unwrap(text.strip())
-    broken = any(map(text.__contains__, "\n\r\t"))  # not blanks: one was a "+" that a form took apart
-    if len(text) * 3 // 4 > limits.bytes + (2 * text.count("\n") if broken else 0) + 3:  # counting is slow
-        raise TooLarge("image_too_large", f"the photo has more than {limits.bytes} bytes")
-    if broken:
+    # A blank is not removed: it is a "+" that was lost because a form was not percent-encoded.
+    multiline = any(map(text.__contains__, "\n\r\t"))
+    if len(text) * 3 // 4 > limits.bytes + (2 * text.count("\n") if multiline else 0) + 3:  # counting is slow
+        raise TooLarge(
+            "image_too_large", f"the photo has more than {limits.bytes} bytes, the limit: send a smaller file"
+        )
+    if multiline:
         text = text.translate(_LINE_BREAKS)
     try:
         return pybase64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest("invalid_base64", "image_base64 is not base64 (RFC 4648)") from error
+        raise InvalidRequest(
+            "invalid_base64", "image_base64 is not valid base64 (RFC 4648): encode the bytes of the photo's file"
+        ) from error
 
 
 @dataclass(frozen=True)
 class _Common:
-    """What holds for every photo of a request that does not say otherwise."""
+    """Values for every photo of a request that does not set its own."""
 
     image_id: ImageId
     detail: bool
@@ -116,75 +122,88 @@ def _parse(parameters: Mapping[str, Any], common: _Common) -> Request:
     values = {name: _as_bytes(value) for name, value in parameters.items()}
     if "image_id" in values:
         common = replace(common, image_id=values["image_id"].decode("utf-8", "replace"))
-    common = replace(common, detail=common.detail or _truth(values.get("detail", b"")))
+    common = replace(common, detail=common.detail or _is_true(values.get("detail", b"")))
     files = {name: value for name, value in values.items() if name not in _FIELDS}
     if any(name.lstrip().startswith(("{", "[")) for name in files):
-        raise _no_content_type()
+        raise _sent_as_form()
     if not files:
-        raise InvalidRequest("missing_image", "the request has no photo: send image_base64, a file or its bytes")
+        raise InvalidRequest(
+            "missing_image", "the request has no photo: send image_base64, a file, or the bytes of a photo"
+        )
     requests = [_from_field(name, value, common) for name, value in files.items()]
     items = tuple(item for request in requests for item in request.items)
-    _refuse_many(len(items), common.limits)
+    _check_count(len(items), common.limits)
     return Request(items, many=len(requests) > 1 or requests[0].many)
 
 
-def _form(parameters: Mapping[str, Any], headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a multipart form that may be photos: files, and of the texts those that we know.
+def _photo_fields(parameters: Mapping[str, Any], headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a multipart form that this module reads: its files, and its known text fields.
 
     Raises:
-        RequestError: `invalid_request`; the form had more than arrived. TorchServe keeps
-            one value for each name, so of two files under one name only the last arrives.
+        RequestError: `invalid_request`; the form was longer than the fields received. TorchServe keeps
+            one value for each name, so it drops all but the last of several files with the same name.
     """
-    arrived = sum(len(name) + len(_as_bytes(value)) + _PART for name, value in parameters.items())
+    received = sum(len(name) + len(_as_bytes(value)) + _PART_OVERHEAD for name, value in parameters.items())
     length = _header(headers, "content-length") or "0"
-    if length.isdigit() and int(length) > arrived:
-        raise InvalidRequest("invalid_request", "give each file of a form a field name of its own")
-    return {name: value for name, value in parameters.items() if name in _TEXTS or not _is_text(name, value, headers)}
+    if length.isdigit() and int(length) > received:
+        raise InvalidRequest(
+            "invalid_request", "two files of the form have the same field name: give each file a different field name"
+        )
+    return {
+        name: value for name, value in parameters.items() if name in _TEXT_FIELDS or not _is_text(name, value, headers)
+    }
 
 
 def _is_text(name: str, value: object, headers: Mapping[str, Any]) -> bool:
-    """A form's text field: TorchServe gives files a content type, and texts none."""
+    """Whether a form field is text: TorchServe sets a content type for files only."""
     part = headers.get(name)
-    kind = part.get("content-type") if isinstance(part, dict) else None
-    return not kind and not _looks_json(_as_bytes(value))
+    content_type = part.get("content-type") if isinstance(part, dict) else None
+    return not content_type and not _looks_like_json(_as_bytes(value))
 
 
-def _looks_json(value: bytes) -> bool:
+def _looks_like_json(value: bytes) -> bool:
     return value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
 
 
 def _from_field(name: str, value: bytes, common: _Common) -> Request:
-    if _looks_json(value) or (common.json and name == "body"):
+    if _looks_like_json(value) or (common.json and name == "body"):
         return _from_json(value, common)
     if name == "image_base64":
         return Request((_item({"image_base64": value.decode("latin-1")}, common),))
-    if not _acceptable(common.image_id, common.limits):
-        return Request((Item(error=_bad_id(common.limits)),))
+    if not _valid_id(common.image_id, common.limits):
+        return Request((Item(error=_invalid_id(common.image_id, common.limits)),))
     return Request((Item(common.image_id, value, common.detail),))
 
 
 def _from_json(body: bytes, common: _Common) -> Request:
     try:
-        content = json.loads(body, parse_constant=_no_constant)
+        content = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("invalid_json", "the body is not JSON (RFC 8259)") from error
-    listed = content.get("data") if isinstance(content, dict) and "image_base64" not in content else content
-    if not isinstance(listed, list):
+        raise InvalidRequest(
+            "invalid_json", "the body is not valid JSON (RFC 8259): send an object with image_id and image_base64"
+        ) from error
+    entries = content.get("data") if isinstance(content, dict) and "image_base64" not in content else content
+    if not isinstance(entries, list):
         return Request((_item(content, common),))
-    if not listed:
-        raise InvalidRequest("missing_image", "the list of photos is empty")
-    _refuse_many(len(listed), common.limits)
+    if not entries:
+        raise InvalidRequest("missing_image", "the list of photos is empty: send at least one photo")
+    _check_count(len(entries), common.limits)
     detail = common.detail or (isinstance(content, dict) and content.get("detail") is True)
     common = replace(common, image_id=None, detail=detail)
-    return Request(tuple(_item(entry, common) for entry in listed), many=True)
+    return Request(tuple(_item(entry, common) for entry in entries), many=True)
 
 
 def _item(content: object, common: _Common) -> Item:
     if not isinstance(content, dict):
-        return Item(error=InvalidRequest("invalid_request", "a photo is an object with image_id and image_base64"))
+        return Item(
+            error=InvalidRequest(
+                "invalid_request",
+                f"a photo must be a JSON object with image_id and image_base64, not {reprlib.repr(content)}",
+            )
+        )
     image_id = content.get("image_id", common.image_id)
-    if not _acceptable(image_id, common.limits):
-        return Item(error=_bad_id(common.limits))
+    if not _valid_id(image_id, common.limits):
+        return Item(error=_invalid_id(image_id, common.limits))
     try:
         _check_declared(content, common.size)
         encoded = content["image_base64"] if "image_base64" in content else content.get("data")
@@ -194,37 +213,51 @@ def _item(content: object, common: _Common) -> Item:
 
 
 def _check_declared(content: Mapping[str, Any], size: Input | None) -> None:
-    """Hold what a client says of a photo against what is taken.
+    """Check the content type and shape that a client declares for a photo.
 
     Raises:
-        RequestError: `unsupported_format` for a content type that is no picture, `invalid_request` for another shape.
+        RequestError: `unsupported_format` if the content type is not an image type, `invalid_request` if the shape
+            is not that of `size`.
     """
     if size is None:
         return
-    kind = content.get("content_type")
-    if kind is not None and not (isinstance(kind, str) and kind.strip().lower().startswith("image/")):
-        raise Unsupported("unsupported_format", "content_type must be a picture's, such as image/jpeg, or left out")
+    content_type = content.get("content_type")
+    if content_type is not None and not _is_image_type(content_type):
+        raise Unsupported(
+            "unsupported_format",
+            f"content_type {reprlib.repr(content_type)} is not an image type: send one such as image/jpeg, "
+            "or leave it out",
+        )
     shape = content.get("shape")
     if shape is not None and shape != list(size.shape):
         raise InvalidRequest(
-            "invalid_request", f"shape must be {list(size.shape)} (channels, height, width), or left out"
+            "invalid_request",
+            f"shape {reprlib.repr(shape)} is not the model's input: "
+            f"send {list(size.shape)} (channels, height, width), or leave it out",
         )
 
 
-def _refuse_many(count: int, limits: Limits) -> None:
+def _is_image_type(content_type: object) -> bool:
+    return isinstance(content_type, str) and content_type.strip().lower().startswith("image/")
+
+
+def _check_count(count: int, limits: Limits) -> None:
     if count > limits.items:
-        raise TooLarge("too_many_items", f"{count} photos in one request, at most {limits.items} are taken")
+        raise TooLarge(
+            "too_many_items",
+            f"{count} photos in one request, more than the limit of {limits.items}: send them in several requests",
+        )
 
 
 def _unwrap(text: str) -> str:
     if text[:2] in ("b'", 'b"') and len(text) > 2 and text[-1] == text[1]:
-        return text[2:-1].replace("\\n", "")  # encodebytes breaks lines, which str() spells out
+        return text[2:-1].replace("\\n", "")  # encodebytes breaks lines, which str() writes as \n
     if text[:5].lower() == "data:":
         return text.partition(",")[2]
     return text
 
 
-def _acceptable(image_id: object, limits: Limits) -> bool:
+def _valid_id(image_id: object, limits: Limits) -> bool:
     if isinstance(image_id, float) and not math.isfinite(image_id):
         return False
     if image_id is None:
@@ -236,26 +269,30 @@ def _acceptable(image_id: object, limits: Limits) -> bool:
     )
 
 
-def _bad_id(limits: Limits) -> RequestError:
+def _invalid_id(image_id: object, limits: Limits) -> RequestError:
     return InvalidRequest(
-        "invalid_image_id", f"image_id must be a string or a finite number of at most {limits.image_id} characters"
+        "invalid_image_id",
+        f"image_id {reprlib.repr(image_id)} is not valid: "
+        f"send a string or a finite number of at most {limits.image_id} characters",
     )
 
 
-def _no_content_type() -> RequestError:
-    """What `curl -d` sends by itself: TorchServe's front end takes JSON apart as a form."""
-    return InvalidRequest("invalid_request", "send JSON with the header Content-Type: application/json")
+def _sent_as_form() -> RequestError:
+    """`curl -d` sends JSON with a form's content type, and TorchServe's front end then splits it like a form."""
+    return InvalidRequest(
+        "invalid_request", "the JSON was sent as a form: send it with the header Content-Type: application/json"
+    )
 
 
-def _header(headers: Mapping[str, Any], wanted: str) -> str | None:
+def _header(headers: Mapping[str, Any], lower_name: str) -> str | None:
     for name, value in headers.items():
-        if name.lower() == wanted and isinstance(value, str):
+        if name.lower() == lower_name and isinstance(value, str):
             return value
     return None
 
 
 def _as_utf8(text: str | None) -> str | None:
-    """A header as its client wrote it: HTTP hands bytes over as Latin-1."""
+    """A header's UTF-8 text; HTTP libraries decode header bytes as Latin-1."""
     try:
         return text and text.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -268,9 +305,9 @@ def _as_bytes(value: object) -> bytes:
     return str(value).encode()
 
 
-def _truth(value: bytes) -> bool:
+def _is_true(value: bytes) -> bool:
     return value.strip().lower() in (b"true", b"1", b"yes")
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not valid JSON")

@@ -1,7 +1,7 @@
-"""One JSON line for each HTTP request that was answered: what was asked, what came of it, how long it took.
+"""The request log: one JSON line for each answered HTTP request, with its size, status and duration.
 
-Nothing of the photo is in it, neither its name nor its result. TorchServe hands what a worker prints to its
-log4j logger MODEL_LOG, and config/log4j2.xml sends the lines that begin as these do to var/logs/requests.log.
+It holds nothing about the photo, neither its name nor its result. TorchServe passes what a worker prints to its
+log4j logger MODEL_LOG, and config/log4j2.xml writes the lines that begin like these to var/logs/requests.log.
 """
 
 import datetime
@@ -15,25 +15,25 @@ log = logging.getLogger(__name__)
 
 HEADER = "X-Request-Id"
 ECHO = "X-Client-Request-Id"
-"""The header that tells a client its own id again: X-Request-Id of every answer is set by TorchServe, after us."""
+"""The answer's header with the client's own id: TorchServe later sets X-Request-Id to its own."""
 
-LONGEST = 128
+MAX_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class Line:
-    """One request. `config/log4j2.xml` knows its lines by their beginning: "time" comes first.
+    """One request. config/log4j2.xml recognises the lines by their beginning, so "time" must come first.
 
     Args:
         request_id: TorchServe's, as in the answer's header X-Request-Id.
-        client_request_id: the client's own, if it sent one that we take.
+        client_request_id: the client's, if it sent a valid one.
         model: the name under which the version was registered.
         status: the HTTP status of the answer.
-        code: "ok", or one of `handler.errors.CODES`; of a list its first error's.
-        photos: how many were asked about.
-        batch: how many requests were in its batch.
+        code: "ok", or one of `handler.errors.CODES`; for a list the code of its first error.
+        photos: number of photos in the request.
+        batch: number of requests in its batch.
         seconds: handler time of that batch.
-        bytes: what was sent: the body, or the fields of a form without their framing.
+        bytes: size of the request: its body, or the fields of a form without their framing.
     """
 
     request_id: str | None
@@ -48,7 +48,7 @@ class Line:
     bytes: int
 
     def as_json(self) -> str:
-        """The line, in ASCII: whatever a client sends, it stays one line."""
+        """The line, in ASCII, so that no value from a client can break it into two."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
         return json.dumps({"time": now, **asdict(self)})
 
@@ -59,13 +59,13 @@ def write(line: Line) -> None:
 
 
 def client_request_id(headers: Mapping[str, Any]) -> str | None:
-    """The id that a client gave its request: 1 to 128 printable ASCII characters; any other is passed over."""
+    """The id that a client gave its request: 1 to 128 printable ASCII characters; any other is ignored."""
     for name, value in headers.items():
         if name.lower() == HEADER.lower() and isinstance(value, str):
-            return value if 0 < len(value) <= LONGEST and value.isascii() and value.isprintable() else None
+            return value if 0 < len(value) <= MAX_LENGTH and value.isascii() and value.isprintable() else None
     return None
 
 
 def size(parameters: Mapping[str, Any]) -> int:
-    """Bytes of what TorchServe hands over for one request."""
+    """Size in bytes of one request as TorchServe passes it."""
     return sum(len(value) for value in parameters.values() if isinstance(value, bytes | bytearray | str))

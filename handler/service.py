@@ -1,7 +1,7 @@
-"""The handler in TorchServe's four verbs: initialize, preprocess, inference, postprocess.
+"""The TorchServe handler: initialize, preprocess, inference, postprocess.
 
-A batch holds several clients' requests. Each keeps its own HTTP status and its
-own answer, whatever its neighbours sent.
+A batch holds requests of several clients. Each request gets its own HTTP status and answer; an error in one
+does not affect the others.
 """
 
 import json
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Photo:
-    """One photo on its way: asked for, then pixels, then probabilities; or an error, which is final."""
+    """One photo as it is processed: item, then pixels, then probabilities; or an error, which is final."""
 
-    asked: request.Item
+    item: request.Item
     pixels: Pixels | None = None
     probabilities: Probabilities | None = None
     error: RequestError | None = None
@@ -37,7 +37,7 @@ class Photo:
 
 @dataclass
 class Row:
-    """One client's request: its photos, whether it was a list, the client's id of it and its bytes."""
+    """One client's request: its photos, whether it was a list, the client's id for it, and its size in bytes."""
 
     photos: list[Photo]
     many: bool
@@ -46,15 +46,15 @@ class Row:
 
 
 class ClassifierService(BaseHandler):  # type: ignore[misc]
-    """Answers photos with the labels of the archive's recipe."""
+    """Classifies photos with the labels of the archive's recipe."""
 
     def initialize(self, context: Any) -> None:
-        """Load recipe and graph from the unpacked archive, and refuse to start on a wrong golden answer.
+        """Load recipe and graph from the unpacked archive, and check the golden photos.
 
         Raises:
-            goldens.GoldenMismatch: naming both values.
+            goldens.GoldenMismatch: the graph answers a golden photo differently; the message has both answers.
         """
-        torch.set_num_threads(1)  # it only resizes: its waiting threads would take the engine's cores
+        torch.set_num_threads(1)  # torch only resizes; its idle threads would take the engine's cores
         self.context = context
         self.manifest = context.manifest
         root = Path(context.system_properties["model_dir"])
@@ -64,12 +64,13 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         self.engine = engine.load(root / "model.onnx", self.spec, threads, batches=True)
         self.decoders = ThreadPoolExecutor(threads)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
-        told = (self.spec.name, self.version, threads, difference)
-        log.info("%s %s ready with %d thread(s), goldens within %.4f", *told)
+        log.info(
+            "%s %s ready with %d thread(s), goldens within %.4f", self.spec.name, self.version, threads, difference
+        )
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
-        """One batch: a list of requests in, as many JSON texts out, in order."""
+        """Answer one batch: a list of requests -> as many JSON texts, in the same order."""
         self.context = context
         started = time.perf_counter()
         rows = self.inference(self.preprocess(data))
@@ -80,40 +81,42 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         return answers
 
     def preprocess(self, data: list[dict[str, Any]]) -> list[Row]:
-        """Requests as TorchServe hands them over -> rows with pixels or errors."""
+        """Requests as TorchServe passes them -> rows with pixels or errors."""
         rows = [self._row(index, parameters) for index, parameters in enumerate(data)]
-        asked = [photo for row in rows for photo in row.photos if photo.error is None]
-        for _ in self.decoders.map(self._decode, asked) if len(asked) > 1 else map(self._decode, asked):
+        photos = [photo for row in rows for photo in row.photos if photo.error is None]
+        for _ in self.decoders.map(self._decode, photos) if len(photos) > 1 else map(self._decode, photos):
             pass
         return rows
 
     def inference(self, data: list[Row], *args: Any, **kwargs: Any) -> list[Row]:
         """Rows with pixels -> rows with probabilities."""
         photos = [photo for row in data for photo in row.photos if photo.pixels is not None]
-        answers = self.engine.each([photo.pixels for photo in photos if photo.pixels is not None])
-        for photo, probabilities in zip(photos, answers, strict=True):
+        results = self.engine.batch([photo.pixels for photo in photos if photo.pixels is not None])
+        for photo, probabilities in zip(photos, results, strict=True):
             photo.probabilities = probabilities
         return data
 
     def postprocess(self, data: list[Row]) -> list[str]:
-        """Rows -> JSON texts; sets each request's own status and content type."""
+        """Rows -> JSON texts; sets the status and content type of each request."""
         return [self._answer(index, row) for index, row in enumerate(data)]
 
     def _row(self, index: int, parameters: dict[str, Any]) -> Row:
         headers = self.context.get_all_request_header(index)
-        held = self.spec.input if self.spec.input.declared else None
-        asked = request.parse(parameters, headers, self.spec.limits, held)
-        photos = [Photo(item, error=item.error) for item in asked.items]
-        return Row(photos, asked.many, requestlog.client_request_id(headers), requestlog.size(parameters))
+        declared = self.spec.input if self.spec.input.declared else None
+        parsed = request.parse(parameters, headers, self.spec.limits, declared)
+        photos = [Photo(item, error=item.error) for item in parsed.items]
+        return Row(photos, parsed.many, requestlog.client_request_id(headers), requestlog.size(parameters))
 
     def _decode(self, photo: Photo) -> None:
         try:
-            photo.pixels = preprocess(photo.asked.image, self.spec.input, self.spec.limits)
+            photo.pixels = preprocess(photo.item.image, self.spec.input, self.spec.limits)
         except RequestError as error:
             photo.error = error
-        except Exception:  # a bug of ours with one photo must not cost its neighbours their answers
+        except Exception:  # a bug with one photo must not cost the other photos of the batch their answers
             log.exception("preprocessing failed")
-            photo.error = RequestError("internal_error", "this photo could not be processed")
+            photo.error = RequestError(
+                "internal_error", "the server failed to process this photo: report the X-Request-Id of this answer"
+            )
 
     def _answer(self, index: int, row: Row) -> str:
         status = _status(row)
@@ -142,16 +145,16 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
             )
 
     def _entry(self, photo: Photo) -> dict[str, Any]:
-        entry: dict[str, Any] = {"image_id": photo.asked.image_id}
+        entry: dict[str, Any] = {"image_id": photo.item.image_id}
         if photo.probabilities is None:
             return entry | {"error": photo.error.as_json() if photo.error else None}
         entry["result"] = self.spec.labels[int(photo.probabilities.argmax())]
         if self.spec.answer.format == "top":
             entry["top"] = self._top(photo.probabilities)
-        return entry | self._detail(photo.probabilities) if photo.asked.detail else entry
+        return entry | self._detail(photo.probabilities) if photo.item.detail else entry
 
     def _top(self, scores: Probabilities) -> list[dict[str, Any]]:
-        """The likeliest labels, best first (of equals the first in the recipe), with scores of 0 to 1."""
+        """The most likely labels with scores of 0 to 1, best first; equal scores in the order of the recipe."""
         order = (-scores).argsort(kind="stable")[: self.spec.answer.top]
         return [{"label": self.spec.labels[index], "score": round(float(scores[index]), 6)} for index in order]
 
@@ -166,7 +169,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
 
 def _status(row: Row) -> HTTPStatus:
-    """A single photo's own status; for a list 200 unless all of its photos failed."""
+    """The status of a single photo; for a list 200, unless all of its photos failed (400)."""
     failed = [photo.error for photo in row.photos if photo.error]
     if len(failed) < len(row.photos):
         return HTTPStatus.OK

@@ -1,7 +1,7 @@
-"""The file that lies at the archive's root, because TorchServe loads the class that it *defines*."""
+"""The archive's entry point. TorchServe loads a class that this file *defines*; an imported one would not do."""
 
 from handler.service import ClassifierService
 
 
 class Classifier(ClassifierService):
-    """The one class that TorchServe finds in this file."""
+    """The class that TorchServe finds in this file."""

@@ -114,7 +114,7 @@ def test_two_files_under_one_name_are_refused_not_lost(door: Door) -> None:
     files = [("images", ("a.jpg", door.bytes_of(0))), ("images", ("b.jpg", door.bytes_of(-1)))]
     answer = door.post(files=files)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
-    assert "a field name of its own" in answer.json()["error"]["message"]
+    assert "give each file a different field name" in answer.json()["error"]["message"]
 
 
 def test_other_fields_of_a_form_are_passed_over(door: Door) -> None:

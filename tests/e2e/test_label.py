@@ -188,7 +188,7 @@ def test_what_cannot_be_shown_can_be_set_aside(browser: Any, tmp_path: Path) -> 
     (tmp_path / "a<b>.jpg").write_text("a web page")
     with serving(tmp_path) as server:
         page = opened(browser, server)
-        expect(page.locator("#reason")).to_contain_text("Not a picture that we take")
+        expect(page.locator("#reason")).to_contain_text("Unsupported image format")
         expect(page.get_by_role("status")).to_contain_text("a<b>.jpg. It cannot be shown.")
         expect(page.locator("figcaption")).to_have_text("a<b>.jpg")
         press(page, "b")

@@ -135,7 +135,7 @@ def test_goldens_that_prove_little_are_refused(copy_of_bundle: Path, tmp_path: P
     kept = found if rows == "margin" else found[: int(rows)]
     (copy_of_bundle / "goldens.json").write_text(json.dumps(kept))
     (tmp_path / "store").mkdir()
-    assert ("margin 0.050" if rows == "margin" else "at least 8 are wanted") in refusal(
+    assert ("is 0.050, below 0.3" if rows == "margin" else "fewer than the 8 of the recipe") in refusal(
         copy_of_bundle, "1.0", tmp_path / "store"
     )
 

@@ -1,4 +1,4 @@
-"""The one preprocessing: what is taken, what is refused, and that the pixels are right."""
+"""Preprocessing: which files are accepted, which are refused, and that the pixels are right."""
 
 import io
 from typing import Any
@@ -18,7 +18,7 @@ LIMITS = Limits()
 
 
 @pytest.mark.parametrize("name", pictures.TAKEN)
-def test_still_pictures_are_taken(name: str) -> None:
+def test_still_images_are_accepted(name: str) -> None:
     pixels = preprocess(pictures.TAKEN[name](), SIZE, LIMITS)
     assert pixels.shape == (3, 70, 50)
     assert pixels.dtype == np.uint8
@@ -26,7 +26,7 @@ def test_still_pictures_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pictures.REFUSED)
-def test_refusals_have_their_own_code(name: str) -> None:
+def test_a_refused_file_gets_its_error_code(name: str) -> None:
     make, status, code = pictures.REFUSED[name]
     with pytest.raises(RequestError) as caught:
         preprocess(make(), SIZE, LIMITS)
@@ -35,10 +35,10 @@ def test_refusals_have_their_own_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["png", "png_palette", "webp", "bmp", "tiff", "jpeg_multi_picture"])
-def test_formats_agree_on_the_picture(name: str) -> None:
-    wanted = preprocess(pictures.encode(pictures.photo(), "PNG"), SIZE, LIMITS).astype(int)
-    found = preprocess(pictures.TAKEN[name](), SIZE, LIMITS).astype(int)
-    assert np.abs(found - wanted).mean() < 6
+def test_formats_give_the_same_pixels(name: str) -> None:
+    expected = preprocess(pictures.encode(pictures.photo(), "PNG"), SIZE, LIMITS).astype(int)
+    actual = preprocess(pictures.TAKEN[name](), SIZE, LIMITS).astype(int)
+    assert np.abs(actual - expected).mean() < 6
 
 
 def test_exif_turns_the_photo_upright() -> None:
@@ -50,7 +50,7 @@ def test_exif_turns_the_photo_upright() -> None:
     assert np.array_equal(np.asarray(upright), np.asarray(stored.transpose(Image.Transpose.ROTATE_270)))
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_becomes_white() -> None:
     clear = pictures.encode(Image.new("RGBA", (20, 20), (10, 20, 30, 0)), "PNG")
     assert (preprocess(clear, SIZE, LIMITS) == 255).all()
     half = pictures.encode(Image.new("RGBA", (20, 20), (0, 0, 0, 128)), "PNG")
@@ -74,18 +74,18 @@ def test_cmyk_white_is_white() -> None:
 
 def test_stretch_is_torchvisions_resize_of_height_and_width() -> None:
     photo = pictures.photo()
-    wanted = v2.Compose([v2.Resize((70, 50), v2.InterpolationMode.BILINEAR, antialias=True), v2.PILToTensor()])(photo)
-    assert np.array_equal(to_array(fit(photo, SIZE)), wanted.numpy())
+    expected = v2.Compose([v2.Resize((70, 50), v2.InterpolationMode.BILINEAR, antialias=True), v2.PILToTensor()])(photo)
+    assert np.array_equal(to_array(fit(photo, SIZE)), expected.numpy())
 
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (640, 480), (1000, 751)])
-def test_what_the_graph_takes_is_pillows_resize_within_a_level(rule: str, shape: tuple[int, int]) -> None:
+def test_to_input_is_pillows_resize_within_a_level(rule: str, shape: tuple[int, int]) -> None:
     size = Input(height=70, width=50, resize=rule)
     noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
-    found, wanted = to_input(Image.fromarray(noise), size), to_array(fit(Image.fromarray(noise), size))
-    assert found.shape == (3, 70, 50) and found.dtype == np.uint8 and found.flags.c_contiguous
-    assert np.abs(found.astype(int) - wanted).max() <= 1
+    actual, expected = to_input(Image.fromarray(noise), size), to_array(fit(Image.fromarray(noise), size))
+    assert actual.shape == (3, 70, 50) and actual.dtype == np.uint8 and actual.flags.c_contiguous
+    assert np.abs(actual.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
@@ -100,13 +100,13 @@ def test_pad_keeps_the_shape_and_fills_with_black() -> None:
     assert (padded[25] == 255).all()
 
 
-def test_bytes_are_refused_before_decoding() -> None:
-    with pytest.raises(RequestError, match="at most 10 are taken") as caught:
+def test_the_byte_limit_is_checked_before_decoding() -> None:
+    with pytest.raises(RequestError, match="more than the limit of 10: send a smaller file") as caught:
         open_photo(b"\xff\xd8\xff" + bytes(20), Limits(bytes=10))
     assert caught.value.code == "image_too_large"
 
 
-def test_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixel_limit_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("decoded")
 
@@ -127,30 +127,30 @@ def large(orientation: int = 1, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize(
-    ("height", "width", "orientation", "wanted"),
+    ("height", "width", "orientation", "expected"),
     [
-        (70, 50, 1, (200, 150)),  # a quarter would leave 75 of the 105 wanted
+        (70, 50, 1, (200, 150)),  # a quarter would leave 75, and 105 are required
         (70, 50, 6, (150, 200)),
         (50, 33, 1, (100, 75)),  # exactly 1.5 x
         (51, 33, 1, (200, 150)),
         (33, 66, 1, (100, 75)),
-        (33, 66, 6, (150, 200)),  # sideways a quarter would leave 75 of the 99 wanted
+        (33, 66, 6, (150, 200)),  # sideways a quarter would leave 75, and 99 are required
         (101, 50, 1, LARGE),
         (8, 8, 1, (50, 38)),
     ],
 )
 def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_margin(
-    rule: str, height: int, width: int, orientation: int, wanted: tuple[int, int]
+    rule: str, height: int, width: int, orientation: int, expected: tuple[int, int]
 ) -> None:
     size = Input.model_validate({"height": height, "width": width, "resize": rule})
-    assert open_photo(large(orientation), LIMITS, size).size == wanted
+    assert open_photo(large(orientation), LIMITS, size).size == expected
     assert open_photo(large(orientation), LIMITS).size == (LARGE if orientation == 1 else LARGE[::-1])
 
 
 @pytest.mark.parametrize("rule", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 @pytest.mark.parametrize("orientation", [1, 3, 5, 6])
-def test_scaled_decoding_hardly_moves_the_pixels(rule: str, options: dict[str, Any], orientation: int) -> None:
+def test_scaled_decoding_hardly_changes_the_pixels(rule: str, options: dict[str, Any], orientation: int) -> None:
     size = Input.model_validate({"height": 70, "width": 50, "resize": rule})
     data = large(orientation, quality=90, **options)
     whole = to_array(fit(open_photo(data, LIMITS), size)).astype(int)
@@ -169,21 +169,21 @@ def test_a_truncated_large_jpeg_is_refused_under_scaled_decoding(share: float, o
     assert caught.value.code == "corrupt_image"
 
 
-def test_pixels_are_counted_before_scaling() -> None:
+def test_the_pixel_limit_applies_before_scaling() -> None:
     with pytest.raises(RequestError) as caught:
         preprocess(large(), SIZE, Limits(pixels=LARGE[0] * LARGE[1] - 1))
     assert caught.value.code == "too_many_pixels"
 
 
-def test_other_colours_are_scaled_too() -> None:
+def test_grey_and_cmyk_jpegs_are_scaled_too() -> None:
     for mode in ("L", "CMYK"):
         data = pictures.encode(pictures.photo().resize(LARGE).convert(mode), "JPEG")
         photo = open_photo(data, LIMITS, SIZE)
         assert (photo.mode, photo.size) == ("RGB", (200, 150))
 
 
-def test_an_array_may_be_written_to() -> None:
-    """torch takes it as it is."""
+def test_the_array_is_writable() -> None:
+    """torch warns about arrays that are not."""
     assert preprocess(large(), SIZE, LIMITS).flags.writeable
 
 
@@ -191,21 +191,21 @@ def test_an_array_may_be_written_to() -> None:
 def test_shorter_is_torchvisions_resize_and_centre_crop(shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
     photo = Image.fromarray(noise)
-    wanted = v2.Compose([v2.Resize(300), v2.CenterCrop(256)])(photo)
-    found = fit(photo, Input(height=256, width=256, resize="crop", shorter=300))
-    assert found.size == (256, 256)
-    levels = np.abs(np.asarray(found).astype(int) - np.asarray(wanted).astype(int)).max()
+    expected = v2.Compose([v2.Resize(300), v2.CenterCrop(256)])(photo)
+    actual = fit(photo, Input(height=256, width=256, resize="crop", shorter=300))
+    assert actual.size == (256, 256)
+    levels = np.abs(np.asarray(actual).astype(int) - np.asarray(expected).astype(int)).max()
     assert levels <= (2 if max(shape) > 4 * min(shape) else 0)
 
 
-def test_shorter_keeps_a_crop_that_is_not_square_in_the_middle() -> None:
+def test_shorter_with_a_crop_that_is_not_square() -> None:
     photo = pictures.photo()
-    wanted = v2.Compose([v2.Resize(90), v2.CenterCrop((40, 81))])(photo)
-    found = fit(photo, Input(height=40, width=81, resize="crop", shorter=90))
-    assert np.array_equal(np.asarray(found), np.asarray(wanted))
+    expected = v2.Compose([v2.Resize(90), v2.CenterCrop((40, 81))])(photo)
+    actual = fit(photo, Input(height=40, width=81, resize="crop", shorter=90))
+    assert np.array_equal(np.asarray(actual), np.asarray(expected))
 
 
-def test_shorter_never_makes_more_of_a_long_photo_than_is_kept() -> None:
+def test_only_the_crop_of_a_very_long_photo_is_resized() -> None:
     photo = Image.new("L", (2_000_000, 2), 77).convert("RGB")  # scaled as a whole it would have 90 gigapixels
     assert set(np.asarray(fit(photo, Input(height=256, width=256, resize="crop", shorter=300))).ravel()) == {77}
 
@@ -217,8 +217,8 @@ def test_a_large_jpeg_is_decoded_no_smaller_than_shorter_needs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"), [({"resize": "pad"}, "goes with resize crop"), ({"resize": "crop", "width": 90}, "at least 90")]
+    ("keys", "message"), [({"resize": "pad"}, "requires resize crop"), ({"resize": "crop", "width": 90}, "at least 90")]
 )
-def test_shorter_must_fit_the_rest(keys: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_shorter_must_fit_the_other_keys(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Input.model_validate({"height": 64, "width": 64, "shorter": 80, **keys})

@@ -1,4 +1,4 @@
-"""Every request form that is taken, and every way in which one is refused."""
+"""Every supported form of a request, and every reason for which one is refused."""
 
 import base64
 import json
@@ -48,19 +48,19 @@ def test_base64_as_clients_send_it(text: str) -> None:
     assert decode_base64(text, LIMITS) == PHOTO
 
 
-def test_line_breaks_do_not_count_as_photo() -> None:
+def test_line_breaks_do_not_count_towards_the_size_limit() -> None:
     photo = bytes(range(256)) * 4
     limits = Limits(bytes=len(photo))
     assert decode_base64(base64.encodebytes(photo).decode(), limits) == photo
     assert decode_base64(base64.b64encode(photo).decode(), limits) == photo
-    with pytest.raises(RequestError, match="more than 1020 bytes"):
+    with pytest.raises(RequestError, match="more than 1020 bytes, the limit: send a smaller file"):
         decode_base64(base64.b64encode(photo).decode(), Limits(bytes=len(photo) - 4))
 
 
 @pytest.mark.parametrize(
     "text", ["A", "AAAAA", "=AAA", "AA=A", "AA==AAAA", "AA-_", "AAA\u00ff", "AAAA=", "====", "A\0AA"]
 )
-def test_base64_that_is_none(text: str) -> None:
+def test_invalid_base64_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as caught:
         decode_base64(text, LIMITS)
     assert caught.value.code == "invalid_base64"
@@ -91,17 +91,17 @@ def test_image_id_is_echoed_as_sent(image_id: object) -> None:
 
 
 @pytest.mark.parametrize("image_id", ["123456789", True, [], {}, 1234567890])
-def test_image_id_of_another_kind_is_refused(image_id: object) -> None:
+def test_image_id_of_another_type_is_refused(image_id: object) -> None:
     assert code(parse(body({"image_id": image_id, "image_base64": TEXT}), {}, LIMITS)) == "invalid_image_id"
 
 
-def test_detail_is_asked_for_with_true_alone() -> None:
+def test_detail_requires_the_json_value_true() -> None:
     assert only(parse(body({"image_base64": TEXT, "detail": True}), {}, LIMITS)).detail
     assert not only(parse(body({"image_base64": TEXT, "detail": "true"}), {}, LIMITS)).detail
 
 
 @pytest.mark.parametrize(
-    ("content", "wanted"),
+    ("content", "expected"),
     [
         ({"image_id": "1"}, "missing_image"),
         ({"image_id": "1", "image_base64": None}, "missing_image"),
@@ -119,25 +119,25 @@ def test_detail_is_asked_for_with_true_alone() -> None:
         ([{}] * 4, "too_many_items"),
     ],
 )
-def test_json_that_is_refused(content: object, wanted: str) -> None:
-    assert code(parse(body(content), {}, LIMITS)) == wanted
+def test_json_that_is_refused(content: object, expected: str) -> None:
+    assert code(parse(body(content), {}, LIMITS)) == expected
 
 
 @pytest.mark.parametrize(
     "raw",
     [b'{"image_id"', b"{", b"[1,", b'{"a": NaN}', b"[" * 100_000, b'{"image_id": ' + b"9" * 5000 + b"}", b"{\xff}"],
 )
-def test_what_is_not_json_by_its_looks(raw: bytes) -> None:
+def test_a_body_that_begins_like_json_but_is_not(raw: bytes) -> None:
     assert code(parse({"body": raw}, {}, LIMITS)) == "invalid_json"
 
 
 @pytest.mark.parametrize("raw", [b"", b"plain text", b"\xff\xd8\xff photo"])
-def test_what_says_that_it_is_json_and_is_not(raw: bytes) -> None:
+def test_a_json_content_type_without_json(raw: bytes) -> None:
     assert code(parse({"body": raw}, {"content-type": "application/json"}, LIMITS)) == "invalid_json"
 
 
 @pytest.mark.parametrize("raw", [b"5", b'"text"', b"null"])
-def test_json_that_is_no_object(raw: bytes) -> None:
+def test_json_that_is_not_an_object(raw: bytes) -> None:
     assert code(parse({"body": raw}, {"Content-Type": "application/json"}, LIMITS)) == "invalid_request"
 
 
@@ -146,7 +146,7 @@ def test_files_and_lists_together_are_counted() -> None:
     assert code(parse({"a": listed, "b": listed}, {}, LIMITS)) == "too_many_items"
 
 
-def test_other_json_than_objects() -> None:
+def test_a_data_field_that_is_not_a_list_of_objects() -> None:
     assert code(parse(body({"data": {"x": 1}}), {}, LIMITS)) == "missing_image"
     (item,) = parse(body(["text"]), {}, LIMITS).items
     assert item.error is not None
@@ -183,19 +183,19 @@ FORM = {
 }
 
 
-def test_texts_of_a_form_are_no_photos() -> None:
+def test_text_fields_of_a_form_are_not_photos() -> None:
     assert only(parse({"images": PHOTO, "user": b"bob"}, FORM, LIMITS)) == Item(None, PHOTO)
     assert code(parse({"user": b"bob"}, FORM, LIMITS)) == "missing_image"
 
 
-def test_a_form_of_which_a_file_got_lost_is_refused() -> None:
-    """Two files under one name: TorchServe hands over the last alone."""
+def test_a_form_that_lost_a_file_is_refused() -> None:
+    """TorchServe passes only the last of two files with the same field name."""
     length = {"content-length": str(len(PHOTO) + 5000)}
     assert code(parse({"images": PHOTO}, {**FORM, **length}, LIMITS)) == "invalid_request"
     assert only(parse({"images": PHOTO}, {**FORM, "content-length": "300"}, LIMITS)).image == PHOTO
 
 
-def test_a_header_of_other_scripts_is_echoed_as_sent() -> None:
+def test_a_non_ascii_header_is_echoed_as_sent() -> None:
     sent = "\u8bfe1".encode().decode("latin-1")
     assert only(parse({"body": PHOTO}, {"X-Image-Id": sent}, LIMITS)).image_id == "\u8bfe1"
 
@@ -215,7 +215,7 @@ def test_json_in_a_form_field_as_grpc_sends_it() -> None:
     assert only(request) == Item(1, PHOTO)
 
 
-def test_json_sent_without_its_content_type_is_told_so() -> None:
+def test_json_sent_as_a_form_gets_an_error_that_names_the_header() -> None:
     request = parse({'{"image_id": "1", "image_base64": "AAAA': b"="}, {}, LIMITS)
     assert code(request) == "invalid_request"
     error = only(request).error
