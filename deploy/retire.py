@@ -6,8 +6,8 @@ import click
 
 from common.cli import command
 from common.errors import UserError
-from deploy.change.preflight import adopted
-from deploy.change.session import Refused, deployment, say
+from deploy.change.preflight import unlisted_version
+from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import Entry
@@ -22,7 +22,8 @@ from deploy.torchserve.management import Client
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def retire(name: str, version: str, why: str, force: bool, as_json: bool) -> None:
     """Unregister VERSION of NAME when it has answered all that it had."""
-    say(take_out(read_settings(), name, version, why=why, force=force, quiet=as_json), as_json)
+    entry = take_out(read_settings(), name, version, why=why, force=force, quiet=as_json)
+    print_result(entry, f"{name} {version} is retired; {name}-{version}.mar stays in the store", as_json)
 
 
 def take_out(
@@ -48,13 +49,13 @@ def take_out(
                 raise Refused(f"{entry} is still asked at /predictions/{name}/{version}: move its clients, or --force")
         with work.step("unregister"):
             work.take_out(entry)
-    return {**work.journal.entry, "told": f"{entry} is retired; {name}-{version}.mar stays in the store"}
+    return work.journal.entry
 
 
 def _entry(settings: Settings, name: str, version: str) -> Entry:
     """What is to go: an entry of the manifest, or a version that is registered without one."""
     entries = desired.read(settings.var)
-    found = desired.find(entries, name, version) or adopted(settings, Client(settings), name, version)
+    found = desired.find(entries, name, version) or unlisted_version(settings, Client(settings), name, version)
     if found is None:
         listed = ", ".join(entry.version for entry in entries if entry.name == name) or "none"
         raise UserError(f"{name} {version} is not served (served: {listed}): see python -m deploy status")

@@ -11,7 +11,7 @@ import click
 
 from common.cli import command
 from common.errors import UserError
-from deploy.change.session import Refused, deployment, say
+from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import Entry
@@ -27,7 +27,14 @@ from deploy.torchserve.management import Client, content
 def rollback(name: str | None, version: str | None, why: str, as_json: bool) -> None:
     """Make the version before the default again, of NAME where several are served."""
     settings = read_settings()
-    say(roll_back(settings, name, version, why=why, quiet=as_json), as_json)
+    entry = roll_back(settings, name, version, why=why, quiet=as_json)
+    print_result(entry, _summary(entry), as_json)
+
+
+def _summary(entry: dict[str, Any]) -> str:
+    name, previous = entry["name"], entry["previous"]
+    stays = f"; {name} {previous} stays: python -m deploy retire {name} {previous} takes it out" if previous else ""
+    return f"{name} {entry['version']} is the default again{stays}"
 
 
 def roll_back(
@@ -55,8 +62,7 @@ def roll_back(
             left = replace(current, left=not target.left) if current else None  # forward again: not left for good
             desired.write(settings.var, desired.switched(entries, target, left))
             step["note"] = f"/predictions/{name} is answered by {target.version}"
-    stays = f"; {current} stays: python -m deploy retire {name} {current.version} takes it out" if current else ""
-    return {**work.journal.entry, "told": f"{target} is the default again{stays}"}
+    return work.journal.entry
 
 
 def the_name(settings: Settings) -> str:

@@ -1,20 +1,21 @@
-"""One change of what is served: alone at work, step by step, told to people and to the journal.
+"""One change of what is served: under the deployment lock, step by step, shown to people and kept in the journal.
 
 Rollout, rollback and retirement share this frame. TorchServe is changed first and the manifest
-(`var/served.json`) right after; whatever dies in between, the keeper puts back what the manifest says.
+(`var/served.json`) right after; if the process dies in between, the keeper restores what the manifest says.
 """
 
 import contextlib
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import click
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from common.errors import UserError
+from common.console import console, err_console
+from common.errors import Busy, CannotWrite, CheckFailed, UserError
 from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
@@ -27,11 +28,15 @@ from deploy.torchserve.probes import first_question
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 KEEPER_S = 120.0
-"""How long a person's command waits for a repair of the keeper's: it may be starting a worker."""
+"""How long a command waits for a repair by the keeper, which may be starting a worker."""
+
+
+class Refused(CheckFailed):
+    """The change was refused: the former version goes on serving, and nothing new is registered."""
 
 
 class Deployment:
-    """A change at work on one node."""
+    """A change in progress on one node."""
 
     def __init__(self, settings: Settings, journal: Journal, quiet: bool = False) -> None:
         self.settings = settings
@@ -42,26 +47,26 @@ class Deployment:
     @contextmanager
     def step(self, name: str) -> Iterator[dict[str, Any]]:
         """One step: shown while it runs, then printed with its time and its `note`."""
-        with self.journal.step(name) as step, Console(stderr=True).status(f"{name} ..."):
+        with self.journal.step(name) as step, err_console.status(f"{name} ..."):
             yield step
         if not self.quiet:
-            click.echo(f"{name:<10}{step['seconds']:8.2f} s  {step.get('note', '')}".rstrip())
+            console.print(steps_table([(f"{name:<10}{step['seconds']:8.2f} s", step.get("note", ""))]))
 
     def drained(self, entry: Entry) -> bool:
-        """Wait until a version rests, at most as long as one request may take."""
+        """Wait until a version is idle, at most as long as one request may take; whether it is."""
         limit = float(self.settings.properties["default_response_timeout"])
         question = first_question(self.settings, entry)
         return drain(self.client, entry.name, entry.version, limit, question.body if question else None)
 
     def take_out(self, entry: Entry) -> None:
-        """Strike a drained version from the manifest, unregister it, and see that its archive is still there.
+        """Remove a drained version from the manifest, unregister it, and check that its archive is still there.
 
         Raises:
-            UserError: TorchServe refused, or its archive has gone from the store.
+            UserError: TorchServe refused, or the archive has gone from the store.
         """
         before = desired.read(self.settings.var)
-        entries = [other for other in before if (other.name, other.version) != (entry.name, entry.version)]
-        desired.write(self.settings.var, entries)  # first: a keeper that comes between must not restore it
+        remaining = [other for other in before if (other.name, other.version) != (entry.name, entry.version)]
+        desired.write(self.settings.var, remaining)  # first, or the keeper would restore it
         try:
             if self.client.describe(entry.name, entry.version):
                 self.client.unregister(entry.name, entry.version)
@@ -69,43 +74,46 @@ class Deployment:
             desired.write(self.settings.var, before)
             raise
         if not (self.settings.store / entry.archive).is_file():
-            back = desired.put_back(self.settings.var, entry.archive, self.settings.store)
-            what = "it was put back from its copy" if back else "no copy of it is left: pack it again if it is wanted"
-            raise UserError(f"{entry.archive} went from the store with its version: {what}")
-        desired.drop_copies(self.settings.var, entries)
+            copied = desired.put_back(self.settings.var, entry.archive, self.settings.store)
+            result = (
+                "it was restored from its copy" if copied else "no copy of it is left; pack it again if you need it"
+            )
+            raise UserError(f"{entry.archive} vanished from the store when its version was retired: {result}")
+        desired.drop_copies(self.settings.var, remaining)
 
 
 @contextmanager
 def deployment(
     settings: Settings, action: str, name: str, version: str, quiet: bool = False, **facts: Any
 ) -> Iterator[Deployment]:
-    """Be the only one who changes versions, and write down how it went.
+    """Hold the deployment lock and keep a journal entry for as long as the block runs.
 
     Raises:
-        UserError: another is at work, nothing is running, or the change was refused or failed.
+        UserError: another change is in progress, no server is running, or the change was refused or failed.
     """
     with at_work(settings, OwnerKind(action), f"{name} {version}"):
-        Client(settings).describe(name)  # nothing is journalled where no server is
+        Client(settings).describe(name)  # without a running server, no journal entry
         try:
             journal = Journal(settings.var, action, name, version, **facts)
         except OSError as error:
-            raise full(settings, error) from error
+            raise _as_user_error(settings, error) from error
         with interruptible(), _closed(settings, journal):
             yield Deployment(settings, journal, quiet)
 
 
 @contextmanager
 def at_work(settings: Settings, kind: OwnerKind, subject: str) -> Iterator[None]:
-    """Hold the deployment lock; a repair of the keeper's is waited for, another person's change is not.
+    """Hold the deployment lock; waits for a repair by the keeper, but not for another person's change.
 
     Raises:
-        UserError: naming who is at work.
+        UserError: naming the owner of the lock.
     """
     with ExitStack() as stack:
+        lock = deployment_lock(settings.var)
         try:
-            _take(stack, deployment_lock(settings.var), kind, subject)
+            _take(stack, lock, kind, subject)
         except LockHeld as error:
-            raise UserError(f"{error.message}: run this again when it is over") from error
+            raise Busy(error.problem, "run this again when it is over") from error
         yield
 
 
@@ -115,13 +123,13 @@ def _take(stack: ExitStack, lock: Lock, kind: OwnerKind, subject: str) -> None:
     except LockHeld as error:
         if error.owner.kind is not OwnerKind.REPAIR:
             raise
-        click.echo(f"waiting for the {error.owner} ...", err=True)
+        err_console.print(f"waiting for the {error.owner} ...", markup=False, highlight=False, soft_wrap=True)
         stack.enter_context(lock.hold(kind, subject, KEEPER_S))
 
 
 @contextmanager
 def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
-    """Close the journal whatever happens; what a person can mend becomes one line."""
+    """Close the journal entry however the block ends; a full disk and Ctrl-C become a UserError."""
     try:
         yield
         journal.end(DONE)
@@ -133,28 +141,36 @@ def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         journal.end(FAILED, "interrupted")
-        raise UserError("interrupted: run the same command again, it goes on") from error
+        raise UserError("interrupted", "run the same command again to resume") from error
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            journal.end(FAILED, repr(error))
+        raise _as_user_error(settings, error) from error
     except Exception as error:
         with contextlib.suppress(OSError):
             journal.end(FAILED, repr(error))
-        if isinstance(error, OSError):
-            raise full(settings, error) from error
         raise
 
 
-class Refused(UserError):
-    """A version was not taken: the old one serves on, and nothing new is registered."""
-
-
-def full(settings: Settings, error: OSError) -> UserError:
-    """What cannot be written or has gone, as one line."""
-    where, why = error.filename or settings.var, error.strerror or error
+def _as_user_error(settings: Settings, error: OSError) -> UserError:
+    path = error.filename or settings.var
     if error.errno in _NOT_WRITTEN:
-        return UserError(f"{where} cannot be written: {why}: free some room and run the same again")
-    return UserError(f"{where}: {why}: run the same again")
+        return CannotWrite(path, error, "free some disk space and run the same command again")
+    return UserError(f"{path}: {error.strerror or error}", "run the same command again")
 
 
-def say(result: dict[str, Any], as_json: bool) -> None:
-    """Print a result: what it `told` in words, or all of it as JSON."""
-    told = result.pop("told")
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else told)
+def steps_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names of steps, and what was or will be done; long texts wrap inside their column."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a result: its summary for people, or all of it as JSON."""
+    if as_json:
+        text = json.dumps(result, indent=2, ensure_ascii=False)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

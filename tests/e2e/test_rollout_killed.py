@@ -16,11 +16,11 @@ CHILD = """
 import functools, os, signal, sys, threading, time
 from deploy.torchserve.management import Client
 from deploy.store.journal import Journal
-from deploy import served
+from deploy.store import desired
 from deploy.__main__ import main
 
 where, when, what = {point!r}
-owner = {{"Client": Client, "Journal": Journal, "served": served}}[where.partition(".")[0]]
+owner = {{"Client": Client, "Journal": Journal, "desired": desired}}[where.partition(".")[0]]
 name = where.partition(".")[2]
 original = getattr(owner, name)
 
@@ -51,8 +51,8 @@ POINTS = {
     "goldens begin": ("Journal.step", "before", "goldens"),
     "latency begins": ("Journal.step", "before", "latency"),
     "before the switch": ("Client.set_default", "before", ""),
-    "after the switch, before the manifest": ("served.write", "before", ""),
-    "after the manifest": ("served.write", "after", ""),
+    "after the switch, before the manifest": ("desired.write", "before", ""),
+    "after the manifest": ("desired.write", "after", ""),
     "drain begins": ("Journal.step", "before", "drain"),
     "keep begins": ("Journal.step", "before", "keep"),
     "before an old one is unregistered": ("Client.unregister", "before", ""),

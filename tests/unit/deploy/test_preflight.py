@@ -1,0 +1,140 @@
+"""The state of a version before its rollout: every combination of manifest, TorchServe and journal."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.change.plan import Plan
+from deploy.change.preflight import TABLE, InManifest, LastRollout, OnServer, RolloutState, preflight, rollout_state
+from deploy.change.session import Refused
+from deploy.settings import Settings, own_environment, read_settings
+from deploy.store import desired
+from deploy.store.candidate import Candidate
+from deploy.store.desired import Entry
+from deploy.store.journal import DONE, FAILED, REFUSED, Journal
+from deploy.store.profile import How
+from tests.conftest import SHIPPED
+
+LAST = (LastRollout.NONE, LastRollout.DONE, LastRollout.INTERRUPTED, LastRollout.INTERRUPTED_AFTER_DONE)
+NEW, RESUME, UNLISTED = RolloutState.NEW, RolloutState.INTERRUPTED_BEFORE_SWITCH, RolloutState.UNLISTED_DEFAULT
+DRAIN, DEFAULT = RolloutState.INTERRUPTED_AFTER_SWITCH, RolloutState.ALREADY_DEFAULT
+KEPT, BY_HAND = RolloutState.ALREADY_KEPT, RolloutState.NOT_OURS
+
+STATES: dict[tuple[InManifest, OnServer], tuple[RolloutState, RolloutState, RolloutState, RolloutState]] = {
+    # (manifest, TorchServe): last rollout none, done, interrupted, interrupted after an earlier one was done
+    (InManifest.NO_DEFAULT, OnServer.ABSENT): (NEW, NEW, NEW, NEW),
+    (InManifest.NO_DEFAULT, OnServer.REGISTERED): (BY_HAND, BY_HAND, RESUME, RESUME),
+    (InManifest.NO_DEFAULT, OnServer.DEFAULT): (UNLISTED, UNLISTED, RESUME, UNLISTED),
+    (InManifest.OTHER_DEFAULT, OnServer.ABSENT): (NEW, NEW, NEW, NEW),
+    (InManifest.OTHER_DEFAULT, OnServer.REGISTERED): (BY_HAND, BY_HAND, RESUME, RESUME),
+    (InManifest.OTHER_DEFAULT, OnServer.DEFAULT): (BY_HAND, BY_HAND, RESUME, RESUME),
+    (InManifest.KEPT, OnServer.ABSENT): (KEPT, KEPT, KEPT, KEPT),
+    (InManifest.KEPT, OnServer.REGISTERED): (KEPT, KEPT, KEPT, KEPT),
+    (InManifest.KEPT, OnServer.DEFAULT): (KEPT, KEPT, KEPT, KEPT),
+    (InManifest.DEFAULT, OnServer.ABSENT): (DEFAULT, DEFAULT, DRAIN, DRAIN),
+    (InManifest.DEFAULT, OnServer.REGISTERED): (DEFAULT, DEFAULT, DRAIN, DRAIN),
+    (InManifest.DEFAULT, OnServer.DEFAULT): (DEFAULT, DEFAULT, DRAIN, DRAIN),
+}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "server", "last"), product(InManifest, OnServer, LAST), ids=lambda fact: fact.name
+)
+def test_every_combination_has_one_state(manifest: InManifest, server: OnServer, last: LastRollout) -> None:
+    rows = [r for r in TABLE if manifest in r.manifest and server in r.server and last in r.last_rollout]
+    assert len(rows) == 1
+    assert rollout_state(manifest, server, last) is STATES[manifest, server][LAST.index(last)]
+
+
+class TorchServe:
+    """Registered versions of `demo` with their ready workers; the first one is the default."""
+
+    def __init__(self, **workers: int) -> None:
+        self.workers = {version.replace("v", "").replace("_", "."): count for version, count in workers.items()}
+
+    def default(self, name: str) -> str | None:
+        return next(iter(self.workers), None)
+
+    def describe(self, name: str, version: str = "") -> dict[str, Any] | None:
+        version = version or str(self.default(name))
+        return {"modelUrl": f"demo-{version}.mar", "modelVersion": version} if version in self.workers else None
+
+    def ready(self, name: str, version: str) -> int:
+        return self.workers.get(version, 0)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+
+
+def entry(version: str, default: bool = False) -> Entry:
+    return Entry("demo", version, f"demo-{version}.mar", "", default=default)
+
+
+ONE, TWO = entry("1.0"), entry("2.0", default=True)
+NEXT = Candidate(Path("demo-3.0.mar"), "demo", "3.0")
+
+
+def state_of(settings: Settings, server: TorchServe, new: Candidate = NEXT) -> tuple[RolloutState, str | None]:
+    found = preflight(settings, server, new)  # type: ignore[arg-type]
+    return found.state, found.former.version if found.former else None
+
+
+def test_the_former_version_is_the_one_that_answers(settings: Settings) -> None:
+    desired.write(settings.var, [TWO, ONE])
+    assert state_of(settings, TorchServe(v2_0=1, v1_0=1)) == (NEW, "2.0")
+    assert state_of(settings, TorchServe(v1_0=1, v2_0=0)) == (NEW, "1.0")  # 1.0 answers in place of a dead default
+    assert state_of(settings, TorchServe(v2_0=0, v1_0=1)) == (NEW, "1.0")
+    assert state_of(settings, TorchServe(v2_0=0, v1_0=0)) == (NEW, "2.0")
+    assert state_of(settings, TorchServe(v0_9=1, v2_0=0)) == (NEW, "0.9")  # registered by hand
+    assert state_of(settings, TorchServe()) == (NEW, "2.0")
+
+
+def test_the_first_version_has_no_former_one(settings: Settings) -> None:
+    assert state_of(settings, TorchServe()) == (NEW, None)
+
+
+def test_facts_come_from_the_manifest_torchserve_and_the_journal(settings: Settings) -> None:
+    serving = TorchServe(v3_0=1, v2_0=1)
+    assert state_of(settings, serving)[0] is UNLISTED
+    Journal(settings.var, "rollout", "demo", "3.0").end(REFUSED, "too slow")
+    Journal(settings.var, "rollout", "demo", "9.0").end(FAILED, "of another version")
+    assert state_of(settings, serving)[0] is UNLISTED
+    Journal(settings.var, "rollout", "demo", "3.0")  # no process holds the lock: interrupted
+    assert state_of(settings, serving)[0] is RESUME
+    desired.write(settings.var, [entry("3.0", default=True), ONE])
+    assert state_of(settings, serving) == (DRAIN, "1.0")
+    Journal(settings.var, "rollout", "demo", "3.0").end(DONE)
+    with pytest.raises(Refused, match=r"demo 3\.0 is registered already and is the default: .* pack a higher version"):
+        state_of(settings, serving)
+
+
+def test_the_rollout_that_looks_does_not_count_itself(settings: Settings) -> None:
+    own = Journal(settings.var, "rollout", "demo", "3.0")
+    with pytest.raises(Refused, match=r"registered, but not by a rollout: .* deploy retire demo 3\.0"):
+        preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, own.entry["id"])  # type: ignore[arg-type]
+
+
+def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> None:
+    desired.write(settings.var, [TWO, ONE])
+    ways = r"make it the default with .* deploy rollback demo --to 1\.0, or take it out with .* deploy retire demo 1\.0"
+    with pytest.raises(Refused, match=ways):
+        state_of(settings, TorchServe(v2_0=1, v1_0=1), Candidate(Path("demo-1.0.mar"), "demo", "1.0"))
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"),
+    [
+        (NEW, ["check", "register", "goldens", "latency", "default", "drain", "keep"]),
+        (DRAIN, ["check", "goldens", "drain", "keep"]),
+    ],
+)
+def test_a_plan_lists_the_steps_that_are_left(state: RolloutState, steps: list[str]) -> None:
+    from handler.spec import read_spec
+
+    plan = Plan(NEXT, state, TWO, entry("3.0"), read_spec(SHIPPED / "recipe.json"), How(), (), 1, "9 files as packed")
+    assert [name for name, _ in plan.steps()] == steps
+    assert plan.as_json()["steps"][0] == "check: 9 files as packed"
