@@ -1,1 +1,1 @@
-"""The measured claims of the README, each from one command."""
+"""The measured claims of docs/benchmarks.md, each from one command."""

@@ -6,9 +6,9 @@
 Each round starts every system alone, warms it up, and loads it: wrk with 1 and with 8 clients, a constant rate of half
 of what it did with 8, and one client with a photo of 4000 x 3000. Systems are in benchmarks/peers/systems.py. Answers
 must name a label, and with our model the very one that the graph gives here; every other answer counts as an error.
-Of all systems it writes benchmarks/results/compare.json and .png and the table between the README's markers; of some
-of them only what --out asks for. Prints Markdown, and one JSON line last; exits 1 if a promise of the comparison is not
-kept.
+Of all systems it writes benchmarks/results/compare.json and .png and the table between the markers of
+docs/benchmarks.md; of some of them only what --out asks for. Prints Markdown, and one JSON line last; exits 1 if a
+promise of the comparison is not kept.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class Plan:
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--former", default=FORMER, show_default=True, help="Commit whose models/classroom is the former one.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of JSON and chart; the README stays."
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of JSON and chart; the page stays."
 )
 @click.option("--list", "listing", is_flag=True, help="Name the systems, and what cannot run here.")
 def main(
@@ -258,13 +258,13 @@ def tell(
 
 
 def keep(chosen: Sequence[System], report: dict[str, Any], text: str, out: Path | None, whole: bool) -> None:
-    """Write JSON and chart into `out`; without it those of a whole run where they are kept, and the README's table."""
+    """Write JSON and chart into `out`; without it, after a whole run, the kept ones and docs/benchmarks.md's table."""
     folder = out or (RESULTS if whole else None)
     if folder:
         write_json(folder / "compare.json", report)
         chart(chosen, report["systems"], folder / "compare.png")
     if folder == RESULTS:
-        readme = ROOT / "README.md"
+        readme = ROOT / "docs" / "benchmarks.md"
         write_whole(readme, between_markers(readme.read_text(encoding="utf-8"), text).encode())
 
 

@@ -33,7 +33,7 @@ REST = 4
 REST_S = 0.2
 """The longest pause."""
 WORKER_MB = 900
-"""A worker's memory where none runs yet to be measured (README, "What serving costs")."""
+"""A worker's memory where none runs yet to be measured (docs/benchmarks.md, "What serving costs")."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A task of one's own needs a file and photos, no code: the README's worked example, command by command."""
+"""A task of one's own needs a file and photos, no code: the worked example of docs/recipes.md, command by command."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from handler.spec import read_spec
 from tests.conftest import command, newest
 from tests.helpers.small import label_folders, unpacked
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("### Your own task in ten minutes")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## Your own task in ten minutes")[2].partition("\n## ")[0]
 
 
 def block(kind: str) -> str:
     found = re.search(rf"```{kind}\n(.*?)```", SECTION, re.DOTALL)
-    assert found, f"the README's worked example has no {kind}"
+    assert found, f"the worked example has no {kind}"
     return found[1]
 
 

@@ -144,8 +144,9 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
 
 
 def test_some_systems_do_not_replace_what_is_kept_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, readme = tmp_path / "results", tmp_path / "README.md"
+    kept, readme = tmp_path / "results", tmp_path / "docs" / "benchmarks.md"
     kept.mkdir()
+    readme.parent.mkdir()
     readme.write_text(f"{BEGIN}\nold\n{END}")
     monkeypatch.setattr(compare, "RESULTS", kept)
     monkeypatch.setattr(compare, "ROOT", tmp_path)
@@ -161,8 +162,8 @@ def test_some_systems_do_not_replace_what_is_kept_of_all(tmp_path: Path, monkeyp
 
 
 def test_the_readme_has_the_markers() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "new table" in between_markers(readme, "new table")
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "new table" in between_markers(page, "new table")
 
 
 def test_every_system_is_named_once_and_its_requirements_are_there() -> None:
