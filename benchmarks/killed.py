@@ -43,7 +43,7 @@ from common.files import write_json
 from deploy.archive import pack
 from deploy.host.processes import alive
 from deploy.settings import HOST, ROOT
-from deploy.store.journal import DONE, entries
+from deploy.store.journal import State, entries
 
 VERSIONS = ("1.1", "1.0", "1.2", "1.3")  # the default, the kept one, and two to roll out
 AT_MOST = 2.0  # cold starts
@@ -109,7 +109,7 @@ def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
         rollout.kill()
     run_command(*words, environment=node.environment)
     last = entries(node.settings.var)[-1]
-    if (last["action"], last["version"], last["state"]) != ("rollout", version, DONE):
+    if (last.action, last.version, last.state) != ("rollout", version, State.DONE):
         raise UserError(f"the rollout of {version} did not end done: {last}")
     node.versions = [version, node.versions[0]]
     return moment

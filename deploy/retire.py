@@ -10,7 +10,7 @@ from deploy.change.preflight import unlisted_version
 from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.torchserve.management import Client
 
 
@@ -44,15 +44,15 @@ def take_out(
             raise Refused(f"{entry} is the default: roll another version out first")
         with work.step("drain") as step:
             rested = work.drained(entry)
-            step["note"] = "it has answered all that it had" if rested else "it is still asked by its own address"
+            step.set(note="it has answered all that it had" if rested else "it is still asked by its own address")
             if not rested and not force:
                 raise Refused(f"{entry} is still asked at /predictions/{name}/{version}: move its clients, or --force")
         with work.step("unregister"):
             work.take_out(entry)
-    return work.journal.entry
+    return work.journal.entry.to_json()
 
 
-def _entry(settings: Settings, name: str, version: str) -> Entry:
+def _entry(settings: Settings, name: str, version: str) -> ServedVersion:
     """What is to go: an entry of the manifest, or a version that is registered without one."""
     entries = desired.read(settings.var)
     found = desired.find(entries, name, version) or unlisted_version(settings, Client(settings), name, version)

@@ -14,7 +14,7 @@ from common.errors import UserError
 from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.torchserve import probes
 from deploy.torchserve.management import Client, content
 
@@ -54,15 +54,15 @@ def roll_back(
         entries = desired.read(settings.var)
         target = _target(entries, name, version)  # again: we are alone only now
         current = desired.default_of(entries, name)
-        work.journal.entry |= {"version": target.version, "previous": current and current.version}
+        work.journal.set(version=target.version, previous=current and current.version)
         with work.step("prove") as step:
-            step["note"] = _prove(work.client, settings, target)
+            step.set(note=_prove(work.client, settings, target))
         with work.step("default") as step:
             work.client.set_default(name, target.version)
             left = replace(current, left=not target.left) if current else None  # forward again: not left for good
             desired.write(settings.var, desired.switched(entries, target, left))
-            step["note"] = f"/predictions/{name} is answered by {target.version}"
-    return work.journal.entry
+            step.set(note=f"/predictions/{name} is answered by {target.version}")
+    return work.journal.entry.to_json()
 
 
 def the_name(settings: Settings) -> str:
@@ -78,7 +78,7 @@ def the_name(settings: Settings) -> str:
     return names[0]
 
 
-def _target(entries: list[Entry], name: str, version: str | None) -> Entry:
+def _target(entries: list[ServedVersion], name: str, version: str | None) -> ServedVersion:
     kept = [entry for entry in entries if entry.name == name and not entry.default]
     wanted = [entry for entry in kept if (entry.version == version if version else not entry.left)]
     if wanted:
@@ -95,7 +95,7 @@ def _target(entries: list[Entry], name: str, version: str | None) -> Entry:
     )
 
 
-def _prove(client: Client, settings: Settings, target: Entry) -> str:
+def _prove(client: Client, settings: Settings, target: ServedVersion) -> str:
     """One golden photo: set-default does not look whether a version has workers, and one without never answers."""
     if not client.ready(target.name, target.version):
         raise Refused(f"{target} has no worker that is ready: see python -m deploy status; nothing was changed")

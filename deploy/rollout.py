@@ -28,7 +28,7 @@ from deploy.change.session import Deployment, Refused, deployment, print_result,
 from deploy.settings import Settings, read_settings
 from deploy.store import candidate, desired, profile
 from deploy.store.candidate import Candidate
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
 from deploy.torchserve import probes
 from deploy.torchserve.management import Client, Unreachable
@@ -74,9 +74,9 @@ def roll_out(
     """
     new = candidate.find(archive, settings.store)
     with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
-        found = preflight(settings, work.client, new, work.journal.entry["id"])
+        found = preflight(settings, work.client, new, work.journal.entry.id)
         Rollout(work, new, found, keep).run()
-    return work.journal.entry
+    return work.journal.entry.to_json()
 
 
 def plan_rollout(settings: Settings, archive: Path, keep: int | None = None) -> Plan:
@@ -97,7 +97,7 @@ class Rollout:
         self.client, self.settings = work.client, work.settings
         self.before = desired.read(work.settings.var)
         self.already_switched = found.state is RolloutState.INTERRUPTED_AFTER_SWITCH
-        work.journal.entry["previous"] = found.former and found.former.version
+        work.journal.set(previous=found.former and found.former.version)
 
     def run(self) -> None:
         """All steps; a failure before the switch undoes them, after it the same command resumes."""
@@ -123,7 +123,7 @@ class Rollout:
         self._keep(plan.keep)
 
     @property
-    def former(self) -> Entry | None:
+    def former(self) -> ServedVersion | None:
         """The version that answers until the switch."""
         return self.found.former
 
@@ -131,9 +131,9 @@ class Rollout:
         """Everything that needs no worker."""
         with self.work.step("check") as step:
             plan = make_plan(self.settings, self.client, self.new, self.found, self.keep)
-            self.work.journal.entry["digest"] = plan.entry.digest
-            profile.say_passed_over(self.settings, plan.entry)
-            step["note"] = plan.checked
+            self.work.journal.set(digest=plan.entry.digest)
+            profile.note_if_ignored(self.settings, plan.entry)
+            step.set(note=plan.checked)
         return plan
 
     def _register(self, plan: Plan) -> None:
@@ -145,7 +145,7 @@ class Rollout:
             elif self.client.ready(self.new.name, self.new.version) < workers:
                 self.client.scale(self.new.name, self.new.version, 0)  # an interrupted rollout left some half started
                 self.client.scale(self.new.name, self.new.version, workers)
-            step["note"] = f"{workers} worker(s) ready"
+            step.set(note=f"{workers} worker(s) ready")
 
     def _load(self, plan: Plan) -> None:
         try:
@@ -160,22 +160,22 @@ class Rollout:
         with self.work.step("goldens") as step:
             answers = [probes.ask(self.client, question, plan.model, plan.spec) for question in plan.questions]
             largest = max(answer["difference"] for answer in answers)
-            step["note"] = f"{len(answers)} answered as packed, probabilities within {largest:.4f}"
+            step.set(note=f"{len(answers)} answered as packed, probabilities within {largest:.4f}")
 
     def _latency(self, plan: Plan) -> None:
         with self.work.step("latency") as step:
             former, limit = self.former, plan.spec.rollout.latency_ratio
             if former is None or not self.client.ready(former.name, former.version):
-                step["note"] = "no version is serving that it could be compared with"
+                step.set(note="no version is serving that it could be compared with")
                 return
             models = (plan.model, f"{former.name}/{former.version}")
             new_ms, former_ms = probes.latencies(self.client, plan.questions[0], models, limit)
-            step |= {"ms": round(new_ms, 2), "former_ms": round(former_ms, 2)}
+            step.set(ms=round(new_ms, 2), former_ms=round(former_ms, 2))
             ratio = f"{new_ms / former_ms:.2f} x, at most {limit} x"
-            step["note"] = f"{new_ms:.1f} ms, {former.version} {former_ms:.1f} ms: {ratio}"
+            step.set(note=f"{new_ms:.1f} ms, {former.version} {former_ms:.1f} ms: {ratio}")
             if new_ms > limit * former_ms:
                 raise Refused(
-                    f"{self.new} is too slow: {step['note']}",
+                    f"{self.new} is too slow: {step.record.note}",
                     "prune or quantise it further, or raise rollout.latency_ratio in its recipe",
                 )
 
@@ -186,17 +186,17 @@ class Rollout:
             self.client.set_default(self.new.name, self.new.version)
             desired.write(self.settings.var, desired.switched(self.before, plan.entry, self.former))
             answer = probes.ask(self.client, plan.questions[0], self.new.name, plan.spec)
-            step["note"] = f"/predictions/{self.new.name} is answered by {answer['model_version']}"
+            step.set(note=f"/predictions/{self.new.name} is answered by {answer['model_version']}")
 
     def _drain(self) -> None:
         with self.work.step("drain") as step:
             self.client.set_default(self.new.name, self.new.version)
             if self.former is None:
-                step["note"] = "no version was serving before"
+                step.set(note="no version was serving before")
             elif self.work.drained(self.former):
-                step["note"] = f"{self.former.version} has answered all its requests"
+                step.set(note=f"{self.former.version} has answered all its requests")
             else:
-                step["note"] = f"{self.former.version} still gets requests at its own address"
+                step.set(note=f"{self.former.version} still gets requests at its own address")
 
     def _keep(self, count: int) -> None:
         with self.work.step("keep") as step:
@@ -206,7 +206,7 @@ class Rollout:
                 self.work.take_out(entry)
             self._clear()
             stay = [f"{entry.version} stays for rollback" for entry in kept if entry not in retired]
-            step["note"] = ", ".join([*stay, *(f"{entry.version} is retired" for entry in retired)])
+            step.set(note=", ".join([*stay, *(f"{entry.version} is retired" for entry in retired)]))
 
     def _clear(self) -> None:
         """Unregister versions that an interrupted rollout left: rolled out by us, not in the manifest.
@@ -216,13 +216,13 @@ class Rollout:
         if self.found.state is RolloutState.UNLISTED_DEFAULT:
             return
         listed = {entry.version for entry in desired.read(self.settings.var) if entry.name == self.new.name}
-        ours = {entry["version"] for entry in entries(self.settings.var) if entry["name"] == self.new.name}
+        ours = {entry.version for entry in entries(self.settings.var) if entry.name == self.new.name}
         for version in ours - listed - {self.new.version, self.former and self.former.version}:
             if self.client.describe(self.new.name, version) and self.client.default(self.new.name) != version:
                 self._unregister(version)
 
     def _unregister(self, version: str) -> None:
-        self.work.drained(Entry(self.new.name, version, f"{self.new.name}-{version}.mar", ""))
+        self.work.drained(ServedVersion(self.new.name, version, f"{self.new.name}-{version}.mar", ""))
         self.client.unregister(self.new.name, version)
 
     def _undo(self) -> bool:

@@ -22,8 +22,8 @@ from deploy.archive import pack, run_of
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import desired as manifest
 from deploy.store.contents import VERSION, read_manifest
-from deploy.store.desired import Entry
-from deploy.store.profile import say_passed_over
+from deploy.store.desired import ServedVersion
+from deploy.store.profile import note_if_ignored
 from deploy.supervision.single import FOREGROUND, starting
 from deploy.supervision.supervisor import launch, spawn, stop_children, wait_until_ready
 from deploy.supervision.torchserve_program import STOPPING
@@ -74,7 +74,7 @@ def _attend(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
         supervisor = spawn(settings, FOREGROUND)
 
 
-def prepare(settings: Settings, bundle: Path, version: str | None) -> Entry:
+def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVersion:
     """Refuse what cannot start, and write down what must be served. Run while `starting`.
 
     Returns:
@@ -85,14 +85,14 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> Entry:
     """
     refuse_taken_ports(settings, settings.ports)
     entry = _must_be_served(settings, bundle, version)
-    say_passed_over(settings, entry)
+    note_if_ignored(settings, entry)
     kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
     beside = f" (and {', '.join(kept)})" if kept else ""
     click.echo(f"starting TorchServe with {entry.archive}{beside} ...", err=True)
     return entry
 
 
-def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> Entry:
+def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> ServedVersion:
     """The manifest's default of the bundle's recipe; one that was asked for by version takes its place before."""
     name = read_spec(bundle / "recipe.json").name
     entries = manifest.read(settings.var)
@@ -111,7 +111,7 @@ def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> En
     return entry
 
 
-def _say_newer(settings: Settings, default: Entry) -> None:
+def _say_newer(settings: Settings, default: ServedVersion) -> None:
     newest = versions(settings.store, default.name)[-1:]
     if newest and _numbers(newest[0].stem.removeprefix(f"{default.name}-")) > _numbers(default.version):
         command = f"python -m deploy rollout {relative(newest[0])}"
@@ -149,7 +149,7 @@ def versions(store: Path, name: str) -> list[Path]:
     return [mar for _, mar in sorted((_numbers(text), mar) for text, mar in pairs if VERSION.fullmatch(text))]
 
 
-def entry_of(mar: Path) -> Entry:
+def entry_of(mar: Path) -> ServedVersion:
     """An archive as the default in the manifest of what is served.
 
     Raises:
@@ -157,7 +157,7 @@ def entry_of(mar: Path) -> Entry:
     """
     known = read_manifest(mar)
     workers = Spec.model_validate(known["recipe"]).rollout.workers
-    return Entry(known["name"], known["version"], mar.name, known["digest"], default=True, workers=workers)
+    return ServedVersion(known["name"], known["version"], mar.name, known["digest"], default=True, workers=workers)
 
 
 def _stop_once(*_: object) -> NoReturn:

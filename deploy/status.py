@@ -54,7 +54,7 @@ def look(settings: Settings) -> dict[str, Any]:
         "at_work": _told(deployment_lock(settings.var).owner()),
         "left_over": _told(deployment_lock(settings.var).dead_owner()),
         "versions": versions,
-        "last": past[-1] if past else None,
+        "last": past[-1].to_json() if past else None,
     }
 
 
@@ -71,7 +71,7 @@ def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
 
 
 def _row(
-    settings: Settings, key: tuple[str, str], wanted: desired.Entry | None, found: dict[str, Any] | None
+    settings: Settings, key: tuple[str, str], wanted: desired.ServedVersion | None, found: dict[str, Any] | None
 ) -> dict[str, Any]:
     name, version = key
     nothing = {"modelName": name, "modelVersion": version, "default": False}
@@ -82,7 +82,7 @@ def _row(
         "role": _role(wanted, found),
         "wanted_default": bool(wanted and wanted.default),
         "workers": known["workers_ready"],
-        "wanted": profile.how(settings, wanted).workers if wanted else 0,
+        "wanted": profile.serving_options(settings, wanted).workers if wanted else 0,
         "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
         "archive": (settings.store / f"{name}-{version}.mar").is_file(),
         "digest": known["digest"],
@@ -90,7 +90,7 @@ def _row(
     }
 
 
-def _role(wanted: desired.Entry | None, found: dict[str, Any] | None) -> str:
+def _role(wanted: desired.ServedVersion | None, found: dict[str, Any] | None) -> str:
     if found is None:
         return "missing"
     if found["default"]:

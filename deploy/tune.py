@@ -28,8 +28,8 @@ from deploy.host.var import claim
 from deploy.serve import entry_of
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import candidate, desired, profile
-from deploy.store.desired import Entry
-from deploy.store.profile import How
+from deploy.store.desired import ServedVersion
+from deploy.store.profile import ServingOptions
 from deploy.torchserve.example import example
 from deploy.torchserve.load import Load, ask_for
 from deploy.torchserve.probes import WORKER_MB, free_mb
@@ -44,7 +44,7 @@ NEARLY = 0.03  # as good as the best: then the one with fewer workers, each of w
 class Tried:
     """One setting, and a load of one client and one of several for each round."""
 
-    how: How
+    how: ServingOptions
     alone: list[Load]
     many: list[Load]
 
@@ -123,7 +123,7 @@ def choose(settings: Settings, archive: Path | None) -> Path:
     return candidate.find(Path(defaults[0].archive), settings.store).mar
 
 
-def _plain(cores: int) -> Iterator[How]:
+def _plain(cores: int) -> Iterator[ServingOptions]:
     """Workers and threads worth trying, without waiting for batches: no more threads in all than cores, or two workers
     that share all cores (one decodes while the other computes); of large machines at least half must be used."""
     counts = sorted({1 << power for power in range(cores.bit_length()) if 1 << power <= cores} | {cores})
@@ -131,10 +131,10 @@ def _plain(cores: int) -> Iterator[How]:
         for threads in counts:
             fits = workers * threads <= cores or (workers == 2 and threads == cores)
             if fits and (cores <= 4 or 2 * workers * threads >= cores):
-                yield How(workers, threads, min(threads, 2))
+                yield ServingOptions(workers, threads, min(threads, 2))
 
 
-def chosen(first: Sequence[Tried], second: Sequence[Tried]) -> dict[str, How]:
+def chosen(first: Sequence[Tried], second: Sequence[Tried]) -> dict[str, ServingOptions]:
     """The profiles. Only what was measured in the same rounds is compared: the machine's speed drifts.
 
     Args:
@@ -172,12 +172,12 @@ def _sound(tried: Sequence[Tried]) -> list[Tried]:
 class Tuner:
     """Measures settings of one version."""
 
-    def __init__(self, mar: Path, entry: Entry, rounds: int, seconds: float) -> None:
+    def __init__(self, mar: Path, entry: ServedVersion, rounds: int, seconds: float) -> None:
         self.mar, self.entry, self.rounds, self.seconds = mar, entry, rounds, seconds
         golden, body = example(mar)
         self.ask = ask_for(f"{entry.name}/{entry.version}", body, golden.label)
 
-    def measure(self, settings: Sequence[How]) -> list[Tried]:
+    def measure(self, settings: Sequence[ServingOptions]) -> list[Tried]:
         """Every setting in each round, forwards and backwards in turn."""
         able = [how for how in settings if how.workers == 1 or how.workers * WORKER_MB < free_mb()]
         found = [Tried(how, [], []) for how in able]

@@ -18,7 +18,7 @@ from benchmarks.harness.load import Load, Result
 from common.errors import UserError
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store.contents import read_manifest
-from deploy.store.journal import DONE, entries
+from deploy.store.journal import State, Step, entries
 from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 
@@ -98,8 +98,8 @@ class Bench:
 
     def seen(self) -> dict[str, Any]:
         """What the journals, TorchServe's access log and its API say of all swaps; the first replaced nothing."""
-        done = [e for e in entries(self.settings.var) if (e["action"], e["state"]) == ("rollout", DONE)]
-        steps = [step for entry in done[1:] for step in entry["steps"]]
+        done = [e for e in entries(self.settings.var) if (e.action, e.state) == ("rollout", State.DONE)]
+        steps = [step for entry in done[1:] for step in entry.steps]
         logs = sorted((self.settings.var / "logs").glob("access_log*.log"))
         # A line of the log is JSON, in which the request stands in escaped quotes.
         log = "".join(path.read_text() for path in logs).replace(r"\"", '"')
@@ -156,8 +156,8 @@ def sleep_until(moment: float) -> None:
     time.sleep(max(moment - time.monotonic(), 0))
 
 
-def _medians(steps: Iterable[dict[str, Any]]) -> dict[str, float]:
+def _medians(steps: Iterable[Step]) -> dict[str, float]:
     spent: dict[str, list[float]] = {}
     for step in steps:
-        spent.setdefault(step["name"], []).append(step["seconds"])
+        spent.setdefault(step.name, []).append(step.seconds or 0.0)
     return {name: round(statistics.median(seconds), 2) for name, seconds in spent.items()}

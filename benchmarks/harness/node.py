@@ -60,7 +60,7 @@ class Node(Bench):
 
     def repairs(self) -> int:
         """How often the keeper has mended what is served, its restoring at the start among it."""
-        return sum(entry["action"] in WHY for entry in entries(self.settings.var))
+        return sum(entry.action in WHY for entry in entries(self.settings.var))
 
     def supervisor(self) -> psutil.Process:
         """supervisord.

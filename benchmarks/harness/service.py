@@ -4,7 +4,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from deploy.serve import entry_of
-from deploy.store.profile import How
+from deploy.store.profile import ServingOptions
 from deploy.torchserve.example import example
 from deploy.torchserve.process import Server
 
@@ -17,7 +17,7 @@ def put_in_service(server: Server, mar: Path) -> None:
     """
     entry = entry_of(mar)
     try:
-        server.client.register(mar.name, entry.name, How(entry.workers))
+        server.client.register(mar.name, entry.name, ServingOptions(entry.workers))
     except UserError as error:
         raise UserError(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
     golden, body = example(mar)

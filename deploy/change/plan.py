@@ -9,7 +9,7 @@ from deploy.change.preflight import Preflight, RolloutState
 from deploy.settings import Settings
 from deploy.store import candidate, profile
 from deploy.store.candidate import Candidate
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.torchserve import probes
 from deploy.torchserve.management import Client
 from deploy.torchserve.probes import Question
@@ -32,10 +32,10 @@ class Plan:
 
     new: Candidate
     state: RolloutState
-    former: Entry | None
-    entry: Entry
+    former: ServedVersion | None
+    entry: ServedVersion
     spec: Spec
-    options: profile.How
+    options: profile.ServingOptions
     questions: tuple[Question, ...]
     keep: int
     checked: str
@@ -77,7 +77,7 @@ def make_plan(settings: Settings, client: Client, new: Candidate, found: Preflig
     """
     manifest, spec = candidate.inspect(new)
     entry = new.entry(manifest["digest"], spec)
-    options = profile.how(settings, entry)
+    options = profile.serving_options(settings, entry)
     memory = _require_memory(settings, client, new, options.workers)
     return Plan(
         new=new,

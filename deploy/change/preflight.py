@@ -15,8 +15,8 @@ from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.candidate import Candidate
 from deploy.store.contents import read_manifest
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, REFUSED, entries
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import State, entries
 from deploy.torchserve.management import Client
 
 
@@ -116,7 +116,7 @@ class Preflight:
     """
 
     state: RolloutState
-    former: Entry | None
+    former: ServedVersion | None
 
 
 def preflight(settings: Settings, client: Client, new: Candidate, rollout_id: str = "") -> Preflight:
@@ -161,7 +161,7 @@ _REFUSALS = {
 """State -> problem and fix, as templates."""
 
 
-def _in_manifest(versions: list[Entry], new: Candidate) -> InManifest:
+def _in_manifest(versions: list[ServedVersion], new: Candidate) -> InManifest:
     default = desired.default_of(versions, new.name)
     listed = desired.find(versions, new.name, new.version)
     if listed:
@@ -177,22 +177,22 @@ def _on_server(client: Client, new: Candidate, server_default: str | None) -> On
 
 def _last_rollout(settings: Settings, new: Candidate, rollout_id: str) -> LastRollout:
     outcomes = [
-        entry["state"]
+        entry.state
         for entry in entries(settings.var)
-        if (entry["action"], entry["name"], entry["version"]) == ("rollout", new.name, new.version)
-        and entry["id"] != rollout_id
-        and entry["state"] != REFUSED
+        if (entry.action, entry.name, entry.version) == ("rollout", new.name, new.version)
+        and entry.id != rollout_id
+        and entry.state is not State.REFUSED
     ]
     if not outcomes:
         return LastRollout.NONE
-    if outcomes[-1] == DONE:
+    if outcomes[-1] is State.DONE:
         return LastRollout.DONE
-    return LastRollout.INTERRUPTED_AFTER_DONE if DONE in outcomes else LastRollout.INTERRUPTED
+    return LastRollout.INTERRUPTED_AFTER_DONE if State.DONE in outcomes else LastRollout.INTERRUPTED
 
 
 def _former(
-    settings: Settings, client: Client, versions: list[Entry], new: Candidate, server_default: str | None
-) -> Entry | None:
+    settings: Settings, client: Client, versions: list[ServedVersion], new: Candidate, server_default: str | None
+) -> ServedVersion | None:
     """The version that answers now: not the manifest's default if that has lost its workers."""
     others = [entry for entry in versions if entry.version != new.version]
     if server_default not in (None, new.version) and desired.find(others, new.name, str(server_default)) is None:
@@ -202,7 +202,7 @@ def _former(
     return next(iter([*answering, *ready, *others]), None)
 
 
-def unlisted_version(settings: Settings, client: Client, name: str, version: str = "") -> Entry | None:
+def unlisted_version(settings: Settings, client: Client, name: str, version: str = "") -> ServedVersion | None:
     """A registered version that the manifest does not list (registered by hand); without `version`, the default."""
     described: dict[str, Any] | None = client.describe(name, version)
     if described is None:
@@ -212,4 +212,4 @@ def unlisted_version(settings: Settings, client: Client, name: str, version: str
         digest = str(read_manifest(settings.store / archive)["digest"])
     except (UserError, KeyError):
         digest = ""
-    return Entry(name, version, archive, digest, default=client.default(name) == version)
+    return ServedVersion(name, version, archive, digest, default=client.default(name) == version)

@@ -20,8 +20,8 @@ from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
 from deploy.store import desired
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, REFUSED, Journal
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, OpenStep, State
 from deploy.torchserve.drain import drain
 from deploy.torchserve.management import Client
 from deploy.torchserve.probes import first_question
@@ -45,20 +45,20 @@ class Deployment:
         self.quiet = quiet
 
     @contextmanager
-    def step(self, name: str) -> Iterator[dict[str, Any]]:
+    def step(self, name: str) -> Iterator[OpenStep]:
         """One step: shown while it runs, then printed with its time and its `note`."""
         with self.journal.step(name) as step, err_console.status(f"{name} ..."):
             yield step
         if not self.quiet:
-            console.print(steps_table([(f"{name:<10}{step['seconds']:8.2f} s", step.get("note", ""))]))
+            console.print(steps_table([(f"{name:<10}{step.record.seconds:8.2f} s", step.record.note or "")]))
 
-    def drained(self, entry: Entry) -> bool:
+    def drained(self, entry: ServedVersion) -> bool:
         """Wait until a version is idle, at most as long as one request may take; whether it is."""
         limit = float(self.settings.properties["default_response_timeout"])
         question = first_question(self.settings, entry)
         return drain(self.client, entry.name, entry.version, limit, question.body if question else None)
 
-    def take_out(self, entry: Entry) -> None:
+    def take_out(self, entry: ServedVersion) -> None:
         """Remove a drained version from the manifest, unregister it, and check that its archive is still there.
 
         Raises:
@@ -132,23 +132,23 @@ def _closed(settings: Settings, journal: Journal) -> Iterator[None]:
     """Close the journal entry however the block ends; a full disk and Ctrl-C become a UserError."""
     try:
         yield
-        journal.end(DONE)
+        journal.end(State.DONE)
     except Refused as error:
-        journal.end(REFUSED, error.message)
+        journal.end(State.REFUSED, error.message)
         raise
     except UserError as error:
-        journal.end(FAILED, error.message)
+        journal.end(State.FAILED, error.message)
         raise
     except KeyboardInterrupt as error:
-        journal.end(FAILED, "interrupted")
+        journal.end(State.FAILED, "interrupted")
         raise UserError("interrupted", "run the same command again to resume") from error
     except OSError as error:
         with contextlib.suppress(OSError):
-            journal.end(FAILED, repr(error))
+            journal.end(State.FAILED, repr(error))
         raise _as_user_error(settings, error) from error
     except Exception as error:
         with contextlib.suppress(OSError):
-            journal.end(FAILED, repr(error))
+            journal.end(State.FAILED, repr(error))
         raise
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from common.errors import UserError
 from deploy.store.contents import OWN, VERSION, digests, identity, read_manifest
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from handler.spec import Spec
 
 _FILE = re.compile(rf"(?P<name>[a-z][a-z0-9_-]*)-(?P<version>{VERSION.pattern})\.mar")
@@ -28,9 +28,9 @@ class Candidate:
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
-    def entry(self, digest: str, spec: Spec) -> Entry:
+    def entry(self, digest: str, spec: Spec) -> ServedVersion:
         """Its line in the manifest of what is served, as the default."""
-        return Entry(self.name, self.version, self.mar.name, digest, default=True, workers=spec.rollout.workers)
+        return ServedVersion(self.name, self.version, self.mar.name, digest, default=True, workers=spec.rollout.workers)
 
 
 def find(path: Path, store: Path) -> Candidate:

@@ -19,7 +19,7 @@ COPIES = "archives"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServedVersion:
     """One version that must be registered.
 
     `default` is what `/predictions/NAME` answers with; the others are kept for rollback, the one that was default
@@ -38,7 +38,7 @@ class Entry:
         return f"{self.name} {self.version}"
 
 
-def read(var: Path) -> list[Entry]:
+def read(var: Path) -> list[ServedVersion]:
     """The manifest; of each name the default comes first, then the kept ones, last used first.
 
     Raises:
@@ -47,7 +47,7 @@ def read(var: Path) -> list[Entry]:
     path = var / FILE
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        entries = [Entry(**row) for row in rows]
+        entries = [ServedVersion(**row) for row in rows]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
@@ -57,7 +57,7 @@ def read(var: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: not entry.default)  # stable: the order of the kept ones stays
 
 
-def write(var: Path, entries: list[Entry]) -> None:
+def write(var: Path, entries: list[ServedVersion]) -> None:
     """Write the manifest, whole.
 
     Raises:
@@ -66,17 +66,17 @@ def write(var: Path, entries: list[Entry]) -> None:
     write_json(var / FILE, [asdict(entry) for entry in entries])
 
 
-def default_of(entries: list[Entry], name: str) -> Entry | None:
+def default_of(entries: list[ServedVersion], name: str) -> ServedVersion | None:
     """The version that `/predictions/NAME` must answer with."""
     return next((entry for entry in entries if entry.name == name and entry.default), None)
 
 
-def find(entries: list[Entry], name: str, version: str) -> Entry | None:
+def find(entries: list[ServedVersion], name: str, version: str) -> ServedVersion | None:
     """The entry of a version."""
     return next((entry for entry in entries if (entry.name, entry.version) == (name, version)), None)
 
 
-def switched(entries: list[Entry], new: Entry, former: Entry | None) -> list[Entry]:
+def switched(entries: list[ServedVersion], new: ServedVersion, former: ServedVersion | None) -> list[ServedVersion]:
     """The manifest with another default; what was default before becomes the first of the kept."""
     kept = [replace(former, default=False)] if former else []
     gone = {(entry.name, entry.version) for entry in (new, *kept)}
@@ -115,7 +115,7 @@ def put_back(var: Path, archive: str, store: Path) -> bool:
     return True
 
 
-def drop_copies(var: Path, entries: list[Entry]) -> None:
+def drop_copies(var: Path, entries: list[ServedVersion]) -> None:
     """Remove copies of archives that need not be served any more."""
     wanted = {Path(entry.archive).stem for entry in entries}
     for path in (var / COPIES).glob("*"):

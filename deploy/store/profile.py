@@ -17,14 +17,14 @@ from common.errors import UserError
 from common.files import write_json
 from deploy.settings import Settings
 from deploy.store import desired
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 
 FILE = "tuned.json"
 THREADS = "CLASSIFIER_THREADS"  # read by handler/engine.py
 
 
 @dataclass(frozen=True)
-class How:
+class ServingOptions:
     """How a version is served: workers, threads of each (None: the recipe's), requests in a batch, and how long the
     first of a batch waits for the others, in milliseconds.
 
@@ -50,7 +50,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def write(settings: Settings, entry: Entry, profiles: Mapping[str, How], tried: Sequence[dict[str, Any]] = ()) -> None:
+def write(
+    settings: Settings,
+    entry: ServedVersion,
+    profiles: Mapping[str, ServingOptions],
+    tried: Sequence[dict[str, Any]] = (),
+) -> None:
     """Write down what was found for a version on this machine.
 
     Raises:
@@ -64,19 +69,19 @@ def write(settings: Settings, entry: Entry, profiles: Mapping[str, How], tried: 
         raise UserError(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
 
 
-def how(settings: Settings, entry: Entry) -> How:
+def serving_options(settings: Settings, entry: ServedVersion) -> ServingOptions:
     """How a version is to be registered here and now."""
-    return _found(settings, entry)[0] or How(entry.workers)
+    return _found(settings, entry)[0] or ServingOptions(entry.workers)
 
 
-def passed_over(settings: Settings, entry: Entry) -> str | None:
+def why_ignored(settings: Settings, entry: ServedVersion) -> str | None:
     """Why the profile that was asked for does not count for a version; None where it does, or none was asked for."""
     return _found(settings, entry)[1]
 
 
-def say_passed_over(settings: Settings, entry: Entry) -> None:
+def note_if_ignored(settings: Settings, entry: ServedVersion) -> None:
     """A note for the person who starts or replaces a version."""
-    why = passed_over(settings, entry)
+    why = why_ignored(settings, entry)
     if why:
         click.echo(f"note: SERVE_PROFILE={settings.profile} is passed over: {why}: python -m deploy tune", err=True)
 
@@ -88,14 +93,14 @@ def environment(settings: Settings) -> dict[str, str]:
         return {}
     try:
         known = desired.find(desired.read(settings.var), content["name"], content["version"])
-        entry = known or Entry(content["name"], content["version"], "", content["digest"])
-        threads = how(settings, entry).threads
+        entry = known or ServedVersion(content["name"], content["version"], "", content["digest"])
+        threads = serving_options(settings, entry).threads
     except (KeyError, TypeError, UserError):
         return {}
     return {THREADS: f"{entry.name}-{entry.version}={threads}"} if threads else {}
 
 
-def _found(settings: Settings, entry: Entry) -> tuple[How | None, str | None]:
+def _found(settings: Settings, entry: ServedVersion) -> tuple[ServingOptions | None, str | None]:
     """What was found, or why it does not count; a server must start with a damaged file, too."""
     if not settings.profile:
         return None, None
@@ -107,7 +112,7 @@ def _found(settings: Settings, entry: Entry) -> tuple[How | None, str | None]:
             return None, f"it was measured on {content['cores']} core(s), here are {cores()}"
         if content["digest"] != entry.digest:
             return None, f"it was measured for {content['name']} {content['version']}, not for {entry}"
-        return How(**content["profiles"][settings.profile]), None
+        return ServingOptions(**content["profiles"][settings.profile]), None
     except (KeyError, TypeError):
         return None, f"{settings.var / FILE} is damaged"
 

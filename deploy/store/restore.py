@@ -8,10 +8,10 @@ from deploy.host.log import log
 from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.contents import digests, identity
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 
 
-def require_archive(settings: Settings, entry: Entry) -> None:
+def require_archive(settings: Settings, entry: ServedVersion) -> None:
     """Have a version's archive in the store as it was when it was first served; a damaged one is set aside.
 
     Raises:
@@ -32,7 +32,7 @@ def require_archive(settings: Settings, entry: Entry) -> None:
         raise UserError(f"{mar} is {what}, and there is no good copy: put it and its .json there again")
 
 
-def is_whole(settings: Settings, entry: Entry) -> bool:
+def is_whole(settings: Settings, entry: ServedVersion) -> bool:
     """Whether the archive in the store is the one that the manifest means."""
     try:
         return identity(digests(settings.store / entry.archive)) == entry.digest

@@ -36,8 +36,8 @@ from deploy.host.locks import deployment_lock
 from deploy.host.log_tail import Tail
 from deploy.settings import Settings
 from deploy.store import desired
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, FOLDER, INTERRUPTED, REFUSED, RUNNING, entries
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import FOLDER, State, entries
 from handler.errors import CODES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -50,7 +50,7 @@ FORGET_S = 3600.0
 BUCKETS = (0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 REPAIRS = ("restore", "revive", "default")  # of the keeper
 ACTIONS = ("rollout", "rollback", "retire", *REPAIRS)
-ENDED = (DONE, REFUSED, FAILED, INTERRUPTED)
+ENDED = (State.DONE, State.REFUSED, State.FAILED, State.INTERRUPTED)
 _VERSION = ("model", "version")
 
 
@@ -169,10 +169,10 @@ class Node(Collector):
         self.settings = settings
         self.workers: dict[tuple[str, str], int] = {}
         self.ready = False
-        self.served: list[Entry] = []
+        self.served: list[ServedVersion] = []
         self.damaged = False
         self._stamp: object = None
-        self._journal: list[tuple[str, str, float | None]] = []  # action, state, seconds
+        self._journal: list[tuple[str, State, float | None]] = []  # action, state, seconds
 
     def look(self) -> None:
         """Read the manifest, and the journal if it has changed; what is damaged leaves what was known."""
@@ -187,7 +187,7 @@ class Node(Collector):
             stamp = _stamp(self.settings.var)
             if stamp != self._stamp:
                 found = entries(self.settings.var)
-                self._journal = [(entry["action"], entry["state"], entry["seconds"]) for entry in found]
+                self._journal = [(entry.action, entry.state, entry.seconds) for entry in found]
                 self._stamp = stamp
 
     def describe(self) -> Iterable[Metric]:
@@ -225,7 +225,7 @@ class Node(Collector):
         last = GaugeMetricFamily("classifier_deployment_seconds", "How long the last change took.", labels=("action",))
         for action, seconds in {action: seconds for action, _, seconds in self._journal if seconds is not None}.items():
             last.add_metric((action,), seconds)
-        running = any(state == RUNNING for _, state, _ in self._journal)
+        running = any(state is State.RUNNING for _, state, _ in self._journal)
         return total, last, _gauge("classifier_deployment_running", "1 while versions are being changed.", running)
 
 

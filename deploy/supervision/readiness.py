@@ -10,7 +10,7 @@ import requests
 from common.errors import UserError
 from deploy.host.log import log
 from deploy.settings import Settings
-from deploy.store.desired import COPIES, Entry
+from deploy.store.desired import COPIES, ServedVersion
 from deploy.supervision.reconcile import Repairs
 from deploy.token import read_key
 from deploy.torchserve.example import example
@@ -96,7 +96,7 @@ class Readiness:
                 return self._examples[entry.digest]
         raise UserError(f"{entries[0].archive} cannot be read, nor its copy in var/{COPIES}")
 
-    def _read_example(self, entry: Entry) -> bool:
+    def _read_example(self, entry: ServedVersion) -> bool:
         for folder in (self.settings.store, self.settings.var / COPIES):
             with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
                 golden, body = example(folder / entry.archive)

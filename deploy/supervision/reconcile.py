@@ -16,8 +16,8 @@ from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.log import log, one_line
 from deploy.settings import Settings
 from deploy.store import desired, profile
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, Journal
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, State
 from deploy.store.restore import require_archive
 from deploy.torchserve.drain import drain
 from deploy.torchserve.management import Client, content
@@ -65,7 +65,7 @@ class Repairs:
         self.settings = settings
         self.client = Client(settings)
         self.told = told
-        self.entries: list[Entry] = []
+        self.entries: list[ServedVersion] = []
         self.seen: dict[str, Seen] = {}
         self.repairing = False
         self.warnings: dict[str, str] = {}
@@ -115,7 +115,7 @@ class Repairs:
                     self._do(action, entry)
             self._look()
 
-    def _plan(self) -> Iterator[tuple[str, Entry]]:
+    def _plan(self) -> Iterator[tuple[str, ServedVersion]]:
         """What is to be done: (action, entry)."""
         now = time.monotonic()
         for entry in self.entries:
@@ -132,7 +132,7 @@ class Repairs:
             if default and default.version != self.seen[name].default:
                 yield "default", default
 
-    def _do(self, action: str, entry: Entry) -> None:
+    def _do(self, action: str, entry: ServedVersion) -> None:
         with self._recorded(action, entry):
             if action == "default":
                 self.client.set_default(entry.name, entry.version)
@@ -141,22 +141,22 @@ class Repairs:
             else:
                 self._revive(entry)
 
-    def _restore(self, entry: Entry) -> None:
+    def _restore(self, entry: ServedVersion) -> None:
         require_archive(self.settings, entry)
         try:
-            self.client.register(entry.archive, entry.name, profile.how(self.settings, entry))
+            self.client.register(entry.archive, entry.name, profile.serving_options(self.settings, entry))
         except UserError as error:
             why = one_line(Server(self.settings).why_no_worker())
             raise UserError(f"{entry.archive}: {error.message}: {why}") from error
 
-    def _revive(self, entry: Entry) -> None:
+    def _revive(self, entry: ServedVersion) -> None:
         """TorchServe does not revive what it has given up; to none and back kills those that are left, too."""
         if self.seen[entry.name].ready.get(entry.version) and not drain(self.client, entry.name, entry.version, REST_S):
             raise UserError(f"some workers of {entry} have gone, and the others are never at rest")
         self.client.scale(entry.name, entry.version, 0)
         self.client.scale(entry.name, entry.version, entry.workers)
 
-    def _wanted_default(self, name: str) -> Entry | None:
+    def _wanted_default(self, name: str) -> ServedVersion | None:
         """The manifest's default once it has a worker; until then whoever answers, or the version kept last."""
         mine, seen = [entry for entry in self.entries if entry.name == name], self.seen[name]
         able = [entry for entry in mine if seen.ready.get(entry.version)]
@@ -170,7 +170,7 @@ class Repairs:
         return able[0] if able else None
 
     @contextmanager
-    def _recorded(self, action: str, entry: Entry) -> Iterator[None]:
+    def _recorded(self, action: str, entry: ServedVersion) -> Iterator[None]:
         """Journal and log a repair. What fails is tried again later; a journal that cannot be written hinders none."""
         begun = time.monotonic()
         journal = self._journal(action, entry)
@@ -186,14 +186,14 @@ class Repairs:
             self.told(action)
         log(action, name=entry.name, version=entry.version, seconds=round(time.monotonic() - begun, 3), error=error)
         if journal:
-            self._written(lambda: journal.end(FAILED if error else DONE, error))
+            self._written(lambda: journal.end(State.FAILED if error else State.DONE, error))
 
-    def _failed(self, entry: Entry, why: str) -> None:
+    def _failed(self, entry: ServedVersion, why: str) -> None:
         former = self._failures.get(_key(entry))
         pause = min(former.pause * 2, AGAIN_S[1]) if former else AGAIN_S[0]
         self._failures[_key(entry)] = _Failure(why, pause, time.monotonic() + pause)
 
-    def _journal(self, action: str, entry: Entry) -> Journal | None:
+    def _journal(self, action: str, entry: ServedVersion) -> Journal | None:
         found: list[Journal] = []
         self._written(
             lambda: found.append(Journal(self.settings.var, action, entry.name, entry.version, why=WHY[action]))
@@ -224,7 +224,9 @@ class Repairs:
         """Take up the manifest; a damaged one is said, and what it said before still counts for /ready."""
         try:
             entries = desired.read(self.settings.var)
-            self.entries = [replace(entry, workers=profile.how(self.settings, entry).workers) for entry in entries]
+            self.entries = [
+                replace(entry, workers=profile.serving_options(self.settings, entry).workers) for entry in entries
+            ]
         except UserError as error:
             self.warn("manifest", error.message)
             return False
@@ -263,5 +265,5 @@ def look(client: Client, name: str) -> Seen:
     return Seen(ready, coming, client.default(name))
 
 
-def _key(entry: Entry) -> Key:
+def _key(entry: ServedVersion) -> Key:
     return entry.name, entry.version

@@ -15,7 +15,7 @@ from common.files import write_json
 from deploy.settings import ROOT, Settings
 from deploy.store import desired as manifest
 from deploy.store.contents import read_manifest
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from handler import goldens
 
 EXAMPLE = "example-request.json"
@@ -29,7 +29,7 @@ def example(mar: Path) -> tuple[goldens.Golden, dict[str, Any]]:
     return golden, {"image_id": "12345", "image_base64": encoded}
 
 
-def announce(settings: Settings, entry: Entry, ready: dict[str, Any], started: float, how: str) -> None:
+def announce(settings: Settings, entry: ServedVersion, ready: dict[str, Any], started: float, how: str) -> None:
     """Write the example request, print what is served, how to ask it and `how` it is stopped."""
     for row in ready.get("missing", []):
         click.echo(f"note: {row['name']} {row['version']} is not served: {row['why']}", err=True)

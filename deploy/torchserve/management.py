@@ -10,7 +10,7 @@ import requests
 
 from common.errors import UserError
 from deploy.settings import Settings
-from deploy.store.profile import How
+from deploy.store.profile import ServingOptions
 from deploy.token import read_key
 
 CONNECT_S = 5
@@ -65,7 +65,7 @@ class Client:
         """Post JSON to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
         return self.ask("inference", "POST", f"/predictions/{model}", json=body)
 
-    def register(self, archive: str, name: str, how: How | None = None) -> None:
+    def register(self, archive: str, name: str, how: ServingOptions | None = None) -> None:
         """Register an archive NAME-VERSION.mar of the store by its bare file name; returns when its workers are ready.
 
         The first version of a name becomes its default, later ones do not.
@@ -73,7 +73,7 @@ class Client:
         Raises:
             UserError: it was refused, or its workers did not start; then it is not registered.
         """
-        how = how or How()
+        how = how or ServingOptions()
         batch = {"batch_size": how.batch_size, "max_batch_delay": how.max_batch_delay}
         self.manage("POST", "/models", params={"url": archive, "model_name": name, "initial_workers": 0, **batch})
         version = archive.removesuffix(".mar").rpartition("-")[2]

@@ -17,7 +17,7 @@ import psutil
 
 from common.errors import UserError
 from deploy.settings import Settings
-from deploy.store.desired import COPIES, Entry
+from deploy.store.desired import COPIES, ServedVersion
 from deploy.torchserve.management import Client, content
 from handler import goldens
 from handler.goldens import Golden
@@ -52,7 +52,7 @@ def questions(mar: Path) -> Iterator[Question]:
         yield Question(golden, {"image_id": golden.photo, "image_base64": encoded, "detail": True})
 
 
-def first_question(settings: Settings, entry: Entry) -> Question | None:
+def first_question(settings: Settings, entry: ServedVersion) -> Question | None:
     """One question of a version that is served; None if neither its archive in the store nor the copy can be read."""
     for folder in (settings.store, settings.var / COPIES):
         with contextlib.suppress(OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error):

@@ -20,8 +20,8 @@ from prometheus_client.samples import Sample
 
 from deploy.settings import ROOT, Settings
 from deploy.store import desired
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, Journal
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, State
 from deploy.supervision.metrics import BUCKETS, Metrics
 from deploy.torchserve.process import Server
 from tests.conftest import SHIPPED, batches_logged
@@ -231,14 +231,14 @@ def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, l
     sent += [ask(server, data=b"no picture", headers=JPEG), ask(server, json={"image_base64": "%"})]
     sent += [ask(server, data=b"", headers=JPEG) for _ in range(3)]
     _fail_in_the_front_end(server)
-    entries = [Entry(name, "1.0", f"{name}-1.0.mar", "d", default=True) for name in ("classroom", "shapes")]
+    entries = [ServedVersion(name, "1.0", f"{name}-1.0.mar", "d", default=True) for name in ("classroom", "shapes")]
     desired.write(node.var, entries)
     for entry in entries:
         metrics.workers_ready(entry.name, entry.version, server.client.ready(entry.name, entry.version))
     metrics.ready(True)
     metrics.keeper_action("revive")
-    Journal(node.var, "rollout", "classroom", "1.0").end(DONE)
-    Journal(node.var, "rollout", "classroom", "1.1").end(FAILED, "no worker")
+    Journal(node.var, "rollout", "classroom", "1.0").end(State.DONE)
+    Journal(node.var, "rollout", "classroom", "1.1").end(State.FAILED, "no worker")
     lines = until(lambda: found if len(found := log.lines()[before:]) == len(sent) else None)
     yield metrics, lines
     metrics.stop()

@@ -126,7 +126,7 @@ def test_what_is_refused_leaves_everything_as_it_was(here: Node, spoil: Callable
     here.pack(version)
     spoil(here.store / f"shapes-{version}.mar")
     assert_refused(here, message, "rollout", f"shapes-{version}.mar")
-    assert here.last()["state"] == "refused"
+    assert here.last().state == "refused"
 
 
 def assert_refused(here: Node, message: str, *words: str, **env: str) -> None:
@@ -195,7 +195,7 @@ def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
     assert "shapes 1.1 is the default again" in done.stdout
     assert here.answered_by() == "1.1"
     assert here.manifest() == ["1.1", "6.0"]
-    assert here.last()["why"] == "6.0 is worse"
+    assert here.last().why == "6.0 is worse"
     assert_refused(here, "no version left to go back to; 6.0 was rolled back from: .* --to 6.0", "rollback", "shapes")
     assert_refused(here, "no version 1.0 for rollback .kept: 6.0.", "rollback", "--to", "1.0")
     assert_refused(
@@ -329,7 +329,7 @@ def test_what_stands_in_for_a_dead_default_is_kept_and_the_dead_one_is_not(here:
     kill_after_the_switch(here, "8.0")
     dead(here, "8.0")
     assert_refused(here, "answers 503 to goldens", "rollout", "shapes-8.0.mar")  # the same command again
-    assert (here.answered_by(), here.last()["state"]) == ("7.2", "failed")
+    assert (here.answered_by(), here.last().state) == ("7.2", "failed")
     assert_refused(here, "8.0 is the default: roll another version out first", "retire", "shapes", "8.0")
     here.rollout("8.1")
     assert here.manifest() == ["8.1", "7.2"]

@@ -75,7 +75,7 @@ def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) 
     version, former = f"1.{list(POINTS).index(point)}", here.manifest()[0]
     here.pack(version)
     kill(here, version, point)
-    assert here.last()["state"] == "interrupted"
+    assert here.last().state == "interrupted"
     assert here.answered_by() in (former, version)
     assert here.manifest()[0] in (former, version)
     left = json.loads(here.deploy("status", "--json", check=False).stdout)["left_over"]
@@ -86,7 +86,7 @@ def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) 
     assert here.answered_by() == version
     assert here.manifest() == [version, former]
     assert here.registered() == {version: 1, former: 1}
-    assert here.last()["state"] == "done"
+    assert here.last().state == "done"
 
 
 def test_what_a_killed_rollout_left_is_cleared_by_the_next_one(here: Node) -> None:

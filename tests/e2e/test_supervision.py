@@ -25,7 +25,7 @@ from deploy.host.processes import alive, cmdline, group_of_server, java_of, memb
 from deploy.serve import entry_of
 from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
 from deploy.store import desired
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
 from deploy.torchserve.management import Client
 from tests.conftest import command
@@ -140,7 +140,7 @@ def prepared(bundle: Path, folder: Path) -> Up:
     for mar in archives:
         desired.keep_copy(folder / "var", mar)
     default, kept = (entry_of(mar) for mar in archives)
-    desired.write(folder / "var", [default, Entry(kept.name, kept.version, kept.archive, kept.digest)])
+    desired.write(folder / "var", [default, ServedVersion(kept.name, kept.version, kept.archive, kept.digest)])
     return Up(env, next((bundle / "goldens").iterdir()))
 
 
@@ -227,7 +227,7 @@ def test_a_killed_java_is_back_with_its_versions(up: Up) -> None:
     before.kill()
     eventually(lambda: not alive(before))
     assert up.wait() < 2 * up.cold
-    assert [row["action"] for row in entries(up.settings.var)][-2:] == ["restore", "restore"]
+    assert [row.action for row in entries(up.settings.var)][-2:] == ["restore", "restore"]
 
 
 def test_a_killed_keeper_costs_no_request(up: Up) -> None:
@@ -270,7 +270,7 @@ def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
     up.client.scale("shapes", KEPT, 0)
     assert up.client.ready("shapes", KEPT) == 0
     assert up.wait() > 10  # TorchServe has time of its own first
-    assert entries(up.settings.var)[-1]["action"] == "revive"
+    assert entries(up.settings.var)[-1].action == "revive"
     told = r'^classifier_keeper_actions_total\{action="revive"\} [1-9]'
     url = up.settings.url("keeper") + "/metrics"
     eventually(lambda: re.search(told, requests.get(url, timeout=20).text, re.MULTILINE))

@@ -20,7 +20,7 @@ from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store import desired
 from deploy.store.contents import digests, identity
-from deploy.store.journal import entries
+from deploy.store.journal import JournalEntry, State, entries
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.conftest import command
@@ -70,7 +70,7 @@ class Node:
     def manifest(self) -> list[str]:
         return [entry.version for entry in desired.read(self.var)]
 
-    def last(self) -> dict[str, Any]:
+    def last(self) -> JournalEntry:
         return entries(self.var)[-1]
 
 
@@ -131,6 +131,6 @@ def begun(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[byte
 def wait_for_step(var: Path, name: str) -> None:
     """Until the change of versions that is at work has begun a step."""
     deadline = time.monotonic() + 60
-    while (last := entries(var)[-1])["state"] != "running" or name not in [step["name"] for step in last["steps"][-1:]]:
+    while (last := entries(var)[-1]).state is not State.RUNNING or name not in [step.name for step in last.steps[-1:]]:
         assert time.monotonic() < deadline
         time.sleep(0.01)

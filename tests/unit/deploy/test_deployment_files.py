@@ -1,6 +1,7 @@
 """The files that a deployment leaves in var: locks, the manifest of what is served, the journal."""
 
 import datetime
+import json
 import os
 import re
 import signal
@@ -18,8 +19,8 @@ from deploy.host.locks import Lock, LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, read_settings
 from deploy.store import desired, journal
-from deploy.store.desired import Entry
-from deploy.store.journal import Journal
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, State
 
 HOLD = """
 import sys, time
@@ -112,9 +113,9 @@ def test_runtime_files_are_the_owners_alone(tmp_path: Path) -> None:
         assert (tmp_path / "var").stat().st_mode & 0o077 == 0
 
 
-A = Entry("a", "1.0", "a-1.0.mar", "d1", default=True)
-B = Entry("a", "2.0", "a-2.0.mar", "d2")
-OTHER = Entry("b", "1.0", "b-1.0.mar", "d3", default=True)
+A = ServedVersion("a", "1.0", "a-1.0.mar", "d1", default=True)
+B = ServedVersion("a", "2.0", "a-2.0.mar", "d2")
+OTHER = ServedVersion("b", "1.0", "b-1.0.mar", "d3", default=True)
 
 
 def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_path: Path) -> None:
@@ -155,19 +156,55 @@ def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
         work = Journal(tmp_path, "rollout", "a", "1.0")
         with work.step("check"):
             (running,) = journal.entries(tmp_path)
-            assert (running["state"], running["pid"]) == (journal.RUNNING, os.getpid())
+            assert (running.state, running.pid) == (State.RUNNING, os.getpid())
     (found,) = journal.entries(tmp_path)  # it was never ended, and nobody is at work
-    assert found["state"] == journal.INTERRUPTED
-    assert found["steps"][0]["seconds"] >= 0
-    work.end(journal.DONE)
-    assert journal.entries(tmp_path)[0]["state"] == journal.DONE
+    assert found.state == State.INTERRUPTED
+    assert (found.steps[0].seconds or 0) >= 0
+    work.end(State.DONE)
+    assert journal.entries(tmp_path)[0].state == State.DONE
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"state": "done"}', '{"state": "running"}'])
 def test_a_damaged_entry_is_passed_over(tmp_path: Path, text: str) -> None:
-    Journal(tmp_path, "rollout", "a", "1.0").end(journal.DONE)
+    Journal(tmp_path, "rollout", "a", "1.0").end(State.DONE)
     (tmp_path / journal.FOLDER / "000009-rollout.json").write_text(text)
-    assert [entry["version"] for entry in journal.entries(tmp_path)] == ["1.0"]
+    assert [entry.version for entry in journal.entries(tmp_path)] == ["1.0"]
+
+
+FORMER = {
+    "id": "000002-rollout",
+    "action": "rollout",
+    "name": "classroom",
+    "version": "1.1",
+    "why": "corrections of May",
+    "who": "ann",
+    "pid": 4711,
+    "started": "2026-11-01T12:00:00+01:00",
+    "state": "done",
+    "seconds": 9.5,
+    "steps": [
+        {"name": "check", "seconds": 0.2, "note": "13 contents as packed"},
+        {"name": "latency", "seconds": 1.5, "ms": 7.1, "former_ms": 7.4, "note": "7.1 ms, 1.0 7.4 ms"},
+        {"name": "keep", "seconds": None},
+    ],
+    "previous": "1.0",
+    "digest": "97c92eb76b",
+}
+
+
+def test_a_journal_entry_of_the_former_version_is_read_and_written_alike(tmp_path: Path) -> None:
+    (tmp_path / journal.FOLDER).mkdir()
+    (tmp_path / journal.FOLDER / "000002-rollout.json").write_text(json.dumps(FORMER))
+    (entry,) = journal.entries(tmp_path)
+    assert (entry.state, entry.steps[1].former_ms, entry.previous) == (State.DONE, 7.4, "1.0")
+    assert entry.to_json() == FORMER
+
+
+def test_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / journal.FOLDER).mkdir()
+    later = {**FORMER, "node": "b", "steps": [{"name": "check", "seconds": 1, "cores": 2}]}
+    (tmp_path / journal.FOLDER / "000002-rollout.json").write_text(json.dumps(later))
+    assert [entry.steps[0].name for entry in journal.entries(tmp_path)] == ["check"]
 
 
 def test_entries_stay_in_order_when_the_clock_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,22 +213,22 @@ def test_entries_stay_in_order_when_the_clock_goes_back(tmp_path: Path, monkeypa
         monkeypatch.setattr(journal, "datetime", SimpleNamespace(datetime=SimpleNamespace(now=lambda now=now: now)))
         Journal(tmp_path, "rollout", "a", version)
     monkeypatch.undo()
-    assert [entry["version"] for entry in journal.entries(tmp_path)] == ["1.0", "2.0"]
+    assert [entry.version for entry in journal.entries(tmp_path)] == ["1.0", "2.0"]
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -> None:
     claim(tmp_path)
     died = Journal(tmp_path, "rollout", "a", "1.0")
-    died.entry["started"] = "2026-01-01T00:00:00+00:00"
-    died.end(journal.RUNNING)
+    died.set(started="2026-01-01T00:00:00+00:00")
+    died.end(State.RUNNING)
     with deployment_lock(tmp_path).hold(OwnerKind.ROLLOUT, "a 2.0"):
         Journal(tmp_path, "rollout", "a", "2.0")
-        assert [entry["state"] for entry in journal.entries(tmp_path)] == [journal.INTERRUPTED, journal.RUNNING]
+        assert [entry.state for entry in journal.entries(tmp_path)] == [State.INTERRUPTED, State.RUNNING]
 
 
 def test_one_default_a_name_even_where_another_than_the_default_answered(tmp_path: Path) -> None:
     """1.0 stood in for 2.0, which had lost its workers; 3.0 comes."""
-    new = Entry("a", "3.0", "a-3.0.mar", "d4", default=True)
+    new = ServedVersion("a", "3.0", "a-3.0.mar", "d4", default=True)
     found = desired.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
     assert [(entry.name, entry.version, entry.default) for entry in found] == [
         ("a", "3.0", True),

@@ -16,9 +16,9 @@ from deploy.host.locks import Lock, Owner, OwnerKind, deployment_lock
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
 from deploy.store.contents import digests, identity
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, entries
-from deploy.store.profile import How
+from deploy.store.profile import ServingOptions
 from deploy.supervision import reconcile
 from deploy.supervision.readiness import Readiness
 from deploy.supervision.reconcile import Repairs
@@ -44,7 +44,7 @@ class TorchServe:
     def default(self, name: str) -> str | None:
         return self.current
 
-    def register(self, archive: str, name: str, how: How) -> None:
+    def register(self, archive: str, name: str, how: ServingOptions) -> None:
         version = archive.removeprefix(f"{name}-").removesuffix(".mar")
         self.asked.append(("register", version))
         if version in self.refused:
@@ -69,21 +69,21 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def manifest(settings: Settings) -> list[Entry]:
+def manifest(settings: Settings) -> list[ServedVersion]:
     """2.0 is the default, 1.0 is kept; both lie in the store, and their copies in var."""
     made = [packed(settings, version, default=version == "2.0") for version in ("2.0", "1.0")]
     desired.write(settings.var, made)
     return made
 
 
-def packed(settings: Settings, version: str, default: bool) -> Entry:
+def packed(settings: Settings, version: str, default: bool) -> ServedVersion:
     settings.store.mkdir(exist_ok=True)
     mar = settings.store / f"demo-{version}.mar"
     with zipfile.ZipFile(mar, "w") as archive:
         archive.writestr("model.onnx", version)
     mar.with_suffix(".json").write_text("{}")
     desired.keep_copy(settings.var, mar)
-    return Entry("demo", version, mar.name, identity(digests(mar)), default=default)
+    return ServedVersion("demo", version, mar.name, identity(digests(mar)), default=default)
 
 
 def keeper(settings: Settings) -> tuple[Repairs, TorchServe]:
@@ -101,10 +101,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def actions(settings: Settings) -> list[tuple[str, str, str]]:
-    return [(row["action"], row["version"], row["state"]) for row in entries(settings.var)]
+    return [(row.action, row.version, row.state) for row in entries(settings.var)]
 
 
-def test_after_a_restart_the_default_comes_first(settings: Settings, manifest: list[Entry]) -> None:
+def test_after_a_restart_the_default_comes_first(settings: Settings, manifest: list[ServedVersion]) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
     assert torchserve.asked == [("register", "2.0"), ("register", "1.0")]
@@ -115,7 +115,7 @@ def test_after_a_restart_the_default_comes_first(settings: Settings, manifest: l
 
 
 def test_what_a_rollout_set_before_it_was_killed_is_set_back_once_and_told(
-    settings: Settings, manifest: list[Entry], capsys: pytest.CaptureFixture[str]
+    settings: Settings, manifest: list[ServedVersion], capsys: pytest.CaptureFixture[str]
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
@@ -130,7 +130,7 @@ def test_what_a_rollout_set_before_it_was_killed_is_set_back_once_and_told(
 
 
 def test_a_default_that_cannot_start_leaves_the_kept_one_in_its_place_until_it_can(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.refused = {"2.0"}
@@ -149,7 +149,7 @@ def test_a_default_that_cannot_start_leaves_the_kept_one_in_its_place_until_it_c
 
 
 def test_failed_repairs_are_tried_ever_more_rarely(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.refused = {"2.0"}
@@ -160,7 +160,7 @@ def test_failed_repairs_are_tried_ever_more_rarely(
 
 
 def test_a_default_that_lost_its_workers_for_good_gives_way_to_a_kept_one(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
@@ -177,7 +177,7 @@ def test_a_default_that_lost_its_workers_for_good_gives_way_to_a_kept_one(
 
 
 def test_a_keeper_that_starts_anew_leaves_who_stands_in_for_a_dead_default(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     """It does not know any more that 2.0 cannot start; switching to it would end all answers."""
     repairs, torchserve = keeper(settings)
@@ -195,7 +195,11 @@ def test_a_keeper_that_starts_anew_leaves_who_stands_in_for_a_dead_default(
 
 @pytest.mark.parametrize("rests", [True, False])
 def test_workers_that_are_left_are_not_killed_with_a_photo_in_hand(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, rests: bool
+    settings: Settings,
+    manifest: list[ServedVersion],
+    clock: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    rests: bool,
 ) -> None:
     desired.write(settings.var, [replace(entry, workers=2) for entry in manifest])
     repairs, torchserve = keeper(settings)
@@ -213,7 +217,7 @@ def test_workers_that_are_left_are_not_killed_with_a_photo_in_hand(
 
 
 def test_a_worker_that_is_back_by_itself_is_not_touched(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
@@ -225,7 +229,7 @@ def test_a_worker_that_is_back_by_itself_is_not_touched(
 
 
 def test_a_worker_that_is_long_in_starting_is_left_to_start(
-    settings: Settings, manifest: list[Entry], clock: SimpleNamespace
+    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
 ) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
@@ -238,7 +242,7 @@ def test_a_worker_that_is_long_in_starting_is_left_to_start(
 
 
 def test_nothing_is_touched_while_another_changes_versions(
-    settings: Settings, manifest: list[Entry], capsys: pytest.CaptureFixture[str]
+    settings: Settings, manifest: list[ServedVersion], capsys: pytest.CaptureFixture[str]
 ) -> None:
     repairs, torchserve = keeper(settings)
     with deployment_lock(settings.var).hold(OwnerKind.ROLLOUT, "demo 3.0"):
@@ -253,7 +257,7 @@ def test_nothing_is_touched_while_another_changes_versions(
 
 
 def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
-    settings: Settings, manifest: list[Entry], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repairs, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
@@ -268,7 +272,9 @@ def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
     assert (torchserve.asked, torchserve.current) == ([], "3.0")
 
 
-def test_a_missing_and_a_damaged_archive_come_back_from_their_copies(settings: Settings, manifest: list[Entry]) -> None:
+def test_a_missing_and_a_damaged_archive_come_back_from_their_copies(
+    settings: Settings, manifest: list[ServedVersion]
+) -> None:
     (settings.store / "demo-2.0.mar").unlink()
     (settings.store / "demo-1.0.mar").write_bytes(b"no archive")
     repairs, torchserve = keeper(settings)
@@ -279,7 +285,7 @@ def test_a_missing_and_a_damaged_archive_come_back_from_their_copies(settings: S
 
 
 def test_an_archive_without_a_good_copy_is_missing_and_says_what_to_do(
-    settings: Settings, manifest: list[Entry]
+    settings: Settings, manifest: list[ServedVersion]
 ) -> None:
     (settings.store / "demo-2.0.mar").unlink()
     (settings.var / desired.COPIES / "demo-2.0.mar").write_bytes(b"damaged, too")
@@ -291,7 +297,7 @@ def test_an_archive_without_a_good_copy_is_missing_and_says_what_to_do(
 
 @pytest.mark.parametrize("full", [Journal, None])
 def test_on_a_full_disk_repairs_go_on_and_it_is_said(
-    settings: Settings, manifest: list[Entry], monkeypatch: pytest.MonkeyPatch, full: type | None
+    settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch, full: type | None
 ) -> None:
     """A journal that cannot be begun, or not be written further."""
 
@@ -306,7 +312,7 @@ def test_on_a_full_disk_repairs_go_on_and_it_is_said(
 
 
 def test_a_damaged_manifest_is_said_and_what_it_said_before_still_counts(
-    settings: Settings, manifest: list[Entry]
+    settings: Settings, manifest: list[ServedVersion]
 ) -> None:
     repairs, torchserve = keeper(settings)
     repairs.round()
@@ -342,7 +348,7 @@ def readiness(settings: Settings, repairs: Repairs, door: Door, monkeypatch: pyt
 
 
 def test_ready_is_a_right_answer_asked_for_once_a_second(
-    settings: Settings, manifest: list[Entry], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repairs, _ = keeper(settings)
     repairs.round()
@@ -356,7 +362,11 @@ def test_ready_is_a_right_answer_asked_for_once_a_second(
 
 @pytest.mark.parametrize(("content", "status"), [({"result": "no", "model_version": "2.0"}, 200), ({}, 503)])
 def test_a_wrong_answer_is_not_ready(
-    settings: Settings, manifest: list[Entry], monkeypatch: pytest.MonkeyPatch, content: dict[str, Any], status: int
+    settings: Settings,
+    manifest: list[ServedVersion],
+    monkeypatch: pytest.MonkeyPatch,
+    content: dict[str, Any],
+    status: int,
 ) -> None:
     repairs, _ = keeper(settings)
     repairs.round()

@@ -12,9 +12,9 @@ from deploy.change.session import Refused
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
 from deploy.store.candidate import Candidate
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, REFUSED, Journal
-from deploy.store.profile import How
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, State
+from deploy.store.profile import ServingOptions
 from tests.conftest import SHIPPED
 
 LAST = (LastRollout.NONE, LastRollout.DONE, LastRollout.INTERRUPTED, LastRollout.INTERRUPTED_AFTER_DONE)
@@ -70,8 +70,8 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
 
 
-def entry(version: str, default: bool = False) -> Entry:
-    return Entry("demo", version, f"demo-{version}.mar", "", default=default)
+def entry(version: str, default: bool = False) -> ServedVersion:
+    return ServedVersion("demo", version, f"demo-{version}.mar", "", default=default)
 
 
 ONE, TWO = entry("1.0"), entry("2.0", default=True)
@@ -100,14 +100,14 @@ def test_the_first_version_has_no_former_one(settings: Settings) -> None:
 def test_facts_come_from_the_manifest_torchserve_and_the_journal(settings: Settings) -> None:
     serving = TorchServe(v3_0=1, v2_0=1)
     assert state_of(settings, serving)[0] is UNLISTED
-    Journal(settings.var, "rollout", "demo", "3.0").end(REFUSED, "too slow")
-    Journal(settings.var, "rollout", "demo", "9.0").end(FAILED, "of another version")
+    Journal(settings.var, "rollout", "demo", "3.0").end(State.REFUSED, "too slow")
+    Journal(settings.var, "rollout", "demo", "9.0").end(State.FAILED, "of another version")
     assert state_of(settings, serving)[0] is UNLISTED
     Journal(settings.var, "rollout", "demo", "3.0")  # no process holds the lock: interrupted
     assert state_of(settings, serving)[0] is RESUME
     desired.write(settings.var, [entry("3.0", default=True), ONE])
     assert state_of(settings, serving) == (DRAIN, "1.0")
-    Journal(settings.var, "rollout", "demo", "3.0").end(DONE)
+    Journal(settings.var, "rollout", "demo", "3.0").end(State.DONE)
     with pytest.raises(Refused, match=r"demo 3\.0 is registered already and is the default: .* pack a higher version"):
         state_of(settings, serving)
 
@@ -115,7 +115,7 @@ def test_facts_come_from_the_manifest_torchserve_and_the_journal(settings: Setti
 def test_the_rollout_that_looks_does_not_count_itself(settings: Settings) -> None:
     own = Journal(settings.var, "rollout", "demo", "3.0")
     with pytest.raises(Refused, match=r"registered, but not by a rollout: .* deploy retire demo 3\.0"):
-        preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, own.entry["id"])  # type: ignore[arg-type]
+        preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, own.entry.id)  # type: ignore[arg-type]
 
 
 def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> None:
@@ -135,6 +135,8 @@ def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> Non
 def test_a_plan_lists_the_steps_that_are_left(state: RolloutState, steps: list[str]) -> None:
     from handler.spec import read_spec
 
-    plan = Plan(NEXT, state, TWO, entry("3.0"), read_spec(SHIPPED / "recipe.json"), How(), (), 1, "9 files as packed")
+    plan = Plan(
+        NEXT, state, TWO, entry("3.0"), read_spec(SHIPPED / "recipe.json"), ServingOptions(), (), 1, "9 files as packed"
+    )
     assert [name for name, _ in plan.steps()] == steps
     assert plan.as_json()["steps"][0] == "check: 9 files as packed"

@@ -12,14 +12,14 @@ from common.errors import UserError
 from deploy import tune
 from deploy.settings import PROFILES, Settings, read_settings
 from deploy.store import desired, profile
-from deploy.store.desired import Entry
-from deploy.store.profile import How
+from deploy.store.desired import ServedVersion
+from deploy.store.profile import ServingOptions
 from deploy.torchserve.load import Load
 from deploy.tune import Tried, chosen, fastest, most
 from handler import engine
 
-ENTRY = Entry("shapes", "1.0", "shapes-1.0.mar", "d1", default=True, workers=3)
-FOUND = {"latency": How(1, 2), "throughput": How(2, 1, 4, 5)}
+ENTRY = ServedVersion("shapes", "1.0", "shapes-1.0.mar", "d1", default=True, workers=3)
+FOUND = {"latency": ServingOptions(1, 2), "throughput": ServingOptions(2, 1, 4, 5)}
 
 
 def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
@@ -30,17 +30,17 @@ def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
 def test_a_profile_is_applied_to_the_version_that_it_was_measured_for(tmp_path: Path, name: str) -> None:
     here = settings(tmp_path, name)
     profile.write(here, ENTRY, FOUND)
-    assert profile.how(here, ENTRY) == FOUND[name]
-    assert profile.passed_over(here, ENTRY) is None
+    assert profile.serving_options(here, ENTRY) == FOUND[name]
+    assert profile.why_ignored(here, ENTRY) is None
     assert profile.environment(here) == {engine.THREADS: f"shapes-1.0={FOUND[name].threads}"}
 
 
 def test_without_a_profile_all_is_as_the_recipe_says(tmp_path: Path) -> None:
     here = settings(tmp_path, "")
     profile.write(here, ENTRY, FOUND)
-    assert profile.how(here, ENTRY) == How(3)
+    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
-    assert profile.passed_over(here, ENTRY) is None
+    assert profile.why_ignored(here, ENTRY) is None
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_another_machine_or_archive_is_passed_over_with_a_note(
     path = tmp_path / profile.FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     desired.write(tmp_path, [ENTRY])
-    assert profile.how(here, ENTRY) == How(3)
+    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
-    profile.say_passed_over(here, ENTRY)
+    profile.note_if_ignored(here, ENTRY)
     said = capsys.readouterr().err
     assert why in said
     assert "python -m deploy tune" in said
@@ -73,9 +73,9 @@ def test_a_server_starts_without_the_file_or_with_a_damaged_one(tmp_path: Path, 
     if text is not None:
         (tmp_path / profile.FILE).write_text(text)
     here = settings(tmp_path)
-    assert profile.how(here, ENTRY) == How(3)
+    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
-    assert "not there, or damaged" in str(profile.passed_over(here, ENTRY))
+    assert "not there, or damaged" in str(profile.why_ignored(here, ENTRY))
 
 
 def test_a_profile_that_is_none_is_named() -> None:
@@ -92,33 +92,35 @@ def test_a_profile_that_is_none_is_named() -> None:
     ],
 )
 def test_settings_worth_trying(cores: int, pairs: list[tuple[int, int]]) -> None:
-    assert list(tune._plain(cores)) == [How(workers, threads, min(threads, 2)) for workers, threads in pairs]
+    assert list(tune._plain(cores)) == [ServingOptions(workers, threads, min(threads, 2)) for workers, threads in pairs]
 
 
-def tried(how: How, ms: float, rate: int, errors: int = 0) -> Tried:
+def tried(how: ServingOptions, ms: float, rate: int, errors: int = 0) -> Tried:
     return Tried(how, [Load([ms], 0, 1)], [Load([ms] * rate, errors, 1)])
 
 
 def test_the_best_is_chosen_and_of_nearly_equal_ones_the_smallest() -> None:
-    one, two = How(1, 2), How(2, 1)
+    one, two = ServingOptions(1, 2), ServingOptions(2, 1)
     assert fastest([tried(two, 10, 1), tried(one, 10.2, 1)]).how == one
     assert fastest([tried(two, 10, 1), tried(one, 11, 1)]).how == two
     assert most([tried(one, 1, 98), tried(two, 1, 100)]).how == one
     assert most([tried(one, 1, 90), tried(two, 1, 100)]).how == two
-    assert most([tried(How(2, 1, 4, 2), 1, 101), tried(two, 1, 100)]).how == two
+    assert most([tried(ServingOptions(2, 1, 4, 2), 1, 101), tried(two, 1, 100)]).how == two
 
 
 def test_for_latency_the_busiest_setting_without_batches_is_looked_at_too() -> None:
-    pair, alone, other = How(1, 2, 2), How(1, 2, 1), How(2, 1, 1)
+    pair, alone, other = ServingOptions(1, 2, 2), ServingOptions(1, 2, 1), ServingOptions(2, 1, 1)
     second = [tried(pair, 8, 182), tried(alone, 7, 155)]
     assert chosen([tried(pair, 8, 183), tried(other, 11, 125)], second) == {"latency": alone, "throughput": pair}
     assert chosen([tried(pair, 8, 183), tried(other, 6, 125)], second)["latency"] == other
 
 
 def test_a_setting_with_errors_is_never_chosen() -> None:
-    assert most([tried(How(1, 2), 1, 50), tried(How(2, 1), 1, 100, errors=1)]).how == How(1, 2)
+    assert most(
+        [tried(ServingOptions(1, 2), 1, 50), tried(ServingOptions(2, 1), 1, 100, errors=1)]
+    ).how == ServingOptions(1, 2)
     with pytest.raises(UserError, match="every setting"):
-        fastest([tried(How(1, 2), 1, 50, errors=1)])
+        fastest([tried(ServingOptions(1, 2), 1, 50, errors=1)])
 
 
 def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +131,7 @@ def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch
     class Interrupted:
         def __init__(self, *_: object) -> None: ...
 
-        def measure(self, hows: Sequence[How]) -> list[Tried]:
+        def measure(self, hows: Sequence[ServingOptions]) -> list[Tried]:
             raise KeyboardInterrupt
 
     (tmp_path / "deploying.lock").touch()

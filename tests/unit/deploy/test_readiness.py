@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from deploy.settings import Settings, own_environment, read_settings
-from deploy.store.desired import Entry
+from deploy.store.desired import ServedVersion
 from deploy.supervision import keeper, readiness
 from deploy.supervision.keeper import Keeper
 from deploy.supervision.readiness import Readiness
 
-ENTRY = Entry("demo", "1.0", "demo-1.0.mar", "d", default=True)
+ENTRY = ServedVersion("demo", "1.0", "demo-1.0.mar", "d", default=True)
 
 
 @pytest.fixture

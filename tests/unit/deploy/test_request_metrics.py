@@ -19,8 +19,8 @@ from deploy.host.log_tail import Tail
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import desired
-from deploy.store.desired import Entry
-from deploy.store.journal import DONE, FAILED, Journal, entries
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import Journal, JournalEntry, State, entries
 from deploy.supervision.metrics import BUCKETS, FORGET_S, Metrics
 from handler import requestlog
 from handler.errors import CODES
@@ -232,12 +232,12 @@ class TestRequests:
         assert answered(Metrics(settings)) is None
 
 
-def serve(settings: Settings, *entries: Entry) -> None:
+def serve(settings: Settings, *entries: ServedVersion) -> None:
     desired.write(settings.var, list(entries))
 
 
-ONE = Entry("classroom", "1.0", "classroom-1.0.mar", "d")
-TWO = Entry("classroom", "1.1", "classroom-1.1.mar", "d", default=True)
+ONE = ServedVersion("classroom", "1.0", "classroom-1.0.mar", "d")
+TWO = ServedVersion("classroom", "1.1", "classroom-1.1.mar", "d", default=True)
 
 
 class TestWhatIsServed:
@@ -325,9 +325,9 @@ class TestDeployments:
             journal = Journal(settings.var, "rollout", "classroom", "1.1")
             assert value(metrics, "classifier_deployment_running") == 1
             assert self.count(metrics, "rollout", "done") == 0
-            journal.end(DONE)
+            journal.end(State.DONE)
             assert self.count(metrics, "rollout", "done") == 1
-        Journal(settings.var, "rollback", "classroom", "1.0").end(FAILED, "no worker")
+        Journal(settings.var, "rollback", "classroom", "1.0").end(State.FAILED, "no worker")
         assert self.count(metrics, "rollback", "failed") == 1
         assert value(metrics, "classifier_deployment_running") == 0
         seconds = value(metrics, "classifier_deployment_seconds", action="rollout")
@@ -345,22 +345,22 @@ class TestDeployments:
     ) -> None:
         read: list[Path] = []
 
-        def counted(var: Path) -> list[dict[str, Any]]:
+        def counted(var: Path) -> list[JournalEntry]:
             read.append(var)
             return entries(var)
 
         monkeypatch.setattr("deploy.supervision.metrics.entries", counted)
-        Journal(settings.var, "rollout", "classroom", "1.1").end(DONE)
+        Journal(settings.var, "rollout", "classroom", "1.1").end(State.DONE)
         metrics.text()
         metrics.text()
         assert len(read) == 1
-        Journal(settings.var, "rollout", "classroom", "1.2").end(DONE)
+        Journal(settings.var, "rollout", "classroom", "1.2").end(State.DONE)
         assert self.count(metrics, "rollout", "done") == 2
         assert len(read) == 2
 
     @pytest.mark.parametrize("damage", [{}, [], {"state": "done"}, 3])
     def test_a_damaged_entry_breaks_no_scrape(self, metrics: Metrics, settings: Settings, damage: Any) -> None:
-        Journal(settings.var, "rollout", "classroom", "1.1").end(DONE)
+        Journal(settings.var, "rollout", "classroom", "1.1").end(State.DONE)
         assert self.count(metrics, "rollout", "done") == 1
         write_json(settings.var / "history" / "odd.json", damage)
         assert self.count(metrics, "rollout", "done") == 1
