@@ -21,7 +21,7 @@ from deploy.settings import ROOT, own_environment
 from deploy.store import desired
 from deploy.store.contents import read_manifest
 from deploy.store.journal import entries
-from deploy.supervision.reconcile import WHY
+from deploy.supervision.metrics import REPAIRS
 from deploy.supervision.supervisor import ask_keeper
 
 SAME_S = 120.0
@@ -60,7 +60,7 @@ class Node(Bench):
 
     def repairs(self) -> int:
         """How often the keeper has mended what is served, its restoring at the start among it."""
-        return sum(entry.action in WHY for entry in entries(self.settings.var))
+        return sum(entry.action in REPAIRS for entry in entries(self.settings.var))
 
     def supervisor(self) -> psutil.Process:
         """supervisord.

@@ -29,7 +29,8 @@ from deploy.host.processes import follow_supervisor
 from deploy.settings import HOST, Settings, read_settings
 from deploy.supervision.metrics import CONTENT_TYPE, Metrics
 from deploy.supervision.readiness import Readiness
-from deploy.supervision.reconcile import Repairs
+from deploy.supervision.reconcile import Reconciler
+from deploy.supervision.repair_plan import ModelState
 from deploy.supervision.single import BACKGROUND
 from deploy.supervision.supervisor import MODE, spawn
 
@@ -64,8 +65,8 @@ class Keeper:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics(settings)
-        self.repairs = Repairs(settings, self.metrics.keeper_action)
-        self.readiness = Readiness(settings, self.repairs)
+        self.reconciler = Reconciler(settings, self.metrics.keeper_action)
+        self.readiness = Readiness(settings, self.reconciler)
 
     def run(self) -> None:
         """Until SIGTERM."""
@@ -80,22 +81,24 @@ class Keeper:
     def once(self) -> None:
         """One round. A bug in it is logged, and the next round tries again: nothing may end the keeping."""
         try:
-            self.repairs.round()
+            self.reconciler.round()
             self.readiness.note("")
         except UserError as error:
-            self.readiness.note(one_line(error.message) if self.repairs.seen else "TorchServe is starting")
+            self.readiness.note(one_line(error.message) if self.reconciler.models else "TorchServe is starting")
         except Exception as error:
             log("error", text=repr(error))
             self.readiness.note(f"the keeper failed: {error!r}")
         self._measure()
 
     def _measure(self) -> None:
-        for entry in self.repairs.entries:
-            seen = self.repairs.seen.get(entry.name)
-            self.metrics.workers_ready(entry.name, entry.version, seen.ready.get(entry.version, 0) if seen else 0)
+        for entry in self.reconciler.entries:
+            model = self.reconciler.models.get(entry.name, ModelState())
+            self.metrics.workers_ready(entry.name, entry.version, model.ready.get(entry.version, 0))
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self.settings.var).free // 1_000_000
-            self.repairs.warn("disk", f"{self.settings.var} is nearly full: make room" if free < NEARLY_FULL_MB else "")
+            self.reconciler.warn(
+                "disk", f"{self.settings.var} is nearly full: make room" if free < NEARLY_FULL_MB else ""
+            )
 
     def _probe(self) -> None:
         """Know whether predictions are right, also while nobody asks /ready: a scrape must not wait for a probe."""

@@ -38,6 +38,7 @@ from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import FOLDER, State, entries
+from deploy.supervision import repair_plan
 from handler.errors import CODES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -48,7 +49,7 @@ FORGET_S = 3600.0
 
 # Seconds: from a refusal (0.2 ms) and a small photo on a fast core to one that a client will not wait for.
 BUCKETS = (0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
-REPAIRS = ("restore", "revive", "default")  # of the keeper
+REPAIRS = tuple(action.name for action in repair_plan.ACTIONS)  # of the keeper
 ACTIONS = ("rollout", "rollback", "retire", *REPAIRS)
 ENDED = (State.DONE, State.REFUSED, State.FAILED, State.INTERRUPTED)
 _VERSION = ("model", "version")

@@ -11,7 +11,7 @@ from common.errors import UserError
 from deploy.host.log import log
 from deploy.settings import Settings
 from deploy.store.desired import COPIES, ServedVersion
-from deploy.supervision.reconcile import Repairs
+from deploy.supervision.reconcile import Reconciler
 from deploy.token import read_key
 from deploy.torchserve.example import example
 
@@ -22,9 +22,9 @@ CACHE_S = 1.0
 class Readiness:
     """The answer of /ready; may be asked by any number of threads."""
 
-    def __init__(self, settings: Settings, repairs: Repairs) -> None:
+    def __init__(self, settings: Settings, reconciler: Reconciler) -> None:
         self.settings = settings
-        self.repairs = repairs
+        self.reconciler = reconciler
         self.session = requests.Session()
         self.session.trust_env = False  # no proxy between two programs on one machine
         self._lock = threading.Lock()
@@ -47,9 +47,9 @@ class Readiness:
             return self._answer
 
     def _probe(self) -> dict[str, Any]:
-        before, repairing = self.repairs.missing, self.repairs.repairing  # what the probes find is no older
+        before, repairing = self.reconciler.missing, self.reconciler.repairing  # what the probes find is no older
         models, reasons = [], []
-        for name in dict.fromkeys(entry.name for entry in self.repairs.entries):
+        for name in dict.fromkeys(entry.name for entry in self.reconciler.entries):
             try:
                 models.append({"name": name, "version": self._ask(name)})
             except (requests.RequestException, UserError, OSError, ValueError, KeyError) as error:
@@ -59,12 +59,12 @@ class Readiness:
                 reasons.append(f"{name}: {error!r}")
         if not models and not reasons:
             reasons = ["var/served.json names nothing to serve"]
-        missing = self.repairs.missing
+        missing = self.reconciler.missing
         found: dict[str, Any] = {"ready": not reasons, "models": models, "missing": missing}
         found["repairing"] = repairing or missing != before
         if reasons:
             found["reason"] = self._note or "; ".join(reasons)
-        return {**found, "warnings": [text for text in self.repairs.warnings.values() if text]}
+        return {**found, "warnings": [text for text in self.reconciler.warnings.values() if text]}
 
     def _ask(self, name: str) -> str:
         """The version that answers a golden photo of a name rightly.
@@ -90,7 +90,7 @@ class Readiness:
 
         No label where the photo is a pattern: versions need not agree on it.
         """
-        entries = [entry for entry in self.repairs.entries if entry.name == name]
+        entries = [entry for entry in self.reconciler.entries if entry.name == name]
         for entry in entries:
             if entry.digest in self._examples or self._read_example(entry):
                 return self._examples[entry.digest]

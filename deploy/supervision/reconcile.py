@@ -1,13 +1,13 @@
-"""What TorchServe serves -> what `var/served.json` says it must serve.
+"""Make TorchServe serve what `var/served.json` lists: observe, plan (`repair_plan`), apply.
 
-Run by the keeper (deploy/supervision/keeper.py). A repair holds the deployment lock, is journalled and logged; while a
-rollout holds the lock nothing is touched. Versions that the manifest does not know are left alone.
+Run by the keeper (deploy/supervision/keeper.py). A repair holds the deployment lock and is written to the journal
+and the log. While a rollout holds the lock nothing is changed. Versions that the manifest does not list stay as
+they are.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import psutil
 
@@ -19,209 +19,86 @@ from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
 from deploy.store.restore import require_archive
+from deploy.supervision.repair_plan import (
+    ACTIONS,
+    Action,
+    Failure,
+    Key,
+    ModelState,
+    Observed,
+    Restore,
+    Revive,
+    SetDefault,
+    key_of,
+    plan,
+)
 from deploy.torchserve.drain import drain
 from deploy.torchserve.management import Client, content
 from deploy.torchserve.process import Server
 
-LOST_S = 15.0  # without a process; TorchServe starts a killed worker anew by itself, at once
-REST_S = 10.0  # how long workers that are left are waited for, before they are started anew with the others
-AGAIN_S = (10.0, 600.0)  # between failed repairs of one version: at first, and at most after doubling
-
-WHY = {
-    "restore": "it was not registered",
-    "revive": f"it was without all of its workers for {LOST_S:.0f} s",
-    "default": "another version was the default",
-}
-Key = tuple[str, str]
+IDLE_S = 10.0
+"""How long the remaining workers of a version are waited for before all of them are started again."""
 
 
-@dataclass
-class Seen:
-    """What TorchServe says of one name: READY workers of each version and those that are coming, and the default."""
-
-    ready: dict[str, int] = field(default_factory=dict)
-    coming: dict[str, int] = field(default_factory=dict)
-    default: str | None = None
-
-
-@dataclass
-class _Failure:
-    why: str
-    pause: float
-    again: float  # on the monotonic clock
-
-
-class Repairs:
-    """Looks, and mends what is not as it must be. One thread calls `round`; any may read.
+class Reconciler:
+    """Observes and repairs. One thread calls `round`; any thread may read the attributes.
 
     Attributes:
-        entries: the manifest as it was last readable.
-        seen: what TorchServe said last, by name.
-        repairing: whether it is at that now.
-        warnings: what a person should mend, though the server goes on.
+        entries: the manifest when it was last readable.
+        models: what TorchServe said last, by name.
+        repairing: whether a repair is in progress.
+        warnings: by topic, what a person should fix although the server goes on; "" if nothing.
     """
 
-    def __init__(self, settings: Settings, told: Callable[[str], None] = lambda action: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_repair: Callable[[str], None] = lambda action: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings = settings
         self.client = Client(settings)
-        self.told = told
+        self.on_repair = on_repair
+        self.clock = clock
         self.entries: list[ServedVersion] = []
-        self.seen: dict[str, Seen] = {}
+        self.models: dict[str, ModelState] = {}
         self.repairing = False
         self.warnings: dict[str, str] = {}
-        self._failures: dict[Key, _Failure] = {}
+        self._failures: dict[Key, Failure] = {}
         self._short_since: dict[Key, float] = {}
-        self._crashed: Owner | None = None
+        self._dead_owner: Owner | None = None
 
     @property
     def missing(self) -> list[dict[str, str]]:
-        """Versions of the manifest that could not be served, and why."""
-        failures = [(entry, self._failures.get(_key(entry))) for entry in self.entries]
-        return [{"name": e.name, "version": e.version, "why": f.why} for e, f in failures if f]
+        """Versions of the manifest whose last repair failed, and why."""
+        failures = [(entry, self._failures.get(key_of(entry))) for entry in self.entries]
+        return [{"name": entry.name, "version": entry.version, "why": f.why} for entry, f in failures if f]
 
     def round(self) -> None:
-        """Look once, repair what must be repaired and may be.
+        """Observe once, and apply the repairs that are due.
 
         Raises:
             UserError: TorchServe does not answer.
         """
-        self._say_crashed()
-        if not self._read():
+        self._log_dead_owner()
+        if not self._read_manifest():
             return
-        self._look()
-        self.repairing = any(self._plan())
+        self._observe()
+        self.repairing = bool(self._plan())
         try:
             if self.repairing:
-                self._repair_alone()
+                self._repair_locked()
         finally:
             self.repairing = False
 
-    def _repair_alone(self) -> None:
-        try:
-            with deployment_lock(self.settings.var).hold(OwnerKind.REPAIR):
-                self.warn("deployment", "")
-                if self._read():  # a rollout may have ended between the look and the lock
-                    self._look()
-                    self._repair()
-        except LockHeld as error:
-            self.warn("deployment", f"repairs wait: {error.message}")
-            self._short_since.clear()
+    def warn(self, topic: str, text: str) -> None:
+        """Log a warning when it first appears, and keep it for /ready until `text` is empty."""
+        if text and self.warnings.get(topic) != text:
+            log("warning", topic=topic, text=text)
+        self.warnings = {**{key: value for key, value in self.warnings.items() if key != topic}, topic: text}
 
-    def _repair(self) -> None:
-        """One after the other, the default first; then look again: that may have changed what the default must be."""
-        for wanted in ("restore", "revive", "default"):
-            for action, entry in list(self._plan()):
-                if action == wanted:
-                    self._do(action, entry)
-            self._look()
-
-    def _plan(self) -> Iterator[tuple[str, ServedVersion]]:
-        """What is to be done: (action, entry)."""
-        now = time.monotonic()
-        for entry in self.entries:
-            failure = self._failures.get(_key(entry))
-            if failure and now < failure.again:
-                continue
-            ready = self.seen[entry.name].ready.get(entry.version)
-            if ready is None:
-                yield "restore", entry
-            elif ready < entry.workers and now > self._short_since.get(_key(entry), now) + LOST_S:
-                yield "revive", entry
-        for name in {entry.name for entry in self.entries}:
-            default = self._wanted_default(name)
-            if default and default.version != self.seen[name].default:
-                yield "default", default
-
-    def _do(self, action: str, entry: ServedVersion) -> None:
-        with self._recorded(action, entry):
-            if action == "default":
-                self.client.set_default(entry.name, entry.version)
-            elif action == "restore":
-                self._restore(entry)
-            else:
-                self._revive(entry)
-
-    def _restore(self, entry: ServedVersion) -> None:
-        require_archive(self.settings, entry)
-        try:
-            self.client.register(entry.archive, entry.name, profile.serving_options(self.settings, entry))
-        except UserError as error:
-            why = one_line(Server(self.settings).why_no_worker())
-            raise UserError(f"{entry.archive}: {error.message}: {why}") from error
-
-    def _revive(self, entry: ServedVersion) -> None:
-        """TorchServe does not revive what it has given up; to none and back kills those that are left, too."""
-        if self.seen[entry.name].ready.get(entry.version) and not drain(self.client, entry.name, entry.version, REST_S):
-            raise UserError(f"some workers of {entry} have gone, and the others are never at rest")
-        self.client.scale(entry.name, entry.version, 0)
-        self.client.scale(entry.name, entry.version, entry.workers)
-
-    def _wanted_default(self, name: str) -> ServedVersion | None:
-        """The manifest's default once it has a worker; until then whoever answers, or the version kept last."""
-        mine, seen = [entry for entry in self.entries if entry.name == name], self.seen[name]
-        able = [entry for entry in mine if seen.ready.get(entry.version)]
-        default = desired.default_of(mine, name)
-        if default in able:
-            return default
-        if seen.default and seen.ready.get(seen.default):
-            return None
-        if default and _key(default) not in self._failures:
-            return default if default.version in seen.ready else None
-        return able[0] if able else None
-
-    @contextmanager
-    def _recorded(self, action: str, entry: ServedVersion) -> Iterator[None]:
-        """Journal and log a repair. What fails is tried again later; a journal that cannot be written hinders none."""
-        begun = time.monotonic()
-        journal = self._journal(action, entry)
-        error = None
-        try:
-            yield
-            self._failures.pop(_key(entry), None)
-            self._short_since.pop(_key(entry), None)
-        except (UserError, OSError, ValueError, KeyError) as caught:
-            error = one_line(caught.message if isinstance(caught, UserError) else repr(caught))
-            self._failed(entry, error)
-        else:
-            self.told(action)
-        log(action, name=entry.name, version=entry.version, seconds=round(time.monotonic() - begun, 3), error=error)
-        if journal:
-            self._written(lambda: journal.end(State.FAILED if error else State.DONE, error))
-
-    def _failed(self, entry: ServedVersion, why: str) -> None:
-        former = self._failures.get(_key(entry))
-        pause = min(former.pause * 2, AGAIN_S[1]) if former else AGAIN_S[0]
-        self._failures[_key(entry)] = _Failure(why, pause, time.monotonic() + pause)
-
-    def _journal(self, action: str, entry: ServedVersion) -> Journal | None:
-        found: list[Journal] = []
-        self._written(
-            lambda: found.append(Journal(self.settings.var, action, entry.name, entry.version, why=WHY[action]))
-        )
-        return found[0] if found else None
-
-    def _written(self, write: Callable[[], object]) -> None:
-        try:
-            write()
-            self.warn("journal", "")
-        except OSError as error:
-            self.warn("journal", f"{self.settings.var} cannot be written: {error.strerror}: make room there")
-
-    def _look(self) -> None:
-        self.seen = {name: look(self.client, name) for name in {entry.name for entry in self.entries}}
-        now = time.monotonic()
-        for entry in self.entries:
-            seen = self.seen[entry.name]
-            ready = seen.ready.get(entry.version)
-            if ready is not None and ready + seen.coming[entry.version] < entry.workers:
-                self._short_since.setdefault(_key(entry), now)
-            else:
-                self._short_since.pop(_key(entry), None)
-                if ready:
-                    self._failures.pop(_key(entry), None)  # it was mended by another
-
-    def _read(self) -> bool:
-        """Take up the manifest; a damaged one is said, and what it said before still counts for /ready."""
+    def _read_manifest(self) -> bool:
+        """Read the manifest; if it is damaged, its former content still counts for /ready. Whether it is readable."""
         try:
             entries = desired.read(self.settings.var)
             self.entries = [
@@ -233,37 +110,135 @@ class Repairs:
         self.warn("manifest", "")
         return True
 
-    def warn(self, topic: str, text: str) -> None:
-        """Log a state once, when it begins, and keep it for /ready until it is over (an empty text)."""
-        if text and self.warnings.get(topic) != text:
-            log("warning", topic=topic, text=text)
-        self.warnings = {**{key: value for key, value in self.warnings.items() if key != topic}, topic: text}
+    def _observe(self) -> None:
+        self.models = {entry.name: observe(self.client, entry.name) for entry in self.entries}
+        now = self.clock()
+        for entry in self.entries:
+            model, key = self.models[entry.name], key_of(entry)
+            ready = model.ready.get(entry.version)
+            if ready is not None and ready + model.starting[entry.version] < entry.workers:
+                self._short_since.setdefault(key, now)
+            else:
+                self._short_since.pop(key, None)
+                if ready:
+                    self._failures.pop(key, None)  # somebody else repaired it
 
-    def _say_crashed(self) -> None:
-        crashed = deployment_lock(self.settings.var).dead_owner()
-        if crashed and crashed != self._crashed:
-            log("a change of versions died", what=crashed.what, pid=crashed.pid, who=crashed.who, since=crashed.since)
-        self._crashed = crashed
+    def _plan(self) -> list[Action]:
+        return plan(self.entries, Observed(self.models, self._short_since, self._failures), self.clock())
+
+    def _repair_locked(self) -> None:
+        try:
+            with deployment_lock(self.settings.var).hold(OwnerKind.REPAIR):
+                self.warn("deployment", "")
+                if self._read_manifest():  # again: a rollout may have ended before we had the lock
+                    self._observe()
+                    self._repair()
+        except LockHeld as error:
+            self.warn("deployment", f"repairs wait: {error.message}")
+            self._short_since.clear()
+
+    def _repair(self) -> None:
+        """Observe after each kind of action: it may change what the default must be."""
+        for kind in ACTIONS:
+            for action in self._plan():
+                if isinstance(action, kind):
+                    self._record(action)
+            self._observe()
+
+    def _record(self, action: Action) -> None:
+        """Apply an action; write it to journal and log. After a failure it is tried again later."""
+        begun = time.monotonic()
+        journal, key = self._begin_journal(action), key_of(action.entry)
+        failure = self._apply(action)
+        if failure is None:
+            self._failures.pop(key, None)
+            self._short_since.pop(key, None)
+            self.on_repair(action.name)
+        else:
+            self._failures[key] = Failure.after(self._failures.get(key), failure, self.clock())
+        seconds = round(time.monotonic() - begun, 3)
+        log(action.name, name=action.entry.name, version=action.entry.version, seconds=seconds, error=failure)
+        self._end_journal(journal, failure)
+
+    def _apply(self, action: Action) -> str | None:
+        """Carry an action out; why it failed, in one line, or None."""
+        try:
+            match action:
+                case Restore():
+                    self._restore(action.entry)
+                case Revive():
+                    self._revive(action.entry)
+                case SetDefault():
+                    self.client.set_default(action.entry.name, action.entry.version)
+        except UserError as error:
+            return one_line(error.message)
+        except (OSError, ValueError, KeyError) as error:
+            return one_line(repr(error))
+        return None
+
+    def _restore(self, entry: ServedVersion) -> None:
+        require_archive(self.settings, entry)
+        try:
+            self.client.register(entry.archive, entry.name, profile.serving_options(self.settings, entry))
+        except UserError as error:
+            reason = one_line(Server(self.settings).why_no_worker())
+            raise UserError(f"{entry.archive}: {error.message}: {reason}") from error
+
+    def _revive(self, entry: ServedVersion) -> None:
+        """Scale to 0 and back: TorchServe does not restart a worker that it has given up.
+
+        This kills the workers that are left, so they must be idle.
+        """
+        ready = self.models[entry.name].ready.get(entry.version)
+        if ready and not drain(self.client, entry.name, entry.version, IDLE_S):
+            raise UserError(
+                f"{entry} has lost some of its workers, and the others were never idle within {IDLE_S:.0f} s"
+            )
+        self.client.scale(entry.name, entry.version, 0)
+        self.client.scale(entry.name, entry.version, entry.workers)
+
+    def _begin_journal(self, action: Action) -> Journal | None:
+        """A journal entry; None if it cannot be written, which does not stop the repair."""
+        entry = action.entry
+        try:
+            return Journal(self.settings.var, action.name, entry.name, entry.version, why=action.why)
+        except OSError as error:
+            self._warn_unwritable(error)
+            return None
+
+    def _end_journal(self, journal: Journal | None, failure: str | None) -> None:
+        if journal is None:
+            return
+        try:
+            journal.end(State.FAILED if failure else State.DONE, failure)
+            self.warn("journal", "")
+        except OSError as error:
+            self._warn_unwritable(error)
+
+    def _warn_unwritable(self, error: OSError) -> None:
+        self.warn("journal", f"{self.settings.var} cannot be written: {error.strerror}: free some disk space")
+
+    def _log_dead_owner(self) -> None:
+        dead = deployment_lock(self.settings.var).dead_owner()
+        if dead and dead != self._dead_owner:
+            log("a change of versions died", what=dead.what, pid=dead.pid, who=dead.who, since=dead.since)
+        self._dead_owner = dead
 
 
-def look(client: Client, name: str) -> Seen:
-    """What TorchServe serves of a name; empty where it is not registered.
+def observe(client: Client, name: str) -> ModelState:
+    """What TorchServe serves under a name; empty if it is not registered.
 
     Raises:
-        UserError: TorchServe does not answer, or not as it should.
+        UserError: TorchServe does not answer, or not as expected.
     """
     answer = client.ask("management", "GET", f"/models/{name}/all")
     if answer.status_code == 404:
-        return Seen()
+        return ModelState()
     if not answer.ok:
         raise UserError(f"TorchServe refused to describe {name}: HTTP {answer.status_code}")
-    ready, coming = {}, {}
+    ready, starting = {}, {}
     for version in content(answer):
         workers, number = version.get("workers", []), str(version["modelVersion"])
         ready[number] = sum(worker["status"] == "READY" for worker in workers)
-        coming[number] = sum(worker["status"] != "READY" and psutil.pid_exists(worker["pid"]) for worker in workers)
-    return Seen(ready, coming, client.default(name))
-
-
-def _key(entry: ServedVersion) -> Key:
-    return entry.name, entry.version
+        starting[number] = sum(worker["status"] != "READY" and psutil.pid_exists(worker["pid"]) for worker in workers)
+    return ModelState(ready, starting, client.default(name))

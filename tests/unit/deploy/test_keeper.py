@@ -19,26 +19,36 @@ from deploy.store.contents import digests, identity
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, entries
 from deploy.store.profile import ServingOptions
-from deploy.supervision import reconcile
 from deploy.supervision.readiness import Readiness
-from deploy.supervision.reconcile import Repairs
+from deploy.supervision.reconcile import Reconciler
+from deploy.supervision.repair_plan import LOST_S
 
 NO_PROCESS = 2**22 + 1  # above the kernel's largest process id
 
 
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
 class TorchServe:
-    """Versions of one name, with their READY workers, and what was asked."""
+    """Versions of one name with their ready workers; records the calls that change something."""
 
     def __init__(self) -> None:
         self.workers: dict[str, int] = {}
         self.current: str | None = None
-        self.asked: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.refused: set[str] = set()
-        self.coming = 0  # process id of a worker that is not ready
+        self.starting = 0  # process id of a worker that is not ready
 
     def ask(self, address: str, method: str, path: str) -> Any:
-        coming: list[dict[str, Any]] = [{"status": "UNLOADING", "pid": self.coming}] if self.coming else []
-        rows = [{"modelVersion": v, "workers": coming + [{"status": "READY"}] * n} for v, n in self.workers.items()]
+        starting: list[dict[str, Any]] = [{"status": "UNLOADING", "pid": self.starting}] if self.starting else []
+        rows = [{"modelVersion": v, "workers": starting + [{"status": "READY"}] * n} for v, n in self.workers.items()]
         return SimpleNamespace(status_code=200 if rows else 404, ok=bool(rows), json=lambda: rows)
 
     def default(self, name: str) -> str | None:
@@ -46,18 +56,18 @@ class TorchServe:
 
     def register(self, archive: str, name: str, how: ServingOptions) -> None:
         version = archive.removeprefix(f"{name}-").removesuffix(".mar")
-        self.asked.append(("register", version))
+        self.calls.append(("register", version))
         if version in self.refused:
             raise UserError("TorchServe refused POST /models: no worker")
         self.workers[version] = how.workers
         self.current = self.current or version
 
     def set_default(self, name: str, version: str) -> None:
-        self.asked.append(("default", version))
+        self.calls.append(("default", version))
         self.current = version
 
     def scale(self, name: str, version: str, workers: int) -> None:
-        self.asked.append(("scale", version, workers))
+        self.calls.append(("scale", version, workers))
         if workers and version in self.refused:
             raise UserError("TorchServe refused PUT /models: no worker")
         self.workers[version] = workers
@@ -86,18 +96,15 @@ def packed(settings: Settings, version: str, default: bool) -> ServedVersion:
     return ServedVersion("demo", version, mar.name, identity(digests(mar)), default=default)
 
 
-def keeper(settings: Settings) -> tuple[Repairs, TorchServe]:
-    repairs, torchserve = Repairs(settings), TorchServe()
-    repairs.client = torchserve  # type: ignore[assignment]
-    return repairs, torchserve
+def keeper(settings: Settings, clock: Clock | None = None) -> tuple[Reconciler, TorchServe]:
+    reconciler, torchserve = Reconciler(settings, clock=clock or Clock()), TorchServe()
+    reconciler.client = torchserve  # type: ignore[assignment]
+    return reconciler, torchserve
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock of the repairs that stands until it is moved."""
-    now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr("deploy.supervision.reconcile.time.monotonic", lambda: now.s)
-    return now
+def clock() -> Clock:
+    return Clock()
 
 
 def actions(settings: Settings) -> list[tuple[str, str, str]]:
@@ -105,161 +112,157 @@ def actions(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def test_after_a_restart_the_default_comes_first(settings: Settings, manifest: list[ServedVersion]) -> None:
-    repairs, torchserve = keeper(settings)
-    repairs.round()
-    assert torchserve.asked == [("register", "2.0"), ("register", "1.0")]
+    reconciler, torchserve = keeper(settings)
+    reconciler.round()
+    assert torchserve.calls == [("register", "2.0"), ("register", "1.0")]
     assert torchserve.current == "2.0"
     assert actions(settings) == [("restore", "2.0", "done"), ("restore", "1.0", "done")]
-    repairs.round()
-    assert len(torchserve.asked) == 2
+    reconciler.round()
+    assert len(torchserve.calls) == 2
 
 
-def test_what_a_rollout_set_before_it_was_killed_is_set_back_once_and_told(
+def test_the_default_that_a_killed_rollout_set_is_reset_once_and_logged(
     settings: Settings, manifest: list[ServedVersion], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repairs, torchserve = keeper(settings)
+    reconciler, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
     dead = Owner(1, "rollout of demo 3.0", "ann", "noon", OwnerKind.ROLLOUT)
     deployment_lock(settings.var).path.write_text(json.dumps(dead.__dict__))
-    repairs.round()
-    repairs.round()
-    assert torchserve.asked == [("default", "2.0")]
+    reconciler.round()
+    reconciler.round()
+    assert torchserve.calls == [("default", "2.0")]
     assert torchserve.workers["3.0"] == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["what"] for line in lines if line["event"] == "a change of versions died"] == ["rollout of demo 3.0"]
 
 
-def test_a_default_that_cannot_start_leaves_the_kept_one_in_its_place_until_it_can(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_the_kept_version_replaces_a_default_that_cannot_start_until_it_can(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    repairs, torchserve = keeper(settings)
+    reconciler, torchserve = keeper(settings, clock)
     torchserve.refused = {"2.0"}
-    repairs.round()
+    reconciler.round()
     assert (torchserve.current, torchserve.workers) == ("1.0", {"1.0": 1})
-    (missing,) = repairs.missing
+    (missing,) = reconciler.missing
     assert (missing["name"], missing["version"]) == ("demo", "2.0")
     assert "TorchServe refused POST /models" in missing["why"]
     assert actions(settings)[0] == ("restore", "2.0", "failed")
     torchserve.refused = set()
-    repairs.round()
+    reconciler.round()
     assert torchserve.current == "1.0"  # not tried again at once
     clock.s += 11
-    repairs.round()
-    assert (torchserve.current, repairs.missing) == ("2.0", [])
+    reconciler.round()
+    assert (torchserve.current, reconciler.missing) == ("2.0", [])
 
 
-def test_failed_repairs_are_tried_ever_more_rarely(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_failed_repairs_are_tried_less_and_less_often(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    repairs, torchserve = keeper(settings)
+    reconciler, torchserve = keeper(settings, clock)
     torchserve.refused = {"2.0"}
     for _ in range(3600):
-        repairs.round()
+        reconciler.round()
         clock.s += 1
-    assert 8 < torchserve.asked.count(("register", "2.0")) < 15
+    assert 8 < torchserve.calls.count(("register", "2.0")) < 15
 
 
-def test_a_default_that_lost_its_workers_for_good_gives_way_to_a_kept_one(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_the_kept_version_replaces_a_default_that_lost_its_workers_for_good(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings, clock)
+    reconciler.round()
     torchserve.workers["2.0"], torchserve.refused = 0, {"2.0"}
-    repairs.round()
+    reconciler.round()
     assert torchserve.current == "2.0"  # TorchServe may start it itself
-    clock.s += reconcile.LOST_S + 1
-    repairs.round()
-    assert torchserve.asked[2:] == [("scale", "2.0", 0), ("scale", "2.0", 1), ("default", "1.0")]
+    clock.s += LOST_S + 1
+    reconciler.round()
+    assert torchserve.calls[2:] == [("scale", "2.0", 0), ("scale", "2.0", 1), ("default", "1.0")]
     torchserve.refused = set()
-    clock.s += 11 + reconcile.LOST_S
-    repairs.round()
-    assert (torchserve.current, torchserve.workers, repairs.missing) == ("2.0", {"2.0": 1, "1.0": 1}, [])
+    clock.s += 11 + LOST_S
+    reconciler.round()
+    assert (torchserve.current, torchserve.workers, reconciler.missing) == ("2.0", {"2.0": 1, "1.0": 1}, [])
 
 
-def test_a_keeper_that_starts_anew_leaves_who_stands_in_for_a_dead_default(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_a_restarted_keeper_leaves_the_replacement_of_a_dead_default(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    """It does not know any more that 2.0 cannot start; switching to it would end all answers."""
-    repairs, torchserve = keeper(settings)
+    """It no longer knows that 2.0 cannot start; switching to it would end all answers."""
+    reconciler, torchserve = keeper(settings, clock)
     torchserve.workers, torchserve.current, torchserve.refused = {"2.0": 0, "1.0": 1}, "1.0", {"2.0"}
     for _ in range(60):
-        repairs.round()
+        reconciler.round()
         clock.s += 1
         assert torchserve.current == "1.0"
-    assert ("scale", "2.0", 1) in torchserve.asked
+    assert ("scale", "2.0", 1) in torchserve.calls
     torchserve.refused = set()
     clock.s += 600
-    repairs.round()
+    reconciler.round()
     assert (torchserve.current, torchserve.workers) == ("2.0", {"2.0": 1, "1.0": 1})
 
 
 @pytest.mark.parametrize("rests", [True, False])
-def test_workers_that_are_left_are_not_killed_with_a_photo_in_hand(
-    settings: Settings,
-    manifest: list[ServedVersion],
-    clock: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
-    rests: bool,
+def test_remaining_workers_are_not_killed_while_they_compute(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock, monkeypatch: pytest.MonkeyPatch, rests: bool
 ) -> None:
     desired.write(settings.var, [replace(entry, workers=2) for entry in manifest])
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings, clock)
+    reconciler.round()
     torchserve.workers["2.0"] = 1
     monkeypatch.setattr("deploy.supervision.reconcile.drain", lambda *_: rests)
-    repairs.round()
-    clock.s += reconcile.LOST_S + 1
-    repairs.round()
+    reconciler.round()
+    clock.s += LOST_S + 1
+    reconciler.round()
     assert torchserve.workers["2.0"] == (2 if rests else 1)
     assert torchserve.current == "2.0"
-    assert [row["why"] for row in repairs.missing] == (
-        [] if rests else ["some workers of demo 2.0 have gone, and the others are never at rest"]
+    assert [row["why"] for row in reconciler.missing] == (
+        [] if rests else ["demo 2.0 has lost some of its workers, and the others were never idle within 10 s"]
     )
 
 
-def test_a_worker_that_is_back_by_itself_is_not_touched(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_a_worker_that_torchserve_restarted_is_not_touched(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings, clock)
+    reconciler.round()
     for ready in (0, 1, 0, 1):
         torchserve.workers["1.0"] = ready
-        repairs.round()
-        clock.s += reconcile.LOST_S - 1
-    assert len(torchserve.asked) == 2
+        reconciler.round()
+        clock.s += LOST_S - 1
+    assert len(torchserve.calls) == 2
 
 
-def test_a_worker_that_is_long_in_starting_is_left_to_start(
-    settings: Settings, manifest: list[ServedVersion], clock: SimpleNamespace
+def test_a_worker_that_starts_slowly_is_not_killed(
+    settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings, clock)
+    reconciler.round()
     torchserve.workers["2.0"] = 0
-    for torchserve.coming, actions in ((os.getpid(), 2), (NO_PROCESS, 4)):
+    for torchserve.starting, actions in ((os.getpid(), 2), (NO_PROCESS, 4)):
         for _ in range(60):
-            repairs.round()
+            reconciler.round()
             clock.s += 1
-        assert len(torchserve.asked) == actions
+        assert len(torchserve.calls) == actions
 
 
-def test_nothing_is_touched_while_another_changes_versions(
+def test_nothing_is_repaired_during_a_rollout(
     settings: Settings, manifest: list[ServedVersion], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repairs, torchserve = keeper(settings)
+    reconciler, torchserve = keeper(settings)
     with deployment_lock(settings.var).hold(OwnerKind.ROLLOUT, "demo 3.0"):
-        repairs.round()
-        repairs.round()
-        assert torchserve.asked == []
-        assert "rollout of demo 3.0" in repairs.warnings["deployment"]
+        reconciler.round()
+        reconciler.round()
+        assert torchserve.calls == []
+        assert "rollout of demo 3.0" in reconciler.warnings["deployment"]
     assert capsys.readouterr().out.count("repairs wait") == 1
-    repairs.round()
+    reconciler.round()
     assert torchserve.current == "2.0"
-    assert not repairs.warnings["deployment"]
+    assert not reconciler.warnings["deployment"]
 
 
-def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
+def test_a_rollout_that_ended_before_the_lock_was_free_counts(
     settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repairs, torchserve = keeper(settings)
+    reconciler, torchserve = keeper(settings)
     torchserve.workers, torchserve.current = {"2.0": 1, "1.0": 1, "3.0": 1}, "3.0"
     hold = Lock.hold
 
@@ -268,78 +271,80 @@ def test_a_rollout_that_ended_before_the_lock_was_ours_counts(
         return hold(lock, kind)
 
     monkeypatch.setattr(Lock, "hold", late)
-    repairs.round()
-    assert (torchserve.asked, torchserve.current) == ([], "3.0")
+    reconciler.round()
+    assert (torchserve.calls, torchserve.current) == ([], "3.0")
 
 
-def test_a_missing_and_a_damaged_archive_come_back_from_their_copies(
+def test_a_missing_and_a_damaged_archive_are_restored_from_their_copies(
     settings: Settings, manifest: list[ServedVersion]
 ) -> None:
     (settings.store / "demo-2.0.mar").unlink()
     (settings.store / "demo-1.0.mar").write_bytes(b"no archive")
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings)
+    reconciler.round()
     assert torchserve.workers == {"2.0": 1, "1.0": 1}
     assert (settings.store / "demo-1.0.mar.damaged").read_bytes() == b"no archive"
     assert identity(digests(settings.store / "demo-1.0.mar")) == manifest[1].digest
 
 
-def test_an_archive_without_a_good_copy_is_missing_and_says_what_to_do(
+def test_an_archive_without_a_good_copy_is_reported_with_the_fix(
     settings: Settings, manifest: list[ServedVersion]
 ) -> None:
     (settings.store / "demo-2.0.mar").unlink()
     (settings.var / desired.COPIES / "demo-2.0.mar").write_bytes(b"damaged, too")
-    repairs, torchserve = keeper(settings)
-    repairs.round()
-    assert torchserve.asked == [("register", "1.0")]
-    assert "demo-2.0.mar is missing, and there is no good copy: put it" in repairs.missing[0]["why"]
+    reconciler, torchserve = keeper(settings)
+    reconciler.round()
+    assert torchserve.calls == [("register", "1.0")]
+    assert "demo-2.0.mar is missing, and there is no good copy: put it" in reconciler.missing[0]["why"]
 
 
 @pytest.mark.parametrize("full", [Journal, None])
-def test_on_a_full_disk_repairs_go_on_and_it_is_said(
+def test_repairs_continue_on_a_full_disk_with_a_warning(
     settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch, full: type | None
 ) -> None:
-    """A journal that cannot be begun, or not be written further."""
+    """The journal entry cannot be created, or not be closed."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Journal, "__init__" if full else "end", refuse)
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings)
+    reconciler.round()
     assert (torchserve.current, torchserve.workers) == ("2.0", {"2.0": 1, "1.0": 1})
-    assert "No space left on device: make room" in repairs.warnings["journal"]
+    assert "No space left on device: free some disk space" in reconciler.warnings["journal"]
 
 
-def test_a_damaged_manifest_is_said_and_what_it_said_before_still_counts(
+def test_a_damaged_manifest_is_a_warning_and_its_former_content_counts(
     settings: Settings, manifest: list[ServedVersion]
 ) -> None:
-    repairs, torchserve = keeper(settings)
-    repairs.round()
+    reconciler, torchserve = keeper(settings)
+    reconciler.round()
     (settings.var / desired.FILE).write_text("[{")
     torchserve.workers = {}
-    repairs.round()
-    assert (torchserve.workers, repairs.entries) == ({}, manifest)
-    assert "is damaged" in repairs.warnings["manifest"]
+    reconciler.round()
+    assert (torchserve.workers, reconciler.entries) == ({}, manifest)
+    assert "is damaged" in reconciler.warnings["manifest"]
 
 
-class Door:
-    """The served door, for one answer."""
+class Endpoint:
+    """An inference endpoint that gives one answer and counts its requests."""
 
     def __init__(self, content: dict[str, Any], status: int = 200) -> None:
-        self.content, self.status, self.asked = content, status, 0
+        self.content, self.status, self.requests = content, status, 0
 
     def post(self, url: str, **_: Any) -> Any:
-        self.asked += 1
+        self.requests += 1
         return SimpleNamespace(
             ok=self.status == 200, status_code=self.status, text=json.dumps(self.content), json=lambda: self.content
         )
 
 
-def readiness(settings: Settings, repairs: Repairs, door: Door, monkeypatch: pytest.MonkeyPatch) -> Readiness:
-    found = Readiness(settings, repairs)
+def readiness(
+    settings: Settings, reconciler: Reconciler, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> Readiness:
+    found = Readiness(settings, reconciler)
     found.note("")
-    found.session = door  # type: ignore[assignment]
+    found.session = endpoint  # type: ignore[assignment]
     monkeypatch.setattr("deploy.supervision.readiness.read_key", lambda *_: "key")
     monkeypatch.setattr(
         "deploy.supervision.readiness.example", lambda mar: (SimpleNamespace(label="yes", own=True), {})
@@ -347,17 +352,17 @@ def readiness(settings: Settings, repairs: Repairs, door: Door, monkeypatch: pyt
     return found
 
 
-def test_ready_is_a_right_answer_asked_for_once_a_second(
+def test_ready_means_a_correct_answer_and_is_probed_once_a_second(
     settings: Settings, manifest: list[ServedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repairs, _ = keeper(settings)
-    repairs.round()
-    door = Door({"result": "yes", "model_version": "2.0"})
-    found = readiness(settings, repairs, door, monkeypatch)
-    wanted = {"ready": True, "models": [{"name": "demo", "version": "2.0"}], "missing": []}
-    wanted |= {"repairing": False, "warnings": []}
-    assert [found.answer() for _ in range(5)] == [wanted] * 5
-    assert door.asked == 1
+    reconciler, _ = keeper(settings)
+    reconciler.round()
+    endpoint = Endpoint({"result": "yes", "model_version": "2.0"})
+    found = readiness(settings, reconciler, endpoint, monkeypatch)
+    expected: dict[str, Any] = {"ready": True, "models": [{"name": "demo", "version": "2.0"}], "missing": []}
+    expected |= {"repairing": False, "warnings": []}
+    assert [found.answer() for _ in range(5)] == [expected] * 5
+    assert endpoint.requests == 1
 
 
 @pytest.mark.parametrize(("content", "status"), [({"result": "no", "model_version": "2.0"}, 200), ({}, 503)])
@@ -368,15 +373,15 @@ def test_a_wrong_answer_is_not_ready(
     content: dict[str, Any],
     status: int,
 ) -> None:
-    repairs, _ = keeper(settings)
-    repairs.round()
-    answer = readiness(settings, repairs, Door(content, status), monkeypatch).answer()
+    reconciler, _ = keeper(settings)
+    reconciler.round()
+    answer = readiness(settings, reconciler, Endpoint(content, status), monkeypatch).answer()
     assert not answer["ready"]
     assert f"demo: HTTP {status}" in answer["reason"] and "to a photo of yes" in answer["reason"]
 
 
 def test_nothing_to_serve_is_not_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    repairs, _ = keeper(settings)
-    repairs.round()
-    answer = readiness(settings, repairs, Door({}), monkeypatch).answer()
+    reconciler, _ = keeper(settings)
+    reconciler.round()
+    answer = readiness(settings, reconciler, Endpoint({}), monkeypatch).answer()
     assert (answer["ready"], answer["reason"]) == (False, "var/served.json names nothing to serve")
