@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,13 +13,7 @@ from config.recipe import names, read_recipe
 from deploy.settings import ROOT
 from handler.errors import CODES
 
-ROOMS = {
-    "handler": {"handler"},
-    "config": {"config", "handler"},
-    "dataset": {"dataset", "config", "handler"},
-    "training": {"training", "dataset", "config", "handler"},
-    "deploy": {"deploy", "dataset", "config", "handler"},
-}
+ROOMS = ("handler", "config", "dataset", "training", "deploy")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TEXT = "\n".join([README, *PAGES.values()])
@@ -28,23 +21,6 @@ TEXT = "\n".join([README, *PAGES.values()])
 
 def modules(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
-
-
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: import by full name"
-            yield node.module or ""
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_arrows_point_one_way(room: str) -> None:
-    project = {*ROOMS, "benchmarks", "tests", "web"}
-    for path in modules(room):
-        tops = {name.partition(".")[0] for name in imported(path)}
-        assert tops & project <= ROOMS[room], path
 
 
 OTHER_MEANINGS = {("audit.py", 500)}  # the document's least number of photos is also the width of its input
