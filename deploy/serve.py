@@ -24,8 +24,8 @@ from deploy.store import desired as manifest
 from deploy.store.contents import VERSION, read_manifest
 from deploy.store.desired import ServedVersion
 from deploy.store.profile import note_if_ignored
-from deploy.supervision.single import FOREGROUND, starting
-from deploy.supervision.supervisor import launch, spawn, stop_children, wait_until_ready
+from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
+from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
 from deploy.torchserve.example import announce, relative
 from deploy.torchserve.process import refuse_taken_ports

@@ -18,7 +18,7 @@ from deploy.models import describe
 from deploy.settings import Settings, read_settings
 from deploy.store import desired, profile
 from deploy.store.journal import entries
-from deploy.supervision.supervisor import ask_keeper
+from deploy.supervision.lifecycle import ask_keeper
 from deploy.torchserve.management import Client
 
 

@@ -19,8 +19,8 @@ from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, serve
 from deploy.host.processes import group_of_server
 from deploy.serve import prepare, what_to_serve
 from deploy.settings import Settings, read_settings
-from deploy.supervision.single import BACKGROUND, FOREGROUND, starting, supervisor_of
-from deploy.supervision.supervisor import launch, stop, stop_children, wait_until_ready
+from deploy.supervision.lifecycle import launch, stop, stop_children, wait_until_ready
+from deploy.supervision.supervisor import BACKGROUND, FOREGROUND, starting, supervisor_of
 from deploy.torchserve.example import announce
 
 START_S = 60  # it may have to pack an archive, and to copy it

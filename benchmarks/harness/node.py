@@ -21,8 +21,8 @@ from deploy.settings import ROOT, own_environment
 from deploy.store import desired
 from deploy.store.contents import read_manifest
 from deploy.store.journal import entries
+from deploy.supervision.lifecycle import ask_keeper
 from deploy.supervision.metrics import REPAIRS
-from deploy.supervision.supervisor import ask_keeper
 
 SAME_S = 120.0
 KEEPER = "deploy.supervision.keeper"

@@ -1,10 +1,10 @@
-"""The program `keeper` of config/supervisord.conf: keeps served what must be served, and says whether it is.
+"""The program `keeper` of config/supervisord.conf: keeps the desired versions served and reports readiness.
 
     python -m deploy.supervision.keeper
 
-looks every second and repairs (deploy/supervision/reconcile.py). On 127.0.0.1:8083 it answers GET /ready (200 when a
-real prediction of every served name is right, else 503) and GET /metrics. When supervisord itself dies, the keeper of
-`make up` starts another; `make serve` does that for its own.
+compares and repairs every second (deploy/supervision/reconcile.py). On 127.0.0.1:8083 it answers GET /ready (200 if a
+golden photo of every served name is answered correctly, else 503) and GET /metrics. If supervisord itself dies, the
+keeper of `make up` starts another; `make serve` does this for its own.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 
 import uvicorn
 from starlette.applications import Starlette
@@ -31,11 +30,11 @@ from deploy.supervision.metrics import CONTENT_TYPE, Metrics
 from deploy.supervision.readiness import Readiness
 from deploy.supervision.reconcile import Reconciler
 from deploy.supervision.repair_plan import ModelState
-from deploy.supervision.single import BACKGROUND
-from deploy.supervision.supervisor import MODE, spawn
+from deploy.supervision.supervisor import BACKGROUND, MODE, spawn
 
 ROUND_S = 1.0
 PROBE_EVERY_S = 5.0
+PORT_RETRY_S = 0.2
 NEARLY_FULL_MB = 50
 
 
@@ -45,8 +44,8 @@ class Orphaned(BaseException):
 
 @command(epilog="Example: python -m deploy.supervision.keeper")
 def main() -> None:
-    """Keep served what var/served.json says; /ready and /metrics on the keeper's port. Run by supervisord."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    """Keep the versions of var/served.json served; /ready and /metrics on the keeper's port. Run by supervisord."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # at once, even during a repair: the next start repeats it
     signal.signal(signal.SIGUSR1, _orphaned)
     follow_supervisor(signal.SIGUSR1)
     os.umask(0o077)
@@ -54,32 +53,43 @@ def main() -> None:
     try:
         Keeper(settings).run()
     except Orphaned:
-        if os.environ.get(MODE) == BACKGROUND.value:
+        if os.environ.get(MODE) == BACKGROUND:
             log("supervisord died: starting another")
             spawn(settings, BACKGROUND)
 
 
 class Keeper:
-    """The rounds in this thread, /ready and /metrics in another."""
+    """Reconciles in the thread that calls `run`; /ready, /metrics and the probes have their own threads."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics(settings)
         self.reconciler = Reconciler(settings, self.metrics.keeper_action)
         self.readiness = Readiness(settings, self.reconciler)
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._answer, self._probe)]
+        self._http = self._http_server()
 
     def run(self) -> None:
-        """Until SIGTERM."""
+        """Work until `stop` is called, or a signal raises an exception in this thread."""
         self.metrics.start()
-        threading.Thread(target=self._answer, daemon=True).start()
-        threading.Thread(target=self._probe, daemon=True).start()
-        log("the keeper is at work", pid=os.getpid(), ready=self.settings.url("keeper") + "/ready")
-        while True:
+        for thread in self.threads:
+            thread.start()
+        log("the keeper is running", pid=os.getpid(), ready=self.settings.url("keeper") + "/ready")
+        try:
             self.once()
-            time.sleep(ROUND_S)
+            while not self.stopping.wait(ROUND_S):
+                self.once()
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End the loops of all threads; does not wait for them."""
+        self.stopping.set()
+        self._http.should_exit = True
 
     def once(self) -> None:
-        """One round. A bug in it is logged, and the next round tries again: nothing may end the keeping."""
+        """One round. A bug in it is logged and does not end the keeper: the next round tries again."""
         try:
             self.reconciler.round()
             self.readiness.note("")
@@ -95,27 +105,31 @@ class Keeper:
             model = self.reconciler.models.get(entry.name, ModelState())
             self.metrics.workers_ready(entry.name, entry.version, model.ready.get(entry.version, 0))
         with contextlib.suppress(OSError):
-            free = shutil.disk_usage(self.settings.var).free // 1_000_000
-            self.reconciler.warn(
-                "disk", f"{self.settings.var} is nearly full: make room" if free < NEARLY_FULL_MB else ""
-            )
+            free_mb = shutil.disk_usage(self.settings.var).free // 1_000_000
+            text = f"the disk of {self.settings.var} is nearly full (less than {NEARLY_FULL_MB} MB): free some space"
+            self.reconciler.warn("disk", text if free_mb < NEARLY_FULL_MB else "")
 
     def _probe(self) -> None:
-        """Know whether predictions are right, also while nobody asks /ready: a scrape must not wait for a probe."""
+        """Keep the metric `classifier_ready` up to date also while nobody requests /ready."""
         while True:
             try:
                 ready = bool(self.readiness.answer()["ready"])
-            except Exception as error:  # as in `once`: a bug must not leave the last answer standing for ever
+            except Exception as error:  # a bug must not leave the last value standing
                 log("error", text=f"the probe failed: {error!r}")
                 ready = False
             self.metrics.ready(ready)
-            time.sleep(PROBE_EVERY_S)
+            if self.stopping.wait(PROBE_EVERY_S):
+                return
 
     def _answer(self) -> None:
-        """Serve HTTP for ever."""
+        listener = listen(self.settings.ports["keeper_port"], self.stopping)
+        if listener:
+            self._http.run(sockets=[listener])
+
+    def _http_server(self) -> uvicorn.Server:
         routes = [Route("/ready", self._ready), Route("/metrics", self._metrics)]
-        config = uvicorn.Config(Starlette(routes=routes), log_level="warning", access_log=False, lifespan="off")
-        uvicorn.Server(config).run(sockets=[listen(self.settings.ports["keeper_port"])])
+        app = Starlette(routes=routes)
+        return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
 
     def _ready(self, request: Request) -> Response:
         answer = self.readiness.answer()
@@ -125,10 +139,10 @@ class Keeper:
         return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
-def listen(port: int) -> socket.socket:
-    """Listen on the loopback; a taken port is waited for."""
-    said = False
-    while True:
+def listen(port: int, stopping: threading.Event) -> socket.socket | None:
+    """Listen on the loopback address; waits while the port is taken. None if `stopping` was set first."""
+    warned = False
+    while not stopping.is_set():
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -136,10 +150,11 @@ def listen(port: int) -> socket.socket:
             return listener
         except OSError as error:
             listener.close()
-            if not said:
-                log("warning", text=f"port {port}: {error.strerror}: it is waited for")
-            said = True
-            time.sleep(0.2)
+            if not warned:
+                log("warning", text=f"port {port}: {error.strerror}: waiting for it")
+            warned = True
+            stopping.wait(PORT_RETRY_S)
+    return None
 
 
 def _orphaned(*_: object) -> None:

@@ -2,8 +2,8 @@
 
     python -m deploy.supervision.torchserve_program
 
-attaches to the TorchServe of `var` if one is alive, else starts one, and ends as soon as that has ended:
-supervisord then starts it anew. When supervisord itself dies, TorchServe goes on and the next one adopts it.
+attaches to the TorchServe of `var` if one is running, else starts one, and ends as soon as TorchServe has ended, so
+that supervisord restarts it. If supervisord itself dies, TorchServe continues and the next program attaches to it.
 """
 
 import os
@@ -18,7 +18,7 @@ from deploy.host.processes import follow_supervisor
 from deploy.settings import read_settings
 from deploy.torchserve.process import WATCH_S, Server
 
-NOT_STARTED = "not started"  # the event that `up` looks for
+NOT_STARTED = "not started"  # the log event that `up` looks for
 RETRY_S = 1
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -26,7 +26,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 @command(epilog="Example: python -m deploy.supervision.torchserve_program")
 def main() -> None:
     """Attach to the TorchServe of this var, or start one; exit 1 as soon as it has ended."""
-    follow_supervisor(signal.SIGKILL)  # no other signal: it would stop TorchServe with us
+    follow_supervisor(signal.SIGKILL)  # another signal would stop TorchServe together with this process
     for number in STOPPING:
         signal.signal(number, _stop)
     os.umask(0o077)
@@ -35,31 +35,31 @@ def main() -> None:
         attach_or_start(server)
         while not server.ended():
             time.sleep(WATCH_S)
-        log("TorchServe has ended by itself", console=one_line(server.last_words()))
+        log("TorchServe ended unexpectedly", console=one_line(server.last_words()))
     finally:
         server.stop()
     sys.exit(1)
 
 
 def attach_or_start(server: Server) -> None:
-    """Return when TorchServe answers; what is in the way (a taken port, a full disk) is waited out."""
+    """Return when TorchServe answers; retries while a port is taken or the disk is full."""
     if server.adopt():
         return log("attached to the TorchServe that is running", group=server.group)
-    said = ""
+    logged = ""
     while True:
         try:
             server.start()
             return log("TorchServe answers", group=server.group)
         except (UserError, OSError) as error:
-            why = one_line(error.message if isinstance(error, UserError) else str(error))
-            if why != said:
+            why = one_line(str(error))
+            if why != logged:
                 log(NOT_STARTED, why=why)
-            said = why
+            logged = why
             time.sleep(RETRY_S)
 
 
 def _stop(*_: object) -> None:
-    """Stop TorchServe, whatever we are at; a second signal must not interrupt the stopping."""
+    """Stop TorchServe in the `finally` of `main`; a second signal must not interrupt that."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)

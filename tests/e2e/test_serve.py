@@ -23,7 +23,7 @@ from deploy.host.processes import cmdline
 from deploy.serve import choose
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store.contents import digests, identity
-from deploy.supervision.supervisor import ask_keeper
+from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
 from tests.conftest import SHIPPED, command
 

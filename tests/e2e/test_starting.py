@@ -35,7 +35,9 @@ def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:
     assert loser.count("\n") == 1 and "(" in loser and loser.startswith("Error: ")
     assert "make up" in loser or "make down" in loser
     assert "starting TorchServe with classroom-1.0.mar" in winner
-    assert winner.endswith("Error: it was stopped while it was starting, as make down does: start it again\n")
+    assert winner.endswith(
+        "Error: the server was stopped while it was starting, for example by make down: start it again\n"
+    )
     assert [code for code, _ in lines] == [1, 1]
     assert server_lock(tmp_path / "var").owner() is None
     assert group_of_server(tmp_path / "var") is None

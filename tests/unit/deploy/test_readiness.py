@@ -1,5 +1,6 @@
 """The probe of readiness survives whatever it meets, and counts it as not ready."""
 
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from deploy.settings import Settings, own_environment, read_settings
+from deploy.settings import HOST, Settings, own_environment, read_settings
 from deploy.store.desired import ServedVersion
 from deploy.supervision import keeper, readiness
 from deploy.supervision.keeper import Keeper
@@ -57,29 +58,47 @@ def test_an_answer_that_is_no_object_is_not_ready_and_logged(
     assert "the probe of demo failed" in capsys.readouterr().out
 
 
-def test_the_probes_go_on_after_one_that_failed(
+def test_the_probes_continue_after_one_that_failed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    over, told = threading.Event(), list[bool]()
     answers: Iterator[dict[str, Any] | Exception] = iter([{"ready": True}, KeyError("ready"), {"ready": True}])
+    values: list[bool] = []
+    running = Keeper(settings)
 
     def answer() -> dict[str, Any]:
-        found = next(answers)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        content = next(answers)
+        if isinstance(content, Exception):
+            raise content
+        return content
 
     def ready(value: bool) -> None:
-        told.append(value)
-        if len(told) == 3:
-            over.set()
-            threading.Event().wait()
+        values.append(value)
+        if len(values) == 3:
+            running.stop()
 
-    watched = Keeper(settings)
     monkeypatch.setattr(keeper, "PROBE_EVERY_S", 0.01)
-    monkeypatch.setattr(watched.readiness, "answer", answer)
-    monkeypatch.setattr(watched.metrics, "ready", ready)
-    threading.Thread(target=watched._probe, daemon=True).start()
-    assert over.wait(10)
-    assert told == [True, False, True]
+    monkeypatch.setattr(running.readiness, "answer", answer)
+    monkeypatch.setattr(running.metrics, "ready", ready)
+    probing = running.threads[1]
+    probing.start()
+    probing.join(10)
+    assert not probing.is_alive()
+    assert values == [True, False, True]
     assert "the probe failed: KeyError('ready')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_stop_ends_every_loop_of_the_keeper(settings: Settings, taken: bool) -> None:
+    """Also while the keeper's port is taken and it waits for it."""
+    running = Keeper(settings)
+    with socket.socket() as other:
+        if taken:
+            other.bind((HOST, settings.ports["keeper_port"]))
+            other.listen()
+        main = threading.Thread(target=running.run)
+        main.start()
+        running.stop()
+        for thread in (main, *running.threads):
+            thread.join(10)
+            assert not thread.is_alive()
+    running.metrics.stop()

@@ -15,7 +15,7 @@ from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, UNNAMED, Lock, LockHeld, OwnerKind, deployment_lock, server_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, own_environment, read_settings
-from deploy.supervision.single import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
+from deploy.supervision.supervisor import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
 from deploy.up import down
 from tests.conftest import SHIPPED, command
 
@@ -110,7 +110,7 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
             refuse_second(settings)
         assert supervisor_of(settings) == server.pid
         monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
-        monkeypatch.setattr("deploy.supervision.supervisor.GONE_S", 5)
+        monkeypatch.setattr("deploy.supervision.lifecycle.GONE_S", 5)
         waiting = threading.Thread(target=server.wait)  # else it stays as a zombie, which is alive to nobody but us
         waiting.start()
         done = CliRunner().invoke(down)
