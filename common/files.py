@@ -1,4 +1,4 @@
-"""Files are written whole: under a temporary name first, then renamed, so that a crash leaves the former content."""
+"""Files and folders are written under a temporary name and renamed when complete: a crash leaves the former content."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.errors import CannotWrite
+from common.errors import AlreadyExists, CannotWrite, InvalidInput, NotFound
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -21,14 +21,17 @@ def write_whole(path: Path, data: bytes) -> None:
     _replace(path, lambda file: file.write(data))
 
 
-def copy_whole(source: Path, target: Path) -> None:
+def copy_whole(source: Path, target: Path, keep_metadata: bool = False) -> None:
     """Copy a file completely or not at all; creates the target's folder.
+
+    Args:
+        keep_metadata: also copy the time of modification and the permissions.
 
     Raises:
         OSError: it cannot be read or written; the former content of `target` is unchanged.
     """
     with source.open("rb") as reading:
-        _replace(target, lambda file: shutil.copyfileobj(reading, file))
+        _replace(target, lambda file: shutil.copyfileobj(reading, file), like=source if keep_metadata else None)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -40,6 +43,51 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
+def read_json(path: Path, fix: str = "") -> Any:
+    """Read a JSON file (UTF-8).
+
+    Args:
+        fix: what to do if that fails.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidInput: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist", fix) from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read as JSON: {' '.join(str(error).split())}", fix) from error
+
+
+def require_absent(path: Path) -> None:
+    """Raises: AlreadyExists: there is something at `path`, which is a command's --out."""
+    if os.path.lexists(path):
+        raise AlreadyExists(f"{path} already exists", "remove it, or give another --out")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Create a folder that appears only when it is complete; after an error nothing is left.
+
+    Yields:
+        a temporary folder next to `path` to fill; it becomes `path` when the block ends.
+
+    Raises:
+        AlreadyExists: `path` exists.
+        CannotWrite: an OSError occurred in the block or while renaming.
+    """
+    require_absent(path)
+    with writing(path, "free some disk space, or give another --out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_temporary_prefix(path)) as work:
+            folder = Path(work) / "new"
+            folder.mkdir()
+            yield folder
+            folder.rename(path)
+
+
 @contextmanager
 def writing(path: Path | str, fix: str = "free some disk space and try again") -> Iterator[None]:
     """Turn an OSError inside the block into a CannotWrite that names `path` and the fix."""
@@ -49,15 +97,23 @@ def writing(path: Path | str, fix: str = "free some disk space and try again") -
         raise CannotWrite(path, error, fix) from error
 
 
-def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def _temporary_prefix(path: Path) -> str:
+    """Hidden, and short enough that the random suffix never exceeds the longest legal name (255 bytes)."""
+    return f".{path.name[:50]}."
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], object], like: Path | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
     try:
         with os.fdopen(handle, "wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        if like:
+            shutil.copystat(like, name)
+        else:
+            Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

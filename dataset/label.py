@@ -2,34 +2,38 @@
 
     python -m dataset label PHOTOS --recipe classroom
 
-writes PHOTOS/labels.tsv after every decision; `dataset split` and `training train --data` read it. Run again,
-it goes on where it stopped. `--folders OUT` copies the labelled photos into class folders as well. Only this
-machine can open the page; two people may, in two tabs.
+writes PHOTOS/labels.tsv after every decision; `dataset split` and `training train --data` read it. If you run the
+command again, it continues where you stopped. `--folders OUT` also copies the labelled photos into class folders.
+The page can be opened on this machine only. Two people can label at the same time, in two tabs.
 """
 
 import contextlib
 import getpass
+import os
 import shlex
 import signal
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import uvicorn
+from filelock import FileLock, Timeout
 
 from common.cli import command
-from common.errors import UserError
+from common.errors import Busy
+from common.files import writing
 from config.recipe import Recipe, read_recipe
-from dataset.labelling.assignments import Desk
+from dataset.labelling.assignments import AssignmentQueue
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.decisions import Labelling
-from dataset.labelling.lock import locked
-from dataset.labelling.rows import list_photos
-from dataset.labelling.server import LabelPage
+from dataset.labelling.entries import list_photos
+from dataset.labelling.server import LabelPage, PageInfo
 from dataset.labelling.suggestions import Suggestions
 
+_WRITE_FIX = "free some disk space, or give another --table"
 MODELS = Path(__file__).parents[1] / "models"
 LOCAL = "127.0.0.1"
 
@@ -43,15 +47,17 @@ def _login() -> str:
 
 @command(epilog="Example: python -m dataset label runs/drawn --recipe shapes --check")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels: a name or a path.")
-@click.option("--table", type=click.Path(path_type=Path), help="Written after each decision. [default: DIR/labels.tsv]")
+@click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels: name or path.")
+@click.option("--table", type=click.Path(path_type=Path), help="Table of labels.  [default: DIR/labels.tsv]")
 @click.option("--by", default=_login, show_default="login name", help="Who labels; can be changed on the page.")
-@click.option("--model", type=click.Path(path_type=Path), help="A bundle to suggest. [default: models/RECIPE, if any]")
-@click.option("--no-model", is_flag=True, help="Suggest nothing; photos come in order of their names.")
-@click.option("--folders", type=click.Path(path_type=Path), help="Copy labelled photos to FOLDERS/LABEL as well.")
-@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="Bundle for suggestions.  [default: models/RECIPE, if any]"
+)
+@click.option("--no-model", is_flag=True, help="No suggestions; show the photos in the order of their names.")
+@click.option("--folders", type=click.Path(path_type=Path), help="Also copy labelled photos to FOLDERS/LABEL.")
+@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
 @click.option("--open/--no-open", "show", default=False, show_default=True, help="Open the page in a browser.")
-@click.option("--check", is_flag=True, help="Read the folder and the table, print progress, do not serve.")
+@click.option("--check", is_flag=True, help="Only read the folder and the table, and print the progress.")
 def label(
     folder: Path,
     name: str,
@@ -70,33 +76,70 @@ def label(
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     copies = ClassFolders(folders, folder, recipe.labels) if folders else None
     if check:
-        click.echo(_told(Labelling(folder, table, recipe.labels, copies)))
+        click.echo(_summary(Labelling(folder, table, recipe.labels, copies)))
         return
-    list_photos(folder)  # refuses before the lock, which makes the table's folder
+    list_photos(folder)  # fails before the lock creates the table's folder
     with locked(table) as announce:
         labelling = Labelling(folder, table, recipe.labels, copies)
         with _listening(port) as listener:
             url = f"http://{LOCAL}:{listener.getsockname()[1]}"
             labelling.begin()
             announce(url)
-            facts = {"by": " ".join(by.split()) or "somebody", "task": recipe.task, "table": str(table)}
-            facts |= {"next": _next(name, table), "again": _again()}
-            page = LabelPage(Desk(labelling, suggestions.rank), suggestions, facts, recipe.limits)
-            _serve(page, listener, lambda: _greet(labelling, url, show))
-    after = f"go on: {_again()}" if labelling.progress().left else f"next: {_next(name, table)}"
-    click.echo(f"{labelling.progress()}: {table}; {after}")
+            by = " ".join(by.split()) or "somebody"
+            info = PageInfo(recipe.task, by, str(table), again=_typed_command(), next=_split_command(name, table))
+            page = LabelPage(AssignmentQueue(labelling, suggestions.rank), suggestions, info, recipe.limits)
+            _serve(page, listener, lambda: _announce(labelling, url, show))
+    progress = labelling.progress()
+    after = f"continue with: {_typed_command()}" if progress.left else f"next: {_split_command(name, table)}"
+    click.echo(f"{progress}: {table}; {after}")
 
 
-def _serve(page: LabelPage, listener: socket.socket, greet: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or `kill`, which both end it cleanly from the moment that people are greeted."""
+@contextlib.contextmanager
+def locked(table: Path) -> Iterator[Callable[[str], None]]:
+    """Lock a table against a second server. The lock ends with this process, even after kill -9.
+
+    Yields:
+        a function that writes the address of this server into the lock file, for the second one's message.
+
+    Raises:
+        Busy: another process is labelling into it.
+        CannotWrite: its folder cannot be written.
+    """
+    path = table.with_name(f".{table.name}.lock")
+    # A soft lock, filelock's fallback where the file system has no flock, would outlive a killed process.
+    lock = FileLock(path, fallback_to_soft=False)
+
+    def announce(url: str) -> None:
+        path.write_text(f"process {os.getpid()} {url}".strip(), encoding="utf-8")
+
+    with writing(table, _WRITE_FIX):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0.2, poll_interval=0.05)  # long enough if the file is being removed by its last owner
+        except Timeout as error:
+            owner = path.read_text(encoding="utf-8", errors="replace") or "another process"
+            raise Busy(
+                f"{table} is being labelled by {owner}", "open that page, stop it, or give another --table"
+            ) from error
+    try:
+        with writing(table, _WRITE_FIX):
+            announce("")
+        yield announce
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _serve(page: LabelPage, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or `kill`. Both stop it cleanly, from the moment that the address is printed."""
     server = uvicorn.Server(
         uvicorn.Config(page.app(), log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
     )
     before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        greet()
+        announce()
         page.suggestions.start(
-            (i, entry.path) for i, entry in enumerate(page.desk.labelling.entries) if entry.undecided
+            (i, entry.path) for i, entry in enumerate(page.queue.labelling.entries) if entry.undecided
         )
         server.run(sockets=[listener])
     finally:
@@ -113,14 +156,14 @@ def _listening(port: int) -> Iterator[socket.socket]:
             listener.bind((LOCAL, port))
             listener.listen()
         except OSError as error:
-            raise UserError(
-                f"port {port}: {error.strerror}: give another --port, or --port 0 for a free one"
+            raise Busy(
+                f"port {port} cannot be used: {error.strerror}", "give another --port, or --port 0 for a free one"
             ) from error
         yield listener
 
 
-def _greet(labelling: Labelling, url: str, show: bool) -> None:
-    click.echo(f"{_told(labelling)}\n{url}   (Ctrl-C stops; every decision is in {labelling.table} at once)")
+def _announce(labelling: Labelling, url: str, show: bool) -> None:
+    click.echo(f"{_summary(labelling)}\n{url}   (Ctrl-C stops; every decision is saved to {labelling.table} at once)")
     if show:
         webbrowser.open(url)
 
@@ -130,26 +173,17 @@ def _shipped(recipe: Recipe) -> Path | None:
     return bundle if (bundle / "model.onnx").is_file() else None
 
 
-def _told(labelling: Labelling) -> str:
+def _summary(labelling: Labelling) -> str:
     progress = labelling.progress()
-    parts = [f"{count} {what}" for what, count in {**progress.labels, **progress.aside}.items()]
-    return f"{labelling.folder}: {progress} ({', '.join(parts)}), {progress.left} left"
+    counts = [f"{count} {name}" for name, count in {**progress.by_label, **progress.by_reason}.items()]
+    return f"{labelling.folder}: {progress} ({', '.join(counts)}), {progress.left} left"
 
 
-def _again() -> str:
-    """The command that was typed."""
-    context = click.get_current_context()
-    words = ["python", "-m", "dataset", "label"]
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        value = context.params[name]
-        if isinstance(parameter, click.Argument):
-            words.append(str(value))
-        elif context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            flags = parameter.opts if value is not False else parameter.secondary_opts
-            words += flags[:1] if isinstance(value, bool) else [flags[0], str(value)]
-    return shlex.join(words)
+def _typed_command() -> str:
+    """This command with the options that were given, also when it was started as `photoloop dataset label`."""
+    start = sys.argv.index("label") if "label" in sys.argv else 1
+    return shlex.join(["python", "-m", "dataset", *sys.argv[start:]])
 
 
-def _next(name: str, table: Path) -> str:
+def _split_command(name: str, table: Path) -> str:
     return shlex.join(["python", "-m", "dataset", "split", str(table), "--recipe", name])

@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import write_whole
+from common.files import write_whole, writing
 
 Row = dict[str, str]
 
@@ -36,11 +36,16 @@ def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
     return rows
 
 
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Write a table, whole; keys that are no column are left out.
+def write_rows(
+    path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]], fix: str = "give another --out"
+) -> None:
+    """Write a table completely or not at all; keys that are not a column are left out.
+
+    Args:
+        fix: what to do if it cannot be written.
 
     Raises:
-        UserError: it cannot be written; what stood there stands there still.
+        CannotWrite: the former content of `path` is unchanged.
     """
     text, kept = StringIO(), list(rows)
     returns = any("\r" in str(value) for row in kept for value in row.values())  # csv quotes all but these
@@ -55,7 +60,5 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, o
     )
     writer.writeheader()
     writer.writerows(kept)
-    try:
+    with writing(path, fix):
         write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}: give another --out") from error

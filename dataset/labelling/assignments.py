@@ -1,8 +1,8 @@
-"""Who is shown which photo: leases, order, undo. Clients are browser tabs; two of them get two photos.
+"""Which client is shown which photo: leases, order and undo. A client is a browser tab.
 
-A photo is leased to a client for `LEASE` seconds, and again while its page stays open. A lease only keeps
-two people from looking at the same photo: what keeps them from overwriting each other is the revision that
-each decision carries (`dataset.labelling.decisions`).
+A client leases its photo for `LEASE` seconds and renews the lease while its page is open, so that two people do
+not look at the same photo. A lease does not protect decisions: each decision carries the revision of the photo that
+was shown, and an outdated one is refused (`dataset.labelling.decisions`).
 """
 
 import itertools
@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dataset.labelling.decisions import Conflict, Decision, Entry, Labelling, Progress
+from dataset.labelling.decisions import Conflict, Labelling, Progress
+from dataset.labelling.entries import Decision, Entry
 from dataset.tables import Row
 
 LEASE = 60.0
@@ -20,33 +21,37 @@ Rank = Callable[[int], tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class Turn:
+class Assignment:
     """What a client does next.
 
-    `index` is the photo to show, `soon` the one that probably comes after it; `elsewhere` counts the
-    undecided photos that others look at.
+    Args:
+        index: the photo to show; None if all photos are decided or leased to others.
+        upcoming: the photo that probably comes after it.
+        leased_by_others: number of undecided photos that other clients have leased.
+        progress: of all clients together.
     """
 
     index: int | None
-    soon: int | None
-    elsewhere: int
+    upcoming: int | None
+    leased_by_others: int
     progress: Progress
 
 
 @dataclass(frozen=True)
-class _Done:
-    """A client's decision, what its row was before, and its revision since."""
+class _Undo:
+    """A client's decision: the row before it, and the photo's revision after it."""
 
     index: int
     before: Row
     revision: int
 
 
-class Desk:
-    """All clients of one labelling; safe to call from many threads.
+class AssignmentQueue:
+    """Assigns the photos of one labelling to clients. Thread-safe.
 
     Args:
-        rank: photo -> what is shown first (smaller is sooner); the page's order within a rank.
+        labelling: the photos.
+        rank: photo -> its place in the order, smaller first; ties are in the order of names.
         clock: seconds.
     """
 
@@ -55,87 +60,91 @@ class Desk:
         self._lock = threading.Lock()
         self._leases: dict[int, tuple[str, float]] = {}
         self._skipped: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        self._done: defaultdict[str, list[_Done]] = defaultdict(list)
-        self._skips = itertools.count(1)
+        self._history: defaultdict[str, list[_Undo]] = defaultdict(list)
+        self._skip_numbers = itertools.count(1)
 
     def entry(self, index: int) -> Entry:
-        """Raises: ValueError: no such photo."""
+        """The photo with this index. Raises: ValueError: there is none."""
         return self.labelling.entry(index)
 
-    def turn(self, client: str) -> Turn:
-        """The client's photo: the one that it has, or else the least sure of those that nobody has."""
+    def next(self, client: str) -> Assignment:
+        """The client's current photo, or if it has none the first free one by rank."""
         with self._lock:
-            return self._turn(client)
+            return self._assign(client)
 
-    def skip(self, client: str, index: int) -> Turn:
-        """Put a photo at the end of this client's line."""
+    def skip(self, client: str, index: int) -> Assignment:
+        """Move a photo to the end of this client's queue."""
         with self._lock:
             self.labelling.entry(index)
-            self._skipped[client][index] = next(self._skips)
+            self._skipped[client][index] = next(self._skip_numbers)
             self._release(client)
-            return self._turn(client)
+            return self._assign(client)
 
-    def hold(self, client: str, index: int) -> bool:
-        """Renew a lease that is the client's, or that has run out and is nobody's; whether it now is."""
+    def renew(self, client: str, index: int) -> bool:
+        """Renew the client's lease, or take an expired one.
+
+        Returns:
+            whether the client has the lease now; False if the photo is decided or leased to another client.
+        """
         with self._lock:
             entry = self.labelling.entry(index)
-            if not entry.undecided or self._held_by_another(client, index):
+            if not entry.undecided or self._leased_by_another(client, index):
                 return False
             self._lease(client, index)
             return True
 
-    def decide(self, client: str, index: int, revision: int, decision: Decision, by: str) -> Turn:
-        """Write a decision and hand out the next photo. Raises: as `Labelling.decide`."""
+    def decide(self, client: str, index: int, revision: int, decision: Decision, by: str) -> Assignment:
+        """Record a decision and assign the next photo. Raises: as `Labelling.decide`."""
         with self._lock:
-            before = self.labelling.decided(index)
+            before = self.labelling.decision_row(index)
             self.labelling.decide(index, revision, decision, by)
-            self._done[client].append(_Done(index, before, revision + 1))
-            return self._turn(client)
+            self._history[client].append(_Undo(index, before, revision + 1))
+            return self._assign(client)
 
-    def undo(self, client: str) -> tuple[str, Turn]:
-        """Take back the client's own last decision and hand that photo out again.
+    def undo(self, client: str) -> tuple[str, Assignment]:
+        """Undo the client's last decision and assign that photo again.
 
         Returns:
-            the photo's name, and the turn.
+            the photo's name, and the assignment.
 
         Raises:
-            LookupError: there is none.
-            Conflict: somebody has changed it since; the one before it is next.
-            UserError: it cannot be written; all is as it was.
+            LookupError: the client has decided nothing.
+            Conflict: somebody else has changed the photo since; the next undo concerns the decision before it.
+            UserError: it cannot be written; nothing has changed.
         """
         with self._lock:
-            if not self._done[client]:
-                raise LookupError("nothing to undo: you have decided nothing since this page was opened")
-            last = self._done[client][-1]
+            if not self._history[client]:
+                raise LookupError("nothing to undo: this page has made no decision since it was opened")
+            last = self._history[client][-1]
             try:
                 self.labelling.change(last.index, last.revision, last.before)
             except Conflict:
-                self._done[client].pop()
+                self._history[client].pop()
                 raise
-            self._done[client].pop()
+            self._history[client].pop()
             self._lease(client, last.index)
-            return self.labelling.entry(last.index).name, self._turn(client)
+            return self.labelling.entry(last.index).name, self._assign(client)
 
     def progress(self) -> Progress:
         with self._lock:
             return self.labelling.progress()
 
-    def _turn(self, client: str) -> Turn:
+    def _assign(self, client: str) -> Assignment:
         undecided = [i for i, entry in enumerate(self.labelling.entries) if entry.undecided]
-        free = [i for i in undecided if not self._held_by_another(client, i)]
+        free = [i for i in undecided if not self._leased_by_another(client, i)]
         skipped = self._skipped[client]
-        line = sorted(free, key=lambda i: (not self._has(client, i), skipped.get(i, 0), self.rank(i), i))
-        index, soon = (*line, None, None)[:2]
+        queue = sorted(free, key=lambda i: (not self._leased_by(client, i), skipped.get(i, 0), self.rank(i), i))
+        index, upcoming = (*queue, None, None)[:2]
         if index is not None:
             self._lease(client, index)
-        return Turn(index, soon, len(undecided) - len(free), self.labelling.progress())
+        return Assignment(index, upcoming, len(undecided) - len(free), self.labelling.progress())
 
-    def _has(self, client: str, index: int) -> bool:
+    def _leased_by(self, client: str, index: int) -> bool:
         return self._leases.get(index, ("", 0.0))[0] == client
 
-    def _held_by_another(self, client: str, index: int) -> bool:
-        holder, until = self._leases.get(index, (client, 0.0))
-        return holder != client and until > self.clock()
+    def _leased_by_another(self, client: str, index: int) -> bool:
+        owner, until = self._leases.get(index, (client, 0.0))
+        return owner != client and until > self.clock()
 
     def _lease(self, client: str, index: int) -> None:
         self._release(client)

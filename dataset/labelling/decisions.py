@@ -1,12 +1,7 @@
-"""Decisions about photos: a folder and a table -> the same table, rewritten whole after every decision.
+"""Decisions about photos: the table of labels, rewritten completely after every decision.
 
-    path         label    set_aside  source   labelled_by  labelled_at
-    0001.jpg     offline             school   ann          2026-11-21T08:33:02Z
-    sub/2.jpg             broken              ann          2026-11-21T08:33:05Z
-    3.jpg
-
-Paths are relative to the table. `dataset.photos.read_photos` reads it. Rows and columns that the labelling
-does not know stay as they are. Not to be shared between threads: `dataset.labelling.assignments` has the lock.
+`dataset.photos.read_photos` reads the table. Rows of other files and additional columns are kept unchanged.
+Not thread-safe: `dataset.labelling.assignments` has the lock.
 """
 
 import os
@@ -16,73 +11,52 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import Busy
 from dataset.labelling.class_folders import ClassFolders
-from dataset.labelling.rows import ASIDE, COLUMNS, cannot_write, list_photos, read_labels, read_sources
+from dataset.labelling.entries import (
+    COLUMNS,
+    SET_ASIDE_REASONS,
+    Decision,
+    Entry,
+    list_photos,
+    read_labels,
+    read_sources,
+)
 from dataset.tables import Row, write_rows
 
-_DECIDED = ("label", "set_aside", "labelled_by", "labelled_at")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A label, or one of `ASIDE`; neither takes a decision back."""
-
-    label: str = ""
-    set_aside: str = ""
-
-    def __str__(self) -> str:
-        return self.label or (f"set aside as {self.set_aside}" if self.set_aside else "not decided")
+_DECISION_COLUMNS = ("label", "set_aside", "labelled_by", "labelled_at")
 
 
 class Conflict(Exception):
-    """Somebody decided about this photo after the page was shown it. Nothing was written.
+    """Somebody else decided about this photo after it was shown. Nothing was written.
 
     Args:
         name: the photo.
-        who: who decided; empty when a decision was taken back.
-        what: what it is now.
+        who: who decided; empty if a decision was undone.
+        what: the current decision.
     """
 
     def __init__(self, name: str, who: str, what: Decision) -> None:
-        said = f"{who or 'somebody'} chose {what}" if what != Decision() else "somebody took the decision back"
-        super().__init__(f"{name}: {said} meanwhile; that stays, and yours was not written")
+        change = f"{who or 'somebody'} chose {what}" if what != Decision() else "somebody undid the decision"
+        super().__init__(f"{name}: {change} in the meantime; your decision was not saved")
         self.name, self.who, self.what = name, who, what
-
-
-@dataclass
-class Entry:
-    """A photo and its row; `revision` counts its changes since the start."""
-
-    name: str
-    path: Path
-    row: Row
-    revision: int = 0
-
-    @property
-    def decision(self) -> Decision:
-        return Decision(self.row["label"], self.row["set_aside"])
-
-    @property
-    def undecided(self) -> bool:
-        return self.decision == Decision()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many photos there are, and how many of each label and each of `ASIDE`."""
+    """How many photos there are, and how many have each label and each of `SET_ASIDE_REASONS`."""
 
     total: int
-    labels: dict[str, int]
-    aside: dict[str, int]
+    by_label: dict[str, int]
+    by_reason: dict[str, int]
 
     @property
     def labelled(self) -> int:
-        return sum(self.labels.values())
+        return sum(self.by_label.values())
 
     @property
     def set_aside(self) -> int:
-        return sum(self.aside.values())
+        return sum(self.by_reason.values())
 
     @property
     def left(self) -> int:
@@ -93,16 +67,16 @@ class Progress:
 
 
 class Labelling:
-    """The photos of a folder and what was decided about them.
+    """The photos of a folder and the decisions about them.
 
     Args:
-        folder: photos are all its files, also in subfolders, but tables, hidden files and what `copies` wrote.
-        table: continued if it is there.
+        folder: its photos are all files in it and its subfolders, except tables, hidden files and the class folders.
+        table: read if it exists, to continue from there.
         labels: the legal ones.
-        copies: class folders that follow the table.
+        copies: class folders to keep in step with the table.
 
     Raises:
-        UserError: no photos; the table cannot be read or is of other labels.
+        UserError: there are no photos; the table cannot be read or has other labels.
     """
 
     def __init__(self, folder: Path, table: Path, labels: Sequence[str], copies: ClassFolders | None = None) -> None:
@@ -110,9 +84,10 @@ class Labelling:
         self._stamp = _stamp(table)
         self._rows = read_labels(table, labels)
         self._columns = (*COLUMNS, *(column for column in next(iter(self._rows), {}) if column not in COLUMNS))
-        self.entries = self._enter(list_photos(folder, table, copies.out if copies else None))
+        self.entries = self._match_rows(list_photos(folder, table, copies.out if copies else None))
 
-    def _enter(self, names: Sequence[str]) -> list[Entry]:
+    def _match_rows(self, names: Sequence[str]) -> list[Entry]:
+        """An entry for each photo, with a new row if the table has none."""
         known = {os.path.normpath(row["path"]): row for row in self._rows}
         root, base = self.folder.resolve(), self.table.parent.resolve()
         sources = read_sources(self.folder)
@@ -128,27 +103,29 @@ class Labelling:
         return entries
 
     def begin(self) -> None:
-        """Write the table and the class folders as they stand, so that a full or read-only disk is told first.
+        """Write the table and the class folders once, to report a full or read-only disk before the first decision.
 
         Raises:
             UserError: they cannot be written.
         """
         if self.copies:
-            self.copies.settle(self.entries)
+            self.copies.update_all(self.entries)
         self.save()
 
     def decide(self, index: int, revision: int, decision: Decision, by: str) -> None:
-        """Write a decision; when this returns it is on the disk.
+        """Record a decision; it is on disk when this returns.
 
         Raises:
             Conflict: the photo has changed since `revision`.
-            ValueError: no such photo, label or reason to set aside.
-            UserError: it cannot be written; all is as it was.
+            ValueError: there is no such photo, label or reason.
+            UserError: it cannot be written; nothing has changed.
         """
         if decision == Decision() or (decision.label and decision.set_aside):
-            raise ValueError("give a label, or a reason to set aside")
-        if decision.label not in ("", *self.labels) or decision.set_aside not in ("", *ASIDE):
-            raise ValueError(f"legal are the labels {', '.join(self.labels)}, or to set aside as {', '.join(ASIDE)}")
+            raise ValueError("give either a label or a reason to set the photo aside")
+        if decision.label not in ("", *self.labels):
+            raise ValueError(f"unknown label {decision.label}: legal are {', '.join(self.labels)}")
+        if decision.set_aside not in ("", *SET_ASIDE_REASONS):
+            raise ValueError(f"unknown reason {decision.set_aside}: legal are {', '.join(SET_ASIDE_REASONS)}")
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         row = {"label": decision.label, "set_aside": decision.set_aside, "labelled_by": by, "labelled_at": at}
         self.change(index, revision, row)
@@ -162,44 +139,47 @@ class Labelling:
         entry.row.update(values)
         try:
             if self.copies:
-                self.copies.follow(entry, self.entries)
+                self.copies.update(entry, self.entries)
             self.save()
         except BaseException:
             entry.row.update(before)
             if self.copies:
-                self.copies.go_back(entry, self.entries)
+                self.copies.restore(entry, self.entries)
             raise
         entry.revision += 1
 
-    def decided(self, index: int) -> Row:
-        """The columns of a row that a decision sets, to go back to."""
-        return {column: self.entry(index).row[column] for column in _DECIDED}
+    def decision_row(self, index: int) -> Row:
+        """The columns of a photo's row that a decision sets; `change` with them restores it."""
+        return {column: self.entry(index).row[column] for column in _DECISION_COLUMNS}
 
     def entry(self, index: int) -> Entry:
-        """Raises: ValueError: no such photo."""
+        """The photo with this index. Raises: ValueError: there is none."""
         if not 0 <= index < len(self.entries):
-            raise ValueError(f"no photo {index}: there are {len(self.entries)}")
+            raise ValueError(f"there is no photo {index}: there are {len(self.entries)}, counted from 0")
         return self.entries[index]
 
     def save(self) -> None:
-        """Raises: UserError: it cannot be written, or another program has changed the table."""
+        """Write the table. Raises: UserError: it cannot be written, or another program has changed it."""
         stamp = _stamp(self.table)
         if stamp not in (None, self._stamp):
-            raise UserError(f"{self.table} was changed by another program: stop (Ctrl-C) and start again to read it")
-        try:
-            write_rows(self.table, self._columns, self._rows)
-        except UserError as error:
-            raise cannot_write(self.table, error.__cause__ or error) from error
+            raise Busy(
+                f"{self.table} was changed by another program", "stop (Ctrl-C) and start again to read the changes"
+            )
+        write_rows(self.table, self._columns, self._rows, "free some disk space, or give another --table")
         self._stamp = _stamp(self.table)
 
     def progress(self) -> Progress:
         labels = Counter(entry.row["label"] for entry in self.entries)
-        aside = Counter(entry.row["set_aside"] for entry in self.entries)
-        return Progress(len(self.entries), {x: labels[x] for x in self.labels}, {x: aside[x] for x in ASIDE})
+        reasons = Counter(entry.row["set_aside"] for entry in self.entries)
+        return Progress(
+            len(self.entries),
+            {label: labels[label] for label in self.labels},
+            {reason: reasons[reason] for reason in SET_ASIDE_REASONS},
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from a later one at its place."""
+    """Identifies one version of a file; None if there is no file."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,16 +1,16 @@
-"""The labelling page's server: routes -> `dataset.labelling.assignments`.
+"""The web server of the labelling page, on top of `dataset.labelling.assignments`.
 
-    GET  /                   the page, dataset/page/
+    GET  /                   the page, dataset/labelling/page/
     GET  /api/state          labels with their keys, who labels, the session
-    GET  /photo/INDEX        the photo as a browser shows it: JPEG, upright, at most 1600 pixels wide or high
-    POST /api/turn           the client's photo                   {client}
-    POST /api/skip           ... another one                      {client, id}
-    POST /api/hold           it is still being looked at          {client, id}
+    GET  /photo/INDEX        the photo for a browser: JPEG, upright, at most 1600 pixels wide or high
+    POST /api/turn           the client's current photo           {client}
+    POST /api/skip           show another one                     {client, id}
+    POST /api/hold           renew the lease of a photo           {client, id}
     POST /api/decide         {client, id, revision, by} and either label or set_aside
-    POST /api/undo           {client}
+    POST /api/undo           undo the last decision               {client}
 
-It is for the people at this machine: other hosts' names are refused (DNS rebinding), and a POST needs the
-session's own header, which no other site's page can send. An error is `{"error": {"code", "message"}}`.
+Only people at this machine can use it: requests for other host names are refused (DNS rebinding), and a POST needs
+a header with the session, which pages of other sites cannot send. An error is `{"error": {"code", "message"}}`.
 """
 
 import os
@@ -18,6 +18,7 @@ import re
 import secrets
 import string
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -35,18 +36,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import UserError
-from dataset.labelling.assignments import Desk, Turn
-from dataset.labelling.decisions import Conflict, Decision
-from dataset.labelling.rows import ASIDE
+from dataset.labelling.assignments import Assignment, AssignmentQueue
+from dataset.labelling.decisions import Conflict
+from dataset.labelling.entries import SET_ASIDE_REASONS, Decision
 from dataset.labelling.suggestions import Suggestions, read_photo
 from handler.errors import RequestError
 from handler.spec import Limits
 
 PAGE = Path(__file__).parent / "page"
-LONGEST = 1600
-_KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter not in "busz")]  # broken, undo ...
-_BODY = 10_000
-_SAFE = {
+MAX_SIDE = 1600
+_RESERVED_KEYS = "busz"  # broken, unclear, skip, undo
+_KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter not in _RESERVED_KEYS)]
+_MAX_BODY = 10_000
+_SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -55,27 +57,48 @@ _SAFE = {
 
 
 class Refusal(Exception):
-    """An answer other than 200."""
+    """An error answer."""
 
-    def __init__(self, status: HTTPStatus, code: str, message: str, **facts: object) -> None:
+    def __init__(self, status: HTTPStatus, code: str, message: str, **details: object) -> None:
         super().__init__(message)
-        self.status, self.content = status, {"code": code, "message": message, **facts}
+        self.status, self.content = status, {"code": code, "message": message, **details}
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """What the page displays.
+
+    Args:
+        task: one sentence about the labels.
+        by: who labels, unless the page says otherwise.
+        table: path of the table.
+        again: the command that starts this server again.
+        next: the command to run when all photos are labelled.
+    """
+
+    task: str
+    by: str
+    table: str
+    again: str
+    next: str
 
 
 class LabelPage:
     """The routes of one labelling.
 
     Args:
-        facts: what the page tells people: `task`, `by`, `table`, `again` and `next` (commands).
+        queue: assigns photos to browser tabs.
+        suggestions: of the current model.
+        info: what the page displays.
         limits: of photos that can be shown.
     """
 
-    def __init__(self, desk: Desk, suggestions: Suggestions, facts: dict[str, str], limits: Limits) -> None:
-        self.desk, self.suggestions, self.facts, self.limits = desk, suggestions, facts, limits
+    def __init__(self, queue: AssignmentQueue, suggestions: Suggestions, info: PageInfo, limits: Limits) -> None:
+        self.queue, self.suggestions, self.info, self.limits = queue, suggestions, info, limits
         self.session = secrets.token_urlsafe(16)
 
     def app(self) -> Starlette:
-        posts = {"turn": self.turn, "skip": self.skip, "hold": self.hold, "decide": self.decide, "undo": self.undo}
+        posts = {"turn": self.next, "skip": self.skip, "hold": self.renew, "decide": self.decide, "undo": self.undo}
         return Starlette(
             routes=[
                 Route("/", lambda _: FileResponse(PAGE / "index.html")),
@@ -91,16 +114,16 @@ class LabelPage:
         )
 
     def state(self, _: Request) -> Response:
-        """What the page needs once."""
-        labels = self.desk.labelling.labels
+        """What the page needs once, when it is opened."""
+        labels = self.queue.labelling.labels
         keys = [*_KEYS, *[""] * len(labels)]
-        named = [{"label": label, "key": key} for label, key in zip(labels, keys, strict=False)]
-        return JSONResponse({**self.facts, "session": self.session, "labels": named, "aside": ASIDE})
+        rows = [{"label": label, "key": key} for label, key in zip(labels, keys, strict=False)]
+        return JSONResponse({**asdict(self.info), "session": self.session, "labels": rows, "aside": SET_ASIDE_REASONS})
 
     def photo(self, request: Request) -> Response:
-        """A photo, by its index: no path is ever taken from a request."""
+        """A photo by its index; a request never contains a path."""
         try:
-            path = self.desk.entry(request.path_params["index"]).path
+            path = self.queue.entry(request.path_params["index"]).path
             photo = read_photo(path, self.limits)
         except ValueError as error:
             return _error(Refusal(HTTPStatus.NOT_FOUND, "no_photo", str(error)))
@@ -108,54 +131,61 @@ class LabelPage:
             return JSONResponse({"error": error.as_json()}, error.status)
         except OSError as error:
             return _error(Refusal(HTTPStatus.GONE, "unreadable", f"the file cannot be read: {error.strerror}"))
-        photo.thumbnail((LONGEST, LONGEST))
+        photo.thumbnail((MAX_SIDE, MAX_SIDE))
         buffer = BytesIO()
         photo.save(buffer, "JPEG", quality=88)
         return Response(buffer.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    def turn(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._say(self.desk.turn(_client(body)))
+    def next(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._show(self.queue.next(_client(body)))
 
     def skip(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._say(self.desk.skip(_client(body), _number(body, "id")))
+        return self._show(self.queue.skip(_client(body), _number(body, "id")))
 
-    def hold(self, body: dict[str, Any]) -> dict[str, Any]:
+    def renew(self, body: dict[str, Any]) -> dict[str, Any]:
         index = _number(body, "id")
-        held = self.desk.hold(_client(body), index)
-        return {"held": held, "suggestion": self._suggestion(index), **self._standing()}
+        renewed = self.queue.renew(_client(body), index)
+        return {"held": renewed, "suggestion": self._suggestion(index), **self._status()}
 
     def decide(self, body: dict[str, Any]) -> dict[str, Any]:
         decision = Decision(_text(body, "label"), _text(body, "set_aside"))
-        by = " ".join(_text(body, "by").split()) or self.facts["by"]
-        turn = self.desk.decide(_client(body), _number(body, "id"), _number(body, "revision"), decision, by)
-        return self._say(turn)
+        by = " ".join(_text(body, "by").split()) or self.info.by
+        assignment = self.queue.decide(_client(body), _number(body, "id"), _number(body, "revision"), decision, by)
+        return self._show(assignment)
 
     def undo(self, body: dict[str, Any]) -> dict[str, Any]:
-        name, turn = self.desk.undo(_client(body))
-        return {"undone": shown(name), **self._say(turn)}
+        name, assignment = self.queue.undo(_client(body))
+        return {"undone": shown(name), **self._show(assignment)}
 
-    def _say(self, turn: Turn) -> dict[str, Any]:
+    def _show(self, assignment: Assignment) -> dict[str, Any]:
         photo = None
-        if turn.index is not None:
-            entry = self.desk.entry(turn.index)
-            photo = {"id": turn.index, "revision": entry.revision, "name": shown(entry.name)}
-            photo["suggestion"] = self._suggestion(turn.index)
-        return {"photo": photo, "soon": turn.soon, "elsewhere": turn.elsewhere, **self._standing()}
+        if assignment.index is not None:
+            entry = self.queue.entry(assignment.index)
+            photo = {"id": assignment.index, "revision": entry.revision, "name": shown(entry.name)}
+            photo["suggestion"] = self._suggestion(assignment.index)
+        return {
+            "photo": photo,
+            "soon": assignment.upcoming,
+            "elsewhere": assignment.leased_by_others,
+            **self._status(),
+        }
 
-    def _standing(self) -> dict[str, Any]:
-        progress = self.desk.progress()
+    def _status(self) -> dict[str, Any]:
+        progress = self.queue.progress()
         decided = progress.labelled + progress.set_aside
-        told = {"total": progress.total, "decided": decided, "text": str(progress)}
-        return {"progress": told, "scoring": self.suggestions.busy, "fault": self.suggestions.fault}
+        counts = {"total": progress.total, "decided": decided, "text": str(progress)}
+        return {"progress": counts, "scoring": self.suggestions.busy, "fault": self.suggestions.fault}
 
     def _suggestion(self, index: int) -> dict[str, Any] | None:
-        said = self.suggestions.of(index)
-        return {"label": said.label, "percent": round(100 * said.probability)} if said else None
+        suggestion = self.suggestions.of(index)
+        if suggestion is None:
+            return None
+        return {"label": suggestion.label, "percent": round(100 * suggestion.probability)}
 
     def _post(self, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
-                return JSONResponse(await run_in_threadpool(_refusing, work, await self._body(request)))
+                return JSONResponse(await run_in_threadpool(_with_refusals, work, await self._body(request)))
             except Refusal as refusal:
                 return _error(refusal)
 
@@ -163,23 +193,31 @@ class LabelPage:
 
     async def _body(self, request: Request) -> dict[str, Any]:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", "send Content-Type: application/json")
+            raise Refusal(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not_json", "send the header Content-Type: application/json"
+            )
         session = request.headers.get("x-labelling", "")
         if not session:
-            raise Refusal(HTTPStatus.FORBIDDEN, "no_session", "send the session of /api/state as X-Labelling")
+            raise Refusal(
+                HTTPStatus.FORBIDDEN, "no_session", "send the session from /api/state in the header X-Labelling"
+            )
         if not secrets.compare_digest(session.encode(), self.session.encode()):
-            raise Refusal(HTTPStatus.CONFLICT, "restarted", "the server was started again: nothing was written")
-        if int(request.headers.get("content-length", _BODY + 1)) > _BODY:
-            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"send at most {_BODY} bytes")
+            raise Refusal(HTTPStatus.CONFLICT, "restarted", "the server has restarted: your last action was not saved")
+        if int(request.headers.get("content-length", _MAX_BODY + 1)) > _MAX_BODY:
+            raise Refusal(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"the request is too large: send at most {_MAX_BODY} bytes",
+            )
         try:
             body = await request.json()
         except ValueError as error:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_json", "send JSON") from error
+            raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_json", "the body is not valid JSON") from error
         return body if isinstance(body, dict) else {}
 
 
 class Headers:
-    """Adds `_SAFE` to every answer, and has all but photos asked for anew."""
+    """Adds the security headers to every answer; only photos may be cached."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -188,7 +226,7 @@ class Headers:
         async def add(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_SAFE)
+                headers.update(_SECURITY_HEADERS)
                 headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
@@ -196,17 +234,17 @@ class Headers:
 
 
 def shown(name: str) -> str:
-    """A file's name as text, also one that is no UTF-8."""
+    """A file's name as valid Unicode, also if it is not UTF-8 on disk."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _refusing(work: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
-    """What the desk refuses, as an answer that the page can act on."""
+def _with_refusals(work: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
+    """Turn the errors of the queue into answers that the page can act on."""
     try:
         return work(body)
     except Conflict as error:
-        facts = {"name": shown(error.name), "who": error.who, "what": str(error.what)}
-        raise Refusal(HTTPStatus.CONFLICT, "conflict", shown(str(error)), **facts) from error
+        details = {"name": shown(error.name), "who": error.who, "what": str(error.what)}
+        raise Refusal(HTTPStatus.CONFLICT, "conflict", shown(str(error)), **details) from error
     except LookupError as error:
         raise Refusal(HTTPStatus.CONFLICT, "nothing_to_undo", str(error.args[0])) from error
     except ValueError as error:
@@ -222,19 +260,19 @@ def _error(refusal: Refusal) -> Response:
 def _client(body: dict[str, Any]) -> str:
     client = body.get("client")
     if not isinstance(client, str) or not re.fullmatch(r"[\w-]{8,64}", client, re.ASCII):
-        raise ValueError("client: 8 to 64 letters, digits, - or _")
+        raise ValueError(f"client is {client!r:.80}: send 8 to 64 letters, digits, - or _")
     return client
 
 
 def _number(body: dict[str, Any], key: str) -> int:
     value = body.get(key)
     if type(value) is not int:
-        raise ValueError(f"{key}: a whole number")
+        raise ValueError(f"{key} is {value!r:.80}: send an integer")
     return value
 
 
 def _text(body: dict[str, Any], key: str) -> str:
     value = body.get(key, "")
     if not isinstance(value, str) or len(value) > 100 or not value.isprintable():
-        raise ValueError(f"{key}: at most 100 printable characters")
+        raise ValueError(f"{key} is {value!r:.80}: send at most 100 printable characters")
     return value

@@ -1,4 +1,4 @@
-"""The labelling page in a real browser: by keys, by names that a screen reader says, by two people."""
+"""The labelling page in a real browser: used by keyboard, with a screen reader, and by two people at once."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def server(tmp_path: Path) -> Iterator[Serving]:
 
 
 def opened(browser: Any, server: Serving, **options: object) -> Any:
-    """A person's page; a fault in its script, or anything from elsewhere, fails the test."""
+    """Open the page; a script error, or a request to another server, fails the test."""
     page = browser.new_context(**options).new_page()
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.on("request", lambda request: None if request.url.startswith(server.url) else pytest.fail(request.url))
@@ -52,13 +52,13 @@ def ready(page: Any) -> None:
 
 
 def press(page: Any, key: str) -> None:
-    """A key, and what comes of it."""
+    """Press a key and wait for its effect."""
     ready(page)
     page.keyboard.press(key)
     ready(page)
 
 
-def test_photos_are_labelled_by_keys_and_the_end_says_what_is_next(browser: Any, server: Serving) -> None:
+def test_photos_are_labelled_by_keys_and_the_last_page_shows_the_next_command(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     folder = Path(server.state["table"]).parent
     expect(page.locator("figcaption")).to_have_text("000.png")
@@ -69,14 +69,14 @@ def test_photos_are_labelled_by_keys_and_the_end_says_what_is_next(browser: Any,
     press(page, "b")
     expect(page.get_by_role("status")).to_contain_text("001.png: set aside as broken.")
     press(page, "z")
-    expect(page.get_by_role("status")).to_have_text("001.png: taken back. Next: 001.png.")
+    expect(page.get_by_role("status")).to_have_text("001.png: decision undone. Next: 001.png.")
     assert table(folder) == {"000.png": LABELS[1], "001.png": "", "002.png": "", "003.png": ""}
     press(page, "u")
     press(page, "s")
     expect(page.locator("figcaption")).to_have_text("003.png")
     press(page, "3")
     press(page, "1")
-    expect(page.get_by_role("heading", name="All photos are decided")).to_be_focused()
+    expect(page.get_by_role("heading", name="All photos are done")).to_be_focused()
     expect(page.locator("#done")).to_contain_text("3 of 4 labelled, 1 set aside")
     expect(page.locator("#next")).to_have_text(f"python -m dataset split {folder}/labels.tsv --recipe {SHAPES}")
     assert table(folder) == {"000.png": LABELS[1], "001.png": "unclear", "002.png": LABELS[0], "003.png": LABELS[2]}
@@ -85,7 +85,7 @@ def test_photos_are_labelled_by_keys_and_the_end_says_what_is_next(browser: Any,
     assert table(folder)["002.png"] == ""
 
 
-def test_it_is_worked_by_roles_and_names(browser: Any, server: Serving) -> None:
+def test_every_control_has_a_role_and_a_name(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     assert page.get_by_role("img", name="Photo 000.png").evaluate("photo => photo.naturalWidth") == 64
     bar = page.get_by_role("progressbar", name="0 of 4 labelled, 0 set aside")
@@ -97,7 +97,7 @@ def test_it_is_worked_by_roles_and_names(browser: Any, server: Serving) -> None:
     assert group.get_by_role("button").all_text_contents() == [f"{name}{key}" for key, name in enumerate(LABELS, 1)]
     for key, name in enumerate(LABELS, 1):
         assert group.get_by_role("button", name=name, exact=True).get_attribute("aria-keyshortcuts") == str(key)
-    page.keyboard.press("Tab")  # on from the button that was clicked: all is reached without a mouse
+    page.keyboard.press("Tab")  # continues from the clicked button: everything can be reached without a mouse
     reached = []
     for _ in range(12):
         reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.id"))
@@ -114,7 +114,7 @@ def test_it_is_worked_by_roles_and_names(browser: Any, server: Serving) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_in_light_and_dark(browser: Any, server: Serving, scheme: str) -> None:
+def test_text_has_enough_contrast_in_light_and_dark(browser: Any, server: Serving, scheme: str) -> None:
     """WCAG 2.2, 1.4.3: at least 4.5 to 1."""
     page = opened(browser, server, color_scheme=scheme)
     script = """() => {
@@ -131,7 +131,7 @@ def test_text_stands_out_in_light_and_dark(browser: Any, server: Serving, scheme
     assert [pair for pair in ratios if pair[1] < 4.5] == []
 
 
-def test_keys_that_mean_something_else_are_left_alone(browser: Any, server: Serving) -> None:
+def test_browser_shortcuts_and_typing_do_not_label(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     for keys in ("Control+1", "Alt+1", "Meta+1", "Control+z"):
         page.keyboard.press(keys)
@@ -150,7 +150,7 @@ def test_keys_that_mean_something_else_are_left_alone(browser: Any, server: Serv
     assert [row["labelled_by"] for row in read_rows(folder / "labels.tsv")] == ["bus 1", "", "", ""]
 
 
-def test_a_second_person_gets_another_photo_and_a_reload_goes_on(browser: Any, server: Serving) -> None:
+def test_a_second_person_gets_another_photo_and_a_reload_keeps_it(browser: Any, server: Serving) -> None:
     ann, ben = opened(browser, server), opened(browser, server)
     expect(ann.locator("figcaption")).to_have_text("000.png")
     expect(ben.locator("figcaption")).to_have_text("001.png")
@@ -162,18 +162,18 @@ def test_a_second_person_gets_another_photo_and_a_reload_goes_on(browser: Any, s
         expect(page.locator("figcaption")).to_have_text(name)
     press(ann, "2")
     press(ann, "3")
-    expect(ann.get_by_role("heading", name="Others have the last photos open")).to_be_visible()
+    expect(ann.get_by_role("heading", name="Other people have the remaining photos open")).to_be_visible()
     press(ben, "1")
-    expect(ann.get_by_role("heading", name="All photos are decided")).to_be_visible()
-    expect(ben.get_by_role("heading", name="All photos are decided")).to_be_visible()
+    expect(ann.get_by_role("heading", name="All photos are done")).to_be_visible()
+    expect(ben.get_by_role("heading", name="All photos are done")).to_be_visible()
     assert all(table(Path(server.state["table"]).parent).values())
 
 
-def test_what_somebody_else_decided_is_told_and_stays(browser: Any, server: Serving) -> None:
+def test_another_persons_decision_is_reported_and_kept(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     server.post("decide", BEN, id=0, revision=0, label=LABELS[2], by="ben")  # and ben gets the next, 001.png
     press(page, "1")
-    expect(page.get_by_role("alert")).to_contain_text(f"000.png: ben chose {LABELS[2]} meanwhile; that stays")
+    expect(page.get_by_role("alert")).to_contain_text(f"000.png: ben chose {LABELS[2]} in the meantime")
     expect(page.locator("figcaption")).to_have_text("002.png")
     assert table(Path(server.state["table"]).parent)["000.png"] == LABELS[2]
     ready(page)
@@ -183,13 +183,13 @@ def test_what_somebody_else_decided_is_told_and_stays(browser: Any, server: Serv
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_what_cannot_be_shown_can_be_set_aside(browser: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_displayed_can_be_set_aside(browser: Any, tmp_path: Path) -> None:
     photos(tmp_path, "z.png")
     (tmp_path / "a<b>.jpg").write_text("a web page")
     with serving(tmp_path) as server:
         page = opened(browser, server)
         expect(page.locator("#reason")).to_contain_text("Unsupported image format")
-        expect(page.get_by_role("status")).to_contain_text("a<b>.jpg. It cannot be shown.")
+        expect(page.get_by_role("status")).to_contain_text("a<b>.jpg. It cannot be displayed.")
         expect(page.locator("figcaption")).to_have_text("a<b>.jpg")
         press(page, "b")
         expect(page.get_by_role("img", name="Photo z.png")).to_be_visible()
@@ -202,21 +202,21 @@ def test_the_model_suggests_and_the_person_decides(browser: Any, tmp_path: Path)
     (tmp_path / "photo.jpg").write_bytes(golden.read_bytes())
     with serving(tmp_path, recipe="classroom") as server:
         page = opened(browser, server)
-        said = recipe.labels[int(golden.name.partition("_")[0])]
-        expect(page.locator("#suggestion")).to_have_text(re.compile(rf"^model says: {said} \(\d+ %\)$"))
+        label = recipe.labels[int(golden.name.partition("_")[0])]
+        expect(page.locator("#suggestion")).to_have_text(re.compile(rf"^the model suggests: {label} \(\d+ %\)$"))
         assert table(tmp_path) == {"photo.jpg": ""}
         assert page.evaluate("document.activeElement === document.body")
         press(page, "1")
         assert table(tmp_path) == {"photo.jpg": recipe.labels[0]}
 
 
-def test_a_server_that_ends_is_told_and_the_page_goes_on_with_the_next(browser: Any, tmp_path: Path) -> None:
+def test_the_page_reports_a_stopped_server_and_reconnects(browser: Any, tmp_path: Path) -> None:
     with serving(numbered(tmp_path, 3)) as server:
         page = opened(browser, server)
         press(page, "1")
         server.stop(signal.SIGKILL)
     page.keyboard.press("1")
-    expect(page.get_by_role("alert")).to_contain_text("The server does not answer; every decision so far is in the")
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer. All decisions so far are saved.")
     with serving(tmp_path, port=int(server.url.rpartition(":")[2])):
         expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.locator("figcaption")).to_have_text("001.png")

@@ -1,8 +1,8 @@
-// One photo at a time. The server decides what comes next and refuses what would overwrite somebody.
+// Shows one photo at a time. The server assigns the photos and refuses decisions that would overwrite a newer one.
 
-const HOLD = 20_000;     // a lease lasts 60 s
-const LOOK = 1_500;      // while the model is still looking at photos, or others have the last ones
-const PATIENCE = 15_000;
+const RENEW_MS = 20_000;  // a lease lasts 60 s
+const POLL_MS = 1_500;    // while waiting for a suggestion, or for a photo that another person has open
+const TIMEOUT_MS = 15_000;
 
 const $ = (id) => document.getElementById(id);
 const shortcuts = new Map();
@@ -12,8 +12,8 @@ class Refusal extends Error {
   constructor(error) { super(error.message); this.code = error.code; }
 }
 
-async function ask(path, body) {
-  const options = { signal: AbortSignal.timeout(PATIENCE) };
+async function request(path, body) {
+  const options = { signal: AbortSignal.timeout(TIMEOUT_MS) };
   if (body) {
     options.method = "POST";
     options.headers = { "Content-Type": "application/json", "X-Labelling": page.state.session };
@@ -25,7 +25,7 @@ async function ask(path, body) {
   return content;
 }
 
-function client() {  // one a tab; it outlives a reload
+function client() {  // one per tab; it survives a reload
   let name = sessionStorage.getItem("client");
   if (!name) {
     name = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -38,16 +38,16 @@ async function start(warning = "") {
   clearTimeout(page.retry);
   page.busy = true;
   try {
-    page.state = await ask("/api/state");
-    furnish();
-    show(await ask("/api/turn", {}));
+    page.state = await request("/api/state");
+    setUp();
+    show(await request("/api/turn", {}));
     warn(warning);
   } catch (error) {
-    complain(error);
+    report(error);
   }
 }
 
-function furnish() {
+function setUp() {
   const { labels, aside, task, table, next, by } = page.state;
   $("task").textContent = task;
   $("table").textContent = table;
@@ -92,57 +92,58 @@ function decide(decision, text) {
 
 function skip() {
   const { photo } = page;
-  if (photo) return work("/api/skip", { id: photo.id }, () => `${photo.name}: skipped, it comes again later.`);
+  if (photo) return work("/api/skip", { id: photo.id }, () => `${photo.name}: skipped; it will be shown again later.`);
 }
 
 function undo() {
-  return work("/api/undo", {}, ({ undone }) => `${undone}: taken back.`);
+  return work("/api/undo", {}, ({ undone }) => `${undone}: decision undone.`);
 }
 
-async function work(path, body, told) {
-  if (page.busy) return;  // until the next photo is seen, a key would still mean the last one
+async function work(path, body, describe) {
+  if (page.busy) return;  // until the next photo is visible, a key would still be meant for the last one
   page.busy = true;
   document.body.dataset.state = "deciding";
   try {
-    const turn = await ask(path, body);
+    const assignment = await request(path, body);
     warn("");
-    show(turn, told(turn));
+    show(assignment, describe(assignment));
   } catch (error) {
-    await complain(error);
+    await report(error);
   }
 }
 
-async function complain(error) {
+async function report(error) {
   if (error instanceof Refusal) {
     warn(error.message);
     if (error.code === "restarted") return start(error.message);
     if (error.code === "conflict") {
-      try { return show(await ask("/api/turn", {})); } catch (second) { return complain(second); }
+      try { return show(await request("/api/turn", {})); } catch (second) { return report(second); }
     }
     ready();
     return;
   }
-  warn(`The server does not answer; every decision so far is in the table. Start it again: ${page.state?.again ?? "python -m dataset label"}`);
+  warn(`The server does not answer. All decisions so far are saved. Start it again: ${page.state?.again ?? "python -m dataset label"}`);
   document.body.dataset.state = "loading";
   page.retry = setTimeout(() => start(), 3_000);
 }
 
-function show(turn, told = "") {
+function show(assignment, message = "") {
   clearTimeout(page.timer);
-  stand(turn);
-  page.photo = turn.photo;
-  const hidden = { work: !turn.photo, wait: turn.photo || !turn.elsewhere, done: turn.photo || turn.elsewhere };
-  const before = document.activeElement;
-  for (const [id, off] of Object.entries(hidden)) $(id).hidden = Boolean(off);
-  if (turn.photo) return showPhoto(turn, told, before);
-  const title = turn.elsewhere ? $("wait-title") : $("done-title");
-  say(`${told} ${title.textContent}.`);
-  if (before === document.body || before.closest("#work")) title.focus();
-  if (turn.elsewhere) page.timer = setTimeout(look, LOOK);
+  showStatus(assignment);
+  const { photo, elsewhere } = assignment;
+  page.photo = photo;
+  const hidden = { work: !photo, wait: photo || !elsewhere, done: photo || elsewhere };
+  const focused = document.activeElement;
+  for (const [id, hide] of Object.entries(hidden)) $(id).hidden = Boolean(hide);
+  if (photo) return showPhoto(assignment, message, focused);
+  const title = elsewhere ? $("wait-title") : $("done-title");
+  announce(`${message} ${title.textContent}.`);
+  if (focused === document.body || focused.closest("#work")) title.focus();
+  if (elsewhere) page.timer = setTimeout(poll, POLL_MS);
   ready();
 }
 
-function showPhoto({ photo, soon, suggestion = photo.suggestion }, told, before) {
+function showPhoto({ photo, soon, suggestion = photo.suggestion }, message, focused) {
   document.body.dataset.state = "loading";
   $("name").textContent = photo.name;
   $("placeholder").hidden = true;
@@ -151,28 +152,28 @@ function showPhoto({ photo, soon, suggestion = photo.suggestion }, told, before)
   image.hidden = false;
   image.alt = `Photo ${photo.name}`;
   image.onload = () => { ready(); preload(soon); };
-  image.onerror = () => unseen(photo);
+  image.onerror = () => showPlaceholder(photo);
   image.src = address(photo.id);
-  say(`${told} ${told ? "Next: " : "Photo: "}${photo.name}.`);
-  if (before.closest(".panel")) $("labels").querySelector("button").focus();
-  page.timer = setTimeout(hold, page.scoring && !suggestion ? LOOK : HOLD);
+  announce(`${message} ${message ? "Next: " : "Photo: "}${photo.name}.`);
+  if (focused.closest(".panel")) $("labels").querySelector("button").focus();
+  page.timer = setTimeout(renew, page.scoring && !suggestion ? POLL_MS : RENEW_MS);
 }
 
-async function unseen(photo) {
+async function showPlaceholder(photo) {
   let reason = "the server does not answer";
   try {
     const answer = await fetch(address(photo.id));
-    reason = answer.ok ? "the browser cannot show it" : (await answer.json()).error.message;
-  } catch { /* the reason stays */ }
+    reason = answer.ok ? "the browser cannot display it" : (await answer.json()).error.message;
+  } catch { /* keep the default reason */ }
   if (page.photo?.id !== photo.id) return;
   $("photo").hidden = true;
   $("reason").textContent = `${reason[0].toUpperCase()}${reason.slice(1)}.`;
   $("placeholder").hidden = false;
-  say(`${$("said").textContent} It cannot be shown.`);
+  announce(`${$("said").textContent} It cannot be displayed.`);
   ready();
 }
 
-function address(id) {  // the session keeps a restarted server's photos apart in the browser's cache
+function address(id) {  // the session keeps the browser from showing cached photos of an earlier server
   return `/photo/${id}?${page.state.session}`;
 }
 
@@ -180,32 +181,32 @@ function preload(id) {
   if (id !== null) new Image().src = address(id);
 }
 
-async function hold() {  // what is looked at stays ours, and the suggestion may have come
+async function renew() {  // keeps the photo leased while it is shown; its suggestion may have arrived
   const { photo } = page;
   if (!photo) return;
   try {
-    const answer = await ask("/api/hold", { id: photo.id });
+    const answer = await request("/api/hold", { id: photo.id });
     if (page.photo !== photo || page.busy) return;
-    if (!answer.held) return show(await ask("/api/turn", {}), `${photo.name}: somebody else has it now.`);
-    stand(answer);
+    if (!answer.held) return show(await request("/api/turn", {}), `${photo.name}: another person has it now.`);
+    showStatus(answer);
     suggest(answer.suggestion);
-    page.timer = setTimeout(hold, answer.scoring && !answer.suggestion ? LOOK : HOLD);
+    page.timer = setTimeout(renew, answer.scoring && !answer.suggestion ? POLL_MS : RENEW_MS);
   } catch (error) {
-    if (page.photo === photo && !page.busy) complain(error);
+    if (page.photo === photo && !page.busy) report(error);
   }
 }
 
-async function look() {
+async function poll() {
   if (page.busy || page.photo) return;
   try {
-    const turn = await ask("/api/turn", {});
+    const assignment = await request("/api/turn", {});
     if (page.busy || page.photo) return;
-    if (turn.photo || !turn.elsewhere) show(turn);
-    else { stand(turn); page.timer = setTimeout(look, LOOK); }
-  } catch (error) { complain(error); }
+    if (assignment.photo || !assignment.elsewhere) show(assignment);
+    else { showStatus(assignment); page.timer = setTimeout(poll, POLL_MS); }
+  } catch (error) { report(error); }
 }
 
-function stand({ progress, scoring, fault }) {
+function showStatus({ progress, scoring, fault }) {
   $("bar").max = progress.total;
   $("bar").value = progress.decided;
   $("progress").textContent = $("summary").textContent = progress.text;
@@ -219,8 +220,8 @@ function suggest(suggestion) {
   if (suggestion) {
     const label = document.createElement("b");
     label.textContent = suggestion.label;
-    line.append("model says: ", label, ` (${suggestion.percent} %)`);
-  } else if (page.scoring) line.textContent = "the model is looking …";
+    line.append("the model suggests: ", label, ` (${suggestion.percent} %)`);
+  } else if (page.scoring) line.textContent = "the model is classifying …";
   else line.textContent = page.fault ?? "";
 }
 
@@ -229,7 +230,7 @@ function ready() {
   document.body.dataset.state = "ready";
 }
 
-function say(text) { $("said").textContent = text.trim(); }
+function announce(text) { $("said").textContent = text.trim(); }
 
 function warn(text) {
   $("alert").textContent = text;
@@ -239,13 +240,13 @@ function warn(text) {
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
   if (typing || !$("keys").checked || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  const found = shortcuts.get(event.key.toLowerCase());
-  if (!found) return;
+  const shortcut = shortcuts.get(event.key.toLowerCase());
+  if (!shortcut) return;
   event.preventDefault();
   if (event.repeat || page.busy) return;
-  found.element.classList.add("hit");
-  setTimeout(() => found.element.classList.remove("hit"), 180);
-  found.act();
+  shortcut.element.classList.add("hit");
+  setTimeout(() => shortcut.element.classList.remove("hit"), 180);
+  shortcut.act();
 });
 $("by").addEventListener("change", () => sessionStorage.setItem("by", $("by").value));
 $("keys").checked = localStorage.getItem("keys") !== "off";

@@ -1,4 +1,4 @@
-"""Labelling: what is decided is kept, by whom, whoever else decides and however the server ends."""
+"""Labelling: no decision is lost, whoever else labels at the same time and however the server stops."""
 
 import fcntl
 import json
@@ -19,14 +19,14 @@ import pytest
 import requests
 from PIL import Image
 
-import dataset.labelling.decisions
+import dataset.tables
 from common.errors import UserError
 from config.recipe import read_recipe
-from dataset.labelling.assignments import LEASE, Desk
+from dataset.label import locked
+from dataset.labelling.assignments import LEASE, AssignmentQueue
 from dataset.labelling.class_folders import ClassFolders
-from dataset.labelling.decisions import Conflict, Decision, Labelling
-from dataset.labelling.lock import locked
-from dataset.labelling.rows import COLUMNS
+from dataset.labelling.decisions import Conflict, Labelling
+from dataset.labelling.entries import COLUMNS, Decision
 from dataset.labelling.suggestions import Suggestion, Suggestions
 from dataset.photos import counts, read_photos
 from dataset.tables import read_rows
@@ -49,13 +49,13 @@ def numbered(folder: Path, count: int) -> Path:
 
 
 def labelling(folder: Path, copies: ClassFolders | None = None) -> Labelling:
-    made = Labelling(folder, folder / "labels.tsv", LABELS, copies)
-    made.begin()
-    return made
+    work = Labelling(folder, folder / "labels.tsv", LABELS, copies)
+    work.begin()
+    return work
 
 
-def desk(folder: Path, clock: Sequence[float] = (0.0,)) -> Desk:
-    return Desk(labelling(folder), lambda index: (0, 0.0), lambda: clock[0])
+def assignments(folder: Path, clock: Sequence[float] = (0.0,)) -> AssignmentQueue:
+    return AssignmentQueue(labelling(folder), lambda index: (0, 0.0), lambda: clock[0])
 
 
 def table(folder: Path) -> dict[str, str]:
@@ -70,15 +70,15 @@ class Serving:
         self.state: dict[str, Any] = requests.get(f"{url}/api/state", timeout=20).json()
 
     def post(self, step: str, client: str = ANN, headers: dict[str, str] | None = None, **body: object) -> Any:
-        told = {"X-Labelling": self.state["session"], "Content-Type": "application/json", **(headers or {})}
+        sent = {"X-Labelling": self.state["session"], "Content-Type": "application/json", **(headers or {})}
         data = json.dumps({"client": client, **body})
-        return requests.post(f"{self.url}/api/{step}", data=data, headers=told, timeout=20)
+        return requests.post(f"{self.url}/api/{step}", data=data, headers=sent, timeout=20)
 
     def decide(self, photo: dict[str, Any], client: str = ANN, **decision: Any) -> Any:
         return self.post("decide", client, id=photo["id"], revision=photo["revision"], **decision)
 
     def stop(self, number: int = signal.SIGINT) -> str:
-        """What it still printed."""
+        """Stop the server; returns what it printed after its address."""
         self.process.send_signal(number)
         assert self.process.stdout is not None
         rest = self.process.stdout.read()
@@ -97,11 +97,11 @@ def serving(folder: Path, *options: object, recipe: object = SHAPES, port: int =
         lines = []
         for line in process.stdout:
             lines.append(line)
-            found = re.match(r"http://127\.0\.0\.1:\d+", line)
-            if found:
+            match = re.match(r"http://127\.0\.0\.1:\d+", line)
+            if match:
                 break
-        assert found, "".join(lines)
-        yield Serving(process, found[0], lines)
+        assert match, "".join(lines)
+        yield Serving(process, match[0], lines)
     finally:
         process.kill()
         process.wait(timeout=60)
@@ -111,7 +111,7 @@ def serving(folder: Path, *options: object, recipe: object = SHAPES, port: int =
 # The table
 
 
-def test_every_decision_is_in_the_table_and_read_photos_reads_it(tmp_path: Path) -> None:
+def test_every_decision_is_written_and_read_photos_reads_the_table(tmp_path: Path) -> None:
     photos(tmp_path, "a.png", "sub/b.png", "sub/c.png", "d.png")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\nsub/b.png\tschool\n")
     work = labelling(tmp_path)
@@ -133,7 +133,7 @@ def test_every_decision_is_in_the_table_and_read_photos_reads_it(tmp_path: Path)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows["a.png"]["labelled_at"])
 
 
-def test_it_goes_on_where_it_stopped_and_keeps_what_it_does_not_know(tmp_path: Path) -> None:
+def test_labelling_continues_and_keeps_unknown_rows_and_columns(tmp_path: Path) -> None:
     numbered(tmp_path, 3)
     labelling(tmp_path).decide(1, 0, Decision(LABELS[2]), "ann")
     text = (tmp_path / "labels.tsv").read_text().splitlines()
@@ -158,7 +158,7 @@ def test_a_table_elsewhere_has_paths_relative_to_itself(tmp_path: Path) -> None:
     assert all(photo.path.is_file() for photo in read_photos(place, LABELS))
 
 
-def test_hidden_files_and_tables_are_no_photos_and_odd_names_are_kept(tmp_path: Path) -> None:
+def test_hidden_files_and_tables_are_ignored_and_unusual_names_are_kept(tmp_path: Path) -> None:
     photos(tmp_path, "b.png", ".hidden/a.png", 'tab\there "q".png', "ä/é.png")
     (tmp_path / "notes.TSV").write_text("x")
     (tmp_path / ".DS_Store").write_text("x")
@@ -174,14 +174,14 @@ def test_hidden_files_and_tables_are_no_photos_and_odd_names_are_kept(tmp_path: 
     ("text", "words"),
     [
         ("path\n0.png\n", "no column label"),
-        ("path\tlabel\n000.png\tsquare\n", f"000.png: square is no label: legal are {', '.join(LABELS)}"),
-        ("path\tlabel\n000.png\t\n./000.png\t\n", "two rows: leave one"),
-        ("path\tlabel\tset_aside\n000.png\t\tlater\n", "set_aside later: legal are broken, unclear"),
-        (f"path\tlabel\tset_aside\n000.png\t{LABELS[0]}\tbroken\n", "both label and set_aside"),
-        ("path\tlabel\n000.png\t\tmore\n", "more cells than columns"),
+        ("path\tlabel\n000.png\tsquare\n", f"000.png: unknown label square: use one of {', '.join(LABELS)}"),
+        ("path\tlabel\n000.png\t\n./000.png\t\n", "there are two rows for this photo: delete one"),
+        ("path\tlabel\tset_aside\n000.png\t\tlater\n", "set_aside is later: use one of broken, unclear"),
+        (f"path\tlabel\tset_aside\n000.png\t{LABELS[0]}\tbroken\n", "both label and set_aside have a value"),
+        ("path\tlabel\n000.png\t\tmore\n", "more cells than the table has columns"),
     ],
 )
-def test_a_table_that_cannot_be_continued_is_refused_and_left(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_table_is_refused_and_left_unchanged(tmp_path: Path, text: str, words: str) -> None:
     (numbered(tmp_path, 2) / "labels.tsv").write_text(text)
     with pytest.raises(UserError, match=re.escape(words)):
         labelling(tmp_path)
@@ -197,18 +197,16 @@ def test_a_table_that_another_program_changed_is_not_overwritten(tmp_path: Path)
     assert (tmp_path / "labels.tsv").read_text() == mine
 
 
-def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copies = ClassFolders(tmp_path / "out", tmp_path / "in", LABELS)
     work = labelling(numbered(tmp_path / "in", 2), copies)
     before = (tmp_path / "in" / "labels.tsv").read_bytes()
 
-    def refuse(*_: object) -> None:
-        try:
+    def full(path: Path, *_: object) -> None:
+        if path.name == "labels.tsv":
             raise OSError(28, "No space left on device")
-        except OSError as error:
-            raise UserError("cannot") from error
 
-    monkeypatch.setattr(dataset.labelling.decisions, "write_rows", refuse)
+    monkeypatch.setattr(dataset.tables, "write_whole", full)
     with pytest.raises(UserError, match=r"labels.tsv cannot be written: No space left.*--table"):
         work.decide(0, 0, Decision(LABELS[0]), "ann")
     assert work.entries[0].undecided
@@ -223,10 +221,10 @@ def test_a_disk_that_refuses_changes_nothing(tmp_path: Path, monkeypatch: pytest
 # Class folders
 
 
-def test_class_folders_follow_and_names_do_not_collide(tmp_path: Path) -> None:
+def test_class_folders_follow_the_table_and_names_do_not_collide(tmp_path: Path) -> None:
     photos(tmp_path / "in", "a/1.png", "b/1.png", "c/1.png", "d/1.png")
     (tmp_path / "in" / "SOURCES.tsv").write_text("path\tsource\na/1.png\tschool\n")
-    out = tmp_path / "in" / "out"  # also inside the folder, where its copies are no photos
+    out = tmp_path / "in" / "out"  # may also be inside the folder: copies are not listed as photos
     work = labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS))
     for index, label in enumerate([LABELS[0], LABELS[0], LABELS[1], LABELS[2]]):
         work.decide(index, 0, Decision(label), "ann")
@@ -242,7 +240,7 @@ def test_class_folders_follow_and_names_do_not_collide(tmp_path: Path) -> None:
     assert len(labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS)).entries) == 4
 
 
-def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path: Path) -> None:
+def test_class_folders_are_corrected_at_the_start_and_other_files_are_kept(tmp_path: Path) -> None:
     work = labelling(numbered(tmp_path / "in", 2))
     work.decide(0, 0, Decision(LABELS[0]), "ann")
     out = tmp_path / "out"
@@ -253,7 +251,7 @@ def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path:
     again = labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS))
     kept = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert kept == sorted([f"{LABELS[0]}/000.png", f"{LABELS[1]}/other.png", f"{LABELS[2]}/001.png"])
-    with pytest.raises(UserError, match=r"is another picture than .*: give another --folders"):
+    with pytest.raises(UserError, match=r"is a different image from .*: give another --folders"):
         again.decide(1, 0, Decision(LABELS[2]), "ann")
     assert again.entries[1].undecided
     assert (out / LABELS[2] / "001.png").read_bytes() == b"another picture"
@@ -261,7 +259,7 @@ def test_class_folders_are_settled_at_the_start_and_strangers_are_kept(tmp_path:
 
 def test_class_folders_are_not_written_over_the_photos(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "in"):
-        with pytest.raises(UserError, match="the photos lie there: give another folder"):
+        with pytest.raises(UserError, match="contains the photos: give another folder"):
             ClassFolders(out, tmp_path / "in", LABELS)
 
 
@@ -270,39 +268,39 @@ def test_class_folders_are_not_written_over_the_photos(tmp_path: Path) -> None:
 
 def test_two_clients_get_two_photos_until_a_lease_runs_out(tmp_path: Path) -> None:
     clock = [0.0]
-    both = desk(numbered(tmp_path, 2), clock)
-    assert (both.turn(ANN).index, both.turn(BEN).index) == (0, 1)
-    assert both.turn("eve-0000").index is None
-    assert both.turn("eve-0000").elsewhere == 2
+    both = assignments(numbered(tmp_path, 2), clock)
+    assert (both.next(ANN).index, both.next(BEN).index) == (0, 1)
+    assert both.next("eve-0000").index is None
+    assert both.next("eve-0000").leased_by_others == 2
     clock[0] = LEASE - 1
-    assert both.hold(ANN, 0)
+    assert both.renew(ANN, 0)
     clock[0] = LEASE + 1
-    turn = both.turn("eve-0000")
-    assert (turn.index, turn.elsewhere) == (1, 1)
-    assert not both.hold(BEN, 1)
-    assert both.turn(BEN).index is None
+    assignment = both.next("eve-0000")
+    assert (assignment.index, assignment.leased_by_others) == (1, 1)
+    assert not both.renew(BEN, 1)
+    assert both.next(BEN).index is None
 
 
-def test_a_second_decision_is_refused_and_told_by_whom(tmp_path: Path) -> None:
-    both = desk(numbered(tmp_path, 2))
+def test_a_second_decision_is_refused_and_the_message_names_the_first(tmp_path: Path) -> None:
+    both = assignments(numbered(tmp_path, 2))
     both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
-    with pytest.raises(Conflict, match=f"ann chose {LABELS[0]} meanwhile; that stays") as caught:
+    with pytest.raises(Conflict, match=f"ann chose {LABELS[0]} in the meantime; your decision was not saved") as caught:
         both.decide(BEN, 0, 0, Decision(LABELS[1]), "ben")
     assert (caught.value.who, caught.value.what.label) == ("ann", LABELS[0])
     assert table(tmp_path)["000.png"] == LABELS[0]
     both.undo(ANN)
-    with pytest.raises(Conflict, match="took the decision back"):
+    with pytest.raises(Conflict, match="somebody undid the decision"):
         both.decide(BEN, 0, 1, Decision(LABELS[1]), "ben")
     assert table(tmp_path)["000.png"] == ""
 
 
-def test_undo_takes_back_only_ones_own(tmp_path: Path) -> None:
-    both = desk(numbered(tmp_path, 4))
+def test_undo_concerns_only_the_clients_own_decisions(tmp_path: Path) -> None:
+    both = assignments(numbered(tmp_path, 4))
     both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
     both.decide(ANN, 1, 0, Decision("", "unclear"), "ann")
     both.decide(BEN, 2, 0, Decision(LABELS[1]), "ben")
-    name, turn = both.undo(ANN)
-    assert (name, turn.index) == ("001.png", 1)
+    name, assignment = both.undo(ANN)
+    assert (name, assignment.index) == ("001.png", 1)
     assert both.undo(ANN)[0] == "000.png"
     with pytest.raises(LookupError, match="nothing to undo"):
         both.undo(ANN)
@@ -310,8 +308,8 @@ def test_undo_takes_back_only_ones_own(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "labels.tsv")[0]["labelled_by"] == ""
 
 
-def test_undo_does_not_undo_what_another_has_changed_since(tmp_path: Path) -> None:
-    both = desk(numbered(tmp_path, 3))
+def test_undo_does_not_overwrite_a_later_change_by_another(tmp_path: Path) -> None:
+    both = assignments(numbered(tmp_path, 3))
     both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
     both.decide(ANN, 1, 0, Decision(LABELS[0]), "ann")
     both.decide(BEN, 1, 1, Decision(LABELS[1]), "ben")
@@ -321,76 +319,76 @@ def test_undo_does_not_undo_what_another_has_changed_since(tmp_path: Path) -> No
     assert both.undo(ANN)[0] == "000.png"
 
 
-def test_skipped_photos_come_last_and_the_same_one_after_a_reload(tmp_path: Path) -> None:
-    alone = desk(numbered(tmp_path, 3))
+def test_skipped_photos_come_last_and_a_reload_shows_the_same_photo(tmp_path: Path) -> None:
+    alone = assignments(numbered(tmp_path, 3))
     assert alone.skip(ANN, 0).index == 1
-    assert alone.turn(ANN).index == 1
+    assert alone.next(ANN).index == 1
     assert alone.skip(ANN, 1).index == 2
     assert alone.skip(ANN, 2).index == 0
 
 
 def test_many_threads_lose_nothing(tmp_path: Path) -> None:
-    both = desk(numbered(tmp_path, 40))
+    both = assignments(numbered(tmp_path, 40))
     conflicts = []
 
     def label(client: str) -> None:
-        turn = both.turn(client)
-        while turn.index is not None:
+        assignment = both.next(client)
+        while assignment.index is not None:
             try:
-                turn = both.decide(client, turn.index, 0, Decision(LABELS[0]), client)
+                assignment = both.decide(client, assignment.index, 0, Decision(LABELS[0]), client)
             except Conflict as error:
                 conflicts.append(error)
-                turn = both.turn(client)
+                assignment = both.next(client)
 
     threads = [threading.Thread(target=label, args=(f"client-{number}",)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not conflicts  # a lease keeps them apart
+    assert not conflicts  # leases keep the threads on different photos
     assert list(table(tmp_path).values()) == [LABELS[0]] * 40
 
 
 # The model
 
 
-def test_least_sure_first_and_what_it_has_not_seen_before_what_it_is_sure_of(tmp_path: Path) -> None:
-    said = Suggestions(SHIPPED, read_recipe("classroom").labels)
-    said._said = {0: Suggestion("x", 0.99), 1: Suggestion("x", 0.7), 2: Suggestion("y", 0.55)}
-    assert sorted(range(4), key=said.rank) == [2, 1, 3, 0]
+def test_uncertain_photos_come_first_then_unclassified_then_confident_ones(tmp_path: Path) -> None:
+    suggestions = Suggestions(SHIPPED, read_recipe("classroom").labels)
+    suggestions._suggestions = {0: Suggestion("x", 0.99), 1: Suggestion("x", 0.7), 2: Suggestion("y", 0.55)}
+    assert sorted(range(4), key=suggestions.rank) == [2, 1, 3, 0]
 
 
-def test_a_model_suggests_and_passes_over_what_it_cannot_open(tmp_path: Path) -> None:
+def test_a_model_suggests_and_skips_photos_that_it_cannot_open(tmp_path: Path) -> None:
     recipe = read_recipe("classroom")
     golden = sorted((SHIPPED / "goldens").iterdir())[0]
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not a photo")
-    said = Suggestions(SHIPPED, recipe.labels)
-    said.start([(0, tmp_path / "bad.jpg"), (1, tmp_path / "missing.jpg"), (2, golden)])
-    assert said._thread is not None
-    said._thread.join(timeout=60)
-    assert (said.busy, said.fault) == (False, "")
-    assert said.of(0) is said.of(1) is None
+    suggestions = Suggestions(SHIPPED, recipe.labels)
+    suggestions.start([(0, tmp_path / "bad.jpg"), (1, tmp_path / "missing.jpg"), (2, golden)])
+    assert suggestions._thread is not None
+    suggestions._thread.join(timeout=60)
+    assert (suggestions.busy, suggestions.fault) == (False, "")
+    assert suggestions.of(0) is suggestions.of(1) is None
     expected = recipe.labels[int(golden.name.partition("_")[0])]
-    suggestion = said.of(2)
+    suggestion = suggestions.of(2)
     assert suggestion is not None
     assert suggestion.label == expected
     assert 0.5 < suggestion.probability <= 1
 
 
-def test_a_model_that_breaks_leaves_the_labelling_alone(tmp_path: Path) -> None:
+def test_a_broken_model_does_not_stop_the_labelling(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_bytes((SHIPPED / "recipe.json").read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"broken")
-    said = Suggestions(tmp_path, read_recipe("classroom").labels)
-    said.start([(0, tmp_path / "none.jpg")])
-    assert said._thread is not None
-    said._thread.join(timeout=60)
-    assert said.fault.startswith("no suggestions: model.onnx cannot be loaded")
+    suggestions = Suggestions(tmp_path, read_recipe("classroom").labels)
+    suggestions.start([(0, tmp_path / "none.jpg")])
+    assert suggestions._thread is not None
+    suggestions._thread.join(timeout=60)
+    assert suggestions.fault.startswith("no suggestions: model.onnx cannot be loaded")
 
 
 # The server
 
 
-def test_a_killed_server_has_every_acknowledged_decision_and_goes_on(tmp_path: Path) -> None:
+def test_a_killed_server_loses_no_acknowledged_decision_and_can_be_restarted(tmp_path: Path) -> None:
     numbered(tmp_path, 120)
     acknowledged: dict[str, str] = {}
     with serving(tmp_path) as server:
@@ -412,13 +410,13 @@ def test_a_killed_server_has_every_acknowledged_decision_and_goes_on(tmp_path: P
     kept = table(tmp_path)
     assert len(kept) == 120
     assert acknowledged.items() <= kept.items()
-    with serving(tmp_path) as server:  # the dead one's lock is gone with it
+    with serving(tmp_path) as server:  # the lock ended with the killed process
         answer = server.post("turn").json()
         assert answer["progress"]["decided"] in (len(acknowledged), len(acknowledged) + 1)
         assert not kept[answer["photo"]["name"]]
 
 
-def test_a_second_server_on_the_same_table_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_table_is_refused_and_names_the_first(tmp_path: Path) -> None:
     numbered(tmp_path, 2)
     with serving(tmp_path) as server:
         done = command("dataset", "label", tmp_path, "--recipe", SHAPES, "--port", 0, check=False)
@@ -429,7 +427,7 @@ def test_a_second_server_on_the_same_table_is_refused_by_name(tmp_path: Path) ->
         assert server.post("turn").status_code == 200
 
 
-def test_a_lock_is_given_back_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_released_lock_leaves_no_file(tmp_path: Path) -> None:
     with locked(tmp_path / "t.tsv") as announce:
         announce("http://there")
         with (tmp_path / ".t.tsv.lock").open() as file:
@@ -440,29 +438,29 @@ def test_a_lock_is_given_back_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_and_says_what_is_next(tmp_path: Path, number: int) -> None:
+def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: Path, number: int) -> None:
     numbered(tmp_path, 2)
     with serving(tmp_path, "--no-model") as server:
         photo = server.post("turn").json()["photo"]
         assert server.decide(photo, label=LABELS[0]).status_code == 200
-        said = server.stop(number)
+        output = server.stop(number)
         assert server.process.returncode == 0
-    assert "Warning" not in said
-    words = f"python -m dataset label {tmp_path} --recipe {SHAPES} --no-model --port 0"
-    assert said.strip() == f"1 of 2 labelled, 0 set aside: {tmp_path}/labels.tsv; go on: {words}"
+    assert "Warning" not in output
+    words = f"python -m dataset label {tmp_path} --recipe {SHAPES} --port 0 --no-model"
+    assert output.strip() == f"1 of 2 labelled, 0 set aside: {tmp_path}/labels.tsv; continue with: {words}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000.png", "001.png", "labels.tsv"]
 
 
-def test_it_ends_cleanly_at_once_too(tmp_path: Path) -> None:
+def test_a_signal_right_after_the_start_stops_the_server_cleanly(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "dataset", "label", str(numbered(tmp_path, 1)), "--port", "0"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     while "http://" not in process.stdout.readline():
         pass
-    process.send_signal(signal.SIGINT)  # before it serves, while the model is being loaded
-    said = process.communicate(timeout=60)[0]
-    assert said.startswith("0 of 1 labelled, 0 set aside: ")
-    assert (said.count("\n"), process.returncode) == (1, 0)
+    process.send_signal(signal.SIGINT)  # before it serves, while the model is loading
+    output = process.communicate(timeout=60)[0]
+    assert output.startswith("0 of 1 labelled, 0 set aside: ")
+    assert (output.count("\n"), process.returncode) == (1, 0)
 
 
 def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
@@ -480,7 +478,7 @@ def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
             assert requests.get(f"{server.url}/{path}", timeout=20).status_code == 404
 
 
-def test_every_label_that_can_have_a_key_has_one_of_its_own(tmp_path: Path) -> None:
+def test_labels_get_distinct_keys_as_far_as_there_are_any(tmp_path: Path) -> None:
     labels = [f"label {number}" for number in range(40)]
     (tmp_path / "many.yaml").write_text(
         json.dumps({"name": "many", "labels": labels, "input": {"height": 64, "width": 64}})
@@ -495,17 +493,17 @@ def test_every_label_that_can_have_a_key_has_one_of_its_own(tmp_path: Path) -> N
 
 def test_only_this_page_may_post(tmp_path: Path) -> None:
     with serving(numbered(tmp_path, 1)) as server:
-        own: dict[str, Any] = {"id": 0, "revision": 0, "label": LABELS[0]}
+        valid: dict[str, Any] = {"id": 0, "revision": 0, "label": LABELS[0]}
         refused = [
-            (server.post("decide", headers={"Host": "evil.example"}, **own), 400),
-            (server.post("decide", headers={"Content-Type": "text/plain"}, **own), 415),
-            (server.post("decide", headers={"X-Labelling": ""}, **own), 403),
-            (server.post("decide", headers={"X-Labelling": "of another start"}, **own), 409),
+            (server.post("decide", headers={"Host": "evil.example"}, **valid), 400),
+            (server.post("decide", headers={"Content-Type": "text/plain"}, **valid), 415),
+            (server.post("decide", headers={"X-Labelling": ""}, **valid), 403),
+            (server.post("decide", headers={"X-Labelling": "of another start"}, **valid), 409),
             (server.post("decide", id=0, revision=0, label="square"), 400),
             (server.post("decide", id=0, revision=0), 400),
             (server.post("decide", id=7, revision=0, label=LABELS[0]), 400),
-            (server.post("decide", client="<>", **own), 400),
-            (server.post("decide", **own, by="x" * 20_000), 413),
+            (server.post("decide", client="<>", **valid), 400),
+            (server.post("decide", **valid, by="x" * 20_000), 413),
             (requests.get(f"{server.url}/api/decide", timeout=20), 405),
         ]
         assert [answer.status_code for answer, _ in refused] == [status for _, status in refused]
@@ -534,13 +532,13 @@ def test_a_conflict_is_a_409_with_who_and_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["{}/none"], "is no folder: give the folder with the photos"),
-        (["{}/empty"], "has no photos: put some there, or python -m dataset sample"),
-        (["{}/full/000.png"], "is no folder: give the folder with the photos"),
+        (["{}/none"], "is not a folder: give the folder with the photos"),
+        (["{}/empty"], "has no photos: add some, or draw samples: python -m dataset sample"),
+        (["{}/full/000.png"], "is not a folder: give the folder with the photos"),
         (["{}/full", "--recipe", "shape"], "no recipe shape: did you mean shapes?"),
-        (["{}/full", "--model", "{}/empty"], "has no model.onnx: give a bundle with --model, or --no-model"),
-        (["{}/full", "--model", SHIPPED], f"apart, not {', '.join(LABELS)}: give another --model or --recipe"),
-        (["{}/full", "--folders", "{}/full"], "the photos lie there: give another folder"),
+        (["{}/full", "--model", "{}/empty"], "has no model.onnx: give a bundle with --model, or use --no-model"),
+        (["{}/full", "--model", SHIPPED], f", not {', '.join(LABELS)}: give another --model or --recipe"),
+        (["{}/full", "--folders", "{}/full"], "contains the photos: give another folder"),
         (["{}/full", "--table", "/proc/labels.tsv"], "/proc/labels.tsv cannot be written: "),
         (["{}/full", "--folders", "/proc/out"], "/proc/out cannot be written: "),
         (["{}/full", "--port", "{port}"], "--port 0 for a free one"),

@@ -1,0 +1,110 @@
+"""The photos to label: the files of a folder, each with its row of the table of labels.
+
+    path         label    set_aside  source   labelled_by  labelled_at
+    0001.jpg     offline             school   ann          2026-11-21T08:33:02Z
+    sub/2.jpg             broken              ann          2026-11-21T08:33:05Z
+    3.jpg
+
+Paths are relative to the table.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import InvalidInput, NotFound
+from dataset.files import files_of
+from dataset.photos import TABLE as SOURCES
+from dataset.tables import Row, read_rows
+
+COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
+SET_ASIDE_REASONS = ("broken", "unclear")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A label, or one of `SET_ASIDE_REASONS`; with neither, the photo is undecided."""
+
+    label: str = ""
+    set_aside: str = ""
+
+    def __str__(self) -> str:
+        return self.label or (f"set aside as {self.set_aside}" if self.set_aside else "undecided")
+
+
+@dataclass
+class Entry:
+    """A photo and its row of the table. `revision` counts the changes since the server started."""
+
+    name: str
+    path: Path
+    row: Row
+    revision: int = 0
+
+    @property
+    def decision(self) -> Decision:
+        return Decision(self.row["label"], self.row["set_aside"])
+
+    @property
+    def undecided(self) -> bool:
+        return self.decision == Decision()
+
+
+def list_photos(folder: Path, table: Path | None = None, out: Path | None = None) -> list[str]:
+    """List the files of a folder and its subfolders, sorted.
+
+    Tables, hidden files (`dataset.files`), `table` and everything in `out` are left out.
+
+    Raises:
+        NotFound: there is no such folder, or it has no photos.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"{folder} is not a folder", "give the folder with the photos")
+    root = folder.resolve()
+    names = [
+        path.relative_to(root).as_posix()
+        for path in files_of(root, links=True)
+        if not (table and path == table.resolve()) and not (out and path.is_relative_to(out.resolve()))
+    ]
+    if not names:
+        raise NotFound(f"{folder} has no photos", f"add some, or draw samples: python -m dataset sample {folder}")
+    return names
+
+
+def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
+    """Read the rows of a table of labels; an empty list if the table does not exist yet.
+
+    Raises:
+        UserError: it cannot be read, or a row is invalid for these labels.
+    """
+    if not table.exists():
+        return []
+    rows = [{**dict.fromkeys(COLUMNS, ""), **row} for row in read_rows(table, ("path", "label"))]
+    seen: set[str] = set()
+    for row in rows:
+        _check(row, labels, seen, table)
+        seen.add(os.path.normpath(row["path"]))
+    return rows
+
+
+def read_sources(folder: Path) -> dict[str, str]:
+    """Path of each photo -> its source, from the folder's SOURCES.tsv, if there is one."""
+    path = folder / SOURCES
+    return {row["path"]: row.get("source", "") for row in read_rows(path, ("path",))} if path.is_file() else {}
+
+
+def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path) -> None:
+    problem = fix = ""
+    if None in row:
+        problem, fix = "the row has more cells than the table has columns", "correct the row"
+    elif os.path.normpath(row["path"]) in seen:
+        problem, fix = "there are two rows for this photo", "delete one"
+    elif row["label"] not in ("", *labels):
+        problem, fix = f"unknown label {row['label']}", f"use one of {', '.join(labels)}, give the matching --recipe"
+    elif row["set_aside"] not in ("", *SET_ASIDE_REASONS):
+        problem, fix = f"set_aside is {row['set_aside']}", f"use one of {', '.join(SET_ASIDE_REASONS)}"
+    elif row["label"] and row["set_aside"]:
+        problem, fix = "both label and set_aside have a value", "delete one"
+    if problem:
+        raise InvalidInput(f"{table}: {row['path']}: {problem}", f"{fix}, or give another --table")

@@ -1,0 +1,37 @@
+"""The tree of errors, and how a command reports them."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from common.cli import command
+from common.errors import AlreadyExists, Busy, CannotWrite, CheckFailed, InvalidInput, NotFound, Unreachable, UserError
+
+
+@pytest.mark.parametrize("kind", [AlreadyExists, Busy, CheckFailed, InvalidInput, NotFound, Unreachable, UserError])
+def test_a_message_is_problem_and_fix(kind: type[UserError]) -> None:
+    assert kind("1.2 is registered already", "pass --version 1.3").message == (
+        "1.2 is registered already: pass --version 1.3"
+    )
+    assert str(kind("stopped")) == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("two\nlines"), "two lines"),
+    ],
+)
+def test_cannot_write_has_the_short_reason(error: Exception, reason: str) -> None:
+    assert CannotWrite("a", error, "move it").message == f"a cannot be written: {reason}: move it"
+
+
+def test_a_command_prints_one_line_and_exits_with_1() -> None:
+    @command()
+    @click.argument("name")
+    def fail(name: str) -> None:
+        raise NotFound(f"there is no {name}", "look elsewhere")
+
+    done = CliRunner().invoke(fail, ["cat"])
+    assert (done.exit_code, done.stderr) == (1, "Error: there is no cat: look elsewhere\n")
