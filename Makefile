@@ -4,7 +4,7 @@ BUNDLE  ?= models/classroom
 BIN     := .venv/bin
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help install serve up down archive test test-fast check bench clean
+.PHONY: help install serve up down archive test test-fast check docs bench clean
 
 help:
 	@echo 'make serve                  serve the shipped model on http://127.0.0.1:8080 until Ctrl-C'
@@ -15,6 +15,7 @@ help:
 	@echo 'make check                  formatting, lint and types'
 	@echo 'make test-fast              the tests that need no server and no training; under a minute'
 	@echo 'make test                   make check, then every test'
+	@echo 'make docs                   build the documentation as a site in site/; broken links fail'
 	@echo 'make bench                  compare with other serving systems, each in its own environment (needs wrk)'
 	@echo 'make clean                  remove .venv, .venv-bench, var and the archives in model_store; runs are kept'
 
@@ -55,9 +56,16 @@ check: .venv/.testing
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+.venv/.docs: .venv/.serving requirements/docs.txt
+	$(PIP) -r requirements/docs.txt
+	@touch $@
+
+docs: .venv/.docs
+	$(BIN)/zensical build --strict --clean
+
 bench: .venv/.training
 	@$(BIN)/python -m benchmarks.peers.install
 	@$(BIN)/python -m benchmarks.compare $(BENCH)
 
 clean: down
-	rm -rf .venv .venv-bench var model_store/*.mar model_store/*.json
+	rm -rf .venv .venv-bench site .cache var model_store/*.mar model_store/*.json

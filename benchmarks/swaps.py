@@ -6,7 +6,7 @@ Starts a TorchServe of its own with the shipped model and measures its top throu
 constant half of it: without swaps, through all swaps, without again; each swap is `python -m deploy rollout --keep 0`.
 For contrast the naive swap (register, set the default, delete the old one at once) on a server of its own. Exits 1 if
 a request was lost or another promise was broken. Prints Markdown, and one JSON line last; writes
-benchmarks/results/swaps.json and swaps.png. The photo is that of benchmarks.footprint.
+benchmarks/results/swaps.json and docs/images/swaps.png. The photo is that of benchmarks.footprint.
 """
 
 import json
@@ -30,6 +30,7 @@ from common.cli import command
 from common.errors import UserError
 from common.files import write_json
 from deploy.archive import pack
+from deploy.settings import ROOT
 
 CLIENTS = 8
 TOP_S = 10.0
@@ -88,7 +89,7 @@ def main(swaps: int, requests: int, naive: int, bundle: Path, quick: bool) -> No
     click.echo(table({name: part for name, part in run.parts.items() if name != "top"}))
     if not quick:
         write_json(RESULTS / "swaps.json", report)
-        draw(run, RESULTS / "swaps.png")
+        draw(run, ROOT / "docs" / "images" / "swaps.png")
     click.echo(json.dumps(report))
     if broken:
         raise UserError("; ".join(broken))
