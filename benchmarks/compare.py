@@ -1,14 +1,16 @@
-"""This project beside what a user would pick instead, in one run on one machine.
+"""Compare this project with other serving systems, in one run on one machine.
 
     make bench                                                        # all systems, five rounds
-    python -m benchmarks.compare --systems ours,fastapi --quick       # a look whether all works; no figures to keep
+    python -m benchmarks.compare --systems ours,fastapi --quick       # checks that both work; writes no figures
 
-Each round starts every system alone, warms it up, and loads it: wrk with 1 and with 8 clients, a constant rate of half
-of what it did with 8, and one client with a photo of 4000 x 3000. Systems are in benchmarks/peers/systems.py. Answers
-must name a label, and with our model the very one that the graph gives here; every other answer counts as an error.
-Of all systems it writes benchmarks/results/compare.json and .png and the table between the markers of
-docs/benchmarks.md; of some of them only what --out asks for. Prints Markdown, and one JSON line last; exits 1 if a
-promise of the comparison is not kept.
+Each round starts one system at a time, warms it up and applies four loads: wrk with 1 client, wrk with 8 clients,
+a constant rate of half the throughput with 8 clients, and 1 client with a photo of 4000 x 3000. The systems are listed
+in benchmarks/peers/systems.py. Every answer must name a label; a system that runs our model must name the same label
+as our graph does in this process. Any other answer counts as an error.
+
+A run of all systems writes benchmarks/results/compare.json, compare.png and the table in docs/benchmarks.md; a run of
+some systems writes only into --out. The first shipped model is not measured again: its figures are in
+benchmarks/results/former.json. Prints Markdown, and one JSON line last; exits 1 if a bound of the comparison is missed.
 """
 
 import contextlib
@@ -16,12 +18,9 @@ import json
 import os
 import platform
 import re
-import subprocess
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +29,27 @@ import requests
 
 from benchmarks.footprint import BUNDLE
 from benchmarks.harness.bench import RESULTS
-from benchmarks.peers import load, models, work
-from benchmarks.peers.comparison import as_json, between_markers, chart, points, summary, table
+from benchmarks.peers import load, work
+from benchmarks.peers.comparison import FORMER, as_json, between_markers, chart, points, read_former, summary, table
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Place, System, systems
 from common.cli import command
-from common.errors import UserError
+from common.errors import CheckFailed, InvalidInput, UserError
 from common.files import write_json, write_whole
 from deploy.host.processes import interruptible
 from deploy.settings import ROOT
 from handler import engine
 from handler.spec import read_spec
 
-FORMER = "e099970"  # the last commit that served the first shipped model
 MODELS = ROOT / "runs" / "bench" / "models"
-TOLERANCE = 0.02
+PAGE = ROOT / "docs" / "benchmarks.md"
+TOLERANCE = 0.02  # of a probability
 QUICK_S = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each load runs, and the photos with our graph's own answers to them."""
+    """How long each load runs (s), the photos in base64, and the probabilities that our graph gives them."""
 
     seconds: float
     warm_s: float
@@ -58,58 +57,52 @@ class Plan:
     expected: Mapping[str, Mapping[str, float]]
     models: Path
     bundle: Path
-    former: Path | None
 
 
 @command(epilog="Example: python -m benchmarks.compare --systems ours,fastapi,floor --quick")
-@click.option("--systems", "wanted", default="", help="Names with commas, PEER or PEER:FORM; all by default.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--systems", "names", default="", help="Comma-separated names, PEER or PEER:FORM.  [default: all]")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Rounds to measure.")
 @click.option(
-    "--seconds", default=8.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of each load."
+    "--seconds", default=8.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Length of each load."
 )
-@click.option("--quick", is_flag=True, help="One round of 2 s loads; judges nothing.")
+@click.option("--quick", is_flag=True, help="One round of 2 s loads; checks no bound.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--former", default=FORMER, show_default=True, help="Commit whose models/classroom is the former one.")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of JSON and chart; the page stays."
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON and chart; docs/ stays unchanged."
 )
-@click.option("--list", "listing", is_flag=True, help="Name the systems, and what cannot run here.")
-def main(
-    wanted: str, rounds: int, seconds: float, quick: bool, bundle: Path, former: str, out: Path | None, listing: bool
-) -> None:
-    """Measure the systems, in turn."""
-    chosen = choose(systems(), wanted)
+@click.option("--list", "listing", is_flag=True, help="List the systems, and why some cannot run here.")
+def main(names: str, rounds: int, seconds: float, quick: bool, bundle: Path, out: Path | None, listing: bool) -> None:
+    """Measure the systems in turn."""
+    chosen = choose(systems(), names)
     if listing:
         for system in chosen:
             click.echo(f"{system.name:32} {system.text}{f' ({why})' if (why := system.absent()) else ''}")
         return
     load.wrk()
     rounds, seconds = (1, QUICK_S) if quick else (rounds, seconds)
-    with interruptible(), tempfile.TemporaryDirectory(prefix="bench-") as work_folder:
-        tree = tree_of(former, Path(work_folder) / "former") if any(s.name == "former" for s in chosen) else None
-        plan = prepare(seconds, bundle, tree)
+    with interruptible():
+        plan = prepare(seconds, bundle)
         measured, absent = measure(chosen, rounds, plan)
-        rounds = max(map(len, measured.values()), default=0)
-    report = tell(chosen, measured, absent, rounds, plan)
+    report = report_of(chosen, measured, absent, plan)
     text = table(chosen, report)
-    keep(chosen, report, text, out, whole=not wanted and not quick)
+    save(chosen, report, text, out, complete=not names and not quick)
     click.echo(text)
     click.echo(json.dumps(report))
-    broken = [str(point) for point in points(report["systems"]) if point.kept is False]
-    if broken and not quick:
-        raise UserError("; ".join(broken))
+    missed = [str(point) for point in points(report["systems"]) if point.kept is False]
+    if missed and not quick:
+        raise CheckFailed("; ".join(missed))
 
 
-def choose(known: Sequence[System], wanted: str) -> list[System]:
-    """The systems of `--systems`; a word takes a peer in both forms, `floor` all bare scripts.
+def choose(known: Sequence[System], names: str) -> list[System]:
+    """The systems that `--systems` names: PEER selects both forms, `floor` selects all bare scripts.
 
     Raises:
-        UserError: naming the legal ones.
+        InvalidInput: a name is unknown; the message lists the known ones.
     """
-    words = [word.strip() for word in wanted.split(",") if word.strip()]
+    words = [word.strip() for word in names.split(",") if word.strip()]
     for word in words:
         if not any(_names(word, system) for system in known):
-            raise UserError(f"no system {word!r}: take of {', '.join(s.name for s in known)}")
+            raise InvalidInput(f"no system {word!r}", f"choose from {', '.join(s.name for s in known)}")
     return [system for system in known if not words or any(_names(word, system) for word in words)]
 
 
@@ -117,177 +110,167 @@ def _names(word: str, system: System) -> bool:
     return word in (system.name, system.peer) or (word == "floor" and system.bare)
 
 
-def prepare(seconds: float, bundle: Path, former: Path | None) -> Plan:
-    """Models, photos, and what our graph says of them."""
-    models.make(MODELS)
+def prepare(seconds: float, bundle: Path) -> Plan:
+    """Write the models, make the photos, and compute our graph's answers."""
+    work.write_models(MODELS)
     photos = load.photos()
     spec = read_spec(bundle / "recipe.json")
     graph = engine.from_bytes(engine.load(bundle / "model.onnx", spec), spec)
     goldens = {path.name: load.encoded(path.read_bytes()) for path in sorted((bundle / "goldens").glob("*"))}
-    every = {**photos, **goldens}
+    photos |= goldens
     expected = {
-        name: dict(zip(spec.labels, map(float, graph(load.decoded(p))), strict=True)) for name, p in every.items()
+        name: dict(zip(spec.labels, map(float, graph(load.decoded(photo))), strict=True))
+        for name, photo in photos.items()
     }
-    return Plan(seconds, max(seconds / 2, 1.0), every, expected, MODELS, bundle.resolve(), former)
+    return Plan(seconds, max(seconds / 2, 1.0), photos, expected, MODELS, bundle.resolve())
 
 
 def measure(
     chosen: Sequence[System], rounds: int, plan: Plan
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """All rounds, every other one in reversed order; interrupted, those that are whole.
+    """Measure all rounds, every second one in reverse order; an interrupt keeps the complete rounds.
 
     Returns:
-        measurements by system, and why others have none.
+        measurements by system; and why each of the other systems has none.
     """
     absent = {system.name: why for system in chosen if (why := system.absent())}
-    found: dict[str, list[dict[str, Any]]] = {}
+    measured: dict[str, list[dict[str, Any]]] = {}
     for number in range(rounds):
         try:
             for system in chosen if number % 2 == 0 else chosen[::-1]:
                 if system.name not in absent:
                     click.echo(f"round {number + 1} of {rounds}: {system.name}", err=True)
-                    _add(system, plan, number, found, absent)
+                    _add(system, plan, number, measured, absent)
         except KeyboardInterrupt:
             if not number:
                 raise
-            click.echo(f"interrupted: {number} whole rounds are told", err=True)
-            return {name: rows[:number] for name, rows in found.items()}, absent
-    return found, absent
+            click.echo(f"interrupted: reporting the {number} complete rounds", err=True)
+            return {name: rows[:number] for name, rows in measured.items()}, absent
+    return measured, absent
 
 
 def _add(
-    system: System, plan: Plan, number: int, found: dict[str, list[dict[str, Any]]], absent: dict[str, str]
+    system: System, plan: Plan, number: int, measured: dict[str, list[dict[str, Any]]], absent: dict[str, str]
 ) -> None:
-    """One system's round; one that fails is absent from then on."""
+    """Add one round of a system; a system that fails is left out from then on."""
     try:
         row = one_round(system, plan)
     except (UserError, requests.RequestException, ValueError) as error:
         reason = error.message if isinstance(error, UserError) else str(error)
         click.echo(f"{system.name}: {reason}", err=True)
         absent[system.name] = f"failed in round {number + 1}: {short(reason)}"
-        found.pop(system.name, None)
+        measured.pop(system.name, None)
     else:
-        found.setdefault(system.name, []).append(row)
+        measured.setdefault(system.name, []).append(row)
 
 
 def short(reason: str) -> str:
-    """Beginning and end of what went wrong, on one line and without this machine's folders."""
+    """Beginning and end of an error message, on one line and without this machine's folders."""
     words = re.sub(r"(?<![\w:/])/\S*/", "", " ".join(reason.split()))
     return words if len(words) <= 200 else f"{words[:80]} ... {words[-115:]}"
 
 
 def one_round(system: System, plan: Plan) -> dict[str, Any]:
-    """One system alone: started, checked, warmed up, loaded, stopped.
+    """Start one system alone, check its answers, warm it up, apply the loads, and stop it.
 
     Raises:
-        UserError: it does not start, or answers wrongly.
+        UserError: it does not start, or an answer is wrong.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        place = Place(Path(folder), free_ports(), plan.models, plan.bundle, plan.former)
+        place = Place(Path(folder), free_ports(), plan.models, plan.bundle)
         if system.bare:
             return {name: _bare(system, place, plan, photo) for name, photo in (("one", "small"), ("big", "big"))}
-        with running(system, place, plan.photos["small"]) as it:
+        with running(system, place, plan.photos["small"]) as server:
             names = plan.photos if system.form == work.OURS else ("small", "big")
-            expected = {name: right(it, plan, name) for name in names}
-            return loads(it, plan, expected["small"], expected["big"])
+            labels = {name: checked_label(server, plan, name) for name in names}
+            return loads(server, plan, labels["small"], labels["big"])
 
 
-def loads(it: Running, plan: Plan, small: str, big: str) -> dict[str, Any]:
-    """The four loads of a round; `small` and `big` are the labels that count as right."""
+def loads(server: Running, plan: Plan, small: str, big: str) -> dict[str, Any]:
+    """Apply the four loads of a round; `small` and `big` are the labels that count as correct."""
     photo, large = plan.photos["small"], plan.photos["big"]
-    load.closed(it, photo, small, 8, plan.warm_s)
-    it.settle()
-    one = load.closed(it, photo, small, 1, plan.seconds)
-    eight = load.closed(it, photo, small, 8, plan.seconds)
-    it.settle()
-    half = load.constant(it, photo, small, eight["rate"] / 2, plan.seconds) if eight["rate"] else None
-    memory = it.memory_mb()
-    load.closed(it, large, big, 1, plan.warm_s)
-    measured = {"one": one, "eight": eight, "half": half, "big": load.closed(it, large, big, 1, plan.seconds)}
-    return {"start_s": it.start_s, "memory_mb": memory, "archive_mb": it.archive_mb, **measured}
+    load.closed(server, photo, small, 8, plan.warm_s)
+    server.settle()
+    one = load.closed(server, photo, small, 1, plan.seconds)
+    eight = load.closed(server, photo, small, 8, plan.seconds)
+    server.settle()
+    half = load.constant(server, photo, small, eight["rate"] / 2, plan.seconds) if eight["rate"] else None
+    memory = server.memory_mb()
+    load.closed(server, large, big, 1, plan.warm_s)
+    figures = {"one": one, "eight": eight, "half": half, "big": load.closed(server, large, big, 1, plan.seconds)}
+    return {"start_s": server.start_s, "memory_mb": memory, "archive_mb": server.archive_mb, **figures}
 
 
-def right(it: Running, plan: Plan, name: str) -> str:
+def checked_label(server: Running, plan: Plan, name: str) -> str:
     """The label that a system gives a photo.
 
     Raises:
-        UserError: with our model, it is another than our graph's, or a probability is.
+        CheckFailed: it is no label; or the system runs our model and label or probabilities differ from our graph's.
     """
-    answer, expected = it.ask(plan.photos[name], **_detail(it.system)), plan.expected[name]
-    given = label(answer)
-    if given not in expected:
-        raise UserError(f"{it.system.name} answers {given!r}, which is no label")
-    if it.system.form == work.OURS and it.system.name != "former":
+    system, expected = server.system, plan.expected[name]
+    answer = server.ask(plan.photos[name], **_detail(system))
+    predicted = label(answer)
+    if predicted not in expected:
+        raise CheckFailed(f"{system.name} answers {predicted!r}, which is not a label")
+    if system.form == work.OURS:
         scores = answer.get("probabilities", {})
-        far = [key for key, score in scores.items() if abs(score - expected[key]) > TOLERANCE]
-        if far or given != max(expected, key=lambda key: expected[key]):
-            raise UserError(f"{it.system.name} answers {name} by {given} {scores}, our graph says {expected}")
-    return given
+        differs = any(abs(score - expected[key]) > TOLERANCE for key, score in scores.items())
+        if differs or predicted != max(expected, key=lambda key: expected[key]):
+            raise CheckFailed(f"{system.name} answers {predicted} {scores} for {name}; our graph computes {expected}")
+    return predicted
 
 
 def _detail(system: System) -> dict[str, Any]:
-    """Ask for probabilities where there is a place for it: not in the V2 protocol, nor in the document's chain."""
+    """Request probabilities where the protocol allows it: not the V2 protocol, nor the document's chain."""
     return {"detail": True} if "image_base64" in system.request("") and system.form == work.OURS else {}
 
 
 def _bare(system: System, place: Place, plan: Plan, photo: str) -> dict[str, Any]:
-    told = load.bare(system, place, plan.photos[photo], plan.seconds)
+    figures = load.bare(system, place, plan.photos[photo], plan.seconds)
     expected = plan.expected[photo]
-    if system.form == work.OURS and told["label"] != max(expected, key=lambda key: expected[key]):
-        raise UserError(f"{system.name} answers {told['label']}, our graph says {expected}")
-    return told
+    if system.form == work.OURS and figures["label"] != max(expected, key=lambda key: expected[key]):
+        raise CheckFailed(f"{system.name} answers {figures['label']}; our graph computes {expected}")
+    return figures
 
 
-def tell(
-    chosen: Sequence[System], measured: Mapping[str, Any], absent: Mapping[str, str], rounds: int, plan: Plan
+def report_of(
+    chosen: Sequence[System], measured: Mapping[str, Sequence[Mapping[str, Any]]], absent: Mapping[str, str], plan: Plan
 ) -> dict[str, Any]:
-    """The report: figures by system, the promises, what is absent and why, the machine, every round as it was."""
-    found = summary(measured)
+    """Figures and bounds, missing systems with reasons, the machine, and the measurements of every round."""
+    figures = summary(measured)
+    ordered = {system.name: figures[system.name] for system in chosen if system.name in figures}
+    if "ours" in ordered:
+        ordered[FORMER] = read_former()["figures"]
     return {
         "benchmark": "compare",
-        "rounds": rounds,
+        "rounds": max(map(len, measured.values()), default=0),
         "seconds": plan.seconds,
         "warm_s": plan.warm_s,
         "cores": len(os.sched_getaffinity(0)),
         "cpu": cpu(),
-        "systems": {system.name: found[system.name] for system in chosen if system.name in found},
-        "points": as_json(points(found)),
+        "systems": ordered,
+        "points": as_json(points(ordered)),
         "absent": dict(absent),
         "measured": dict(measured),
     }
 
 
-def keep(chosen: Sequence[System], report: dict[str, Any], text: str, out: Path | None, whole: bool) -> None:
-    """Write JSON and chart into `out`; without it, after a whole run, the kept ones and docs/benchmarks.md's table."""
-    folder = out or (RESULTS if whole else None)
+def save(chosen: Sequence[System], report: dict[str, Any], text: str, out: Path | None, complete: bool) -> None:
+    """Write JSON and chart into `out`; without it a complete run replaces the kept ones and the table in docs/."""
+    folder = out or (RESULTS if complete else None)
     if folder:
         write_json(folder / "compare.json", report)
         chart(chosen, report["systems"], folder / "compare.png")
     if folder == RESULTS:
-        readme = ROOT / "docs" / "benchmarks.md"
-        write_whole(readme, between_markers(readme.read_text(encoding="utf-8"), text).encode())
-
-
-def tree_of(commit: str, folder: Path) -> Path:
-    """The files of a commit, unpacked.
-
-    Raises:
-        UserError: git does not know it.
-    """
-    done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True)
-    if done.returncode:
-        raise UserError(f"--former {commit}: {done.stderr.decode().strip()}: name a commit of this repository")
-    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+        write_whole(PAGE, between_markers(PAGE.read_text(encoding="utf-8"), text).encode())
 
 
 def cpu() -> str:
     """The processor's name."""
     with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if match := re.search(r"^model name\s*:\s*(.*)$", lines, re.MULTILINE):
+            return match[1]
     return platform.machine()
 
 

@@ -1,10 +1,11 @@
-"""What a comparison's measurements say: medians and spread of each system, the ratios that were promised, the table.
+"""Evaluate a comparison: medians and spread of each system, the bounds to keep, table and chart.
 
-Measurements are {system: [round, round, ...]}, a round being {"start_s", "memory_mb", "archive_mb", "one", "eight",
-"half", "big"}; the last four are figures of a load: {"rate", "errors", "p50_ms", "p90_ms", "p99_ms"}. A bare script has
-"one" and "big" alone.
+Measurements are {system: [round, round, ...]}. A round is {"start_s", "memory_mb", "archive_mb", "one", "eight",
+"half", "big"}; the last four hold the figures of a load: {"rate", "errors", "p50_ms", "p90_ms", "p99_ms"}. A bare
+script has only "one" and "big".
 """
 
+import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.bench import RESULTS
 from benchmarks.peers import work
 from benchmarks.peers.systems import System
 from common.files import write_whole
@@ -24,6 +26,7 @@ LOADS = ("one", "eight", "half", "big")
 FIGURES = ("rate", "p50_ms", "p99_ms")
 COSTS = ("start_s", "memory_mb", "archive_mb")
 CHAINS = ("document", "document-tuned")
+FORMER = "former"  # the first shipped model: figures that were kept, in results/former.json
 CHARTED = ("p50 at 1 client, ms", "requests/s at 8 clients")
 ONE, EIGHT = ("one", "p50_ms"), ("eight", "rate")
 COLUMNS = (ONE, ("one", "rate"), EIGHT, ("eight", "p99_ms"), ("half", "p99_ms"), ("big", "p50_ms"))
@@ -31,7 +34,7 @@ COLUMNS = (ONE, ("one", "rate"), EIGHT, ("eight", "p99_ms"), ("half", "p99_ms"),
 
 @dataclass(frozen=True)
 class Point:
-    """A promise: the ratio that was measured, its bound, and whether it is kept; None where it was not measured."""
+    """A measured ratio and its bound; `value` is None where a system was not measured."""
 
     text: str
     value: float | None
@@ -53,20 +56,26 @@ class Point:
 
 
 def summary(rounds: Rounds) -> dict[str, dict[str, Any]]:
-    """Each system's medians with least and most over its rounds, and the sum of its errors."""
+    """Median, least and most of each system's figures over its rounds, and the sum of its errors."""
     return {name: _summary(measured) for name, measured in rounds.items() if measured}
 
 
 def _summary(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         key: spread(row[key] for row in measured) for key in COSTS if measured[0].get(key) is not None
     }
     for load in LOADS:
         rows = [row[load] for row in measured if row.get(load)]
         if rows:
-            found[load] = {key: spread(row[key] for row in rows) for key in FIGURES}
-            found[load]["errors"] = sum(row["errors"] for row in rows)
-    return found
+            figures[load] = {key: spread(row[key] for row in rows) for key in FIGURES}
+            figures[load]["errors"] = sum(row["errors"] for row in rows)
+    return figures
+
+
+def read_former() -> dict[str, Any]:
+    """The kept figures of the first shipped model: text, commit, date, and `figures` as in a summary."""
+    content: dict[str, Any] = json.loads((RESULTS / "former.json").read_text(encoding="utf-8"))
+    return content
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -75,14 +84,13 @@ def spread(values: Iterable[float]) -> Spread:
     return {"median": round(statistics.median(listed), 2), "min": min(listed), "max": max(listed)}
 
 
-def points(found: Mapping[str, Mapping[str, Any]]) -> list[Point]:
-    """The promises of a summary, in the order of their importance."""
-
-    servers = [name for name in found if not name.startswith("floor-")]
-    floors = [name for name in found if name.startswith("floor-") and name.endswith(f":{work.OURS}")]
+def points(figures: Mapping[str, Mapping[str, Any]]) -> list[Point]:
+    """The bounds of the comparison, most important first."""
+    servers = [name for name in figures if not name.startswith("floor-")]
+    floors = [name for name in figures if name.startswith("floor-") and name.endswith(f":{work.OURS}")]
     stock = [name for name in servers if name == "torchserve" or name.endswith(f":{work.DOCUMENT}")]
-    equals = [name for name in servers if name.endswith(f":{work.OURS}") and _errors(found[name]) == 0]
-    get = partial(_median, found)
+    equals = [name for name in servers if name.endswith(f":{work.OURS}") and _errors(figures[name]) == 0]
+    get = partial(_median, figures)
     first = max(equals, key=lambda name: get(name, EIGHT) or 0.0, default="none")
     ours, alone = get("ours", EIGHT), get("ours", ONE)
     floor = min((value for name in floors if (value := get(name, ONE))), default=None)
@@ -99,13 +107,13 @@ def points(found: Mapping[str, Mapping[str, Any]]) -> list[Point]:
         Point(f"p99 at 8 clients, ours / {first}", _over(tail, get(first, ("eight", "p99_ms"))), 1, False),
         Point("p99 / p50 of ours at half load, constant rate", _over(*half), 3, False),
         Point("p50 of ours, 4000 x 3000 / 1000 x 750", _over(get("ours", ("big", "p50_ms")), alone), 6, False),
-        Point("errors of ours", float(_errors(found["ours"])) if "ours" in found else None, 0, False),
-        *(Point(f"{key}, ours / former", _over(get("ours", (key,)), get("former", (key,))), 1, False) for key in COSTS),
+        Point("errors of ours", float(_errors(figures["ours"])) if "ours" in figures else None, 0, False),
+        *(Point(f"{key}, ours / former", _over(get("ours", (key,)), get(FORMER, (key,))), 1, False) for key in COSTS),
     ]
 
 
-def _median(found: Mapping[str, Mapping[str, Any]], name: str, keys: Sequence[str]) -> float | None:
-    place: Any = found.get(name)
+def _median(figures: Mapping[str, Mapping[str, Any]], name: str, keys: Sequence[str]) -> float | None:
+    place: Any = figures.get(name)
     for key in keys:
         place = place.get(key) if place else None
     return float(place["median"]) if place else None
@@ -120,11 +128,11 @@ def _over(upper: float | None, lower: float | None) -> float | None:
 
 
 def table(systems: Sequence[System], report: Mapping[str, Any]) -> str:
-    """Markdown: a row a system with median (least to most), then the promises, then what could not run and why."""
-    found = report["systems"]
+    """Markdown: one row per system with median (least to most), then the bounds, then what could not run and why."""
+    figures = report["systems"]
     lines = [
-        f"{report['rounds']} rounds, every system alone and in turn, the order reversed each time;"
-        f" {report['seconds']:g} s a load after {report['warm_s']:g} s of warming up; {report['cores']} cores"
+        f"{report['rounds']} rounds; one system runs at a time, in reverse order in every second round;"
+        f" {report['seconds']:g} s per load after {report['warm_s']:g} s of warm-up; {report['cores']} cores"
         f" ({report['cpu']})."
         " Median (least to most) of the rounds; latencies in ms, memory in MB.",
         "",
@@ -132,18 +140,24 @@ def table(systems: Sequence[System], report: Mapping[str, Any]) -> str:
         " p50, 4000 × 3000 | errors | start, s | memory |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [_row(system, found[system.name]) for system in systems if system.name in found]
-    lines += ["", "| promise | |", "|---|---|"]
+    lines += [_row(_shown(system), figures[system.name]) for system in systems if system.name in figures]
+    if FORMER in figures:
+        former = read_former()
+        lines.insert(4 + ("ours" in figures), _row(f"{former['text']} ({former['measured']})", figures[FORMER]))
+    lines += ["", "| bound | |", "|---|---|"]
     lines += ["| {} | {} |".format(*str(Point(**point)).split(": ", 1)) for point in report["points"]]
     absent = [f"{name}: {why}" for name, why in report["absent"].items()]
     return "\n".join([*lines, "", *(["Not measured: " + "; ".join(absent) + "."] if absent else [])]).rstrip()
 
 
-def _row(system: System, row: Mapping[str, Any]) -> str:
-    shown = [_cell(row.get(load, {}).get(key)) for load, key in COLUMNS]
-    name = f"**{system.text}**" if system.name == "ours" else system.text
+def _shown(system: System) -> str:
     form = " (fp32)" if system.form == work.DOCUMENT else " (our model)" if system.bare else ""
-    return f"| {' | '.join([name + form, *shown, str(_errors(row)), *(_cell(row.get(key)) for key in COSTS[:2])])} |"
+    return f"**{system.text}**" if system.name == "ours" else system.text + form
+
+
+def _row(name: str, row: Mapping[str, Any]) -> str:
+    cells = [_cell(row.get(load, {}).get(key)) for load, key in COLUMNS]
+    return f"| {' | '.join([name, *cells, str(_errors(row)), *(_cell(row.get(key)) for key in COSTS[:2])])} |"
 
 
 def _cell(value: Spread | None) -> str:
@@ -151,29 +165,29 @@ def _cell(value: Spread | None) -> str:
 
 
 def between_markers(text: str, content: str) -> str:
-    """A document with what stands between the markers replaced.
+    """A page with the text between the markers replaced.
 
     Raises:
-        ValueError: the markers are not there once each, in order.
+        ValueError: a marker is missing, occurs twice, or the order is wrong.
     """
     before, begin, rest = text.partition(BEGIN)
     old, end, after = rest.partition(END)
     if not (begin and end) or BEGIN in old + after or END in before + after:
-        raise ValueError(f"wants {BEGIN} and, below it, {END}, once each")
+        raise ValueError(f"the page must have {BEGIN} and below it {END}, once each")
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
-def chart(systems: Sequence[System], found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Bars: p50 at one client and requests a second at eight, with the spread over rounds; logarithmic."""
+def chart(systems: Sequence[System], figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Bars with the spread over rounds, logarithmic: p50 with 1 client, and requests per second with 8."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [system for system in systems if system.name in found][::-1]
+    shown = [system for system in systems if system.name in figures][::-1]
     figure, axes = pyplot.subplots(1, 2, figsize=(13, 1 + 0.32 * len(shown)), sharey=True)
     for axis, (load, key), title in zip(axes, (ONE, EIGHT), CHARTED, strict=True):
-        rows = [(system, found[system.name].get(load, {}).get(key)) for system in shown]
+        rows = [(system, figures[system.name].get(load, {}).get(key)) for system in shown]
         for place, (system, value) in enumerate(rows):
             if value:
                 out = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
@@ -187,6 +201,6 @@ def chart(systems: Sequence[System], found: Mapping[str, Mapping[str, Any]], pat
     write_whole(path, buffer.getvalue())
 
 
-def as_json(found: Sequence[Point]) -> list[dict[str, Any]]:
-    """Points as plain data."""
-    return [asdict(point) for point in found]
+def as_json(rows: Sequence[Point]) -> list[dict[str, Any]]:
+    """Bounds as plain data."""
+    return [asdict(row) for row in rows]

@@ -1,11 +1,11 @@
-"""A virtual environment for each peer, beside the project's own: their pins contradict each other.
+"""Make a virtual environment for each peer, because their pins contradict each other.
 
     python -m benchmarks.peers.install
 
-Makes .venv-bench/NAME from benchmarks/peers/requirements/NAME.txt. A .pth file lets each see the project's packages
-behind its own, so that torch (5 GB) is there once: pip takes what is there where it fits, installs another version
-into NAME where it does not, and never changes the project's. What cannot be installed is named with the reason and left
-out of the comparison; the next call tries it again.
+Makes .venv-bench/NAME from benchmarks/peers/requirements/NAME.txt. A .pth file makes the project's packages visible
+in it, so that torch (5 GB) is stored once: pip uses a package of the project where its version fits, installs another
+version into NAME where it does not, and never changes the project's environment. A peer that cannot be installed is
+reported with the reason and left out of the comparison; the next run tries again.
 """
 
 import hashlib
@@ -33,39 +33,42 @@ def python(name: str) -> Path:
 
 
 def absent(name: str) -> str | None:
-    """Why a peer cannot run here; None if it is installed as its requirements say."""
+    """Why a peer cannot run here; None if its current requirements are installed."""
     try:
-        said = (ENVIRONMENTS / f"{name}.txt").read_text(encoding="utf-8")
+        status = (ENVIRONMENTS / f"{name}.txt").read_text(encoding="utf-8")
     except OSError:
         return "not installed: make bench"
-    return None if said == _stamp(name) else said if said.startswith("does not install") else "outdated: make bench"
+    return (
+        None if status == _stamp(name) else status if status.startswith("does not install") else "outdated: make bench"
+    )
 
 
 def install(name: str) -> str | None:
-    """Make a peer's environment anew.
+    """Make a peer's environment again from its requirements.
 
     Returns:
-        why it cannot be made, or None.
+        why that failed, or None.
     """
     shutil.rmtree(ENVIRONMENTS / name, ignore_errors=True)
-    wanted = ["-r", str(REQUIREMENTS / f"{name}.txt")]
+    requirements = ["-r", str(REQUIREMENTS / f"{name}.txt")]
     try:
         _run([sys.executable, "-m", "venv", str(ENVIRONMENTS / name)])
         site = ENVIRONMENTS / name / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
         (site / "project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        _run([str(python(name)), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *wanted])
+        _run([str(python(name)), "-m", "pip", "install", "--disable-pip-version-check", "--quiet", *requirements])
         reason = None
     except subprocess.TimeoutExpired:
-        reason = f"does not install: pip found no answer within {LIMIT_S} s"
+        reason = f"does not install: pip did not finish within {LIMIT_S} s"
     except subprocess.CalledProcessError as error:
-        reason = f"does not install: {_essence(error.stderr)}"
+        reason = f"does not install: {_summary(error.stderr)}"
     write_whole(ENVIRONMENTS / f"{name}.txt", (reason or _stamp(name)).encode())
     return reason
 
 
-def _essence(said: str) -> str:
-    """pip's last error, without its list of hundreds of versions."""
-    errors = [line for line in said.splitlines() if line.startswith("ERROR: ")] or said.splitlines()[-1:] or ["no word"]
+def _summary(output: str) -> str:
+    """pip's first error, without its list of versions."""
+    lines = output.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:] or ["no output"]
     return re.sub(r" \(from versions: .*\)", "", errors[0].removeprefix("ERROR: "))[:200]
 
 
@@ -80,7 +83,7 @@ def _run(command: list[str]) -> None:
 @command(epilog="Example: python -m benchmarks.peers.install fastapi")
 @click.argument("names", nargs=-1, type=click.Choice(sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))))
 def main(names: tuple[str, ...]) -> None:
-    """Install the peers NAMES (all by default) that are not installed yet."""
+    """Install those of NAMES that are not installed yet. Without NAMES: all peers."""
     for name in names or sorted(path.stem for path in REQUIREMENTS.glob("*.txt")):
         if absent(name):
             click.echo(f"{name}: installing into {ENVIRONMENTS.name}/{name} ...")

@@ -1,4 +1,4 @@
-"""The loads of the comparison: closed loop by wrk, constant rate by our own generator, and the floor's own clock."""
+"""The loads of the comparison: wrk (closed loop), our generator (constant rate), and the bare scripts' own timing."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from benchmarks.harness.load import Load
 from benchmarks.peers import work
 from benchmarks.peers.running import Running
 from benchmarks.peers.systems import Place, System
-from common.errors import UserError
+from common.errors import NotFound, Unreachable, UserError
 from deploy.settings import ROOT
 
 SCRIPT = Path(__file__).with_name("closed.lua")
@@ -28,66 +28,66 @@ LIMIT_S = 60
 
 
 def photos() -> dict[str, str]:
-    """The two photos as base64: 1000 x 750, and 4000 x 3000 of about 2.3 MB (the drawn one with noise on it)."""
+    """The two photos as base64: 1000 x 750, and 4000 x 3000 of about 2.3 MB (the same drawing with noise)."""
     return {"small": encoded(small_photo()), "big": encoded(_big())}
 
 
-def closed(it: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:
-    """So many clients, each asking in turn as fast as it is answered, by wrk.
+def closed(server: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:
+    """`clients` clients that each send the next request when the last one is answered (wrk, for `seconds`).
 
-    Where not one answer came, it is tried once more for four times as long.
+    Without any answer the load is repeated once, for four times as long.
 
     Raises:
         UserError: wrk failed, or there was no answer again.
     """
     for span in (seconds, 4 * seconds):
-        told = _wrk(it, photo, expected, clients, span)
-        if told["answers"]:
-            return read_closed(told)
-        it.settle()
-    raise UserError(f"{it.system.name}: no answer within {4 * seconds:g} s: give more --seconds")
+        counts = _wrk(server, photo, expected, clients, span)
+        if counts["answers"]:
+            return read_closed(counts)
+        server.settle()
+    raise Unreachable(f"{server.system.name}: no answer within {4 * seconds:g} s", "give more --seconds")
 
 
-def _wrk(it: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:
+def _wrk(server: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile() as file:
-        file.write(json.dumps(it.system.request(photo)).encode())
+        file.write(json.dumps(server.system.request(photo)).encode())
         file.flush()
-        key = ["Authorization", f"Bearer {it.key}"] if it.key else []
+        key = ["Authorization", f"Bearer {server.key}"] if server.key else []
         command = [
             *(wrk(), "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "--timeout", f"{LIMIT_S}s", "-s", str(SCRIPT)),
-            *(it.url, "--", file.name, expected, *key),
+            *(server.url, "--", file.name, expected, *key),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * LIMIT_S)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise UserError(f"wrk failed: {(done.stderr or done.stdout).strip()[-300:]}")
-    told: dict[str, Any] = json.loads(lines[-1])
-    return told
+    counts: dict[str, Any] = json.loads(lines[-1])
+    return counts
 
 
-def read_closed(told: dict[str, Any]) -> dict[str, Any]:
-    """closed.lua's line -> the figures: rate of right answers, errors of all kinds, latencies."""
-    errors = told["answers"] - told["right"] + told["lost"]
+def read_closed(counts: dict[str, Any]) -> dict[str, Any]:
+    """The figures of closed.lua's counts: rate of correct answers, errors of all kinds, latencies."""
+    errors = counts["answers"] - counts["right"] + counts["lost"]
     return {
-        "rate": round(told["right"] / told["seconds"], 2) if told["seconds"] else 0.0,
+        "rate": round(counts["right"] / counts["seconds"], 2) if counts["seconds"] else 0.0,
         "errors": errors,
-        **{key: round(told[key], 2) for key in ("p50_ms", "p90_ms", "p99_ms")},
+        **{key: round(counts[key], 2) for key in ("p50_ms", "p90_ms", "p99_ms")},
     }
 
 
-def constant(it: Running, photo: str, expected: str, rate: float, seconds: float) -> dict[str, Any]:
-    """A constant rate: latencies count from when a request was due."""
-    body = it.system.request(photo)
-    with Load(it.url, None, body, rate, expected=expected, key=it.key, limit_s=LIMIT_S) as load:
+def constant(server: Running, photo: str, expected: str, rate: float, seconds: float) -> dict[str, Any]:
+    """A constant rate, in requests per second; latencies count from the time at which a request was due."""
+    body = server.system.request(photo)
+    with Load(server.url, None, body, rate, expected=expected, key=server.key, limit_s=LIMIT_S) as load:
         time.sleep(seconds)
         result = load.stop()
     errors = result.failed + result.unanswered + result.lost + result.wrong
-    told = {f"p{share}_ms": round(result.percentile(share / 100), 2) for share in (50, 90, 99)}
-    return {"rate": round(rate, 2), "sent": result.sent, "errors": errors, **told}
+    latencies = {f"p{share}_ms": round(result.percentile(share / 100), 2) for share in (50, 90, 99)}
+    return {"rate": round(rate, 2), "sent": result.sent, "errors": errors, **latencies}
 
 
 def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, Any]:
-    """A script of benchmarks/peers/apps/floor.py: its latencies, and its answer's label.
+    """The latencies of a bare script (benchmarks/peers/apps/floor.py), and the label of its answer.
 
     Raises:
         UserError: it failed.
@@ -106,12 +106,12 @@ def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, 
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds + 120)
     if done.returncode:
         raise UserError(f"{system.name} failed: {done.stderr.strip()[-300:]}")
-    told = json.loads(done.stdout)
-    spent = sorted(told["ms"])
+    output = json.loads(done.stdout)
+    spent = sorted(output["ms"])
     if not spent:
-        raise UserError(f"{system.name} answered no photo within {seconds} s: give more --seconds")
+        raise Unreachable(f"{system.name} answered no photo within {seconds} s", "give more --seconds")
     return {
-        "label": told["answer"]["result"],
+        "label": output["answer"]["result"],
         "rate": round(1000 / statistics.fmean(spent), 2),
         "errors": 0,
         **{f"p{share}_ms": round(spent[min(len(spent) * share // 100, len(spent) - 1)], 2) for share in (50, 90, 99)},
@@ -119,19 +119,19 @@ def bare(system: System, place: Place, photo: str, seconds: float) -> dict[str, 
 
 
 def wrk() -> str:
-    """The program.
+    """The path of wrk.
 
     Raises:
-        UserError: it is not installed.
+        NotFound: it is not installed.
     """
-    found = shutil.which("wrk")
-    if not found:
-        raise UserError("wrk is not installed: apt-get install wrk")
-    return found
+    path = shutil.which("wrk")
+    if not path:
+        raise NotFound("wrk is not installed", "apt-get install wrk")
+    return path
 
 
 def _big() -> bytes:
-    """The drawn photo at 4000 x 3000 with noise, so that it is as large as a phone's."""
+    """The drawn photo at 4000 x 3000 with noise, so that the file is as large as a phone's."""
     import numpy as np
     from PIL import Image
 
@@ -146,10 +146,10 @@ def _big() -> bytes:
 
 
 def encoded(data: bytes) -> str:
-    """A photo's bytes as base64."""
+    """Bytes as base64."""
     return base64.b64encode(data).decode()
 
 
 def decoded(photo: str) -> bytes:
-    """Back again."""
+    """The bytes of base64."""
     return base64.b64decode(photo)

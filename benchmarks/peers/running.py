@@ -1,5 +1,4 @@
-"""A system that runs: started in process groups of its own, asked until it answers rightly, and ended with all that it
-started, also what left its group."""
+"""Start a system, wait until it answers, and end every process that it started, even one that left its group."""
 
 import contextlib
 import json
@@ -20,7 +19,7 @@ import requests
 
 from benchmarks.peers import work
 from benchmarks.peers.systems import Place, System
-from common.errors import UserError
+from common.errors import Busy, Unreachable
 from deploy.host.processes import alive, end_group, signal_when_parent_dies, wait_until_gone
 from deploy.settings import HOST, ROOT
 
@@ -28,14 +27,14 @@ START_S = 180.0
 POLL_S = 0.05
 ANSWER_S = 60.0
 GONE_S = 10.0
-SETTLE_S, LOOK_S = 60.0, 0.3
-IDLE = 0.15  # of one core
-MARK = "BENCH_RUN"  # in the environment of everything that a system starts
+SETTLE_S, SETTLE_POLL_S = 60.0, 0.3
+IDLE = 0.15  # share of one core
+MARK = "BENCH_RUN"  # environment variable of every process that a system starts
 
 
 @dataclass
 class Running:
-    """Processes and where they answer."""
+    """The processes of a system, and their address."""
 
     system: System
     place: Place
@@ -47,27 +46,28 @@ class Running:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def ask(self, photo: str, **more: Any) -> dict[str, Any]:
-        """One photo's answer.
+        """The answer to one photo.
 
         Raises:
-            requests.RequestException: no answer, or none of status 200. ValueError: no JSON.
+            requests.RequestException: there is no answer, or its status is an error.
+            ValueError: the answer is not JSON.
         """
         body = {**self.system.request(photo), **more}
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         with requests.Session() as session:
-            session.trust_env = False  # no proxy between two programs on one machine
+            session.trust_env = False  # ignore proxy settings: both programs run on this machine
             answer = session.post(self.url, json=body, headers=headers, timeout=ANSWER_S)
         answer.raise_for_status()
-        told: dict[str, Any] = answer.json()
-        return told
+        content: dict[str, Any] = answer.json()
+        return content
 
     def family(self) -> list[psutil.Process]:
-        """All processes that it started, by descent or by the mark in their environment."""
-        found = {p for process in self.processes for p in _descent(process.pid)}
-        return [p for p in {*found, *(p for p in psutil.process_iter() if self._marked(p))} if alive(p)]
+        """All processes that it started: its descendants, and those with its mark in their environment."""
+        descendants = {p for process in self.processes for p in _descendants(process.pid)}
+        return [p for p in {*descendants, *(p for p in psutil.process_iter() if self._marked(p))} if alive(p)]
 
     def memory_mb(self) -> float:
-        """Resident memory of all its processes in megabytes; a page that n of them share counts 1/n in each (PSS)."""
+        """Resident memory of all its processes in megabytes; shared pages are divided among them (PSS)."""
         total = 0
         for process in self.family():
             with contextlib.suppress(psutil.Error):
@@ -75,14 +75,13 @@ class Running:
         return round(total / 1e6, 1)
 
     def settle(self) -> None:
-        """Return when its processes are idle, after a minute at the latest: a load that ends leaves what it had asked
-        in the queue, and the next load would wait behind it."""
+        """Wait until its processes are idle, at most a minute: requests of the last load may still be queued."""
         deadline = time.monotonic() + SETTLE_S
         before = self._cpu_s()
         while time.monotonic() < deadline:
-            time.sleep(LOOK_S)
+            time.sleep(SETTLE_POLL_S)
             before, spent = (now := self._cpu_s()), now - before
-            if spent < IDLE * LOOK_S:
+            if spent < IDLE * SETTLE_POLL_S:
                 return
 
     def _cpu_s(self) -> float:
@@ -111,7 +110,7 @@ class Running:
                         cwd=ROOT,
                         env=environment,
                         stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE if self.system.tells else console,
+                        stdout=subprocess.PIPE if self.system.prints_address else console,
                         stderr=console,
                         text=True,
                         start_new_session=True,
@@ -120,16 +119,16 @@ class Running:
                 )
 
     def wait(self, photo: str) -> None:
-        """Return when it answers a photo by status 200.
+        """Wait until it answers a photo with status 200.
 
         Raises:
-            UserError: it ended, or gave no answer in time; with its last words.
+            Unreachable: it ended, or did not answer in time; the message has the end of its console.
         """
         begun, last = time.monotonic(), "nothing listens"
-        if self.system.tells:
-            self._hear()
+        if self.system.prints_address:
+            self._read_address()
         while time.monotonic() < begun + START_S:
-            self._alive()
+            self._require_alive()
             try:
                 label(self.ask(photo))
             except (requests.RequestException, ValueError) as error:
@@ -137,10 +136,10 @@ class Running:
                 time.sleep(POLL_S)
             else:
                 return
-        raise UserError(f"{self.system.name} did not answer within {START_S:.0f} s: {last}{self.last_words()}")
+        raise Unreachable(f"{self.system.name} did not answer within {START_S:.0f} s: {last}{self.last_words()}")
 
     def stop(self) -> None:
-        """End every process, the gentle way first."""
+        """End every process: by SIGTERM, then by SIGKILL."""
         family = self.family()
         for first in reversed(self.processes):
             end_group(first.pid)
@@ -156,27 +155,27 @@ class Running:
                 started.stdout.close()
 
     def last_words(self, lines: int = 12) -> str:
-        """The end of its console, for an error message."""
+        """The last lines of its console, for an error message."""
         try:
-            said = (self.place.folder / "console.log").read_text(errors="replace").splitlines()
+            text = (self.place.folder / "console.log").read_text(errors="replace").splitlines()
         except OSError:
-            said = []
-        return "".join(f"\n  {line[:300]}" for line in said[-lines:])
+            text = []
+        return "".join(f"\n  {line[:300]}" for line in text[-lines:])
 
-    def _hear(self) -> None:
+    def _read_address(self) -> None:
         stdout = self.processes[-1].stdout
         assert stdout
         line = stdout.readline()
         if not line:
             self.processes[-1].wait()
-            raise UserError(f"{self.system.name} ended while starting:{self.last_words()}")
-        told = json.loads(line)
-        self.url, self.key, self.archive_mb = told["url"], told["key"], told["archive_mb"]
+            raise Unreachable(f"{self.system.name} ended while starting:{self.last_words()}")
+        address = json.loads(line)
+        self.url, self.key, self.archive_mb = address["url"], address["key"], address["archive_mb"]
 
-    def _alive(self) -> None:
+    def _require_alive(self) -> None:
         for process in self.processes:
             if process.poll() is not None:
-                raise UserError(f"{self.system.name} ended while starting:{self.last_words()}")
+                raise Unreachable(f"{self.system.name} ended while starting:{self.last_words()}")
 
     def _marked(self, process: psutil.Process) -> bool:
         try:
@@ -187,24 +186,24 @@ class Running:
 
 @contextmanager
 def running(system: System, place: Place, photo: str) -> Iterator[Running]:
-    """Start a system, yield it when it answers, stop it whatever happens.
+    """Start a system, yield it once it answers, and stop it in every case.
 
     Raises:
-        UserError: it does not start.
+        Unreachable: it does not start.
     """
-    it = Running(system, place, url=place.url + system.path)
+    server = Running(system, place, url=place.url + system.path)
     begun = time.monotonic()
     try:
-        it.start()
-        it.wait(photo)
-        it.start_s = round(time.monotonic() - begun, 2)
-        yield it
+        server.start()
+        server.wait(photo)
+        server.start_s = round(time.monotonic() - begun, 2)
+        yield server
     finally:
-        it.stop()
+        server.stop()
 
 
 def label(answer: dict[str, Any]) -> str:
-    """The label of an answer, in the document's form or the V2 protocol's.
+    """The label of an answer, in the form of the classroom document or of the V2 protocol.
 
     Raises:
         ValueError: it has none.
@@ -216,17 +215,21 @@ def label(answer: dict[str, Any]) -> str:
 
 
 def free_ports(count: int = 5) -> int:
-    """The first of so many free ports in a row, below those that the kernel gives to clients."""
+    """The first of `count` consecutive free ports, below the range that the kernel gives to clients.
+
+    Raises:
+        Busy: there are none.
+    """
     for _ in range(200):
         first = random.randrange(20_000, 32_000)
         with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
             for port in range(first, first + count):
                 taken.enter_context(socket.socket()).bind((HOST, port))
             return first
-    raise UserError(f"no {count} free ports in a row between 20000 and 32000: stop what listens there")
+    raise Busy(f"there are no {count} consecutive free ports between 20000 and 32000", "stop a program that uses them")
 
 
-def _descent(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> list[psutil.Process]:
     try:
         first = psutil.Process(pid)
         return [first, *first.children(recursive=True)]

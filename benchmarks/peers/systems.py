@@ -1,4 +1,4 @@
-"""The systems of the comparison: what each is, and the commands that start it."""
+"""The systems of the comparison, and the commands that start each of them."""
 
 import json
 import os
@@ -18,13 +18,12 @@ Command = Sequence[object]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a system runs: a folder of its own, the first of five free ports, the models."""
+    """Where a system runs: a temporary folder, the first of five free ports, the models."""
 
     folder: Path
     port: int
     models: Path
     bundle: Path
-    former: Path | None = None
 
     @property
     def url(self) -> str:
@@ -33,18 +32,18 @@ class Place:
 
 @dataclass(frozen=True)
 class System:
-    """One system in one form.
+    """A system, serving the document's model or ours.
 
     Args:
         name: `PEER` or `PEER:FORM`, as `--systems` takes it.
-        text: what it is, for the table.
-        commands: its processes; the last of them takes the requests.
-        path: of the URL.
-        environment: of .venv-bench; none is the project's own.
-        request: the body for a photo's base64.
-        variables: environment of its processes beside the models.
-        tells: whether it prints url and key itself, as ours does.
-        bare: it is a script without a server (benchmarks/peers/apps/floor.py).
+        text: its name in the table.
+        commands: its processes; the last one takes the requests.
+        path: path of the URL.
+        environment: name of its environment in .venv-bench; empty: the project's own environment.
+        request: makes the body of a request from a photo in base64.
+        variables: additional environment variables of its processes.
+        prints_address: it prints url and key itself, as ours does.
+        bare: a script without a server (benchmarks/peers/apps/floor.py).
     """
 
     name: str
@@ -57,7 +56,7 @@ class System:
         default=lambda photo: {"image_id": NUMBERED, "image_base64": photo}
     )
     variables: Callable[[Place], dict[str, str]] = field(default=lambda place: {})
-    tells: bool = False
+    prints_address: bool = False
     bare: bool = False
 
     @property
@@ -69,16 +68,15 @@ class System:
         return str(install.python(self.environment)) if self.environment else sys.executable
 
     def absent(self) -> str | None:
-        """Why it cannot run here, if it cannot."""
+        """Why it cannot run here; None if it can."""
         return install.absent(self.environment) if self.environment else None
 
 
 def systems() -> list[System]:
-    """All of them, ours first."""
+    """All systems, ours first."""
     both = (work.DOCUMENT, work.OURS)
     return [
-        System("ours", work.OURS, "this project: TorchServe, the shipped archive", _ours, tells=True),
-        System("former", work.OURS, "this project as it was at --former", _former, tells=True),
+        System("ours", work.OURS, "this project: TorchServe, the shipped archive", _ours, prints_address=True),
         *_chains(),
         System("torchserve", work.DOCUMENT, "TorchServe, stock handler", _torchserve, "/predictions/document"),
         *(_peer("fastapi", form, "FastAPI, ONNX Runtime", "FastAPI", _fastapi) for form in both),
@@ -129,15 +127,18 @@ def _chains() -> list[System]:
 
     cores = os.cpu_count() or 1
     return [
-        chain("document", "the document's chain, as it stands (gunicorn -w 4, twice)", 4, {}),
+        chain("document", "the classroom document's chain as printed (gunicorn -w 4, twice)", 4, {}),
         chain(
-            "document-tuned", "the same, a worker a core, one torch thread each", cores, {"BENCH_TORCH_THREADS": "1"}
+            "document-tuned",
+            "the same with one worker per core and one torch thread each",
+            cores,
+            {"BENCH_TORCH_THREADS": "1"},
         ),
     ]
 
 
 def _as_bytes(photo: str) -> dict[str, Any]:
-    """What the document's client sends: Python's str(bytes)."""
+    """What the client of the classroom document sends: Python's str(bytes)."""
     return {"image_id": NUMBERED, "image_base64": f"b'{photo}'"}
 
 
@@ -148,12 +149,7 @@ def _v2(photo: str) -> dict[str, Any]:
 
 
 def _ours(system: System, place: Place) -> Sequence[Command]:
-    return [(system.python, ROOT / "benchmarks" / "peers" / "ours_app.py", place.bundle, place.folder)]
-
-
-def _former(system: System, place: Place) -> Sequence[Command]:
-    app, bundle = ROOT / "benchmarks" / "peers" / "ours_app.py", (place.former or ROOT) / "models" / "classroom"
-    return [("env", f"PYTHONPATH={place.former}", system.python, app, bundle, place.folder)]
+    return [(system.python, "-m", "benchmarks.peers.apps.ours_app", place.bundle, place.folder)]
 
 
 def _torchserve(system: System, place: Place) -> Sequence[Command]:
@@ -166,7 +162,7 @@ def _fastapi(system: System, place: Place) -> Sequence[Command]:
 
 
 def _module(system: System, place: Place) -> Sequence[Command]:
-    return [(system.python, "-m", f"benchmarks.peers.{system.peer}_app", place.port)]
+    return [(system.python, "-m", f"benchmarks.peers.apps.{system.peer}_app", place.port)]
 
 
 def _bentoml(system: System, place: Place) -> Sequence[Command]:

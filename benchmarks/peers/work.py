@@ -1,8 +1,9 @@
-"""What a peer does with one photo, in two forms; the servers around it differ and nothing else.
+"""Classify one photo as every peer does, in two forms, so that only the servers around it differ.
 
-`document`: the document's ResNet-18 in fp32, with its preprocessing (Pillow, torchvision's `Resize((700, 500))`, mean
-and std), run by eager torch or ONNX Runtime with their default threads. `ours`: our bundle, by our decoder and engine.
-The environment says which (`BENCH_FORM`) and where the models lie (`BENCH_MODELS`, `BENCH_BUNDLE`).
+`document`: the ResNet-18 of the classroom document in fp32, with its preprocessing (Pillow, torchvision's
+`Resize((700, 500))`, mean and std), run by eager torch or ONNX Runtime with their default threads.
+`ours`: our bundle, our decoder and our engine.
+Environment variables select the form (`BENCH_FORM`) and the models (`BENCH_MODELS`, `BENCH_BUNDLE`).
 """
 
 import base64
@@ -16,36 +17,55 @@ from typing import Any
 FORM, MODELS, BUNDLE = "BENCH_FORM", "BENCH_MODELS", "BENCH_BUNDLE"
 DOCUMENT, OURS = "document", "ours"
 LABELS = ("offline", "online")
+FILES = ("document.pth", "document.onnx", "document.pt")
 SIZE = (700, 500)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as in the document
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as in the classroom document
 
 Classify = Callable[[str], dict[str, float]]
-"""A photo's base64 -> probability of each label. May be called by several threads."""
+"""A photo in base64 -> the probability of each label. Several threads may call it."""
 
 
 def load(runtime: str = "torch") -> Classify:
-    """Load the model that the environment names.
+    """Load the model that the environment variables name.
 
     Args:
-        runtime: of the document's model, `torch` (eager) or `onnxruntime`; our bundle names its own.
+        runtime: runtime of the document's model, `torch` (eager) or `onnxruntime`; our bundle has its own.
     """
     if os.environ[FORM] == OURS:
         return _ours(Path(os.environ[BUNDLE]))
     return {"torch": _torch, "onnxruntime": _onnxruntime}[runtime](Path(os.environ[MODELS]))
 
 
-def answer(classify: Classify, asked: dict[str, Any]) -> dict[str, Any]:
-    """The document's request -> its answer, with the probabilities where `detail` is asked."""
-    scores = classify(asked["image_base64"])
-    told: dict[str, Any] = {"image_id": asked["image_id"], "result": max(scores, key=lambda label: scores[label])}
-    return told | {"probabilities": scores} if asked.get("detail") else told
+def answer(classify: Classify, request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request of the classroom document; `detail` adds the probabilities."""
+    scores = classify(request["image_base64"])
+    content: dict[str, Any] = {"image_id": request["image_id"], "result": max(scores, key=lambda label: scores[label])}
+    return content | {"probabilities": scores} if request.get("detail") else content
 
 
 def transform() -> Callable[[Any], Any]:
-    """The document's preprocessing: an RGB picture -> float tensor, shape (3, 700, 500)."""
+    """The preprocessing of the classroom document: an RGB picture -> float tensor, shape (3, 700, 500)."""
     from torchvision import transforms
 
     return transforms.Compose([transforms.Resize(SIZE), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])  # type: ignore[no-any-return]
+
+
+def write_models(folder: Path) -> None:
+    """Write a ResNet-18 with random weights as state dict, ONNX (float input, batch 1) and TorchScript, if missing.
+
+    Weights do not change the speed.
+    """
+    if all((folder / name).is_file() for name in FILES):
+        return
+    import torch
+    from torchvision.models import resnet18
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.save(resnet18(num_classes=len(LABELS)).state_dict(), folder / FILES[0])
+    model, photo = eager(folder), torch.zeros(1, 3, *SIZE)
+    torch.onnx.export(model, (photo,), str(folder / FILES[1]), dynamo=False, opset_version=17)
+    torch.jit.trace(model, photo).save(str(folder / FILES[2]))  # written last: its presence means that all are there
 
 
 def eager(models: Path) -> Any:
@@ -97,12 +117,12 @@ def _ours(bundle: Path) -> Classify:
     from handler.spec import read_spec
 
     torch.set_num_threads(1)  # as our handler does
-    spec, one = read_spec(bundle / "recipe.json"), threading.Lock()
+    spec, lock = read_spec(bundle / "recipe.json"), threading.Lock()
     infer = engine.load(bundle / "model.onnx", spec)
 
     def classify(encoded: str) -> dict[str, float]:
         pixels = preprocess(decode_base64(encoded, spec.limits), spec.input, spec.limits)
-        with one:  # an engine has one infer request; decoding goes on beside it
+        with lock:  # the engine has one infer request; other threads decode meanwhile
             scores = infer(pixels)
         return dict(zip(spec.labels, map(float, scores), strict=True))
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.compare` on the shipped archive and a real TorchServe: what `make bench` does of one."""
+"""`python -m benchmarks.compare` on the shipped archive and a real TorchServe, as in `make bench`."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from deploy.settings import ROOT
 
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
-def test_ours_is_measured_without_an_error_and_the_readme_is_left_alone(tmp_path: Path) -> None:
+def test_ours_is_measured_without_an_error_and_docs_stay_unchanged(tmp_path: Path) -> None:
     before = (ROOT / "docs" / "benchmarks.md").read_bytes()
     words = [sys.executable, "-m", "benchmarks.compare", "--systems", "ours", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)

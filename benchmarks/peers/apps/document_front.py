@@ -1,8 +1,8 @@
-"""The document's front service: Django REST framework; writes the photo to a file and asks the model service.
+"""The classroom document's front service (Django REST framework): stores the photo, then calls the model service.
 
     gunicorn -w 4 -b 127.0.0.1:8087 benchmarks.peers.apps.document_front:application
 
-The document runs it under uwsgi with a configuration that it does not show; gunicorn stands in, as for its model
+The document runs it under uwsgi with a configuration that it does not show; gunicorn is used instead, as for its model
 service. Its `eval` of the client's text is `ast.literal_eval` here, which parses the same literal.
 """
 

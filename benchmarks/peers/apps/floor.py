@@ -1,9 +1,9 @@
-"""The floor: one photo in one process and no server; JSON, base64, decode, resize, inference, JSON.
+"""The bare script: one photo in one process without a server; JSON, base64, decode, resize, inference, JSON.
 
     python -m benchmarks.peers.apps.floor KIND REQUEST.json SECONDS
 
-KIND names decoder and runtime: pillow-openvino, pillow-onnxruntime or opencv-openvino. Each is as bare as it can be: no
-checks, no EXIF, one kind of photo. Prints one JSON line: the latency of each photo in ms, and the last answer.
+KIND names decoder and runtime: pillow-openvino, pillow-onnxruntime or opencv-openvino. The script has no checks,
+ignores EXIF, and expects one kind of photo. Prints one JSON line: the latency of each photo in ms, and the last answer.
 """
 
 import binascii
@@ -27,7 +27,7 @@ WARM = 10
 
 
 def main() -> None:
-    """Answer the same request until the time is over."""
+    """Answer the same request for SECONDS."""
     kind, path, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     decoder, _, runtime = kind.partition("-")
     once = script(DECODERS[decoder], RUNTIMES[runtime])
@@ -57,11 +57,11 @@ def script(decode: Callable[[bytes, int, int], Array], load: Callable[[Path, tup
     shift = (-np.array(MEAN, np.float32) / np.array(STD, np.float32))[:, None, None]
 
     def once(request: bytes) -> bytes:
-        asked = json.loads(request)
-        pixels = decode(binascii.a2b_base64(asked["image_base64"]), height, width).transpose(2, 0, 1)
+        content = json.loads(request)
+        pixels = decode(binascii.a2b_base64(content["image_base64"]), height, width).transpose(2, 0, 1)
         batch = np.ascontiguousarray(pixels if ours else pixels * scale + shift)[None]
         label = labels[int(np.argmax(infer(batch)))]
-        return json.dumps({"image_id": asked["image_id"], "result": label}).encode()
+        return json.dumps({"image_id": content["image_id"], "result": label}).encode()
 
     return once
 

@@ -20,8 +20,8 @@ class Classifier(litserve.LitAPI):
     def decode_request(self, request: dict[str, Any]) -> dict[str, Any]:
         return request
 
-    def predict(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return work.answer(self.classify, asked)
+    def predict(self, request: dict[str, Any]) -> dict[str, Any]:
+        return work.answer(self.classify, request)
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
         return output

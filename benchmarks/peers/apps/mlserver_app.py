@@ -21,5 +21,5 @@ class Classifier(MLModel):
         """A list of photos."""
         photos = StringCodec.decode_input(payload.inputs[0])
         scores = [self.classify(photo) for photo in photos]
-        labels = [max(each, key=lambda label: each[label]) for each in scores]
+        labels = [max(row, key=lambda label: row[label]) for row in scores]
         return InferenceResponse(model_name=self.name, outputs=[StringCodec.encode_output("result", labels)])

@@ -1,9 +1,8 @@
-"""Our archive on the project's own TorchServe.
+"""Our archive on a TorchServe.
 
-    python benchmarks/peers/apps/ours_app.py BUNDLE FOLDER
+    python -m benchmarks.peers.apps.ours_app BUNDLE FOLDER
 
-Packs the bundle, serves it, prints one JSON line (url, key, archive_mb) and stops on SIGTERM. It is run as a file and
-with PYTHONPATH, so that the same lines also serve what an earlier commit shipped, by that commit's code.
+Packs the bundle, serves it, prints one JSON line (url, key, archive_mb) and stops on SIGTERM.
 """
 
 import json
@@ -22,7 +21,7 @@ from deploy.torchserve.process import Server
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or SIGINT."""
     bundle, folder = Path(sys.argv[1]), Path(sys.argv[2])
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -32,17 +31,17 @@ def main() -> None:
     with Server(settings) as server:
         put_in_service(server, mar)
         name = mar.stem.rpartition("-")[0]
-        told = {
+        address = {
             "url": f"{settings.url('inference')}/predictions/{name}",
             "key": read_key(settings.var, "inference"),
             "archive_mb": round(mar.stat().st_size / 1e6, 2),
         }
-        print(json.dumps(told), flush=True)
+        print(json.dumps(address), flush=True)
         ended.wait()
 
 
 def packed(bundle: Path, store: Path) -> Path:
-    """Pack in a process of its own: what packing loads is no part of what serving holds."""
+    """Pack in another process, whose memory is not counted as that of serving."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(pack, bundle, "1.0", store).result()
 

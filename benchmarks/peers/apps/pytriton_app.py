@@ -22,7 +22,7 @@ classify = work.load()
 def predict(image_base64: npt.NDArray[np.bytes_]) -> dict[str, npt.NDArray[np.bytes_]]:
     """A batch of photos, shape (n, 1)."""
     scores = [classify(row[0].decode()) for row in image_base64]
-    return {"result": np.array([[max(each, key=lambda label: each[label]).encode()] for each in scores])}
+    return {"result": np.array([[max(row, key=lambda label: row[label]).encode()] for row in scores])}
 
 
 if __name__ == "__main__":

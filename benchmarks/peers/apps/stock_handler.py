@@ -1,8 +1,8 @@
-"""A TorchServe handler as its documentation has it: on its BaseHandler, with the document's request and size.
+"""A TorchServe handler as its documentation has it: on its BaseHandler, with the classroom document's request and size.
 
 Written like TorchServe's own image classifier, which cannot be the base: it imports captum, for explanations. Packed by
 benchmarks/peers/apps/torchserve_app.py with a TorchScript of the document's model; TorchServe finds the one class
-that this file defines. Nothing of the project is in that archive, so its numbers are here again.
+that this file defines. The archive holds nothing of the project, so labels and sizes are repeated here.
 """
 
 import base64
@@ -28,9 +28,9 @@ class StockClassifier(BaseHandler):
 
     def preprocess(self, data: list[dict[str, Any]]) -> torch.Tensor:
         """Requests -> a float tensor, shape (n, 3, 700, 500)."""
-        asked = [row["body"] for row in data]
-        self.ids = [each["image_id"] for each in asked]
-        photos = [Image.open(BytesIO(base64.b64decode(each["image_base64"]))).convert("RGB") for each in asked]
+        requests = [row["body"] for row in data]
+        self.ids = [request["image_id"] for request in requests]
+        photos = [Image.open(BytesIO(base64.b64decode(row["image_base64"]))).convert("RGB") for row in requests]
         return torch.stack([self.image_processing(photo) for photo in photos]).to(self.device)
 
     def postprocess(self, data: torch.Tensor) -> list[dict[str, Any]]:

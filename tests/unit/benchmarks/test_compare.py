@@ -1,4 +1,4 @@
-"""The comparison with peers: its arithmetic, its table, its loads and its processes, on small servers."""
+"""The comparison with other systems: arithmetic, table, loads and processes, on small servers."""
 
 import json
 import os
@@ -27,6 +27,7 @@ from benchmarks.peers.comparison import (
     between_markers,
     chart,
     points,
+    read_former,
     spread,
     summary,
     table,
@@ -86,7 +87,7 @@ def test_errors_of_all_loads_and_rounds_are_added() -> None:
     assert (point.value, point.kept) == (5.0, False)
 
 
-def test_the_promises_are_ratios_of_medians_against_the_right_opponents() -> None:
+def test_the_bounds_compare_medians_with_the_right_system() -> None:
     found = {point.text: point for point in points(summary(example()))}
     values = {text: round(point.value, 3) for text, point in found.items() if point.value is not None}
     assert values["p50 at 1 client, the document's chain / ours"] == 13.0
@@ -105,7 +106,7 @@ def test_the_promises_are_ratios_of_medians_against_the_right_opponents() -> Non
     }
 
 
-def test_what_was_not_measured_is_neither_kept_nor_broken() -> None:
+def test_a_bound_that_was_not_measured_is_neither_kept_nor_missed() -> None:
     assert all(point.kept is None for point in points({}))
     assert str(points({})[0]).endswith("not measured")
     assert Point("x", 3.0, 3.0, at_least=False).kept is True
@@ -119,7 +120,7 @@ def report() -> dict[str, Any]:
     return {**frame, "systems": found, "points": as_json(points(found)), "absent": absent}
 
 
-def test_the_table_has_a_row_a_system_the_promises_and_what_is_absent() -> None:
+def test_the_table_has_systems_bounds_and_missing_systems() -> None:
     text = table(list(KNOWN.values()), json.loads(json.dumps(report())))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     (ours,) = (row for row in rows if row.startswith("| **this project"))
@@ -134,7 +135,7 @@ def test_a_chart_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_only_what_stands_between_the_markers_is_replaced() -> None:
+def test_only_the_text_between_the_markers_is_replaced() -> None:
     text = between_markers(f"a\n{BEGIN}\nold\n{END}\nb\n", "new")
     assert text == f"a\n{BEGIN}\nnew\n{END}\nb\n"
     assert between_markers(text, "new") == text
@@ -143,30 +144,56 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
             between_markers(bad, "new")
 
 
-def test_some_systems_do_not_replace_what_is_kept_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, readme = tmp_path / "results", tmp_path / "docs" / "benchmarks.md"
+def test_only_a_complete_run_replaces_the_kept_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, page = tmp_path / "results", tmp_path / "benchmarks.md"
     kept.mkdir()
-    readme.parent.mkdir()
-    readme.write_text(f"{BEGIN}\nold\n{END}")
+    page.write_text(f"{BEGIN}\nold\n{END}")
     monkeypatch.setattr(compare, "RESULTS", kept)
-    monkeypatch.setattr(compare, "ROOT", tmp_path)
-    told = (list(KNOWN.values()), report(), "new")
-    compare.keep(*told, None, whole=False)
-    compare.keep(*told, tmp_path / "out", whole=True)
+    monkeypatch.setattr(compare, "PAGE", page)
+    results = (list(KNOWN.values()), report(), "new")
+    compare.save(*results, None, complete=False)
+    compare.save(*results, tmp_path / "out", complete=True)
     assert not list(kept.iterdir())
-    assert "old" in readme.read_text()
+    assert "old" in page.read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.json", "compare.png"}
-    compare.keep(*told, None, whole=True)
+    compare.save(*results, None, complete=True)
     assert {path.name for path in kept.iterdir()} == {"compare.json", "compare.png"}
-    assert "new" in readme.read_text()
+    assert "new" in page.read_text()
 
 
-def test_the_readme_has_the_markers() -> None:
-    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert "new table" in between_markers(page, "new table")
+def test_the_page_has_the_markers() -> None:
+    assert "new table" in between_markers(compare.PAGE.read_text(encoding="utf-8"), "new table")
 
 
-def test_every_system_is_named_once_and_its_requirements_are_there() -> None:
+def test_the_kept_figures_of_the_first_model_are_a_row_and_a_baseline() -> None:
+    former = read_former()
+    row = measured(10, 100, archive_mb=2.0)
+    plan = compare.Plan(1, 1, {}, {}, Path(), Path())
+    content = compare.report_of(list(KNOWN.values()), {"ours": [row]}, {}, plan)
+    assert content["systems"]["former"] == former["figures"]
+    (start,) = (point for point in content["points"] if point["text"] == "start_s, ours / former")
+    assert start["value"] == 4.0 / former["figures"]["start_s"]["median"]
+    text = table(list(KNOWN.values()), content)
+    assert f"| {former['text']} ({former['measured']}) | 39.78 (38.7 to 40.17) |" in text
+    assert "former" not in compare.report_of(list(KNOWN.values()), {}, {}, plan)["systems"]
+
+
+def test_the_commands_of_every_system_name_code_of_this_project(tmp_path: Path) -> None:
+    """Python modules are found, gunicorn's and uvicorn's MODULE:NAME among them."""
+    for system in KNOWN.values():
+        words = [
+            str(word) for line in system.commands(system, Place(tmp_path, 8000, tmp_path, tmp_path)) for word in line
+        ]
+        modules = [word.partition(":")[0] for word in words if word.startswith("benchmarks.")]
+        if (settings := tmp_path / "model-settings.json").is_file():
+            modules.append(json.loads(settings.read_text())["implementation"].rpartition(".")[0])
+            settings.unlink()
+        assert modules, system.name
+        for module in modules:
+            assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module
+
+
+def test_every_system_has_one_name_and_its_requirements() -> None:
     listed = systems()
     assert len({system.name for system in listed}) == len(listed)
     for system in listed:
@@ -249,7 +276,7 @@ def place(folder: Path) -> Place:
     return Place(folder, free_ports(), folder, folder)
 
 
-def test_a_system_is_measured_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+def test_a_system_is_measured_and_all_its_processes_end(tmp_path: Path) -> None:
     with running(small(), place(tmp_path), "abc") as it:
         assert it.ask("abc")["result"] == "offline"
         family = it.family()
@@ -274,14 +301,14 @@ def test_wrk_counts_wrong_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
-def test_a_load_without_an_answer_is_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_load_without_an_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs = SERVER.replace("label =", "__import__('time').sleep(60 * (number != 'first'))\n        label =")
     first = replace(small(hangs), request=lambda photo: {"image_id": "first" if photo == "first" else NUMBER})
     with running(first, place(tmp_path), "first") as it, pytest.raises(UserError, match="no answer within"):
         load.closed(it, "abc", "offline", 1, 1)
 
 
-def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
+def test_a_system_that_does_not_start_is_reported_and_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = replace(small("raise SystemExit('no such model')"), name="bad")
@@ -290,13 +317,13 @@ def test_a_system_that_does_not_start_says_why_and_the_others_go_on(
     monkeypatch.setattr(compare, "loads", lambda *_: row)
     photos = {"small": "abc", "big": "abc"}
     expected = {name: {"offline": 0.9, "online": 0.1} for name in photos}
-    found, absent = compare.measure([bad, good], 2, compare.Plan(1.0, 1.0, photos, expected, tmp_path, tmp_path, None))
+    found, absent = compare.measure([bad, good], 2, compare.Plan(1.0, 1.0, photos, expected, tmp_path, tmp_path))
     assert found == {"good": [row, row]}
     assert "no such model" in absent["bad"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_it_tells_the_rounds_that_are_whole(
+def test_an_interrupt_reports_the_complete_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     left = 5  # systems of two are measured before somebody stops it: two rounds and a half
@@ -309,7 +336,7 @@ def test_interrupted_it_tells_the_rounds_that_are_whole(
         return {"left": left}
 
     monkeypatch.setattr(compare, "one_round", one_round)
-    plan = compare.Plan(1, 1, {}, {}, tmp_path, tmp_path, None)
+    plan = compare.Plan(1, 1, {}, {}, tmp_path, tmp_path)
     both = [replace(small(), name=name) for name in ("a", "b")]
     with interruptible():
         found, _ = compare.measure(both, 9, plan)
@@ -319,9 +346,9 @@ def test_interrupted_it_tells_the_rounds_that_are_whole(
         compare.measure(both, 9, plan)
 
 
-def test_with_our_model_an_answer_must_be_our_graphs() -> None:
+def test_a_peer_with_our_model_must_answer_as_our_graph() -> None:
     system = replace(small(), form=work.OURS)
-    plan = compare.Plan(1, 1, {"a": "x"}, {"a": {"offline": 0.9, "online": 0.1}}, Path(), Path(), None)
+    plan = compare.Plan(1, 1, {"a": "x"}, {"a": {"offline": 0.9, "online": 0.1}}, Path(), Path())
 
     class Said(Running):
         answer: dict[str, Any]
@@ -331,14 +358,14 @@ def test_with_our_model_an_answer_must_be_our_graphs() -> None:
 
     it = Said(system, Place(Path(), 1, Path(), Path()))
     it.answer = {"result": "offline", "probabilities": {"offline": 0.905, "online": 0.095}}
-    assert compare.right(it, plan, "a") == "offline"
+    assert compare.checked_label(it, plan, "a") == "offline"
     for wrong in ({"result": "online"}, {"result": "offline", "probabilities": {"offline": 0.8}}, {"result": "cat"}):
         it.answer = wrong
         with pytest.raises(UserError):
-            compare.right(it, plan, "a")
+            compare.checked_label(it, plan, "a")
 
 
-def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, '.')\n"
         "from tests.unit.benchmarks.test_compare import place, small\n"
@@ -359,11 +386,6 @@ def test_ctrl_c_stops_what_was_started(tmp_path: Path) -> None:
         os.kill(it.pid, signal.SIGINT)
         it.wait(60)
     assert not any(psutil.pid_exists(pid) and alive(psutil.Process(pid)) for pid in pids)
-
-
-def test_a_commit_that_git_does_not_know_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name a commit of this repository"):
-        compare.tree_of("no-such-commit", tmp_path)
 
 
 def test_a_peer_that_cannot_be_installed_is_told_by_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
