@@ -26,9 +26,8 @@ import click
 
 from common.cli import command
 from common.errors import UserError
-from common.files import write_json
 from deploy.settings import ROOT, read_settings
-from deploy.store.contents import VERSION, digests, identity, read_manifest
+from deploy.store.mar import VERSION, ArchiveManifest, digests, identity, read_manifest, write_manifest
 from handler import engine, goldens
 from handler.spec import Spec, read_spec
 
@@ -41,7 +40,7 @@ _SHIPPED = ("model.onnx", "recipe.json", goldens.FILE)
 def archive(bundle: Path, version: str) -> None:
     """Pack BUNDLE (made by `training export`) as VERSION."""
     packed = pack(bundle, version, read_settings().store)
-    click.echo(f"{_shown(packed)}: {packed.stat().st_size / 1e6:.1f} MB, digest {read_manifest(packed)['digest'][:12]}")
+    click.echo(f"{_shown(packed)}: {packed.stat().st_size / 1e6:.1f} MB, digest {read_manifest(packed).digest[:12]}")
 
 
 def pack(bundle: Path, version: str, store: Path) -> Path:
@@ -63,7 +62,7 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
             _clear_left_over(store, Path(work))
             difference = _check_goldens(bundle, spec)
             made = _archive(_stage(bundle, Path(work)), spec, version, Path(work))
-            write_json(target.with_suffix(".json"), manifest(made, spec, run, version, difference))
+            write_manifest(target, make_manifest(made, spec, run, version, difference))
             _sync(made)
             made.replace(target)
     except OSError as error:
@@ -71,26 +70,26 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
     return target
 
 
-def manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, difference: float) -> dict[str, Any]:
+def make_manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, difference: float) -> ArchiveManifest:
     """What is known of an archive: its contents' digests, where it comes from, how good it is, what runs it."""
     contents = digests(mar)
-    return {
-        "name": spec.name,
-        "version": version,
-        "digest": identity(contents),
-        "contents": contents,
-        "run": run["id"],
-        "parent": run.get("parent"),
-        "commit": run.get("commit"),
-        "metrics": run["metrics"],
-        "gate": run["gate"],
-        "recipe": spec.model_dump(mode="json"),
-        "runtime": {**spec.runtime.model_dump(), "version": metadata.version(spec.runtime.engine)},
-        "weights": run["precision"],
-        "goldens_difference": round(difference, 6),
-        "packed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu_flags": cpu_flags(),
-    }
+    return ArchiveManifest(
+        name=spec.name,
+        version=version,
+        digest=identity(contents),
+        contents=contents,
+        run=run["id"],
+        parent=run.get("parent"),
+        commit=run.get("commit"),
+        metrics=run["metrics"],
+        gate=run["gate"],
+        recipe=spec.model_dump(mode="json"),
+        runtime={**spec.runtime.model_dump(), "version": metadata.version(spec.runtime.engine)},
+        weights=run["precision"],
+        goldens_difference=round(difference, 6),
+        packed=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        cpu_flags=tuple(cpu_flags()),
+    )
 
 
 def run_of(bundle: Path) -> str:

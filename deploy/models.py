@@ -10,6 +10,7 @@ from rich.table import Table
 from common.cli import command
 from common.errors import UserError
 from deploy.settings import Settings, read_settings
+from deploy.store.mar import ArchiveManifest, read_manifest
 from deploy.torchserve.management import Client
 
 COLUMNS = ("name", "version", "default", "workers_ready", "workers", "digest", "run")
@@ -31,7 +32,7 @@ def models(as_json: bool) -> None:
 
 def describe(version: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """One row: what TorchServe says of a version, and what its manifest says of its archive."""
-    known = _manifest(settings, version)
+    manifest = _manifest(settings, version)
     workers = version.get("workers", [])
     return {
         "name": version["modelName"],
@@ -39,18 +40,16 @@ def describe(version: dict[str, Any], settings: Settings) -> dict[str, Any]:
         "default": version["default"],
         "workers_ready": sum(worker["status"] == "READY" for worker in workers),
         "workers": len(workers),
-        "digest": known.get("digest"),
-        "run": known.get("run"),
+        "digest": manifest.digest if manifest else None,
+        "run": manifest.run if manifest else None,
     }
 
 
-def _manifest(settings: Settings, version: dict[str, Any]) -> dict[str, Any]:
-    path = settings.store / f"{version['modelName']}-{version['modelVersion']}.json"
+def _manifest(settings: Settings, version: dict[str, Any]) -> ArchiveManifest | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
+        return read_manifest(settings.store / f"{version['modelName']}-{version['modelVersion']}.mar")
+    except UserError:
+        return None
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -26,10 +26,10 @@ from deploy.change.plan import Plan, make_plan
 from deploy.change.preflight import Preflight, RolloutState, preflight
 from deploy.change.session import Deployment, Refused, deployment, print_result, steps_table
 from deploy.settings import Settings, read_settings
-from deploy.store import candidate, desired, profile
-from deploy.store.candidate import Candidate
+from deploy.store import copies, desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
+from deploy.store.mar import Archive, find_archive
 from deploy.torchserve import probes
 from deploy.torchserve.management import Client, Unreachable
 from deploy.torchserve.process import Server
@@ -72,7 +72,7 @@ def roll_out(
         Refused: a check failed; what was changed has been undone.
         UserError: it failed.
     """
-    new = candidate.find(archive, settings.store)
+    new = find_archive(archive, settings.store)
     with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
         found = preflight(settings, work.client, new, work.journal.entry.id)
         Rollout(work, new, found, keep).run()
@@ -85,14 +85,14 @@ def plan_rollout(settings: Settings, archive: Path, keep: int | None = None) -> 
     Raises:
         UserError: the rollout would be refused.
     """
-    new, client = candidate.find(archive, settings.store), Client(settings)
+    new, client = find_archive(archive, settings.store), Client(settings)
     return make_plan(settings, client, new, preflight(settings, client, new), keep)
 
 
 class Rollout:
     """The steps of one rollout."""
 
-    def __init__(self, work: Deployment, new: Candidate, found: Preflight, keep: int | None) -> None:
+    def __init__(self, work: Deployment, new: Archive, found: Preflight, keep: int | None) -> None:
         self.work, self.new, self.found, self.keep = work, new, found, keep
         self.client, self.settings = work.client, work.settings
         self.before = desired.read(work.settings.var)
@@ -182,7 +182,7 @@ class Rollout:
     def _switch(self, plan: Plan) -> None:
         """TorchServe first, the manifest right after: if it is killed in between, the keeper restores the former."""
         with self.work.step("default") as step:
-            desired.keep_copy(self.settings.var, self.new.mar)
+            copies.keep_copy(self.settings.var, self.new.mar)
             self.client.set_default(self.new.name, self.new.version)
             desired.write(self.settings.var, desired.switched(self.before, plan.entry, self.former))
             answer = probes.ask(self.client, plan.questions[0], self.new.name, plan.spec)
@@ -240,7 +240,7 @@ class Rollout:
                 desired.write(self.settings.var, self.before)
             if self.client.describe(self.new.name, self.new.version):
                 self._unregister(self.new.version)
-            desired.drop_copies(self.settings.var, self.before)
+            copies.drop_copies(self.settings.var, self.before)
         except (UserError, OSError) as error:
             err_console.print(f"note: {self.new} could not be unregistered again: {error}", markup=False)
             return False

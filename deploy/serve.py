@@ -20,16 +20,17 @@ from common.cli import command
 from common.errors import UserError
 from deploy.archive import pack, run_of
 from deploy.settings import ROOT, Settings, read_settings
+from deploy.store import copies
 from deploy.store import desired as manifest
-from deploy.store.contents import VERSION, read_manifest
 from deploy.store.desired import ServedVersion
+from deploy.store.mar import VERSION, read_manifest, served_version
 from deploy.store.profile import note_if_ignored
 from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
 from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
 from deploy.torchserve.example import announce, relative
 from deploy.torchserve.process import refuse_taken_ports
-from handler.spec import Spec, read_spec
+from handler.spec import read_spec
 
 
 def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,12 +101,12 @@ def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> Se
     if default and version is None:
         _say_newer(settings, default)
         return default
-    entry = entry_of(choose(bundle, version, settings.store))
+    entry = served_version(choose(bundle, version, settings.store))
     gone = {str(entry), str(default)}
     try:
-        manifest.keep_copy(settings.var, settings.store / entry.archive)
+        copies.keep_copy(settings.var, settings.store / entry.archive)
         manifest.write(settings.var, [entry, *(each for each in entries if str(each) not in gone)])
-        manifest.drop_copies(settings.var, manifest.read(settings.var))
+        copies.drop_copies(settings.var, manifest.read(settings.var))
     except OSError as error:
         raise UserError(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
     return entry
@@ -133,7 +134,7 @@ def choose(bundle: Path, version: str | None, store: Path) -> Path:
     found = versions(store, name)
     if not found:
         return pack(bundle, "1.0", store)
-    mine, newest = run_of(bundle), read_manifest(found[-1])["run"]
+    mine, newest = run_of(bundle), read_manifest(found[-1]).run
     if mine != newest:
         click.echo(
             f"note: {found[-1].name} is of run {newest}, not of {bundle} (run {mine}): "
@@ -147,17 +148,6 @@ def versions(store: Path, name: str) -> list[Path]:
     """The archives of a recipe, oldest version first (1.10 is newer than 1.9)."""
     pairs = [(mar.stem.removeprefix(f"{name}-"), mar) for mar in store.glob(f"{name}-*.mar")]
     return [mar for _, mar in sorted((_numbers(text), mar) for text, mar in pairs if VERSION.fullmatch(text))]
-
-
-def entry_of(mar: Path) -> ServedVersion:
-    """An archive as the default in the manifest of what is served.
-
-    Raises:
-        UserError: its manifest is missing or damaged.
-    """
-    known = read_manifest(mar)
-    workers = Spec.model_validate(known["recipe"]).rollout.workers
-    return ServedVersion(known["name"], known["version"], mar.name, known["digest"], default=True, workers=workers)
 
 
 def _stop_once(*_: object) -> NoReturn:

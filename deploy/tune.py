@@ -25,10 +25,10 @@ from common.errors import UserError
 from deploy.host.locks import server_lock
 from deploy.host.processes import interruptible
 from deploy.host.var import claim
-from deploy.serve import entry_of
 from deploy.settings import Settings, own_environment, read_settings
-from deploy.store import candidate, desired, profile
+from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
+from deploy.store.mar import find_archive, served_version
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.example import example
 from deploy.torchserve.load import Load, ask_for
@@ -86,7 +86,7 @@ def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json
     settings = read_settings()
     claim(settings.var)
     mar = choose(settings, archive)
-    entry = entry_of(mar)
+    entry = served_version(mar)
     if server_lock(settings.var).owner():
         click.echo("note: a server is running and shares the cores: make down first for honest figures", err=True)
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
@@ -116,11 +116,11 @@ def choose(settings: Settings, archive: Path | None) -> Path:
         UserError: it is not in the store, or nothing is served.
     """
     if archive is not None:
-        return candidate.find(archive, settings.store).mar
+        return find_archive(archive, settings.store).mar
     defaults = [entry for entry in desired.read(settings.var) if entry.default]
     if len(defaults) != 1:
         raise UserError("nothing, or more than one name, is served here: name the archive, NAME-VERSION.mar")
-    return candidate.find(Path(defaults[0].archive), settings.store).mar
+    return find_archive(Path(defaults[0].archive), settings.store).mar
 
 
 def _plain(cores: int) -> Iterator[ServingOptions]:

@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.harness.load import Load, Result
 from common.errors import UserError
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.store.contents import read_manifest
 from deploy.store.journal import State, Step, entries
+from deploy.store.mar import read_manifest
 from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 
@@ -88,13 +88,13 @@ class Bench:
         """Swap as one does who trusts that unregistering waits for what was asked."""
         old, begun = self.client.default(self.name), time.monotonic()
         self.client.register(mar.name, self.name)
-        self.client.set_default(self.name, read_manifest(mar)["version"])
+        self.client.set_default(self.name, read_manifest(mar).version)
         with contextlib.suppress(UserError):  # TorchServe trips over its own full queue at times
             self.client.unregister(self.name, str(old))
         self._note(mar, begun)
 
     def _note(self, mar: Path, begun: float) -> None:
-        self.swaps.append(Swap(read_manifest(mar)["version"], begun, time.monotonic()))
+        self.swaps.append(Swap(read_manifest(mar).version, begun, time.monotonic()))
 
     def seen(self) -> dict[str, Any]:
         """What the journals, TorchServe's access log and its API say of all swaps; the first replaced nothing."""
@@ -122,7 +122,7 @@ def running(var: Path, first: Path, picture: bytes) -> Iterator[Bench]:
         first: archive of that version, in the store.
         picture: the photo to ask about; the version's first answer to it is the right one for all.
     """
-    bench = Bench(own_environment(var, first.parent), read_manifest(first)["name"], question(picture))
+    bench = Bench(own_environment(var, first.parent), read_manifest(first).name, question(picture))
     with Server(bench.settings):
         bench.roll_out(first)
         bench.learn()

@@ -16,11 +16,10 @@ from benchmarks.harness.versions import goldens_photo
 from common.errors import UserError
 from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline, group_of_server, java_of, members
-from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment
-from deploy.store import desired
-from deploy.store.contents import read_manifest
+from deploy.store import copies, desired
 from deploy.store.journal import entries
+from deploy.store.mar import read_manifest, served_version
 from deploy.supervision.lifecycle import ask_keeper
 from deploy.supervision.metrics import REPAIRS
 
@@ -102,12 +101,12 @@ def up(var: Path, mars: Sequence[Path], bundle: Path, vmargs: str | None = None)
         bundle: of their recipe.
         vmargs: Java's arguments, instead of those in config.properties.
     """
-    versions = [read_manifest(mar)["version"] for mar in mars]
+    versions = [read_manifest(mar).version for mar in mars]
     environment, body = own_environment(var, mars[0].parent), question(goldens_photo(mars[0]))
-    node = Node(environment, read_manifest(mars[0])["name"], body, versions=versions)
+    node = Node(environment, read_manifest(mars[0]).name, body, versions=versions)
     for mar in mars:
-        desired.keep_copy(var, mar)
-    desired.write(var, [replace(entry_of(mar), default=mar == mars[0]) for mar in mars])
+        copies.keep_copy(var, mar)
+    desired.write(var, [replace(served_version(mar), default=mar == mars[0]) for mar in mars])
     root = _code_with(vmargs, var.parent / "code") if vmargs else ROOT
     try:
         begun = time.monotonic()

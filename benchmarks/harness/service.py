@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from common.errors import UserError
-from deploy.serve import entry_of
+from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.example import example
 from deploy.torchserve.process import Server
@@ -15,7 +15,7 @@ def put_in_service(server: Server, mar: Path) -> None:
     Raises:
         UserError: it was refused, its worker did not start, or the answer is wrong.
     """
-    entry = entry_of(mar)
+    entry = served_version(mar)
     try:
         server.client.register(mar.name, entry.name, ServingOptions(entry.workers))
     except UserError as error:

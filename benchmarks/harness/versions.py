@@ -3,13 +3,14 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.harness.bench import run_command
 from common.files import write_json
 from deploy.archive import pack
 from deploy.settings import ROOT
-from deploy.store.contents import OWN, digests, identity, read_manifest
+from deploy.store.mar import TORCHSERVE_MANIFEST, digests, identity, read_manifest, write_manifest
 from handler import goldens
 
 RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
@@ -52,12 +53,12 @@ def _derive(mar: Path, version: str) -> Path:
     with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             data = old.read(name)
-            if name == OWN:
+            if name == TORCHSERVE_MANIFEST:
                 content = json.loads(data)
                 content["model"]["modelVersion"] = version
                 data = json.dumps(content).encode()
             new.writestr(name, data)
     contents = digests(target)
-    known = read_manifest(mar) | {"version": version, "contents": contents, "digest": identity(contents)}
-    write_json(target.with_suffix(".json"), known)
+    known = replace(read_manifest(mar), version=version, contents=contents, digest=identity(contents))
+    write_manifest(target, known)
     return target

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.change.preflight import Preflight, RolloutState
 from deploy.settings import Settings
-from deploy.store import candidate, profile
-from deploy.store.candidate import Candidate
+from deploy.store import profile
 from deploy.store.desired import ServedVersion
+from deploy.store.mar import Archive, check_archive
 from deploy.torchserve import probes
 from deploy.torchserve.management import Client
 from deploy.torchserve.probes import Question
@@ -30,7 +30,7 @@ class Plan:
         checked: what the checks found, for people.
     """
 
-    new: Candidate
+    new: Archive
     state: RolloutState
     former: ServedVersion | None
     entry: ServedVersion
@@ -66,7 +66,7 @@ class Plan:
         return {"name": self.new.name, "version": self.new.version, "steps": steps}
 
 
-def make_plan(settings: Settings, client: Client, new: Candidate, found: Preflight, keep: int | None) -> Plan:
+def make_plan(settings: Settings, client: Client, new: Archive, found: Preflight, keep: int | None) -> Plan:
     """Check an archive against its manifest, its gate and the memory of this machine.
 
     Args:
@@ -75,8 +75,8 @@ def make_plan(settings: Settings, client: Client, new: Candidate, found: Preflig
     Raises:
         UserError: the archive is damaged or edited, failed its gate, or does not fit into memory.
     """
-    manifest, spec = candidate.inspect(new)
-    entry = new.entry(manifest["digest"], spec)
+    manifest, spec = check_archive(new)
+    entry = new.served_version(manifest.digest, spec)
     options = profile.serving_options(settings, entry)
     memory = _require_memory(settings, client, new, options.workers)
     return Plan(
@@ -88,11 +88,11 @@ def make_plan(settings: Settings, client: Client, new: Candidate, found: Preflig
         options=options,
         questions=tuple(probes.questions(new.mar)),
         keep=spec.rollout.keep if keep is None else keep,
-        checked=f"{len(manifest['contents'])} files as packed, run {manifest['run']}; {memory}",
+        checked=f"{len(manifest.contents)} files as packed, run {manifest.run}; {memory}",
     )
 
 
-def _require_memory(settings: Settings, client: Client, new: Candidate, workers: int) -> str:
+def _require_memory(settings: Settings, client: Client, new: Archive, workers: int) -> str:
     """Room for its workers, unless an interrupted rollout has started them already."""
     if client.ready(new.name, new.version) >= workers:
         return "its workers are running already"

@@ -13,10 +13,9 @@ from common.errors import UserError
 from deploy.change.session import Refused
 from deploy.settings import Settings
 from deploy.store import desired
-from deploy.store.candidate import Candidate
-from deploy.store.contents import read_manifest
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import State, entries
+from deploy.store.mar import Archive, read_manifest
 from deploy.torchserve.management import Client
 
 
@@ -119,7 +118,7 @@ class Preflight:
     former: ServedVersion | None
 
 
-def preflight(settings: Settings, client: Client, new: Candidate, rollout_id: str = "") -> Preflight:
+def preflight(settings: Settings, client: Client, new: Archive, rollout_id: str = "") -> Preflight:
     """Find out where a version stands.
 
     Args:
@@ -161,7 +160,7 @@ _REFUSALS = {
 """State -> problem and fix, as templates."""
 
 
-def _in_manifest(versions: list[ServedVersion], new: Candidate) -> InManifest:
+def _in_manifest(versions: list[ServedVersion], new: Archive) -> InManifest:
     default = desired.default_of(versions, new.name)
     listed = desired.find(versions, new.name, new.version)
     if listed:
@@ -169,13 +168,13 @@ def _in_manifest(versions: list[ServedVersion], new: Candidate) -> InManifest:
     return InManifest.OTHER_DEFAULT if default else InManifest.NO_DEFAULT
 
 
-def _on_server(client: Client, new: Candidate, server_default: str | None) -> OnServer:
+def _on_server(client: Client, new: Archive, server_default: str | None) -> OnServer:
     if server_default == new.version:
         return OnServer.DEFAULT
     return OnServer.ABSENT if client.describe(new.name, new.version) is None else OnServer.REGISTERED
 
 
-def _last_rollout(settings: Settings, new: Candidate, rollout_id: str) -> LastRollout:
+def _last_rollout(settings: Settings, new: Archive, rollout_id: str) -> LastRollout:
     outcomes = [
         entry.state
         for entry in entries(settings.var)
@@ -191,7 +190,7 @@ def _last_rollout(settings: Settings, new: Candidate, rollout_id: str) -> LastRo
 
 
 def _former(
-    settings: Settings, client: Client, versions: list[ServedVersion], new: Candidate, server_default: str | None
+    settings: Settings, client: Client, versions: list[ServedVersion], new: Archive, server_default: str | None
 ) -> ServedVersion | None:
     """The version that answers now: not the manifest's default if that has lost its workers."""
     others = [entry for entry in versions if entry.version != new.version]
@@ -209,7 +208,7 @@ def unlisted_version(settings: Settings, client: Client, name: str, version: str
         return None
     archive, version = str(described["modelUrl"]), str(described["modelVersion"])
     try:
-        digest = str(read_manifest(settings.store / archive)["digest"])
-    except (UserError, KeyError):
+        digest = read_manifest(settings.store / archive).digest
+    except UserError:
         digest = ""
     return ServedVersion(name, version, archive, digest, default=client.default(name) == version)

@@ -19,7 +19,7 @@ from common.errors import Busy, CannotWrite, CheckFailed, UserError
 from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
-from deploy.store import desired
+from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, OpenStep, State
 from deploy.torchserve.drain import drain
@@ -74,12 +74,12 @@ class Deployment:
             desired.write(self.settings.var, before)
             raise
         if not (self.settings.store / entry.archive).is_file():
-            copied = desired.put_back(self.settings.var, entry.archive, self.settings.store)
+            copied = copies.put_back(self.settings.var, entry.archive, self.settings.store)
             result = (
                 "it was restored from its copy" if copied else "no copy of it is left; pack it again if you need it"
             )
             raise UserError(f"{entry.archive} vanished from the store when its version was retired: {result}")
-        desired.drop_copies(self.settings.var, remaining)
+        copies.drop_copies(self.settings.var, remaining)
 
 
 @contextmanager

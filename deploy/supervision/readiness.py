@@ -10,7 +10,8 @@ import requests
 from common.errors import UserError
 from deploy.host.log import log
 from deploy.settings import Settings
-from deploy.store.desired import COPIES, ServedVersion
+from deploy.store import copies
+from deploy.store.desired import ServedVersion
 from deploy.supervision.reconcile import Reconciler
 from deploy.token import read_key
 from deploy.torchserve.example import example
@@ -94,10 +95,10 @@ class Readiness:
         for entry in entries:
             if entry.digest in self._examples or self._read_example(entry):
                 return self._examples[entry.digest]
-        raise UserError(f"{entries[0].archive} cannot be read, nor its copy in var/{COPIES}")
+        raise UserError(f"{entries[0].archive} cannot be read, nor its copy in var/{copies.FOLDER}")
 
     def _read_example(self, entry: ServedVersion) -> bool:
-        for folder in (self.settings.store, self.settings.var / COPIES):
+        for folder in (self.settings.store, self.settings.var / copies.FOLDER):
             with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
                 golden, body = example(folder / entry.archive)
                 self._examples[entry.digest] = golden.label if golden.own else None, {**body, "detail": True}

@@ -16,9 +16,9 @@ from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.log import log, one_line
 from deploy.settings import Settings
 from deploy.store import desired, profile
+from deploy.store.copies import require_archive
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
-from deploy.store.restore import require_archive
 from deploy.supervision.repair_plan import (
     ACTIONS,
     Action,

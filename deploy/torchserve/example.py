@@ -14,8 +14,8 @@ import click
 from common.files import write_json
 from deploy.settings import ROOT, Settings
 from deploy.store import desired as manifest
-from deploy.store.contents import read_manifest
 from deploy.store.desired import ServedVersion
+from deploy.store.mar import read_manifest
 from handler import goldens
 
 EXAMPLE = "example-request.json"
@@ -48,7 +48,7 @@ def relative(path: Path, resolve: bool = True) -> Path:
 
 
 def _ready_text(settings: Settings, mar: Path, seconds: float, how: str) -> str:
-    name, label = read_manifest(mar)["name"], example(mar)[0].label
+    name, label = read_manifest(mar).name, example(mar)[0].label
     token = f"$({_environment()}{relative(Path(sys.executable), resolve=False)} -m deploy token)"
     return "\n".join(
         [

@@ -17,7 +17,8 @@ import psutil
 
 from common.errors import UserError
 from deploy.settings import Settings
-from deploy.store.desired import COPIES, ServedVersion
+from deploy.store import copies
+from deploy.store.desired import ServedVersion
 from deploy.torchserve.management import Client, content
 from handler import goldens
 from handler.goldens import Golden
@@ -54,7 +55,7 @@ def questions(mar: Path) -> Iterator[Question]:
 
 def first_question(settings: Settings, entry: ServedVersion) -> Question | None:
     """One question of a version that is served; None if neither its archive in the store nor the copy can be read."""
-    for folder in (settings.store, settings.var / COPIES):
+    for folder in (settings.store, settings.var / copies.FOLDER):
         with contextlib.suppress(OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error):
             return next(questions(folder / entry.archive), None)
     return None

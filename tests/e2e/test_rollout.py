@@ -19,7 +19,7 @@ from deploy.change.session import deployment
 from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.rollout import roll_out
 from deploy.settings import read_settings
-from deploy.store import desired
+from deploy.store import copies, desired
 from deploy.torchserve.drain import drain
 from tests.helpers.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
@@ -160,7 +160,7 @@ def test_what_is_no_archive_of_the_store_is_refused(here: Node, tmp_path: Path) 
     other.write_bytes(b"")
     assert_refused(here, "is not in the store: copy it", "rollout", str(other))
     assert_refused(here, "is missing: pack it", "rollout", "shapes-5.5.mar")
-    assert_refused(here, "is no archive: give one as NAME-VERSION.mar", "rollout", "README.md")
+    assert_refused(here, "is not an archive: give NAME-VERSION.mar", "rollout", "README.md")
 
 
 def test_a_dry_run_changes_nothing(here: Node) -> None:
@@ -226,7 +226,7 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
     here.deploy("rollback")
     assert here.answered_by() == "1.1"
     for version in ("1.1", "6.0"):
-        assert desired.put_back(here.var, f"shapes-{version}.mar", here.store)
+        assert copies.put_back(here.var, f"shapes-{version}.mar", here.store)
 
 
 @pytest.mark.parametrize("words", [("rollout", "shapes-6.1.mar"), ("rollback", "--to", "6.0")])
@@ -249,7 +249,7 @@ def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> N
     assert here.registered() == {"1.1": 1}
     assert here.manifest() == ["1.1"]
     assert (here.store / "shapes-6.0.mar").is_file()
-    assert {path.stem for path in (here.var / desired.COPIES).iterdir()} == {"shapes-1.1"}
+    assert {path.stem for path in (here.var / copies.FOLDER).iterdir()} == {"shapes-1.1"}
 
 
 def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline
 from deploy.serve import choose
 from deploy.settings import ROOT, own_environment, read_settings
-from deploy.store.contents import digests, identity
+from deploy.store.mar import digests, identity
 from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
 from tests.conftest import SHIPPED, command

@@ -22,11 +22,11 @@ import requests
 from deploy.archive import pack
 from deploy.host.locks import OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import alive, cmdline, group_of_server, java_of, members
-from deploy.serve import entry_of
 from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
-from deploy.store import desired
+from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
+from deploy.store.mar import served_version
 from deploy.torchserve.management import Client
 from tests.conftest import command
 from tests.helpers.nodes import begun, wait_for_step
@@ -138,8 +138,8 @@ def prepared(bundle: Path, folder: Path) -> Up:
     env = own_environment(folder / "var", folder / "store")
     archives = [pack(bundle, version, folder / "store") for version in (DEFAULT, KEPT)]
     for mar in archives:
-        desired.keep_copy(folder / "var", mar)
-    default, kept = (entry_of(mar) for mar in archives)
+        copies.keep_copy(folder / "var", mar)
+    default, kept = (served_version(mar) for mar in archives)
     desired.write(folder / "var", [default, ServedVersion(kept.name, kept.version, kept.archive, kept.digest)])
     return Up(env, next((bundle / "goldens").iterdir()))
 
@@ -416,7 +416,7 @@ def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path
 
 
 def lose(up: Up, version: str) -> None:
-    for folder in (up.settings.store, up.settings.var / desired.COPIES):
+    for folder in (up.settings.store, up.settings.var / copies.FOLDER):
         (folder / f"shapes-{version}.mar").unlink()
 
 

@@ -10,7 +10,7 @@ from benchmarks.harness.bench import Bench, running, sleep_until
 from benchmarks.harness.load import Load, Result
 from benchmarks.harness.versions import derived, relaxed
 from common.errors import UserError
-from deploy.store.contents import read_manifest
+from deploy.store.mar import read_manifest
 from handler import goldens
 
 SWAPS = 5
@@ -47,7 +47,7 @@ def test_no_request_is_lost_or_answered_wrongly(loaded: Result) -> None:
 
 
 def test_answers_move_from_version_to_version_in_order(loaded: Result, versions: list[Path]) -> None:
-    assert list(loaded.versions) == [read_manifest(mar)["version"] for mar in versions]
+    assert list(loaded.versions) == [read_manifest(mar).version for mar in versions]
     assert loaded.stale == 0
 
 
@@ -55,14 +55,14 @@ def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: 
     seen = bench.seen()
     assert loaded.sent
     assert seen["journal"] == seen["log"] == {"registered": SWAPS, "unregistered": SWAPS}
-    assert seen["left"] == [read_manifest(versions[-1])["version"]]
+    assert seen["left"] == [read_manifest(versions[-1]).version]
     assert [mar.is_file() for mar in versions] == [True] * len(versions)  # unregistering leaves the store alone
 
 
 def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
     """The same measure, and a version that is deleted while its queue is full: the load must tell the loss."""
     client, name = bench.client, bench.name
-    last, first = (read_manifest(mar)["version"] for mar in (versions[-1], versions[0]))
+    last, first = (read_manifest(mar).version for mar in (versions[-1], versions[0]))
     client.register(versions[0].name, name)
     url = f"{bench.load(clients=1).plan.url}/{last}"
     slow = {"data": [bench.body] * 16}  # of single drawn marks the worker answers more than one generator can ask

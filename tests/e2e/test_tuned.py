@@ -12,9 +12,9 @@ import psutil
 
 from deploy.archive import pack
 from deploy.host.processes import wait_until_gone
-from deploy.serve import entry_of
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store import profile
+from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.example import example
 from deploy.torchserve.process import Server
@@ -27,7 +27,7 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
     settings = read_settings(env)
     settings.var.mkdir()
     (settings.var / "deploying.lock").touch()
-    profile.write(settings, entry_of(mar), {"throughput": ServingOptions(2, 1, 4, 5)})
+    profile.write(settings, served_version(mar), {"throughput": ServingOptions(2, 1, 4, 5)})
     with Server(settings) as server:
         command("deploy", "rollout", mar.name, env=env)  # asks every golden photo
         described = server.client.describe("classroom", "1.0") or {}

@@ -19,8 +19,8 @@ import requests
 from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store import desired
-from deploy.store.contents import digests, identity
 from deploy.store.journal import JournalEntry, State, entries
+from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.conftest import command

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
 from deploy.settings import ROOT
-from deploy.store.contents import digests, identity, read_manifest
+from deploy.store.mar import digests, identity, read_manifest
 from tests.conftest import SHAPES, command
 from tests.helpers import pictures
 from training.data.loader import PhotoSet
@@ -40,19 +41,19 @@ def test_it_holds_the_handler_as_a_package_and_nothing_else_of_the_project(store
 def test_the_manifest_says_where_it_comes_from(store: Path, bundle: Path) -> None:
     mar = store / "shapes-1.0.mar"
     known, run = read_manifest(mar), json.loads((bundle / "run.json").read_text())
-    assert (known["name"], known["version"]) == ("shapes", "1.0")
-    assert (known["run"], known["parent"]) == (run["id"], run["parent"])
-    assert known["contents"] == digests(mar)
-    assert known["digest"] == identity(digests(mar))
-    assert known["gate"]["passed"] is True
-    assert known["runtime"]["engine"] == "onnxruntime"
-    assert known["runtime"]["precision"] == "f32"
-    assert known["recipe"]["labels"] == ["disc", "stripe", "cross"]
-    assert {"metrics", "weights", "cpu_flags", "goldens_difference"} <= set(known)
+    assert (known.name, known.version) == ("shapes", "1.0")
+    assert (known.run, known.parent) == (run["id"], run["parent"])
+    assert known.contents == digests(mar)
+    assert known.digest == identity(digests(mar))
+    assert known.gate["passed"] is True
+    assert known.runtime["engine"] == "onnxruntime"
+    assert known.runtime["precision"] == "f32"
+    assert known.recipe["labels"] == ["disc", "stripe", "cross"]
+    assert {"metrics", "weights", "cpu_flags", "goldens_difference"} <= set(asdict(known))
 
 
 def test_two_builds_of_one_bundle_have_one_identity(bundle: Path, store: Path, tmp_path: Path) -> None:
-    assert read_manifest(pack(bundle, "1.0", tmp_path))["digest"] == read_manifest(store / "shapes-1.0.mar")["digest"]
+    assert read_manifest(pack(bundle, "1.0", tmp_path)).digest == read_manifest(store / "shapes-1.0.mar").digest
 
 
 PROGRAM = """
@@ -172,7 +173,7 @@ def test_of_two_packers_at_once_one_wins(bundle: Path, tmp_path: Path) -> None:
         results = sorted(pool.map(attempt, range(2)), key=len)
     assert results[0] == "packed"
     assert "is never overwritten" in results[1]
-    assert read_manifest(tmp_path / "shapes-3.0.mar")["contents"] == digests(tmp_path / "shapes-3.0.mar")
+    assert read_manifest(tmp_path / "shapes-3.0.mar").contents == digests(tmp_path / "shapes-3.0.mar")
 
 
 def test_a_full_disk_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

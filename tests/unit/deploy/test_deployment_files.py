@@ -18,9 +18,10 @@ from deploy import status
 from deploy.host.locks import Lock, LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, read_settings
-from deploy.store import desired, journal
+from deploy.store import copies, desired, journal
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
+from deploy.store.mar import read_manifest, write_manifest
 
 HOLD = """
 import sys, time
@@ -142,13 +143,13 @@ def test_a_copy_brings_an_archive_back(tmp_path: Path) -> None:
     store.mkdir()
     for suffix in (".mar", ".json"):
         (store / f"a-1.0{suffix}").write_bytes(suffix.encode())
-    desired.keep_copy(var, store / "a-1.0.mar")
+    copies.keep_copy(var, store / "a-1.0.mar")
     for path in store.iterdir():
         path.unlink()
-    assert desired.put_back(var, "a-1.0.mar", store)
+    assert copies.put_back(var, "a-1.0.mar", store)
     assert {path.name: path.read_bytes() for path in store.iterdir()} == {"a-1.0.mar": b".mar", "a-1.0.json": b".json"}
-    desired.drop_copies(var, [B])
-    assert not desired.put_back(var, "a-1.0.mar", store)
+    copies.drop_copies(var, [B])
+    assert not copies.put_back(var, "a-1.0.mar", store)
 
 
 def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
@@ -261,3 +262,47 @@ def test_status_says_what_is_wrong_with_a_default(
     found = status.look(settings)
     assert found["serving"] is (why is None)
     assert re.fullmatch(why or "None", str(found["reason"]))
+
+
+FORMER_MANIFEST = {
+    "name": "classroom",
+    "version": "1.1",
+    "digest": "97c92eb76b",
+    "contents": {"model.onnx": "d1"},
+    "run": "20261101-120000",
+    "parent": None,
+    "commit": "0ed6013",
+    "metrics": {"accuracy": {"calling": 1.0}},
+    "gate": {"passed": True},
+    "recipe": {"name": "classroom"},
+    "runtime": {"engine": "onnxruntime", "precision": "f32", "version": "1.23.2"},
+    "weights": "int8",
+    "goldens_difference": 0.0,
+    "packed": "2026-11-01T11:00:00+00:00",
+    "cpu_flags": ["avx2", "fma"],
+}
+
+
+def test_an_archive_manifest_of_the_former_version_is_read_and_written_alike(tmp_path: Path) -> None:
+    mar = tmp_path / "classroom-1.1.mar"
+    mar.with_suffix(".json").write_text(json.dumps(FORMER_MANIFEST))
+    manifest = read_manifest(mar)
+    assert (str(manifest), manifest.gate["passed"], manifest.cpu_flags) == ("classroom 1.1", True, ("avx2", "fma"))
+    write_manifest(mar, manifest)
+    assert json.loads(mar.with_suffix(".json").read_text()) == FORMER_MANIFEST
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "{}", '{"name": "a", "version": "1.0"}'])
+def test_a_damaged_archive_manifest_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a-1.0.json").write_text(text)
+    with pytest.raises(UserError, match=r"a-1\.0\.json is missing or damaged: pack the archive again"):
+        read_manifest(tmp_path / "a-1.0.mar")
+
+
+def test_served_json_of_the_former_version_is_read_and_written_alike(tmp_path: Path) -> None:
+    row = {"name": "a", "version": "1.0", "archive": "a-1.0.mar", "digest": "d1"}
+    rows = [{**row, "default": True, "workers": 2, "left": False}]
+    (tmp_path / desired.FILE).write_text(json.dumps(rows))
+    assert desired.read(tmp_path) == [ServedVersion("a", "1.0", "a-1.0.mar", "d1", default=True, workers=2)]
+    desired.write(tmp_path, desired.read(tmp_path))
+    assert json.loads((tmp_path / desired.FILE).read_text()) == rows

@@ -14,10 +14,10 @@ import pytest
 from common.errors import UserError
 from deploy.host.locks import Lock, Owner, OwnerKind, deployment_lock
 from deploy.settings import Settings, own_environment, read_settings
-from deploy.store import desired
-from deploy.store.contents import digests, identity
+from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, entries
+from deploy.store.mar import digests, identity
 from deploy.store.profile import ServingOptions
 from deploy.supervision.readiness import Readiness
 from deploy.supervision.reconcile import Reconciler
@@ -92,7 +92,7 @@ def packed(settings: Settings, version: str, default: bool) -> ServedVersion:
     with zipfile.ZipFile(mar, "w") as archive:
         archive.writestr("model.onnx", version)
     mar.with_suffix(".json").write_text("{}")
-    desired.keep_copy(settings.var, mar)
+    copies.keep_copy(settings.var, mar)
     return ServedVersion("demo", version, mar.name, identity(digests(mar)), default=default)
 
 
@@ -291,7 +291,7 @@ def test_an_archive_without_a_good_copy_is_reported_with_the_fix(
     settings: Settings, manifest: list[ServedVersion]
 ) -> None:
     (settings.store / "demo-2.0.mar").unlink()
-    (settings.var / desired.COPIES / "demo-2.0.mar").write_bytes(b"damaged, too")
+    (settings.var / copies.FOLDER / "demo-2.0.mar").write_bytes(b"damaged, too")
     reconciler, torchserve = keeper(settings)
     reconciler.round()
     assert torchserve.calls == [("register", "1.0")]

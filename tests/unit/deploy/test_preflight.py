@@ -11,9 +11,9 @@ from deploy.change.preflight import TABLE, InManifest, LastRollout, OnServer, Ro
 from deploy.change.session import Refused
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
-from deploy.store.candidate import Candidate
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
+from deploy.store.mar import Archive
 from deploy.store.profile import ServingOptions
 from tests.conftest import SHIPPED
 
@@ -75,10 +75,10 @@ def entry(version: str, default: bool = False) -> ServedVersion:
 
 
 ONE, TWO = entry("1.0"), entry("2.0", default=True)
-NEXT = Candidate(Path("demo-3.0.mar"), "demo", "3.0")
+NEXT = Archive(Path("demo-3.0.mar"), "demo", "3.0")
 
 
-def state_of(settings: Settings, server: TorchServe, new: Candidate = NEXT) -> tuple[RolloutState, str | None]:
+def state_of(settings: Settings, server: TorchServe, new: Archive = NEXT) -> tuple[RolloutState, str | None]:
     found = preflight(settings, server, new)  # type: ignore[arg-type]
     return found.state, found.former.version if found.former else None
 
@@ -122,7 +122,7 @@ def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> Non
     desired.write(settings.var, [TWO, ONE])
     ways = r"make it the default with .* deploy rollback demo --to 1\.0, or take it out with .* deploy retire demo 1\.0"
     with pytest.raises(Refused, match=ways):
-        state_of(settings, TorchServe(v2_0=1, v1_0=1), Candidate(Path("demo-1.0.mar"), "demo", "1.0"))
+        state_of(settings, TorchServe(v2_0=1, v1_0=1), Archive(Path("demo-1.0.mar"), "demo", "1.0"))
 
 
 @pytest.mark.parametrize(

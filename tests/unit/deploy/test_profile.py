@@ -137,7 +137,7 @@ def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch
     (tmp_path / "deploying.lock").touch()
     monkeypatch.setenv("SERVE_VAR", str(tmp_path))
     monkeypatch.setattr(tune, "choose", lambda *_: Path("shapes-1.0.mar"))
-    monkeypatch.setattr(tune, "entry_of", lambda *_: ENTRY)
+    monkeypatch.setattr(tune, "served_version", lambda *_: ENTRY)
     monkeypatch.setattr(tune, "Tuner", Interrupted)
     assert CliRunner().invoke(tune.tune, []).exit_code == 1
     assert (tmp_path / profile.FILE).read_bytes() == before
