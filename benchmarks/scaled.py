@@ -20,7 +20,7 @@ from dataset.draw import draw
 from handler import engine
 from handler.image import FORMATS, open_photo, to_input
 from handler.spec import Spec, read_spec
-from training.evaluation.corruptions import as_jpeg
+from training.evaluation.measure import as_jpeg
 
 MARGINS = (0.5, 0.75, 1.0, 1.5)
 SIZE = (4000, 3000)

@@ -29,7 +29,7 @@ from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 from handler.image import open_photo
 from training.crossvalidate import WAYS
-from training.evaluation.corruptions import as_jpeg
+from training.evaluation.measure import as_jpeg
 from training.evaluation.metrics import score
 from training.records.options import data_options, read_data
 from training.records.run import read_run

@@ -34,9 +34,9 @@ from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
 from training.data.loader import check_readable
-from training.evaluation.inference import uses_bf16
+from training.evaluation.inference import predict, uses_bf16
 from training.evaluation.metrics import score
-from training.fitting.loop import optimise, predict
+from training.fitting.loop import optimise
 from training.models.registry import Classifier, build
 from training.records.options import divide, read_data
 

@@ -85,7 +85,7 @@ def dense_range(values: Sequence[int]) -> tuple[int, int]:
     Returns:
         lowest, highest; rounded to 50 pixels, or to 1 where the pictures are small.
     """
-    from scipy.stats import gaussian_kde  # type: ignore[import-untyped]
+    from scipy.stats import gaussian_kde
 
     step = _ROUND if np.median(values) >= _FINE else 1
     low = high = float(values[0])

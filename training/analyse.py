@@ -1,14 +1,14 @@
-"""Analyse a run's or a bundle's answers, as files that other systems read.
+"""Write a run's or a bundle's predictions and their analysis as files that other systems read.
 
     python -m training analyse runs/flowers/ID-train --data PHOTOS --part val --out analysis-val
 
-writes into the folder, each file whole:
+writes into the folder, each file atomically:
 
     model_analysis_results.json   overall, by class, confusion matrix, accuracy by brightness, sharpness, size ...
-    all_samples.json              path -> label, answer, probabilities; paths are relative to --data
+    all_samples.json              path -> label, prediction, probabilities; paths are relative to --data
     tmp_model_analysis.npz        the same as arrays, and logits and features; loads with allow_pickle=False
 
-The first two are checked against training/evaluation/schemas/ before they are written.
+The first two are validated against training/evaluation/schemas/ before they are written.
 """
 
 import io
@@ -22,15 +22,14 @@ import numpy as np
 from torch import Tensor
 
 from common.cli import command
-from common.errors import UserError
-from common.files import write_json, write_whole
+from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.evaluation.measure import measure
 from training.evaluation.metrics import score, wilson
+from training.evaluation.predictor import load_predictor
 from training.evaluation.schemas import check
 from training.evaluation.sensitivity import FEATURES, Floats, features_of, sensitivity
-from training.predict import inference
 from training.records.options import choose_part, data_options, part_option, read_data, run_argument
 from training.records.run import read_run
 
@@ -44,12 +43,12 @@ RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_a
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/analysis]")
 def analyse(run: Path, data: tuple[Path, ...], where: tuple[str, ...], part: str | None, out: Path | None) -> None:
     """Write the analysis of RUN (a run, or a bundle) on labelled photos."""
-    recipe, infer, _ = inference(run)
+    recipe, infer, _ = load_predictor(run)
     photos, chosen = choose_part(read_data(data, where, recipe), part, recipe, read_run(run)[1])
     logits, _ = measure(recipe, infer, photos)
     folder = out or run / "analysis"
-    found = write_analysis(folder, recipe, photos, logits, chosen, _base(data))
-    click.echo(f"{folder}: {found['right']} of {found['photos']} right, f1 {found['f1']:.3f}")
+    overall = write_analysis(folder, recipe, photos, logits, chosen, _base(data))
+    click.echo(f"{folder}: {overall['right']} of {overall['photos']} correct, f1 {overall['f1']:.3f}")
 
 
 def write_analysis(
@@ -60,13 +59,14 @@ def write_analysis(
     Args:
         logits: shape (photos, classes).
         part: which photos these are: a part of a split, `all` or `held out`.
-        base: what the paths are told relative to.
+        base: the folder that the written paths are relative to.
 
     Returns:
         the overall figures.
 
     Raises:
-        UserError: the folder cannot be written, or a photo cannot be read.
+        CannotWrite: the folder cannot be written.
+        UserError: a photo cannot be read.
     """
     features = features_of(photos, recipe)
     results = _results(recipe, photos, logits, features, part)
@@ -75,12 +75,10 @@ def write_analysis(
     samples = {path: _sample(photo, scores, recipe) for path, photo, scores in rows}
     check(RESULTS, results)
     check(SAMPLES, samples)
-    try:
+    with writing(folder, "give another folder"):
         write_json(folder / f"{RESULTS}.json", results)
         write_json(folder / f"{SAMPLES}.json", samples)
         write_whole(folder / f"{ARRAYS}.npz", _arrays(recipe, photos, logits, features, paths))
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}: give another folder") from error
     overall: dict[str, Any] = results["overall"]
     return overall
 
@@ -88,10 +86,10 @@ def write_analysis(
 def _results(recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: Floats, part: str) -> dict[str, Any]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    labels, found = recipe.labels, score(logits, photos, recipe.labels)
-    truth, answered = np.array([photo.label for photo in photos]), logits.argmax(1).numpy()
-    right = answered == truth
-    columns = precision_recall_fscore_support(truth, answered, labels=range(len(labels)), zero_division=0)
+    labels, scores = recipe.labels, score(logits, photos, recipe.labels)
+    truth, predicted = np.array([photo.label for photo in photos]), logits.argmax(1).numpy()
+    correct = predicted == truth
+    columns = precision_recall_fscore_support(truth, predicted, labels=range(len(labels)), zero_division=0)
     present = [index for index in range(len(labels)) if columns[3][index]]
     rounded = [[round(float(value), 5) for value in column] for column in columns[:3]]
     precision, recall, f1 = ([column[index] for index in present] for column in rounded)
@@ -102,13 +100,13 @@ def _results(recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: 
         "labels": list(labels),
         "overall": {
             "photos": len(photos),
-            "right": int(right.sum()),
-            "accuracy": round(float(right.mean()), 5),
+            "right": int(correct.sum()),
+            "accuracy": round(float(correct.mean()), 5),
             "f1": _mean(f1),
             "precision": _mean(precision),
             "recall": _mean(recall),
-            "mean_accuracy_95": [round(value, 5) for value in found.interval],
-            "loss": round(found.loss, 5),
+            "mean_accuracy_95": [round(value, 5) for value in scores.interval],
+            "loss": round(scores.loss, 5),
         },
         "per_class": {
             label: {
@@ -117,18 +115,18 @@ def _results(recipe: Recipe, photos: Sequence[Photo], logits: Tensor, features: 
                 "recall": rounded[1][index],
                 "f1": rounded[2][index],
                 "recall_95": [
-                    round(value, 5) for value in wilson(found.confusion[index][index], sum(found.confusion[index]))
+                    round(value, 5) for value in wilson(scores.confusion[index][index], sum(scores.confusion[index]))
                 ],
             }
             for index, label in enumerate(labels)
         },
-        "confusion_matrix": found.confusion,
-        "sensitivity": sensitivity(features, right),
+        "confusion_matrix": scores.confusion,
+        "sensitivity": sensitivity(features, correct),
     }
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Over the classes that have photos (macro)."""
+    """The macro average of figures of classes."""
     return round(sum(values) / max(1, len(values)), 5)
 
 

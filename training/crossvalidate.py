@@ -24,19 +24,19 @@ import click
 import torch
 
 from common.cli import command
+from common.console import err_console
 from common.files import write_json
 from config.recipe import Recipe, read_recipe
 from dataset.photos import Photo, folds, hold_out
 from handler.image import Pixels, open_photo, to_input
 from training.compression.gate import Paired, compare
 from training.data.loader import check_readable, naming
-from training.evaluation.corruptions import as_jpeg, decoded
+from training.evaluation.measure import as_jpeg, decoded
 from training.evaluation.metrics import Scores, score
+from training.evaluation.predictor import Infer, served
 from training.export import export_model, tempered
 from training.fitting.distillation import Course, read_course, unlabelled_option
-from training.fitting.loop import console
 from training.models.registry import Classifier
-from training.predict import Infer, served
 from training.prune import prune_model
 from training.records.options import (
     data_options,
@@ -122,7 +122,7 @@ def cross_validate(
         kept = folder / PROGRESS
         done: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
         for number, part in enumerate(parts[len(done) :], start=len(done) + 1):
-            console.rule(f"fold {number} of {len(parts)}")
+            err_console.rule(f"fold {number} of {len(parts)}")
             tested = [photos[index] for index in part]
             rest = [photo for index, photo in enumerate(photos) if index not in set(part)]
             done.append({"photos": part, **run_fold(recipe, rest, added, tested, course)})
@@ -165,7 +165,7 @@ def run_fold(
         run = served(Path(work) / "model.onnx", recipe)
         answers = {way: [ask(run, recipe, photo, way) for photo in tested] for way in WAYS}
     for way in WAYS:
-        console.print(f"{way}: {score(torch.tensor(answers[way]), tested, recipe.labels)}")
+        err_console.print(f"{way}: {score(torch.tensor(answers[way]), tested, recipe.labels)}")
     return {
         "answers": answers,
         "unpruned": without,

@@ -1,15 +1,16 @@
-"""Measure a run or a bundle on labelled photos, and write the evidence down.
+"""Evaluate a run or a bundle on labelled photos, and write a report.
 
     python -m training evaluate runs/classroom/ID-prune --data SPLIT
     python -m training evaluate models/classroom --data PHOTOS --where open_licence=no --ambiguous PHOTOS/ambiguous
 
-A run is measured in torch, a bundle as it is served (OpenVINO or ONNX Runtime): on the `val` part of a split, on what
-the run held out of unsplit photos that it was made from, on all of other photos. Writes RUN/evaluation/ (or --out):
+A run is computed by PyTorch, a bundle by the engine that serves it (OpenVINO or ONNX Runtime). The photos are the
+`val` part of a split; of unsplit data that the run was trained on, those that it held out; otherwise all.
+Writes RUN/evaluation/ (or --out):
 
-    report.html     opens without the internet; holds no photo, so it can be passed on
+    report.html     opens without the internet; contains no photo, so it can be shared
     report.json     the same as data
-    answers.tsv     every photo's label, answer and probabilities
-    hardest.jpg     contact sheet of the photos whose label got the least probability: photos, so for this machine only
+    answers.tsv     every photo's label, prediction and probabilities
+    hardest.jpg     contact sheet of the photos whose label got the lowest probability; keep it on this machine
 """
 
 from collections.abc import Sequence
@@ -20,17 +21,17 @@ import click
 from rich.table import Table
 
 from common.cli import command
-from common.errors import UserError
-from common.files import write_json, write_whole
+from common.console import err_console
+from common.errors import NotFound
+from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
 from dataset.files import files_of
 from dataset.photos import Photo
 from dataset.tables import write_rows
-from training.evaluation.measure import Evidence, gather
+from training.evaluation.measure import Evaluation, evaluate_photos
 from training.evaluation.metrics import Scores
-from training.evaluation.report import contact_sheet_of, render
-from training.fitting.loop import console
-from training.predict import inference
+from training.evaluation.predictor import load_predictor
+from training.evaluation.report import by_class, contact_sheet_of, render
 from training.records.options import (
     choose_part,
     data_options,
@@ -43,6 +44,7 @@ from training.records.options import (
 from training.records.run import fingerprint, read_run
 
 HARDEST = 24
+"""Photos on the contact sheet."""
 
 
 @command(epilog="Example: python -m training evaluate runs/shapes/ID-prune --data runs/drawn")
@@ -53,10 +55,10 @@ HARDEST = 24
 @click.option(
     "--ambiguous",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of photos that are neither: a good model is less sure of them.",
+    help="A folder of photos of no class: a good model is less confident on them.",
 )
-@click.option("--folds", type=click.IntRange(2), help="Cross-validate the recipe on all of --data too: takes long.")
-@click.option("--changes/--no-changes", default=True, help="Ask again about re-encoded, scaled, turned ... photos.")
+@click.option("--folds", type=click.IntRange(2), help="Also cross-validate the recipe on all of --data (takes long).")
+@click.option("--changes/--no-changes", default=True, help="Also predict re-encoded, scaled, rotated ... photos.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/evaluation]")
 @runs_option
 def evaluate(
@@ -71,49 +73,52 @@ def evaluate(
     out: Path | None,
     root: Path,
 ) -> None:
-    """Measure RUN (a run, or a bundle) on labelled photos and write a report."""
-    recipe, infer, device = inference(run)
+    """Evaluate RUN (a run, or a bundle) on labelled photos and write a report."""
+    recipe, infer, device = load_predictor(run)
     everything = read_data(data, where, recipe)
     facts = read_run(run)[1]
     photos, chosen = choose_part(everything, part, recipe, facts)
-    found = gather(recipe, infer, photos, list_photos(ambiguous), changes)
+    evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes)
     result = {
         "run": facts.get("id", run.name),
         "device": device,
         "part": chosen,
         "selected_on": fingerprint(photos, recipe.labels) == facts.get("validation"),
         "data": fingerprint(photos, recipe.labels),
-        **found.as_json(),
+        **evaluation.as_json(),
         "folds": _folds(recipe, folds, everything, read_extra(extra, recipe), root),
     }
-    write(out or run / "evaluation", run, found, result)
-    show(found.scores, result)
-    click.echo(f"{out or run / 'evaluation'}/report.html: {found.scores}")
+    folder = out or run / "evaluation"
+    write(folder, run, evaluation, result)
+    show(evaluation.scores, result)
+    click.echo(f"{folder}/report.html: {evaluation.scores}")
 
 
 def list_photos(folder: Path | None) -> list[Path]:
-    """The files of a folder that has no labels, in order; none without a folder."""
-    if folder is None:
-        return []
-    found = files_of(folder, links=True)
-    if not found:
-        raise UserError(f"--ambiguous {folder} is empty: leave it out, or give a folder of photos")
-    return found
-
-
-def write(folder: Path, run: Path, found: Evidence, result: dict[str, Any]) -> None:
-    """Write report, data, answers and contact sheet.
+    """The files of a folder of unlabelled photos, sorted; empty if `folder` is None.
 
     Raises:
-        UserError: the folder cannot be written.
+        NotFound: the folder is empty.
     """
-    try:
+    if folder is None:
+        return []
+    paths = files_of(folder, links=True)
+    if not paths:
+        raise NotFound(f"--ambiguous {folder} is empty", "leave the option out, or give a folder of photos")
+    return paths
+
+
+def write(folder: Path, run: Path, evaluation: Evaluation, result: dict[str, Any]) -> None:
+    """Write the report, the predictions and the contact sheet.
+
+    Raises:
+        CannotWrite: the folder cannot be written.
+    """
+    with writing(folder, "give --out FOLDER"):
         write_json(folder / "report.json", result)
-        write_whole(folder / "hardest.jpg", contact_sheet_of(found, found.hardest(HARDEST)))
-        write_whole(folder / "report.html", render(run, found, result).encode())
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}: give --out FOLDER") from error
-    labels = found.recipe.labels
+        write_whole(folder / "hardest.jpg", contact_sheet_of(evaluation, evaluation.hardest(HARDEST)))
+        write_whole(folder / "report.html", render(run, evaluation, result).encode())
+    labels = evaluation.recipe.labels
     rows = [
         {
             "path": photo.path.as_posix(),
@@ -121,41 +126,57 @@ def write(folder: Path, run: Path, found: Evidence, result: dict[str, Any]) -> N
             "answer": labels[int(probabilities.argmax())],
             **{f"p({label})": f"{float(p):.6f}" for label, p in zip(labels, probabilities, strict=True)},
         }
-        for photo, probabilities in zip(found.photos, found.probabilities, strict=True)
+        for photo, probabilities in zip(evaluation.photos, evaluation.probabilities, strict=True)
     ]
     write_rows(folder / "answers.tsv", list(rows[0]), rows)
 
 
-def show(found: Scores, result: dict[str, Any]) -> None:
-    """Print the confusion matrix, the changes and the latency."""
-    matrix = Table("is \\ answered", *found.labels, "accuracy", "95 %")
-    metrics = result["metrics"]
-    for label, row in zip(found.labels, found.confusion, strict=True):
-        low, high = metrics["accuracy_95"].get(label, (0, 1))
-        matrix.add_row(label, *map(str, row), f"{metrics['accuracy'].get(label, 0):.1%}", f"{low:.1%} to {high:.1%}")
-    console.print(matrix)
+def show(scores: Scores, result: dict[str, Any]) -> None:
+    """Print accuracy by class, robustness and latency; the whole confusion matrix is in the report."""
+    err_console.print(_class_table(scores))
     if result["changes"]:
-        changed = Table("photos that were", "mean of classes", "answers that changed")
+        changes = Table("altered photos", "balanced accuracy", "changed predictions")
         for name, entry in result["changes"].items():
-            changed.add_row(name, f"{entry['mean_accuracy']:.1%}", str(entry["answers_that_changed"]))
-        console.print(changed)
+            changes.add_row(name, f"{entry['mean_accuracy']:.1%}", str(entry["answers_that_changed"]))
+        err_console.print(changes)
     times = Table("milliseconds", "p50", "p95")
     for name, values in result["milliseconds"].items():
         times.add_row(name, str(values["p50"]), str(values["p95"]))
-    console.print(times)
-    console.print(
-        f"ROC AUC {metrics['roc_auc']}, expected calibration error {metrics['expected_calibration_error']}, "
+    err_console.print(times)
+    metrics = result["metrics"]
+    area = "not defined (a class has no photo)" if metrics["roc_auc"] is None else metrics["roc_auc"]
+    err_console.print(
+        f"ROC AUC {area}, expected calibration error {metrics['expected_calibration_error']}, "
         f"median confidence {result['confidence']['median']}"
         + (f"; {result['ambiguous']['told']}" if result["ambiguous"] else "")
     )
 
 
+def _class_table(scores: Scores) -> Table:
+    table = Table("class", "correct", "accuracy", "95 %", "predicted instead")
+    for row in by_class(scores):
+        wrong = {
+            label: count
+            for label, count in zip(scores.labels, row["predicted"], strict=True)
+            if count and label != row["label"]
+        }
+        most = sorted(wrong, key=lambda label: -wrong[label])[:2]
+        instead = ", ".join(f"{label} {wrong[label]}" for label in most) + (" ..." if len(wrong) > 2 else "")
+        if row["photos"]:
+            low, high = row["interval"]
+            figures = f"{row['hits']} of {row['photos']}", f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}"
+        else:
+            figures = "no photo", "", ""
+        table.add_row(row["label"], *figures, instead)
+    return table
+
+
 def _folds(
-    recipe: Recipe, count: int | None, photos: Sequence[Photo], added: Sequence[Photo], root: Path
+    recipe: Recipe, count: int | None, photos: Sequence[Photo], extra: Sequence[Photo], root: Path
 ) -> dict[str, Any] | None:
     if count is None:
         return None
     from training.crossvalidate import cross_validate
 
-    folder, facts = cross_validate(recipe.model_copy(update={"folds": count}), photos, added, root)
+    folder, facts = cross_validate(recipe.model_copy(update={"folds": count}), photos, extra, root)
     return {"run": folder.name, "count": count, "metrics": facts["metrics"], "summary": facts["summary"]}

@@ -25,6 +25,7 @@ import onnx
 import torch
 
 from common.cli import command
+from common.console import err_console
 from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import Recipe
@@ -37,12 +38,12 @@ from training.bundles.onnx_export import INT8_OPSET, difference, opset, require_
 from training.compression.gate import Paired, compare, gate, strain
 from training.compression.quantise import quantise, quantise_within
 from training.compression.timing import milliseconds
+from training.evaluation.inference import predict_views
 from training.evaluation.measure import measure
 from training.evaluation.metrics import Scores, fit_temperature, score
-from training.fitting.loop import console, predict_views
+from training.evaluation.predictor import served
 from training.models.registry import Classifier, build
 from training.models.reshape import changed_shapes
-from training.predict import served
 from training.records.options import data_options, run_argument, split_of_run
 from training.records.run import load_model
 
@@ -117,7 +118,7 @@ def export_model(
     model = tempered(model, validation, recipe)
     graph = to_onnx(model, recipe)
     far = difference(model, graph, recipe)
-    console.print(f"opset {opset(graph)}; logits differ from torch by {far:.2g} at most")
+    err_console.print(f"opset {opset(graph)}; logits differ from torch by {far:.2g} at most")
     chosen, measured = _choose(graph, recipe, training, validation, parent)
     require_opset(chosen.graph, recipe.export.opset)
     write_whole(folder / "model.onnx", chosen.graph.SerializeToString())
@@ -175,11 +176,11 @@ def _choose(
         return passed and strain(plain.logits, variant.logits, validation, recipe) <= 1
 
     if recipe.export.int8 == "auto" and recipe.export.opset < INT8_OPSET:
-        console.print(NO_INT8)
+        err_console.print(NO_INT8)
     elif recipe.export.int8 == "auto":
         tried.append(_variant(INT8, quantise(graph, recipe, training), recipe, validation))
         if not holds(tried[-1]) and holds(plain):
-            console.print("int8 in all layers breaks the bound: layers are put back to float until it holds")
+            err_console.print("int8 in all layers breaks the bound: layers are put back to float until it holds")
             mixed = quantise_within(graph, recipe, training, validation, plain.logits)
             tried.append(_variant(MIXED, mixed, recipe, validation))
     chosen = tried[-1] if holds(tried[-1]) else plain
@@ -187,8 +188,8 @@ def _choose(
     for variant in tried:
         flips = compare(plain.logits, variant.logits, validation)
         measured[variant.name] = {**variant.facts, **_told(flips)}
-        console.print(variant.name, ", ".join(f"{key} {value}" for key, value in measured[variant.name].items()))
-    console.print(f"taken: {chosen.name}")
+        err_console.print(variant.name, ", ".join(f"{key} {value}" for key, value in measured[variant.name].items()))
+    err_console.print(f"taken: {chosen.name}")
     return chosen, measured
 
 

@@ -21,13 +21,15 @@ import click
 import torch
 
 from common.cli import command
+from common.console import err_console
 from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
+from training.evaluation.inference import predict
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.distillation import Lesson, read_lesson, teacher_options
-from training.fitting.loop import console, optimise, predict
+from training.fitting.loop import optimise
 from training.models.registry import Classifier, build
 from training.records.options import (
     data_options,
@@ -128,7 +130,7 @@ def train_run(
     refuse_leak(added, validation)
     before = load_model(init_from) if init_from else None
     if before and before[2]["validation"] != fingerprint(validation, recipe.labels):
-        console.print(
+        err_console.print(
             f"note: {init_from} held out other photos: it may have been trained on some that are held out now"
         )
     prints = {
@@ -164,7 +166,7 @@ def train_model(
         model.freeze()
     facts["parameters"] = sum(p.numel() for p in model.parameters())
     facts["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    console.print(
+    err_console.print(
         f"{recipe.backbone.name}: {facts['trained_parameters']:,} of {facts['parameters']:,} parameters, "
         f"{len(training)} photos to train on, {len(validation)} held out"
     )

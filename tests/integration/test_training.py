@@ -28,7 +28,7 @@ from tests.conftest import SHAPES, SHIPPED, command, newest
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import spread
 from training.data.loader import PhotoSet
-from training.fitting.loop import predict
+from training.evaluation.inference import predict
 from training.prune import prune
 from training.records.run import load_model, new_run
 from training.train import train
@@ -117,7 +117,7 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     assert (result["part"], result["selected_on"], result["data"]) == ("held out", True, held)
     assert sum(map(sum, result["metrics"]["confusion"])) == sum(held["photos"].values()) < 45
     assert result["metrics"]["mean_accuracy"] > 0.85
-    assert "mean of classes (95 %:" in done.stdout
+    assert "balanced accuracy (95 %:" in done.stdout
     assert "answered" in done.stderr
 
 

@@ -19,7 +19,7 @@ from dataset.photos import Photo
 from handler.image import preprocess
 from training.compression.gate import compare, strain
 from training.evaluation.measure import measure
-from training.predict import served
+from training.evaluation.predictor import served
 
 os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
 TIE = 1e-3

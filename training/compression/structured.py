@@ -20,15 +20,17 @@ import torch_pruning
 from rich.table import Table
 from torch import Tensor, nn
 
+from common.console import err_console
 from common.errors import UserError
 from common.files import write_json
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.compression.cost import blank, cost, times
 from training.compression.gate import compare, gate, strain
+from training.evaluation.inference import predict
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
-from training.fitting.loop import console, optimise, predict
+from training.fitting.loop import optimise
 from training.models.registry import Classifier
 from training.records.run import PROGRESS, STEP_WEIGHTS, load_weights, save_model
 
@@ -58,7 +60,7 @@ def prune_channels(
     asked = predict(parent, validation, recipe)
     rows, models = _done(recorder, recipe)
     for number, step in enumerate(wanted[len(rows) :], start=len(rows) + 1):
-        console.rule(f"step {number} of {len(wanted)}")
+        err_console.rule(f"step {number} of {len(wanted)}")
         model = remove(models[-1] if models else parent, step, recipe)
         within = recorder.inside(f"step-{number}") if recorder else None
         epochs = optimise(model, training, validation, recipe, recipe.prune, parent, within)
@@ -181,7 +183,7 @@ def show(table: Sequence[dict[str, Any]]) -> None:
     shown = Table("", "unpruned", *(f"step {row['step']}" for row in table[1:]))
     for name in table[0]:
         shown.add_row(name.replace("_", " "), *(str(row[name]) for row in table))
-    console.print(shown)
+    err_console.print(shown)
 
 
 def _tell(facts: dict[str, Any], table: Sequence[dict[str, Any]], chosen: int, recipe: Recipe) -> None:

@@ -16,15 +16,17 @@ from rich.table import Table
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
+from common.console import err_console
 from common.errors import UserError
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.compression.cost import blank, cost, zipped_megabytes
 from training.compression.gate import compare, gate
 from training.compression.timing import alternating
+from training.evaluation.inference import predict
 from training.evaluation.metrics import Scores, score
 from training.fitting.checkpoints import Recorder
-from training.fitting.loop import console, optimise, predict
+from training.fitting.loop import optimise
 from training.models.registry import Classifier
 
 PRESETS = {
@@ -61,9 +63,9 @@ def prune_unstructured(
     facts["paired"] = compare(answers[0], answers[1], validation).as_json()
     facts["metrics"], facts["summary"] = after.as_json(), str(after)
     facts["gate"] = gate(after.mean_accuracy, before.mean_accuracy, recipe)
-    console.print(f"one photo: {times[0]} -> {times[1]} ms: single zeros change no dense kernel, so no time is won")
+    err_console.print(f"one photo: {times[0]} -> {times[1]} ms: single zeros change no dense kernel, so no time is won")
     for name, entry in (("before", facts["before"]), ("after", facts["after"])):
-        console.print(name, ", ".join(f"{key} {value}" for key, value in entry.items()))
+        err_console.print(name, ", ".join(f"{key} {value}" for key, value in entry.items()))
     return model
 
 
@@ -101,7 +103,7 @@ def show_sparsity(parent: Classifier, model: Classifier, preset: str) -> dict[st
         weight, old = _weight(*pair), _weight(*before[name])
         found[name] = round(float((weight == 0).float().mean()), 4)
         table.add_row(name, f"{weight.numel():,}", f"{float((old == 0).float().mean()):.1%}", f"{found[name]:.1%}")
-    console.print(table)
+    err_console.print(table)
     return found
 
 

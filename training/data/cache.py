@@ -1,6 +1,6 @@
-"""Photos decoded once: kept in memory while there is room, decoded again each time where there is none.
+"""A cache of decoded photos: kept in memory up to a limit, beyond it decoded each time.
 
-What comes out is the same either way, so neither the memory of a machine nor `train.cache` changes a training.
+The pixels are the same either way, so neither the memory of a machine nor `train.cache` changes a training.
 """
 
 from collections.abc import Callable
@@ -9,24 +9,24 @@ from typing import Any
 
 import psutil
 from PIL import Image
-from rich.console import Console
 
+from common.console import err_console
 from config.recipe import Recipe
 from handler.image import Pixels, open_photo, preprocess
 from handler.spec import Input
 
 MARGIN = 2
-"""What is augmented has so many times the recipe's height and width, if the photo has: then a crop of a quarter of
-its area still has the recipe's size."""
+"""Photos for augmentation are kept at up to this many times the recipe's height and width, so that a crop of a quarter
+of the area still has the recipe's size."""
 SHARE = 0.5
-"""Of the memory that is free, where the recipe names no limit."""
+"""The share of the free memory that is used where the recipe sets no limit."""
 
 
 class Pictures:
-    """Photos by path, as the augmenter and as evaluation want them.
+    """Decoded photos by path, for augmentation and for evaluation.
 
     Args:
-        megabytes: of memory; default the recipe's `train.cache`, or else half of what is free now.
+        megabytes: of memory; default the recipe's `train.cache`, or else half of the free memory.
     """
 
     def __init__(self, recipe: Recipe, megabytes: int | None = None) -> None:
@@ -35,10 +35,10 @@ class Pictures:
         self.limit = int(psutil.virtual_memory().available * SHARE) if limit is None else limit * 2**20
         self.used = 0
         self._kept: dict[tuple[str, Path], Any] = {}
-        self._told = not self.limit
+        self._reported = not self.limit
 
     def picture(self, path: Path) -> Image.Image:
-        """What a training photo is augmented from: RGB, `MARGIN` times the recipe's size or smaller. Not to be changed.
+        """The image to augment: RGB, `MARGIN` times the recipe's size or smaller. Do not modify it.
 
         Raises:
             OSError, RequestError: as `handler.image.open_photo`.
@@ -46,7 +46,7 @@ class Pictures:
         return self._once("picture", path, lambda: bounded(open_whole(path, self.recipe), self.recipe.input))  # type: ignore[no-any-return]
 
     def pixels(self, path: Path) -> Pixels:
-        """What is served of a photo: uint8 (channels, H, W). Not to be changed.
+        """The pixels as they are served: uint8 (channels, H, W). Do not modify them.
 
         Raises:
             OSError, RequestError: as `handler.image.preprocess`.
@@ -56,18 +56,18 @@ class Pictures:
     def _once(self, kind: str, path: Path, make: Callable[[], Any]) -> Any:
         if (kind, path) in self._kept:
             return self._kept[kind, path]
-        made = make()
-        size = made.width * made.height * 3 if kind == "picture" else made.nbytes
+        value = make()
+        size = value.width * value.height * 3 if kind == "picture" else value.nbytes
         if self.used + size <= self.limit:
-            self._kept[kind, path] = made
+            self._kept[kind, path] = value
             self.used += size
-        elif not self._told:
-            self._told = True
-            Console(stderr=True).print(
-                f"note: {len(self._kept)} decoded photos fill {self.limit / 2**20:.0f} MB: the others are decoded "
-                "each time (train.cache in the recipe sets the megabytes)"
+        elif not self._reported:
+            self._reported = True
+            err_console.print(
+                f"note: {len(self._kept)} decoded photos fill the limit of {self.limit / 2**20:.0f} MB: the others are "
+                "decoded each time (train.cache in the recipe sets the megabytes)"
             )
-        return made
+        return value
 
 
 def open_whole(path: Path, recipe: Recipe) -> Image.Image:

@@ -7,29 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from common.errors import UserError
+from common.console import err_console
+from common.errors import InvalidInput
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.errors import RequestError
 from training.data.augment import Augmenter
 from training.data.cache import Pictures, open_whole
 
-console = Console(stderr=True)
-
 
 class PhotoSet(Dataset[tuple[Tensor, int]]):
     """(uint8 (channels, H, W), label index), augmented if `augment`.
 
     Args:
-        pictures: keeps what was decoded; without it every photo is decoded each time.
+        pictures: a cache of decoded photos; without it every photo is decoded each time.
 
     Raises (on access):
-        UserError: a photo cannot be read, naming it.
+        InvalidInput: a photo cannot be read; the message names it.
     """
 
     def __init__(
@@ -54,24 +52,24 @@ class PhotoSet(Dataset[tuple[Tensor, int]]):
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a photo into one line that names it.
+    """Add the photo's path to the error of reading it.
 
     Raises:
-        UserError: in place of OSError and RequestError.
+        InvalidInput: in place of OSError and RequestError.
     """
     try:
         yield
     except (OSError, RequestError) as error:
-        raise UserError(f"{path}: {error}: take it out of the folder") from error
+        raise InvalidInput(f"{path}: {error}", "take it out of the folder") from error
 
 
 def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
-    """Decode every photo once, before hours are spent on the others.
+    """Decode every photo once, so that an unreadable one is reported before hours of training.
 
     Raises:
-        UserError: the first that cannot be read.
+        InvalidInput: names the first photo that cannot be read.
     """
-    for photo in track(photos, "checking", console=console, transient=True):
+    for photo in track(photos, "checking", console=err_console, transient=True):
         with naming(photo.path):
             open_whole(photo.path, recipe)
 
@@ -89,9 +87,9 @@ def batches(
     """A loader over photos; shuffled by `seed` and augmented in training, in order otherwise.
 
     Args:
-        balanced: draw photos so that classes come equally often, some photos again and again (training only).
+        balanced: draw photos so that classes are equally frequent; photos repeat (training only).
         pictures: as in `PhotoSet`.
-        samples: how many photos an epoch has, one pass after another; all of them once by default (training only).
+        samples: photos per epoch, drawn in repeated passes; by default each photo once (training only).
     """
     return shuffled(PhotoSet(photos, recipe, augment, pictures), photos, size, augment, seed, balanced, samples)
 
@@ -105,7 +103,7 @@ def shuffled(
     balanced: bool,
     samples: int | None = None,
 ) -> DataLoader[Any]:
-    """A loader over what was made of photos, one item each, in an order of `seed`; as `batches`."""
+    """A loader over items, one per photo; order and arguments as in `batches`."""
     order = torch.Generator().manual_seed(seed)
     sampler: Sampler[int] | None = None
     if shuffle and balanced:

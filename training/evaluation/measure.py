@@ -1,37 +1,49 @@
-"""Answers -> evidence: how good, how sure, how fast, and what happens to photos as the world sends them."""
+"""Evaluate a model on labelled photos: accuracy, calibration, confidence, latency, and robustness to altered photos."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from rich.progress import track
 from torch import Tensor
 
+from common.console import err_console
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.image import open_photo, to_input
-from handler.spec import Input
+from handler.spec import Input, Limits
 from training.data.loader import naming
-from training.evaluation.corruptions import CHANGES
 from training.evaluation.metrics import Scores, calibration, roc_auc, score
-from training.fitting.loop import console
-from training.predict import STAGES, Infer, timed
+from training.evaluation.predictor import STAGES, Infer, timed
 
-Spent = Mapping[str, float]
+Milliseconds = Mapping[str, float]
+"""By stage, and `together`."""
+Corruption = Callable[[Image.Image], Image.Image]
+PHONE = (900, 1600)
+"""Width and height of a phone's screenshot, pixels."""
+_ROTATE_RIGHT = 6  # EXIF: rotate right by 90 degrees to see it upright
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What was asked and answered: `logits` has shape (photos, classes), `changed` the same by change."""
+class Evaluation:
+    """Predictions on labelled photos.
+
+    Args:
+        logits: shape (photos, classes).
+        durations: of each photo.
+        changed: name of the corruption -> logits on the corrupted photos, shape (photos, classes).
+        ambiguous: logits on photos of no class, shape (ambiguous photos, classes); None where there are none.
+    """
 
     recipe: Recipe
     photos: Sequence[Photo]
     logits: Tensor
-    spent: Sequence[Spent]
+    durations: Sequence[Milliseconds]
     changed: Mapping[str, Tensor]
     ambiguous: Tensor | None
 
@@ -48,9 +60,9 @@ class Evidence:
         return torch.tensor([photo.label for photo in self.photos])
 
     def hardest(self, count: int) -> list[int]:
-        """Indices of the photos whose own label got the least probability, hardest first."""
-        own = self.probabilities[torch.arange(len(self.photos)), self.truth]
-        return [int(index) for index in own.argsort()[:count]]
+        """Indices of the photos whose label got the lowest probability, hardest first."""
+        of_label = self.probabilities[torch.arange(len(self.photos)), self.truth]
+        return [int(index) for index in of_label.argsort()[:count]]
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the photos themselves."""
@@ -59,70 +71,72 @@ class Evidence:
             "metrics": self.scores.as_json()
             | {"roc_auc": roc_auc(self.probabilities, self.truth), "expected_calibration_error": error},
             "reliability": bins,
-            "milliseconds": latency(self.spent),
+            "milliseconds": latency(self.durations),
             "confidence": spread(self.probabilities, self.recipe),
             "ambiguous": None if self.ambiguous is None else self._ambiguous(self.ambiguous),
             "changes": {name: self._change(logits) for name, logits in self.changed.items()},
         }
 
     def _ambiguous(self, logits: Tensor) -> dict[str, Any]:
-        """How sure the answers about ambiguous photos are, and in words whether less than about the labelled ones."""
+        """The confidence on ambiguous photos, and in words whether it is lower than on labelled ones."""
         entry, labelled = spread(logits.softmax(1), self.recipe), spread(self.probabilities, self.recipe)
         lower = entry["median"] < labelled["median"]
-        told = f"{'less' if lower else 'NOT less'} sure of ambiguous photos: median {entry['median']}"
-        return {**entry, "lower": lower, "told": told}
+        message = f"{'less' if lower else 'NOT less'} confident on ambiguous photos: median {entry['median']}"
+        return {**entry, "lower": lower, "told": message}
 
     def _change(self, logits: Tensor) -> dict[str, Any]:
         flips = int((logits.argmax(1) != self.logits.argmax(1)).sum())
         return {**score(logits, self.photos, self.recipe.labels).as_json(), "answers_that_changed": flips}
 
 
-def gather(
+def evaluate_photos(
     recipe: Recipe, infer: Infer, photos: Sequence[Photo], ambiguous: Sequence[Path] = (), changes: bool = True
-) -> Evidence:
-    """Ask every photo, as it is and changed, and every ambiguous one.
+) -> Evaluation:
+    """Predict every photo, unchanged and corrupted, and every ambiguous one.
+
+    Args:
+        changes: whether to predict corrupted photos too.
 
     Raises:
-        UserError: a photo cannot be read, naming it.
+        UserError: a photo cannot be read; the message names it.
     """
-    chosen = CHANGES if changes else {}
-    logits, spent = measure(recipe, infer, photos)
-    rows: dict[str, list[Tensor]] = {name: [] for name in chosen}
-    if chosen:
-        for photo in track(photos, "asking about changed photos", console=console, transient=True):
-            upright = _upright(photo.path, recipe)
-            for name, change in chosen.items():
-                rows[name].append(_ask(recipe, infer, upright, change))
-    unsure = [_ask(recipe, infer, _upright(path, recipe, recipe.input)) for path in ambiguous]
-    return Evidence(
-        recipe,
-        photos,
-        logits,
-        spent,
-        {name: torch.stack(answers) for name, answers in rows.items()},
-        torch.stack(unsure) if unsure else None,
-    )
+    logits, durations = measure(recipe, infer, photos)
+    changed = _measure_corrupted(recipe, infer, photos) if changes else {}
+    unsure = [_predict(recipe, infer, _upright(path, recipe, recipe.input)) for path in ambiguous]
+    return Evaluation(recipe, photos, logits, durations, changed, torch.stack(unsure) if unsure else None)
 
 
-def measure(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> tuple[Tensor, list[Spent]]:
-    """Ask every photo once.
+def _measure_corrupted(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> dict[str, Tensor]:
+    rows: dict[str, list[Tensor]] = {name: [] for name in CORRUPTIONS}
+    for photo in track(photos, "predicting corrupted photos", console=err_console, transient=True):
+        upright = _upright(photo.path, recipe)
+        for name, corrupt in CORRUPTIONS.items():
+            rows[name].append(_predict(recipe, infer, corrupt(upright)))
+    return {name: torch.stack(logits) for name, logits in rows.items()}
+
+
+def measure(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> tuple[Tensor, list[Milliseconds]]:
+    """Predict every photo once.
 
     Returns:
-        logits, shape (photos, classes), and for each photo the milliseconds of each stage and together.
+        logits, shape (photos, classes), and for each photo the milliseconds of each stage and of all together.
+
+    Raises:
+        UserError: a photo cannot be read; the message names it.
     """
     logits: list[Tensor] = []
-    spent: list[Spent] = []
-    for photo in track(photos, "asking", console=console, transient=True):
+    durations: list[Milliseconds] = []
+    for photo in track(photos, "predicting", console=err_console, transient=True):
         with naming(photo.path):
-            _, answer, times = timed(photo.path.read_bytes(), recipe, infer)
-        logits.append(answer)
-        spent.append(times)
-    return torch.stack(logits), spent
+            _, values, milliseconds = timed(photo.path.read_bytes(), recipe, infer)
+        logits.append(values)
+        durations.append(milliseconds)
+    return torch.stack(logits), durations
 
 
-def latency(spent: Sequence[Spent]) -> dict[str, dict[str, float]]:
+def latency(durations: Sequence[Milliseconds]) -> dict[str, dict[str, float]]:
     """Milliseconds by stage: median (p50) and p95 over all photos but the first, which warms up."""
-    rows = spent[1:] or spent
+    rows = durations[1:] or durations
     return {
         name: {
             "p50": round(float(np.median([row[name] for row in rows])), 2),
@@ -133,7 +147,7 @@ def latency(spent: Sequence[Spent]) -> dict[str, dict[str, float]]:
 
 
 def spread(probabilities: Tensor, recipe: Recipe) -> dict[str, float]:
-    """How sure the answers are: photos, quartiles of the confidence, share below the recipe's `unsure_below`."""
+    """The distribution of the confidence: photos, quartiles, and the share below the recipe's `unsure_below`."""
     confidence = probabilities.max(1).values.double().numpy()
     low, middle, high = (round(float(value), 4) for value in np.percentile(confidence, (25, 50, 75)))
     unsure = round(float((confidence < recipe.answer.unsure_below).mean()), 4)
@@ -146,16 +160,51 @@ def spread(probabilities: Tensor, recipe: Recipe) -> dict[str, float]:
     }
 
 
+def as_jpeg(photo: Image.Image, quality: int = 75, exif: Image.Exif | None = None) -> bytes:
+    """A photo as the bytes of a JPEG file; without EXIF by default."""
+    buffer = BytesIO()
+    photo.save(buffer, "JPEG", quality=quality, exif=exif or b"")
+    return buffer.getvalue()
+
+
+def decoded(data: bytes, size: Input | None = None) -> Image.Image:
+    """Decode a file that we encoded ourselves: a corrupted copy of an accepted photo is never refused for its size."""
+    return open_photo(data, Limits(bytes=2**31), size)
+
+
+def compressed(photo: Image.Image, side: int, quality: int) -> Image.Image:
+    """A photo scaled down to at most `side` pixels and saved as JPEG, as messengers do."""
+    photo = photo.copy()
+    photo.thumbnail((side, side))
+    return decoded(as_jpeg(photo, quality))
+
+
+def turned_by_exif(photo: Image.Image) -> Image.Image:
+    """A photo stored rotated with an EXIF tag that says so, as phones do, and read again."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = _ROTATE_RIGHT
+    return decoded(as_jpeg(photo.transpose(Image.Transpose.ROTATE_90), 95, exif))
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "all re-encoded as JPEG 75": lambda photo: decoded(as_jpeg(photo)),
+    "640 pixels, JPEG 35": lambda photo: compressed(photo, 640, 35),
+    "200 pixels, JPEG 30": lambda photo: compressed(photo, 200, 30),
+    "twice the size": lambda photo: photo.resize((photo.width * 2, photo.height * 2), Image.Resampling.BILINEAR),
+    "turned by EXIF": turned_by_exif,
+    "a quarter turn, EXIF lost": lambda photo: photo.rotate(90, expand=True),
+    "less than half as bright": lambda photo: photo.point(lambda value: value * 0.45),
+    "between black bars on a phone": lambda photo: ImageOps.pad(photo, PHONE, color="black"),
+    "between white bars on a phone": lambda photo: ImageOps.pad(photo, PHONE, color="white"),
+}
+"""Name (a key of report.json) -> what happens to an upright RGB photo on its way to a server."""
+
+
 def _upright(path: Path, recipe: Recipe, size: Input | None = None) -> Image.Image:
-    """A photo as it is served (`size`), or with every pixel, to be changed first."""
+    """A photo at the size that is served (`size`), or with every pixel, to be corrupted first."""
     with naming(path):
         return open_photo(path.read_bytes(), recipe.limits, size)
 
 
-def _ask(
-    recipe: Recipe,
-    infer: Infer,
-    photo: Image.Image,
-    change: Callable[[Image.Image], Image.Image] = lambda photo: photo,
-) -> Tensor:
-    return infer(to_input(change(photo), recipe.input))
+def _predict(recipe: Recipe, infer: Infer, photo: Image.Image) -> Tensor:
+    return infer(to_input(photo, recipe.input))

@@ -1,4 +1,4 @@
-"""Logits and labels -> accuracy by class with intervals, and the temperature that makes probabilities honest."""
+"""Logits and labels -> accuracy with intervals, calibration, and the temperature that calibrates probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,12 @@ from dataset.photos import Photo
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy by class with Wilson's 95 % interval; `confusion[i][j]`: photos of label i answered as j."""
+    """Accuracy by class and balanced, with 95 % intervals.
+
+    Args:
+        confusion: `confusion[i][j]` photos have label i and prediction j.
+        loss: mean cross-entropy, in nats.
+    """
 
     labels: tuple[str, ...]
     confusion: list[list[int]]
@@ -21,7 +26,7 @@ class Scores:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Share answered rightly, by label; labels without a photo are left out."""
+        """Recall by label, 0 to 1; labels without a photo are left out."""
         return {
             label: row[index] / sum(row)
             for index, (label, row) in enumerate(zip(self.labels, self.confusion, strict=True))
@@ -30,12 +35,12 @@ class Scores:
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean of the classes' accuracies: the document's measure, unmoved by unequal counts."""
+        """Balanced accuracy: the mean recall of the classes that have photos, 0 to 1."""
         return sum(self.accuracy.values()) / max(1, len(self.accuracy))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean of classes: the classes' Wilson half-widths, in quadrature, on either side."""
+        """95 % interval of the balanced accuracy: the classes' Wilson half-widths added in quadrature."""
         below = above = 0.0
         for label in self.accuracy:
             low, high = wilson(*self._hits(label))
@@ -45,7 +50,7 @@ class Scores:
         return self.mean_accuracy - math.sqrt(below) / count, min(1.0, self.mean_accuracy + math.sqrt(above) / count)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, for run.json."""
+        """All figures, for run.json; `mean_accuracy` is the balanced accuracy."""
         return {
             "mean_accuracy": round(self.mean_accuracy, 5),
             "mean_accuracy_95": [round(value, 5) for value in self.interval],
@@ -59,7 +64,7 @@ class Scores:
     def __str__(self) -> str:
         low, high = self.interval
         classes = ", ".join("{} {}/{}".format(label, *self._hits(label)) for label in self.accuracy)
-        return f"{self.mean_accuracy:.1%} mean of classes (95 %: {low:.1%} to {high:.1%}), {classes}"
+        return f"{self.mean_accuracy:.1%} balanced accuracy (95 %: {low:.1%} to {high:.1%}), {classes}"
 
     def _hits(self, label: str) -> tuple[int, int]:
         index = self.labels.index(label)
@@ -69,15 +74,14 @@ class Scores:
 def score(logits: Tensor, photos: Sequence[Photo], labels: Sequence[str]) -> Scores:
     """Compare logits, shape (photos, classes), with the photos' labels."""
     truth = torch.tensor([photo.label for photo in photos], dtype=torch.long)
-    confusion = torch.zeros(len(labels), len(labels), dtype=torch.long)
-    for wanted, answered in zip(truth, logits.argmax(1), strict=True):
-        confusion[wanted, answered] += 1
+    count = len(labels)
+    confusion = torch.bincount(truth * count + logits.argmax(1), minlength=count * count).view(count, count)
     loss = float(torch.nn.functional.cross_entropy(logits, truth))
     return Scores(tuple(labels), confusion.tolist(), loss)
 
 
 def roc_auc(probabilities: Tensor, truth: Tensor) -> float | None:
-    """Area under the ROC curve of the second label against the first; mean of one against the rest for more.
+    """Area under the ROC curve of the second label; with more than two labels the mean of one label versus the rest.
 
     Args:
         probabilities: shape (photos, classes).
@@ -100,20 +104,20 @@ def calibration(probabilities: Tensor, truth: Tensor, bins: int = 10) -> tuple[f
     """Expected calibration error (Naeini et al., 2015; Guo et al., 2017) over bins of equal width.
 
     Returns:
-        mean |accuracy - confidence|, weighed by photos; and for each bin that has photos its lower end,
+        mean |accuracy - confidence|, weighted by photos; and for each bin that has photos its lower end,
         photos, accuracy and mean confidence.
     """
-    confidence, answered = probabilities.max(1)
-    right = (answered == truth).float()
-    place = (confidence * bins).long().clamp(max=bins - 1)
+    confidence, predicted = probabilities.max(1)
+    correct = (predicted == truth).float()
+    bin_of = (confidence * bins).long().clamp(max=bins - 1)
     rows = []
-    for index in place.unique().tolist():
-        inside = place == index
+    for index in bin_of.unique().tolist():
+        inside = bin_of == index
         rows.append(
             {
                 "from": index / bins,
                 "photos": int(inside.sum()),
-                "accuracy": round(float(right[inside].mean()), 5),
+                "accuracy": round(float(correct[inside].mean()), 5),
                 "confidence": round(float(confidence[inside].mean()), 5),
             }
         )
@@ -121,26 +125,26 @@ def calibration(probabilities: Tensor, truth: Tensor, bins: int = 10) -> tuple[f
     return round(error, 5), rows
 
 
-def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, 1927); 95 % by default."""
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (E. B. Wilson, 1927); 0 to 1 without trials."""
     if not trials:
         return 0.0, 1.0
-    share = hits / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    from scipy.stats import binomtest  # takes a second to import, and only figures that are written need it
+
+    low, high = binomtest(hits, trials).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
-    """The divisor of the logits with the least loss on held-out photos (Guo et al., 2017), in 0.25 to 10.
+    """The divisor of the logits with the lowest loss on held-out photos (Guo et al., 2017), 0.25 to 10.
 
-    Targets are Platt's (1999): (n + 1) / (n + 2) instead of 1 for a class with n
-    photos, so that a few photos, all answered rightly, do not make a model sure of everything.
+    The targets are Platt's (1999): (n + 1) / (n + 2) instead of 1 for a class with n photos. Otherwise a few photos
+    that are all predicted correctly would drive every confidence to 1.
     """
     classes = logits.shape[1]
     share = (torch.bincount(truth, minlength=classes) + 1) / (torch.bincount(truth, minlength=classes) + 2)
-    wanted = torch.nn.functional.one_hot(truth, classes).float()
-    wanted = wanted * share[truth, None] + (1 - wanted) * (1 - share[truth, None]) / (classes - 1)
+    one_hot = torch.nn.functional.one_hot(truth, classes).float()
+    targets = one_hot * share[truth, None] + (1 - one_hot) * (1 - share[truth, None]) / (classes - 1)
     candidates = torch.logspace(math.log10(0.25), 1, 400)
-    losses = -(wanted * (logits / candidates[:, None, None]).log_softmax(-1)).sum(-1).mean(-1)
+    losses = -(targets * (logits / candidates[:, None, None]).log_softmax(-1)).sum(-1).mean(-1)
     return round(float(candidates[losses.argmin()]), 4)

@@ -1,4 +1,4 @@
-"""How accuracy depends on what a photo is like: brightness, contrast, saturation, sharpness, size, shape."""
+"""How accuracy depends on properties of a photo: brightness, contrast, saturation, sharpness, size, shape."""
 
 import io
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ FEATURES = {
     "contrast": "standard deviation of the grey levels, 0 to 127.5",
     "saturation": "mean of S of HSV, 0 to 255",
     "sharpness": "variance of the Laplacian of the grey levels at a shorter side of 224; low is blurred",
-    "megapixels": "width times height, as it lies in the file",
-    "aspect": "width by height, upright",
+    "megapixels": "width times height, as stored in the file",
+    "aspect": "width divided by height, upright",
 }
 BINS = 5
 SIDE = 224
 
 
 def features_of(photos: Sequence[Photo], recipe: Recipe) -> Floats:
-    """What each photo is like, shape (photos, len(FEATURES)), in the units of `FEATURES`.
+    """The properties of each photo, shape (photos, len(FEATURES)), in the units of `FEATURES`.
 
     Raises:
-        UserError: a photo cannot be read, naming it.
+        UserError: a photo cannot be read; the message names it.
     """
     rows = []
     for photo in photos:
@@ -39,12 +39,12 @@ def features_of(photos: Sequence[Photo], recipe: Recipe) -> Floats:
             upright = open_photo(data, recipe.limits)
         with Image.open(io.BytesIO(data)) as stored:
             pixels = stored.width * stored.height / 1e6
-        rows.append([*_look(upright), pixels, upright.width / upright.height])
+        rows.append([*_properties(upright), pixels, upright.width / upright.height])
     return np.array(rows, np.float64).reshape(len(photos), len(FEATURES))
 
 
-def _look(photo: Image.Image) -> list[float]:
-    """Brightness, contrast, saturation and sharpness, at one size: a large photo is not sharper for its pixels."""
+def _properties(photo: Image.Image) -> list[float]:
+    """Brightness, contrast, saturation and sharpness, at one size, so that more pixels do not count as sharper."""
     scale = SIDE / min(photo.size)
     small = photo.resize((max(3, round(photo.width * scale)), max(3, round(photo.height * scale))))
     grey = np.asarray(small.convert("L"), np.float64)
@@ -53,7 +53,7 @@ def _look(photo: Image.Image) -> list[float]:
 
 
 def _laplacian(grey: Floats) -> Floats:
-    """The four neighbours less four times the pixel, without the border: (H, W) -> (H - 2, W - 2).
+    """The four neighbours minus four times the pixel, without the border: (H, W) -> (H - 2, W - 2).
 
     Its variance as a measure of focus: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000.
     """
@@ -61,32 +61,32 @@ def _laplacian(grey: Floats) -> Floats:
     return np.asarray(around - 4 * grey[1:-1, 1:-1])
 
 
-def sensitivity(features: Floats, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """For each feature its meaning, and bins with equally many photos as far as equal values allow.
+def sensitivity(features: Floats, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """For each feature its meaning, and bins with equally many photos, as far as ties allow.
 
     Args:
         features: shape (photos, len(FEATURES)).
-        right: whether each photo was answered rightly, shape (photos,).
+        correct: whether each photo was predicted correctly, shape (photos,).
     """
     return {
-        name: {"unit": unit, "bins": _bins(features[:, index], right)}
+        name: {"unit": unit, "bins": _bins(features[:, index], correct)}
         for index, (name, unit) in enumerate(FEATURES.items())
     }
 
 
-def _bins(values: Floats, right: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
+def _bins(values: Floats, correct: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)))
-    place = np.clip(np.searchsorted(edges, values, "right") - 1, 0, max(0, len(edges) - 2))
+    bin_of = np.clip(np.searchsorted(edges, values, "right") - 1, 0, max(0, len(edges) - 2))
     rows = []
-    for index in np.unique(place):
-        inside = place == index
+    for index in np.unique(bin_of):
+        inside = bin_of == index
         rows.append(
             {
                 "from": round(float(edges[index]), 4),
                 "to": round(float(edges[min(index + 1, len(edges) - 1)]), 4),
                 "photos": int(inside.sum()),
-                "right": int(right[inside].sum()),
-                "accuracy": round(float(right[inside].mean()), 5),
+                "right": int(correct[inside].sum()),
+                "accuracy": round(float(correct[inside].mean()), 5),
             }
         )
     return rows

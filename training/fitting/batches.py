@@ -13,10 +13,11 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.console import err_console
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
-from training.data.loader import PhotoSet, batches, console, shuffled
+from training.data.loader import PhotoSet, batches, shuffled
 from training.evaluation.inference import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
 from training.models.registry import Classifier
 
@@ -153,7 +154,7 @@ class Features:
     @cached_property
     def views(self) -> list[tuple[Tensor, ...]]:
         """For each copy the features (photos, channels), the labels and, with a teacher, its logits; by one seed."""
-        console.print(
+        err_console.print(
             f"frozen: {self.copies} augmented views of each of {len(self.training)} photos go through the network "
             "once (train.copies); the epochs train the last layer on what comes out"
         )
@@ -173,7 +174,7 @@ class Features:
     def _adapt(self, augmenting: Pictures) -> None:
         several = len(self.training) > BATCH  # a batch of one has no variance
         loader = DataLoader(PhotoSet(self.training, self.recipe, True, augmenting), BATCH, drop_last=several)
-        shown = track(loader, "statistics", console=console, transient=True)
+        shown = track(loader, "statistics", console=err_console, transient=True)
         with autocast(self.recipe):
             adapt_norms(self.model, (pixels.to(DEVICE) for pixels, _ in shown))
 
@@ -182,7 +183,7 @@ class Features:
         network = folded(self.model)
         loader = DataLoader(PhotoSet(photos, self.recipe, augmenting is not None, augmenting), BATCH)
         rows: list[tuple[Tensor, ...]] = []
-        for pixels, labels in track(loader, title, console=console, transient=True):
+        for pixels, labels in track(loader, title, console=err_console, transient=True):
             pixels = pixels.to(DEVICE)
             with autocast(self.recipe):
                 made = answer(network, self.model.head, pixels).features.cpu()

@@ -12,11 +12,11 @@ import torch
 
 from common.errors import UserError
 from common.files import write_json
+from training.evaluation.charts import draw_curves
 from training.models.registry import Classifier
 from training.records.run import CHECKPOINT, save_model
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch.utils.tensorboard.writer import SummaryWriter
 
 
@@ -134,25 +134,3 @@ def _on_cpu(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _on_cpu(value) for key, value in state.items()}
     return [_on_cpu(value) for value in state] if isinstance(state, list) else state
-
-
-def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
-    """Loss and accuracy by epoch, training and validation."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    epochs = [entry["epoch"] for entry in history]
-    for axes, title, names in zip(
-        figure.subplots(1, 2),
-        ("loss", "accuracy"),
-        (("training_loss", "validation_loss"), ("training_accuracy", "validation_mean_accuracy")),
-        strict=True,
-    ):
-        for name in names:
-            known = [entry.get(name) for entry in history]  # runs of older versions have fewer figures
-            axes.plot(epochs, known, marker="o", label=name.replace("_", " "))
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure

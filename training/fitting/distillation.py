@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
+from common.console import err_console
 from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.files import files_of
 from dataset.photos import UNLABELLED, Photo
-from training.fitting.loop import console
 from training.models.registry import Classifier
 from training.records.options import refuse_leak
 from training.records.run import fingerprint, load_model
@@ -81,7 +81,7 @@ class Lesson:
                 f"--teacher {self.facts['id']} held out other photos of the same data: it was trained on some that are "
                 "held out now: train both with the same seed, validation share and split"
             )
-        console.print(
+        err_console.print(
             f"note: --teacher {self.facts['id']} had other photos: whether it was trained on some that are held out "
             "now is not known"
         )

@@ -10,18 +10,16 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from common.console import err_console
 from common.errors import UserError
 from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
-from training.data.loader import console
-from training.evaluation.inference import DEVICE, Answer, freeze_norms, predict, predict_views
+from training.evaluation.inference import DEVICE, Answer, freeze_norms
 from training.evaluation.metrics import Scores, score
 from training.fitting.batches import feed_for
 from training.fitting.checkpoints import Recorder
 from training.fitting.progress import Watch, drawn_photos, progress
 from training.models.registry import Classifier
-
-__all__ = ["console", "optimise", "predict", "predict_views"]
 
 
 def optimise(
@@ -133,7 +131,7 @@ class _State:
         self.history.append(entry)
         if self.settings.keep == "best" and max(self.history, key=_rank) is entry:
             self.kept = copy.deepcopy(self.model.state_dict())
-        console.print(
+        err_console.print(
             f"{progress(self.settings, len(self.history))}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
             f"validation loss {found.loss:.4f}, mean of classes {found.mean_accuracy:.1%}; {seconds:.1f} s"
         )
@@ -162,7 +160,7 @@ class _State:
         self.schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
         self.feed.order.set_state(checkpoint["order"])
-        console.print(f"goes on after {progress(self.settings, len(self.history))}")
+        err_console.print(f"goes on after {progress(self.settings, len(self.history))}")
 
 
 def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
@@ -186,7 +184,7 @@ def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
     """One pass over the training photos; its mean loss and accuracy, as they were while it went on, and its reports."""
     total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
     title = progress(state.settings, epoch + 1)
-    steps = track(state.feed.epoch(epoch), title, len(state.feed), console=console, transient=True)
+    steps = track(state.feed.epoch(epoch), title, len(state.feed), console=err_console, transient=True)
     watch = Watch(state.settings, state.recorder, state.evaluate, epoch)
     for step, (inputs, labels, wanted) in enumerate(steps, state.step + 1):
         state.model.train()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from common.console import err_console
 from config.recipe import Fit
-from training.data.loader import console
 from training.evaluation.metrics import Scores
 from training.fitting.checkpoints import Recorder
 
@@ -55,12 +55,14 @@ class Watch:
             told = f"step {step}: loss {mean:.5f}, learning rate {learning_rate:.6g}"
             if not self.settings.max_steps:
                 told = f"[{self.epoch + 1}, {self.batches:5d}] loss: {mean:.3f}"
-            console.print(told, markup=False, highlight=False)
+            err_console.print(told, markup=False, highlight=False)
             self.reports.append({"batch": number, "loss": round(mean, 5)})
             self._record(step, loss=mean, learning_rate=learning_rate)
         if self.settings.evaluate_every and step % self.settings.evaluate_every == 0:
             found = self.evaluate(step)
-            console.print(f"step {step}: held out: loss {found.loss:.5f}, mean of classes {found.mean_accuracy:.1%}")
+            err_console.print(
+                f"step {step}: held out: loss {found.loss:.5f}, balanced accuracy {found.mean_accuracy:.1%}"
+            )
             self._record(step, held_out_loss=found.loss, held_out_mean_accuracy=found.mean_accuracy)
 
     def _record(self, step: int, **figures: float) -> None:

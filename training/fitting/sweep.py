@@ -14,12 +14,12 @@ from typing import Any
 import click
 import torch
 
+from common.console import err_console
 from common.errors import UserError
 from common.files import write_json, write_whole
 from config.recipe import INPUTS, Recipe, override
 from dataset.photos import Photo
 from training.compression.timing import milliseconds
-from training.fitting.loop import console
 from training.models.registry import BACKBONES, NoWeights, build
 from training.records.run import PROGRESS, fingerprint, load_model, new_run
 from training.train import train_run
@@ -56,7 +56,7 @@ def run_sweep(
         kept = folder / PROGRESS
         rows: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
         for name, weights, mode in members[len(rows) :]:
-            console.rule(f"{name}, {mode}")
+            err_console.rule(f"{name}, {mode}")
             changed = override(override(recipe, "train", freeze=MODES[mode]), "backbone", name=name, weights=weights)
             rows.append({**train_member(changed, photos, added, root, fresh), "mode": mode})
             write_json(kept, rows)

@@ -22,9 +22,9 @@ from training.compression import structured
 from training.compression.cost import cost
 from training.compression.gate import compare, strain
 from training.compression.structured import feeding, ladder, prune_channels, remove, widths
+from training.evaluation.inference import predict
 from training.fitting import loop
 from training.fitting.checkpoints import Recorder
-from training.fitting.loop import predict
 from training.models import reshape
 from training.models.registry import Classifier, build
 from training.records.run import load_model, load_weights, new_run, save_model

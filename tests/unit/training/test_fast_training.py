@@ -30,10 +30,10 @@ from training.data.augment import Augmenter
 from training.data.cache import Pictures, bounded
 from training.data.loader import PhotoSet
 from training.data.loader import batches as load_batches
-from training.evaluation.inference import Answer, answer, folded
+from training.evaluation.inference import Answer, answer, folded, predict
 from training.fitting import batches, loop
 from training.fitting.batches import Features, only_head_trains
-from training.fitting.loop import optimise, predict
+from training.fitting.loop import optimise
 from training.models.registry import build
 from training.records.run import load_model
 

@@ -11,10 +11,10 @@ from PIL import Image
 from config.recipe import read_recipe
 from dataset.photos import Photo
 from tests.conftest import SHAPES, SHIPPED
-from training.evaluation.corruptions import CHANGES
-from training.evaluation.measure import Evidence, latency, spread
+from training.evaluation.charts import draw_curves
+from training.evaluation.measure import CORRUPTIONS, Evaluation, latency, spread
 from training.evaluation.metrics import calibration, roc_auc
-from training.fitting.checkpoints import draw_curves
+from training.evaluation.report import by_class
 
 
 def test_roc_auc_counts_pairs_in_the_right_order() -> None:
@@ -53,10 +53,10 @@ def test_the_first_photo_warms_up_and_is_not_counted() -> None:
     assert latency(spent)["together"] == {"p50": 2.0, "p95": 2.0}
 
 
-def evidence(logits: list[list[float]], labels: list[int], changed: list[list[float]]) -> Evidence:
+def evaluation(logits: list[list[float]], labels: list[int], changed: list[list[float]]) -> Evaluation:
     photos = [Photo(Path(f"{index}.jpg"), label, str(index)) for index, label in enumerate(labels)]
     stages = dict.fromkeys(("decode", "resize", "inference", "together"), 1.0)
-    return Evidence(
+    return Evaluation(
         read_recipe(SHAPES),
         photos,
         torch.tensor(logits).float(),
@@ -67,7 +67,7 @@ def evidence(logits: list[list[float]], labels: list[int], changed: list[list[fl
 
 
 def test_the_hardest_photo_is_the_one_most_surely_wrong() -> None:
-    found = evidence([[2, 0, 0], [9, 0, 0], [0, 1, 0]], [0, 1, 1], [[2, 0, 0], [9, 0, 0], [0, 0, 3]])
+    found = evaluation([[2, 0, 0], [9, 0, 0], [0, 1, 0]], [0, 1, 1], [[2, 0, 0], [9, 0, 0], [0, 0, 3]])
     assert found.hardest(2) == [1, 2]
     assert found.as_json()["changes"]["x"]["answers_that_changed"] == 1
     assert found.as_json()["ambiguous"] is None
@@ -80,7 +80,7 @@ def test_changes_change_the_pixels_but_turning_by_exif_does_not() -> None:
     from tests.helpers import pictures
 
     photo = pictures.photo()
-    for name, change in CHANGES.items():
+    for name, change in CORRUPTIONS.items():
         changed = change(photo.copy())
         assert changed.mode == "RGB"
         same = changed.size == photo.size
@@ -96,5 +96,12 @@ def test_curves_of_runs_that_kept_fewer_figures_are_drawn() -> None:
 
 def test_a_change_of_a_legal_photo_is_never_too_large() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 3500, 3), np.uint8))
-    turned = CHANGES["turned by EXIF"](noise)
+    turned = CORRUPTIONS["turned by EXIF"](noise)
     assert turned.size == noise.size
+
+
+def test_rows_of_the_class_table_stay_with_their_labels_when_a_class_has_no_photo() -> None:
+    """The report zipped the accuracies, which leave out empty classes, with all rows of the confusion matrix."""
+    scores = evaluation([[0, 3, 0], [0, 0, 3], [0, 3, 0]], [1, 2, 2], [[0, 3, 0]] * 3).scores
+    rows = [(row["label"], row["hits"], row["photos"], row["accuracy"]) for row in by_class(scores)]
+    assert rows == [("disc", 0, 0, None), ("stripe", 1, 1, 1.0), ("cross", 1, 2, 0.5)]

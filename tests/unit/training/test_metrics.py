@@ -21,7 +21,19 @@ def test_wilson_against_agresti_and_coull() -> None:
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
-def test_mean_of_classes_is_unmoved_by_counts() -> None:
+@pytest.mark.parametrize(("hits", "trials"), [(0, 1), (1, 1), (1, 2), (3, 7), (19, 20), (81, 263), (9_999, 10_000)])
+def test_wilson_is_the_published_formula(hits: int, trials: int) -> None:
+    z, share = 1.959963984540054, hits / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    assert wilson(hits, trials) == pytest.approx((max(0.0, centre - half), min(1.0, centre + half)), abs=1e-9)
+
+
+def test_wilson_without_trials_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_balanced_accuracy_does_not_depend_on_class_sizes() -> None:
     logits = torch.tensor([[9.0, 0.0]] * 90 + [[9.0, 0.0]] * 5 + [[0.0, 9.0]] * 5)
     found = score(logits, photos([0] * 90 + [1] * 10), ("a", "b"))
     assert found.accuracy == {"a": 1.0, "b": 0.5}
@@ -39,7 +51,7 @@ def test_temperature_cools_an_overconfident_model() -> None:
     assert confidence == pytest.approx(0.8, abs=0.03)
 
 
-def test_a_few_right_answers_do_not_make_it_sure_of_everything() -> None:
+def test_a_few_correct_predictions_do_not_drive_the_confidence_to_one() -> None:
     logits = torch.tensor([[4.0, 0.0], [0.0, 4.0]] * 5)
     fitted = fit_temperature(logits, torch.tensor([0, 1] * 5))
     confidence = float((logits / fitted).softmax(1).max())

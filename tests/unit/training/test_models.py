@@ -19,7 +19,8 @@ from tests.helpers import pictures
 from training.compression.gate import gate
 from training.compression.unstructured import prunable, sparsity
 from training.data.augment import Augmenter
-from training.fitting.loop import optimise, predict
+from training.evaluation.inference import predict
+from training.fitting.loop import optimise
 from training.models.registry import BACKBONES, build
 from training.prune import prune_model
 

@@ -96,13 +96,13 @@ def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.Cap
         return score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.fitting.progress.console.print", lambda line, **_: told.append(line))
+        patch.setattr("training.fitting.progress.err_console.print", lambda line, **_: told.append(line))
         watch = Watch(settings, None, evaluate)
         for step, loss in enumerate((1.0, 3.0, 5.0, 7.0), 1):
             watch.look(step, loss, 0.1)
     assert [line.partition(":")[0] for line in told] == ["step 2", "step 3", "step 4"]
     assert "loss 2.00000" in told[0]
-    assert "mean of classes 100.0%" in told[1]
+    assert "balanced accuracy 100.0%" in told[1]
     assert "loss 6.00000" in told[2]
     assert asked == [3]
 
