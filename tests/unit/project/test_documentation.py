@@ -111,3 +111,12 @@ def sources() -> list[str]:
 
 def test_the_table_of_messages_was_found() -> None:
     assert len(quoted_messages()) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
+    if page.name == "log.md":
+        return  # it names files as they were called then
+    tops = "|".join((*PACKAGES, "tests", "scripts", "docs", "models", "requirements"))
+    for name in re.findall(rf"`((?:{tops})/[\w./-]+)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
