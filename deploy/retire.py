@@ -1,11 +1,11 @@
-"""Take a kept version out: python -m deploy retire classroom 1.0. Drained first; its archive stays in the store."""
+"""Unregister a kept version: python -m deploy retire classroom 1.0. It is drained first; its archive stays."""
 
 from typing import Any
 
 import click
 
 from common.cli import command
-from common.errors import UserError
+from common.errors import NotFound
 from deploy.change.preflight import unlisted_version
 from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
@@ -18,10 +18,10 @@ from deploy.torchserve.management import Client
 @click.argument("name")
 @click.argument("version")
 @click.option("--why", default="", help="The reason, for the history.")
-@click.option("--force", is_flag=True, help="Even while clients ask it by its own address: they get no answer.")
+@click.option("--force", is_flag=True, help="Even if it still gets requests at its own address: they are not answered.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def retire(name: str, version: str, why: str, force: bool, as_json: bool) -> None:
-    """Unregister VERSION of NAME when it has answered all that it had."""
+    """Unregister VERSION of NAME after it has answered all its requests."""
     entry = take_out(read_settings(), name, version, why=why, force=force, quiet=as_json)
     print_result(entry, f"{name} {version} is retired; {name}-{version}.mar stays in the store", as_json)
 
@@ -35,28 +35,32 @@ def take_out(
         the journal's entry.
 
     Raises:
-        UserError: it is the default, not served, or still asked.
+        NotFound: it is not served.
+        Refused: it is the default, or still gets requests.
+        UserError: another change is in progress, or no server is running.
     """
-    _entry(settings, name, version)  # nothing is journalled of what is not there
+    _entry(settings, name, version)  # an unknown version gets no journal entry
     with deployment(settings, "retire", name, version, quiet, why=why) as work:
-        entry = _entry(settings, name, version)  # again: we are alone only now
+        entry = _entry(settings, name, version)  # again, now that we hold the lock
         if entry.default or work.client.default(name) == version:
-            raise Refused(f"{entry} is the default: roll another version out first")
+            raise Refused(f"{entry} is the default", "roll out another version first")
         with work.step("drain") as step:
-            rested = work.drained(entry)
-            step.set(note="it has answered all that it had" if rested else "it is still asked by its own address")
-            if not rested and not force:
-                raise Refused(f"{entry} is still asked at /predictions/{name}/{version}: move its clients, or --force")
+            idle = work.drained(entry)
+            step.set(note="it has answered all its requests" if idle else "it still gets requests at its own address")
+            if not idle and not force:
+                raise Refused(
+                    f"{entry} still gets requests at /predictions/{name}/{version}", "move its clients, or give --force"
+                )
         with work.step("unregister"):
             work.take_out(entry)
     return work.journal.entry.to_json()
 
 
 def _entry(settings: Settings, name: str, version: str) -> ServedVersion:
-    """What is to go: an entry of the manifest, or a version that is registered without one."""
+    """A version of the manifest, or one that is registered without being listed there."""
     entries = desired.read(settings.var)
-    found = desired.find(entries, name, version) or unlisted_version(settings, Client(settings), name, version)
-    if found is None:
+    entry = desired.find(entries, name, version) or unlisted_version(settings, Client(settings), name, version)
+    if entry is None:
         listed = ", ".join(entry.version for entry in entries if entry.name == name) or "none"
-        raise UserError(f"{name} {version} is not served (served: {listed}): see python -m deploy status")
-    return found
+        raise NotFound(f"{name} {version} is not served (served: {listed})", "see python -m deploy status")
+    return entry

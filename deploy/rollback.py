@@ -1,7 +1,7 @@
-"""Go back to the version that answered before: python -m deploy rollback [NAME] [--to VERSION].
+"""Make the former version the default again: python -m deploy rollback [NAME] [--to VERSION].
 
-It has its workers still, so that one call switches. The version that is left stays registered, marked; a
-second rollback goes further back, never forward again.
+Its workers are still running, so one call switches. The version that is rolled back from stays registered and is
+marked: a second rollback goes further back and never returns to it.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from common.cli import command
-from common.errors import UserError
+from common.errors import InvalidInput, NotFound
 from deploy.change.session import Refused, deployment, print_result
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
@@ -25,7 +25,7 @@ from deploy.torchserve.management import Client, content
 @click.option("--why", default="", help="The reason, for the history.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def rollback(name: str | None, version: str | None, why: str, as_json: bool) -> None:
-    """Make the version before the default again, of NAME where several are served."""
+    """Make the former version of NAME the default again; NAME is needed only if several names are served."""
     settings = read_settings()
     entry = roll_back(settings, name, version, why=why, quiet=as_json)
     print_result(entry, _summary(entry), as_json)
@@ -46,66 +46,72 @@ def roll_back(
         the journal's entry.
 
     Raises:
-        UserError: nothing is kept, or what is kept does not answer.
+        NotFound: no version is kept.
+        Refused: the kept version does not answer correctly.
+        UserError: another change is in progress, or no server is running.
     """
     name = name or the_name(settings)
     target = _target(desired.read(settings.var), name, version)
     with deployment(settings, "rollback", name, target.version, quiet, why=why) as work:
         entries = desired.read(settings.var)
-        target = _target(entries, name, version)  # again: we are alone only now
+        target = _target(entries, name, version)  # again, now that we hold the lock
         current = desired.default_of(entries, name)
         work.journal.set(version=target.version, previous=current and current.version)
         with work.step("prove") as step:
             step.set(note=_prove(work.client, settings, target))
         with work.step("default") as step:
             work.client.set_default(name, target.version)
-            left = replace(current, left=not target.left) if current else None  # forward again: not left for good
+            # Returning to a version that was rolled back from does not mark the version that it replaces.
+            left = replace(current, left=not target.left) if current else None
             desired.write(settings.var, desired.switched(entries, target, left))
             step.set(note=f"/predictions/{name} is answered by {target.version}")
     return work.journal.entry.to_json()
 
 
 def the_name(settings: Settings) -> str:
-    """The name of what is served, where it is one.
+    """The one name that is served.
 
     Raises:
-        UserError: nothing is served, or several are.
+        NotFound: nothing is served.
+        InvalidInput: several names are served.
     """
     names = sorted({entry.name for entry in desired.read(settings.var)})
-    if len(names) != 1:
-        reason = f"several are served: name one of {', '.join(names)}" if names else "nothing is served: run make up"
-        raise UserError(reason)
+    if not names:
+        raise NotFound("nothing is served", "run make up")
+    if len(names) > 1:
+        raise InvalidInput("several names are served", f"give one of {', '.join(names)}")
     return names[0]
 
 
 def _target(entries: list[ServedVersion], name: str, version: str | None) -> ServedVersion:
     kept = [entry for entry in entries if entry.name == name and not entry.default]
-    wanted = [entry for entry in kept if (entry.version == version if version else not entry.left)]
-    if wanted:
-        return wanted[0]
+    candidates = [entry for entry in kept if (entry.version == version if version else not entry.left)]
+    if candidates:
+        return candidates[0]
     if kept and not version:
-        raise UserError(
-            f"{name} has no version left to go back to; {kept[0].version} was rolled back from: "
-            f"python -m deploy rollback {name} --to {kept[0].version} returns to it"
+        former = kept[0].version
+        raise NotFound(
+            f"{name} has no version left to roll back to; {former} was rolled back from",
+            f"python -m deploy rollback {name} --to {former} returns to it",
         )
-    raise UserError(
+    raise NotFound(
         f"{name} keeps no {'version ' + version if version else 'former version'} for rollback "
-        f"(kept: {', '.join(entry.version for entry in kept) or 'none'}): "
-        "roll an archive of the store out with python -m deploy rollout"
+        f"(kept: {', '.join(entry.version for entry in kept) or 'none'})",
+        "roll out an archive of the store with python -m deploy rollout",
     )
 
 
 def _prove(client: Client, settings: Settings, target: ServedVersion) -> str:
-    """One golden photo: set-default does not look whether a version has workers, and one without never answers."""
+    """Ask one golden photo: TorchServe would also make a version without workers the default."""
     if not client.ready(target.name, target.version):
-        raise Refused(f"{target} has no worker that is ready: see python -m deploy status; nothing was changed")
+        raise Refused(f"{target} has no ready worker, and nothing was changed", "see python -m deploy status")
     question = probes.first_question(settings, target)
     if question is None:
         raise Refused(
-            f"{target.archive} cannot be read, nor its copy in {settings.var}: put it and its .json into "
-            f"{settings.store} again; nothing was changed"
+            f"neither {target.archive} nor its copy in {settings.var} can be read, and nothing was changed",
+            f"put it and its .json into {settings.store} again",
         )
     reply = client.predict(f"{target.name}/{target.version}", question.body)
     if not reply.ok or content(reply).get("result") != question.golden.label:
-        raise Refused(f"{target} answers {reply.text[:120]} to {question.golden.photo}; nothing was changed")
-    return "a golden photo is answered rightly"
+        raise Refused(f"{target} answers {reply.text[:120]} to {question.golden.photo}, and nothing was changed")
+    return "a golden photo is answered correctly"

@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from common.cli import command
-from common.console import console, err_console
+from common.console import console, note
 from common.errors import UserError
 from deploy.change.plan import Plan, make_plan
 from deploy.change.preflight import Preflight, RolloutState, preflight
@@ -242,6 +242,6 @@ class Rollout:
                 self._unregister(self.new.version)
             copies.drop_copies(self.settings.var, self.before)
         except (UserError, OSError) as error:
-            err_console.print(f"note: {self.new} could not be unregistered again: {error}", markup=False)
+            note(f"note: {self.new} could not be unregistered again: {error}")
             return False
         return True

@@ -2,9 +2,9 @@
 
     make serve        or        python -m deploy serve --bundle models/classroom
 
-serves what `var/served.json` says. Where that says nothing of the bundle's recipe, it is the newest archive in the
-store; where there is none, the bundle packed as 1.0. supervisord runs TorchServe and the keeper
-(config/supervisord.conf); when real predictions are right, a curl is printed that works when pasted.
+serves the versions that `var/served.json` lists. If it lists none of the bundle's recipe, the newest archive in the
+store is served; if there is none, the bundle is packed as 1.0. supervisord runs TorchServe and the keeper
+(config/supervisord.conf). When predictions are correct, a curl command is printed that works as it is.
 """
 
 import signal
@@ -17,7 +17,9 @@ from typing import NoReturn
 import click
 
 from common.cli import command
-from common.errors import UserError
+from common.console import note
+from common.errors import NotFound
+from common.files import writing
 from deploy.archive import pack, run_of
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import copies
@@ -42,7 +44,7 @@ def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Packed as 1.0 if the store has no archive of its recipe.",
     )
-    served_last = "Which of the store's versions.  [default: what was served last, else the newest]"
+    served_last = "The version to serve.  [default: the one that was served last, else the newest]"
     return bundle(click.option("--version", help=served_last)(command))
 
 
@@ -64,19 +66,19 @@ def serve(bundle: Path, version: str | None) -> None:
     except BaseException:
         stop_children(settings)
         raise
-    click.echo("stopped", err=True)
+    note("stopped")
 
 
 def _attend(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
-    """Return when supervisord was told to stop; when it died, start it anew: it adopts the TorchServe that goes on."""
+    """Return when supervisord was stopped. If it died, start another, which attaches to the running TorchServe."""
     while code := supervisor.wait():
-        click.echo(f"supervisord ended unexpectedly ({code}): starting it anew", err=True)
+        note(f"supervisord ended unexpectedly ({code}): starting another")
         time.sleep(0.5)
         supervisor = spawn(settings, FOREGROUND)
 
 
 def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVersion:
-    """Refuse what cannot start, and write down what must be served. Run while `starting`.
+    """Refuse a start that cannot succeed, and write the manifest. Call it inside `starting`.
 
     Returns:
         the default version of the bundle's recipe.
@@ -87,61 +89,59 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVers
     refuse_taken_ports(settings, settings.ports)
     entry = _must_be_served(settings, bundle, version)
     note_if_ignored(settings, entry)
-    kept = [Path(each.archive).stem for each in manifest.read(settings.var) if each != entry]
-    beside = f" (and {', '.join(kept)})" if kept else ""
-    click.echo(f"starting TorchServe with {entry.archive}{beside} ...", err=True)
+    others = [Path(other.archive).stem for other in manifest.read(settings.var) if other != entry]
+    also = f" (and {', '.join(others)})" if others else ""
+    note(f"starting TorchServe with {entry.archive}{also} ...")
     return entry
 
 
 def _must_be_served(settings: Settings, bundle: Path, version: str | None) -> ServedVersion:
-    """The manifest's default of the bundle's recipe; one that was asked for by version takes its place before."""
+    """The manifest's default version of the bundle's recipe; a given version replaces it first."""
     name = read_spec(bundle / "recipe.json").name
     entries = manifest.read(settings.var)
     default = manifest.default_of(entries, name)
     if default and version is None:
-        _say_newer(settings, default)
+        _note_newer(settings, default)
         return default
     entry = served_version(choose(bundle, version, settings.store))
-    gone = {str(entry), str(default)}
-    try:
+    replaced = {str(entry), str(default)}
+    with writing(settings.var):
         copies.keep_copy(settings.var, settings.store / entry.archive)
-        manifest.write(settings.var, [entry, *(each for each in entries if str(each) not in gone)])
+        manifest.write(settings.var, [entry, *(other for other in entries if str(other) not in replaced)])
         copies.drop_copies(settings.var, manifest.read(settings.var))
-    except OSError as error:
-        raise UserError(f"{settings.var} cannot be written: {error.strerror}: make room there") from error
     return entry
 
 
-def _say_newer(settings: Settings, default: ServedVersion) -> None:
+def _note_newer(settings: Settings, default: ServedVersion) -> None:
     newest = versions(settings.store, default.name)[-1:]
     if newest and _numbers(newest[0].stem.removeprefix(f"{default.name}-")) > _numbers(default.version):
         command = f"python -m deploy rollout {relative(newest[0])}"
-        click.echo(f"note: {newest[0].name} is newer than what is served ({default}): {command}", err=True)
+        note(f"note: {newest[0].name} is newer than the served version ({default}): {command}")
 
 
 def choose(bundle: Path, version: str | None, store: Path) -> Path:
-    """The archive to serve: the asked version, else the newest in the store, else the bundle packed as 1.0.
+    """The archive to serve: the given version, else the newest in the store, else the bundle packed as 1.0.
 
     Raises:
-        UserError: the asked version is not in the store.
+        NotFound: the given version is not in the store.
     """
     name = read_spec(bundle / "recipe.json").name
     if version is not None:
         mar = store / f"{name}-{version}.mar"
         if not mar.is_file():
-            raise UserError(f"{mar} is missing: pack it with scripts/archive.sh {bundle} {version}")
+            raise NotFound(f"{mar} is missing", f"pack it with scripts/archive.sh {bundle} {version}")
         return mar
-    found = versions(store, name)
-    if not found:
+    archives = versions(store, name)
+    if not archives:
         return pack(bundle, "1.0", store)
-    mine, newest = run_of(bundle), read_manifest(found[-1]).run
-    if mine != newest:
-        click.echo(
-            f"note: {found[-1].name} is of run {newest}, not of {bundle} (run {mine}): "
-            f"to serve that, pack it under a higher version with scripts/archive.sh {bundle} VERSION",
-            err=True,
+    newest = archives[-1]
+    bundle_run, newest_run = run_of(bundle), read_manifest(newest).run
+    if bundle_run != newest_run:
+        note(
+            f"note: {newest.name} is of run {newest_run}, not of {bundle} (run {bundle_run}): "
+            f"to serve that, pack it under a higher version with scripts/archive.sh {bundle} VERSION"
         )
-    return found[-1]
+    return newest
 
 
 def versions(store: Path, name: str) -> list[Path]:
@@ -151,7 +151,7 @@ def versions(store: Path, name: str) -> list[Path]:
 
 
 def _stop_once(*_: object) -> NoReturn:
-    """The first Ctrl-C stops the server; a second (make passes one on, too) must not interrupt the stopping."""
+    """The first Ctrl-C stops the server. A second one must not interrupt this: make passes its own on as well."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt

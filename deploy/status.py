@@ -1,146 +1,213 @@
-"""How things stand: the server, who is at work, each version, the last change.
+"""The state of this node: the server, a change in progress, every version, the last change.
 
     python -m deploy status [--json]
 
-exits 1 where a default version has no worker, or nothing is served.
+Exits 1 if nothing is served, or a default version is not served as it should be.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from common.cli import command
-from common.errors import UserError
+from common.console import console, say
+from common.errors import CheckFailed, UserError
 from deploy.host.locks import Owner, deployment_lock, server_lock
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
 from deploy.store import desired, profile
-from deploy.store.journal import entries
+from deploy.store.desired import ServedVersion
+from deploy.store.journal import JournalEntry, entries
 from deploy.supervision.lifecycle import ask_keeper
 from deploy.torchserve.management import Client
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """One version that is registered or should be.
+
+    Attributes:
+        role: what it is, for people.
+        must_be_default: the manifest lists it as the default.
+        workers: that are ready; `desired_workers` as the manifest or the profile says, 0 if it is not listed.
+        waiting: requests in its queue.
+        archive: whether its archive is in the store.
+    """
+
+    name: str
+    version: str
+    role: str
+    must_be_default: bool
+    workers: int
+    desired_workers: int
+    waiting: int
+    archive: bool
+    digest: str | None
+    run: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """With the keys that `status --json` has always had."""
+        names = {"must_be_default": "wanted_default", "desired_workers": "wanted"}
+        return {names.get(key, key): value for key, value in asdict(self).items()}
+
+    def problem(self) -> str | None:
+        """Why a default version is not served as it should be, and what to do; None if it is."""
+        version = f"{self.name} {self.version}"
+        if self.role == "missing":
+            return f"{version} should be served and is not registered: see {self.name} in var/logs/keeper.log"
+        if not self.workers:
+            return f"{version} has no worker: see var/logs/model_log.log, or python -m deploy rollback {self.name}"
+        if self.role != "default":
+            return f"{version} should be the default: see python -m deploy history"
+        return None
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """Everything that is known about this node.
+
+    Attributes:
+        serving: every default version has a ready worker.
+        reason: why not.
+        server: the owner of the server lock.
+        ready: the keeper's /ready; None if no keeper answers.
+        change: the owner of the deployment lock.
+        interrupted: the process that died while it held the deployment lock.
+        last: the last change in the journal.
+    """
+
+    serving: bool
+    reason: str | None
+    server: Owner | None
+    ready: dict[str, Any] | None
+    change: Owner | None
+    interrupted: Owner | None
+    versions: tuple[VersionStatus, ...]
+    last: JournalEntry | None
+
+    def to_json(self) -> dict[str, Any]:
+        """With the keys that `status --json` has always had."""
+        return {
+            "serving": self.serving,
+            "reason": self.reason,
+            "server": self.server and asdict(self.server),
+            "ready": self.ready,
+            "at_work": self.change and asdict(self.change),
+            "left_over": self.interrupted and asdict(self.interrupted),
+            "versions": [version.to_json() for version in self.versions],
+            "last": self.last and self.last.to_json(),
+        }
 
 
 @command(epilog="Example: python -m deploy status --json")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
 def status(as_json: bool) -> None:
-    """Say what is served, what should be, and who is changing it."""
-    found = look(read_settings())
+    """Show what is served, what should be, and who is changing it."""
+    node = node_status(read_settings())
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        say(json.dumps(node.to_json(), indent=2, ensure_ascii=False))
     else:
-        _print(found)
-    if not found["serving"]:
-        raise UserError(found["reason"] or "nothing is served: start the server with make up or make serve")
+        console.print(table(node))
+    if not node.serving:
+        raise CheckFailed(node.reason or "nothing is served: start the server with make up or make serve")
 
 
-def look(settings: Settings) -> dict[str, Any]:
-    """Everything that is known of one node.
-
-    Returns:
-        `serving`: every default version has a worker that is ready; `ready`: what the keeper's /ready says, None
-        where no keeper runs; `versions`: registered or wanted; `at_work`, `left_over`: who holds or left the lock.
-    """
+def node_status(settings: Settings) -> NodeStatus:
+    """Collect what manifest, TorchServe, keeper, locks and journal say."""
     past = entries(settings.var)
-    versions, reason = _versions(settings)
-    defaults = [row for row in versions if row["wanted_default"] or row["role"] == "default"]
-    wrong = [why for row in defaults if (why := _wrong(row))]
-    return {
-        "serving": bool(defaults) and not wrong,
-        "reason": reason or "; ".join(wrong) or None,
-        "server": _told(server_lock(settings.var).owner()),
-        "ready": ask_keeper(settings) or None,
-        "at_work": _told(deployment_lock(settings.var).owner()),
-        "left_over": _told(deployment_lock(settings.var).dead_owner()),
-        "versions": versions,
-        "last": past[-1].to_json() if past else None,
-    }
+    versions, unreachable = _versions(settings)
+    defaults = [version for version in versions if version.must_be_default or version.role == "default"]
+    problems = [problem for version in defaults if (problem := version.problem())]
+    lock = deployment_lock(settings.var)
+    return NodeStatus(
+        serving=bool(defaults) and not problems,
+        reason=unreachable or "; ".join(problems) or None,
+        server=server_lock(settings.var).owner(),
+        ready=ask_keeper(settings) or None,
+        change=lock.owner(),
+        interrupted=lock.dead_owner(),
+        versions=tuple(versions),
+        last=past[-1] if past else None,
+    )
 
 
-def _versions(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
-    """Rows of all versions that are registered or should be, and why none could be asked for."""
-    wanted = {(entry.name, entry.version): entry for entry in desired.read(settings.var)}
+def _versions(settings: Settings) -> tuple[list[VersionStatus], str | None]:
+    """All versions that are registered or should be, and why TorchServe could not be asked."""
+    listed = {(entry.name, entry.version): entry for entry in desired.read(settings.var)}
     try:
-        registered = {(v["modelName"], v["modelVersion"]): v for v in Client(settings).models()}
-        reason = None
+        registered = {(row["modelName"], row["modelVersion"]): row for row in Client(settings).models()}
+        unreachable = None
     except UserError as error:
-        registered, reason = {}, error.message
-    keys = [*wanted, *(key for key in registered if key not in wanted)]
-    return [_row(settings, key, wanted.get(key), registered.get(key)) for key in keys], reason
+        registered, unreachable = {}, error.message
+    keys = [*listed, *(key for key in registered if key not in listed)]
+    return [_version(settings, key, listed.get(key), registered.get(key)) for key in keys], unreachable
 
 
-def _row(
-    settings: Settings, key: tuple[str, str], wanted: desired.ServedVersion | None, found: dict[str, Any] | None
-) -> dict[str, Any]:
+def _version(
+    settings: Settings, key: tuple[str, str], listed: ServedVersion | None, registered: dict[str, Any] | None
+) -> VersionStatus:
     name, version = key
-    nothing = {"modelName": name, "modelVersion": version, "default": False}
-    known = describe(found or nothing, settings)
-    return {
-        "name": name,
-        "version": version,
-        "role": _role(wanted, found),
-        "wanted_default": bool(wanted and wanted.default),
-        "workers": known["workers_ready"],
-        "wanted": profile.serving_options(settings, wanted).workers if wanted else 0,
-        "waiting": (found or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
-        "archive": (settings.store / f"{name}-{version}.mar").is_file(),
-        "digest": known["digest"],
-        "run": known["run"],
-    }
+    described = describe(registered or {"modelName": name, "modelVersion": version, "default": False}, settings)
+    return VersionStatus(
+        name=name,
+        version=version,
+        role=_role(listed, registered),
+        must_be_default=bool(listed and listed.default),
+        workers=described["workers_ready"],
+        desired_workers=profile.serving_options(settings, listed).workers if listed else 0,
+        waiting=(registered or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
+        archive=(settings.store / f"{name}-{version}.mar").is_file(),
+        digest=described["digest"],
+        run=described["run"],
+    )
 
 
-def _role(wanted: desired.ServedVersion | None, found: dict[str, Any] | None) -> str:
-    if found is None:
+def _role(listed: ServedVersion | None, registered: dict[str, Any] | None) -> str:
+    if registered is None:
         return "missing"
-    if found["default"]:
+    if registered["default"]:
         return "default"
-    if wanted and wanted.default:
+    if listed and listed.default:
         return "should be the default"
-    if wanted is None:
+    if listed is None:
         return "not in the manifest"
-    return "rolled back from" if wanted.left else "kept"
+    return "rolled back from" if listed.left else "kept"
 
 
-def _wrong(row: dict[str, Any]) -> str | None:
-    """Why a default does not serve, and what to do."""
-    which = f"{row['name']} {row['version']}"
-    if row["role"] == "missing":
-        return f"{which} should be served and is not registered: see {row['name']}'s lines in var/logs/keeper.log"
-    if not row["workers"]:
-        return f"{which} has no worker: see var/logs/model_log.log; python -m deploy rollback {row['name']} goes back"
-    if row["role"] != "default":
-        return f"{which} should be the default: python -m deploy history says why it is not"
-    return None
+def table(node: NodeStatus) -> Table:
+    """The state as a table of two columns; long values continue on the next line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    rows = [
+        ("server", str(node.server or "not running")),
+        ("ready", _ready(node.ready)),
+        ("change", f"in progress: {node.change}" if node.change else "none in progress"),
+    ]
+    if node.interrupted:
+        rows.append(("killed", f"{node.interrupted}: run the same command again to resume"))
+    if last := node.last:
+        rows.append(("last", f"{last.action} of {last.name} {last.version}, {last.state}, {last.started}"))
+    rows.extend(("version", _version_text(version)) for version in node.versions)
+    for label, text in rows:
+        grid.add_row(label, Text(text))
+    return grid
 
 
-def _told(found: Owner | None) -> dict[str, Any] | None:
-    return asdict(found) if found else None
+def _ready(answer: dict[str, Any] | None) -> str:
+    if answer is None:
+        return "unknown: the keeper does not answer"
+    return "yes" if answer.get("ready") else f"no: {answer.get('reason')}"
 
 
-def _print(found: dict[str, Any]) -> None:
-    ready = found["ready"]
-    words = "no keeper runs" if ready is None else "yes" if ready.get("ready") else f"no: {ready.get('reason')}"
-    click.echo(f"server:   {_holder(found['server'])}")
-    click.echo(f"ready:    {words}")
-    click.echo(f"at work:  {_holder(found['at_work'])}")
-    if found["left_over"]:
-        click.echo(f"left:     {_holder(found['left_over'])} was killed: run the same command again, it goes on")
-    if found["last"]:
-        last = found["last"]
-        click.echo(
-            f"last:     {last['action']} of {last['name']} {last['version']}, {last['state']}, {last['started']}"
-        )
-    for row in found["versions"]:
-        click.echo(_line(row))
-
-
-def _line(row: dict[str, Any]) -> str:
-    archive = "" if row["archive"] else ", its archive is missing from the store"
-    workers = f"{row['workers']} of {row['wanted']} workers ready, {row['waiting']} requests wait"
-    known = f"digest {(row['digest'] or 'unknown')[:12]}, run {row['run'] or 'unknown'}"
-    return f"version:  {row['name']} {row['version']}  {row['role']:<8}  {workers}, {known}{archive}"
-
-
-def _holder(row: dict[str, Any] | None) -> str:
-    return str(Owner(**row)) if row else "nobody"
+def _version_text(version: VersionStatus) -> str:
+    lines = [
+        f"{version.name} {version.version}: {version.role}",
+        f"{version.workers} of {version.desired_workers} workers ready, {version.waiting} requests waiting",
+        f"digest {(version.digest or 'unknown')[:12]}, run {version.run or 'unknown'}",
+    ]
+    return "\n".join(lines if version.archive else [*lines, "its archive is missing from the store"])

@@ -2,8 +2,8 @@
 
     make up        make down
 
-`up` does what `serve` does (deploy/serve.py), returns when real predictions are right, and leaves supervisord
-running TorchServe and the keeper. `down` stops whatever runs there, of `make up` or `make serve`.
+`up` does what `serve` does (deploy/serve.py), returns when predictions are correct, and leaves supervisord running
+TorchServe and the keeper. `down` stops the server of `make up` or of `make serve`.
 """
 
 import time
@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from common.cli import command
-from common.errors import UserError
+from common.console import note, say
+from common.errors import Busy, UserError
 from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import group_of_server
 from deploy.serve import prepare, what_to_serve
@@ -23,14 +24,14 @@ from deploy.supervision.lifecycle import launch, stop, stop_children, wait_until
 from deploy.supervision.supervisor import BACKGROUND, FOREGROUND, starting, supervisor_of
 from deploy.torchserve.example import announce
 
-START_S = 60  # it may have to pack an archive, and to copy it
-SUCCESSOR_S = 5  # the keeper starts another supervisord in the place of one that died
+START_S = 60  # a start may have to pack and copy an archive first
+SUCCESSOR_S = 5  # after a supervisord died, the keeper starts another
 
 
 @command(epilog="Example: python -m deploy up --bundle models/classroom")
 @what_to_serve
 def up(bundle: Path, version: str | None) -> None:
-    """Serve a recipe's archive in the background; returns when it answers rightly."""
+    """Serve a recipe's archive in the background; returns when it answers correctly."""
     settings, started = read_settings(), time.monotonic()
     try:
         with starting(settings, BACKGROUND):
@@ -44,38 +45,38 @@ def up(bundle: Path, version: str | None) -> None:
 
 
 @command(epilog="Example: python -m deploy down")
-@click.option("--now", is_flag=True, help="Also while a version is being rolled out or back, which then fails.")
+@click.option("--now", is_flag=True, help="Even during a rollout or a rollback, which then fails.")
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()
     _let_it_start(settings)
     owner = _server(settings)
     if owner is None and group_of_server(settings.var) is None:
-        return click.echo(f"nothing is running in {settings.var}")
+        return say(f"nothing is running in {settings.var}")
     with _no_deployment(settings, now):
-        click.echo(f"stopping {owner or 'a TorchServe that was left over'} ...", err=True)
+        note(f"stopping {owner or 'a TorchServe without a supervisor'} ...")
         stop(settings, supervisor_of(settings))
     left = server_lock(settings.var).owner()
     if left or group_of_server(settings.var):
-        raise UserError(f"{left or 'TorchServe'} is still there: run this again, or see {settings.var}/logs")
-    return click.echo("stopped: no process is left")
+        raise UserError(f"{left or 'TorchServe'} is still running", f"run this again, or see {settings.var}/logs")
+    return say("stopped: no process is left")
 
 
 def _let_it_start(settings: Settings) -> None:
-    """Wait until a server that is being started has processes which can be stopped.
+    """If a server is starting, wait until it has processes that can be stopped.
 
     Raises:
-        UserError: it takes long, naming who starts it.
+        Busy: it takes too long, naming the process.
     """
     deadline = time.monotonic() + START_S
     while (owner := deployment_lock(settings.var).owner()) and owner.kind in (BACKGROUND, FOREGROUND):
         if time.monotonic() > deadline:
-            raise UserError(f"{owner} is still preparing a start: run this again, or end that process")
+            raise Busy(f"{owner} is still preparing to start", "run this again, or end that process")
         time.sleep(0.1)
 
 
 def _server(settings: Settings) -> Owner | None:
-    """Who serves; one that died a moment ago has a successor in a moment."""
+    """The owner of the server lock; if a supervisord has just died, waits for the next one."""
     lock = server_lock(settings.var)
     deadline = time.monotonic() + SUCCESSOR_S
     while (owner := lock.owner()) is None and lock.dead_owner() and time.monotonic() < deadline:
@@ -85,17 +86,15 @@ def _server(settings: Settings) -> Owner | None:
 
 @contextmanager
 def _no_deployment(settings: Settings, now: bool) -> Iterator[None]:
-    """Let no rollout begin while all is being stopped. A repair of the keeper's may be cut off: a start does it again.
+    """Hold the deployment lock, so that no rollout begins meanwhile. A repair is interrupted: a start repeats it.
 
     Raises:
-        UserError: a rollout or the like is at work, naming it.
+        Busy: a rollout or another change is in progress, naming it.
     """
     try:
         with deployment_lock(settings.var).hold(OwnerKind.DOWN):
             yield
     except LockHeld as error:
         if not now and error.owner.kind is not OwnerKind.REPAIR:
-            raise UserError(
-                f"{error.message}: wait for it, or stop all the same with python -m deploy down --now"
-            ) from error
+            raise Busy(error.problem, "wait for it, or stop anyway with python -m deploy down --now") from error
         yield

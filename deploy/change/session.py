@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from common.console import console, err_console
+from common.console import console, err_console, note, say
 from common.errors import Busy, CannotWrite, CheckFailed, UserError
 from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
 from deploy.host.processes import interruptible
@@ -123,7 +123,7 @@ def _take(stack: ExitStack, lock: Lock, kind: OwnerKind, subject: str) -> None:
     except LockHeld as error:
         if error.owner.kind is not OwnerKind.REPAIR:
             raise
-        err_console.print(f"waiting for the {error.owner} ...", markup=False, highlight=False, soft_wrap=True)
+        note(f"waiting for the {error.owner} ...")
         stack.enter_context(lock.hold(kind, subject, KEEPER_S))
 
 
@@ -173,4 +173,4 @@ def print_result(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: its summary for people, or all of it as JSON."""
     if as_json:
         text = json.dumps(result, indent=2, ensure_ascii=False)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(text)

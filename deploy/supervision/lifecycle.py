@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import requests
 
-from common.console import err_console
+from common.console import note
 from common.errors import UserError
 from deploy.host.locks import LockHeld, OwnerKind, server_lock
 from deploy.host.processes import alive, group_of_server, members, wait_until_gone
@@ -57,7 +57,7 @@ def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) ->
         _refuse_to_wait(settings, supervisor, answer, _not_started(log, old_bytes))
         reason = answer.get("reason", "the programs are starting")
         if reason != printed:
-            err_console.print(f"  {reason} ...", markup=False, highlight=False, soft_wrap=True)
+            note(f"  {reason} ...")
         printed = reason
         time.sleep(_POLL_S)
     raise UserError(f"not ready after {READY_S} s: {printed}", f"see {settings.var}/logs")

@@ -58,7 +58,7 @@ def test_status_says_what_is_served(here: Node) -> None:
     rows = {row["version"]: row for row in found["versions"]}
     assert {version: rows[version]["role"] for version in ("1.0", "1.1")} == {"1.0": "kept", "1.1": "default"}
     assert rows["1.1"]["workers"] == rows["1.1"]["wanted"] == 1
-    assert "shapes 1.1  default" in here.deploy("status").stdout
+    assert "shapes 1.1: default" in here.deploy("status").stdout
 
 
 def damaged(mar: Path) -> None:
@@ -196,7 +196,7 @@ def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
     assert here.answered_by() == "1.1"
     assert here.manifest() == ["1.1", "6.0"]
     assert here.last().why == "6.0 is worse"
-    assert_refused(here, "no version left to go back to; 6.0 was rolled back from: .* --to 6.0", "rollback", "shapes")
+    assert_refused(here, "no version left to roll back to; 6.0 was rolled back from: .* --to 6.0", "rollback", "shapes")
     assert_refused(here, "no version 1.0 for rollback .kept: 6.0.", "rollback", "--to", "1.0")
     assert_refused(
         here,
@@ -237,12 +237,12 @@ def test_nothing_is_changed_while_all_is_being_stopped(here: Node, words: tuple[
 
 def test_rollback_refuses_a_version_without_workers(here: Node) -> None:
     here.client.scale("shapes", "6.0", 0)
-    assert_refused(here, "6.0 has no worker that is ready", "rollback", "--to", "6.0")
+    assert_refused(here, "6.0 has no ready worker, and nothing was changed", "rollback", "--to", "6.0")
     here.client.scale("shapes", "6.0", 1)
 
 
 def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> None:
-    assert_refused(here, "shapes 1.1 is the default: roll another version out first", "retire", "shapes", "1.1")
+    assert_refused(here, "shapes 1.1 is the default: roll out another version first", "retire", "shapes", "1.1")
     assert_refused(here, "shapes 9.9 is not served .served: 1.1, 6.0.", "retire", "shapes", "9.9")
     told = json.loads(here.deploy("retire", "shapes", "6.0", "--json").stdout)
     assert (told["action"], told["version"], told["state"]) == ("retire", "6.0", "done")
@@ -330,7 +330,7 @@ def test_what_stands_in_for_a_dead_default_is_kept_and_the_dead_one_is_not(here:
     dead(here, "8.0")
     assert_refused(here, "answers 503 to goldens", "rollout", "shapes-8.0.mar")  # the same command again
     assert (here.answered_by(), here.last().state) == ("7.2", "failed")
-    assert_refused(here, "8.0 is the default: roll another version out first", "retire", "shapes", "8.0")
+    assert_refused(here, "8.0 is the default: roll out another version first", "retire", "shapes", "8.0")
     here.rollout("8.1")
     assert here.manifest() == ["8.1", "7.2"]
     assert here.registered() == {"8.1": 1, "7.2": 1}

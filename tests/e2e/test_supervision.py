@@ -363,7 +363,7 @@ def test_down_leaves_no_process_and_what_was_served_is_served_again(up: Up, bund
     assert (again.returncode, again.stdout) == (0, f"nothing is running in {up.settings.var}\n")
     pack(bundle, "2.0", up.settings.store)
     done = command("deploy", "up", "--bundle", bundle, env=up.env)
-    assert "shapes-2.0.mar is newer than what is served (shapes 1.1): python -m deploy rollout" in done.stderr
+    assert "shapes-2.0.mar is newer than the served version (shapes 1.1): python -m deploy rollout" in done.stderr
     up.wait()
 
 

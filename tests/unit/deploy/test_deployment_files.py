@@ -3,7 +3,6 @@
 import datetime
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,10 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import UserError
-from deploy import status
 from deploy.host.locks import Lock, LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.var import claim
-from deploy.settings import ROOT, read_settings
+from deploy.settings import ROOT
 from deploy.store import copies, desired, journal
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
@@ -237,31 +235,6 @@ def test_one_default_a_name_even_where_another_than_the_default_answered(tmp_pat
         ("a", "2.0", False),
         ("b", "1.0", True),
     ]
-
-
-@pytest.mark.parametrize(
-    ("default", "workers", "registered", "why"),
-    [
-        (True, 1, True, None),
-        (True, 0, True, r"a 1\.0 has no worker: .* rollback a goes back"),
-        (False, 1, True, r"a 1\.0 should be the default: .* history .*"),
-        (False, 0, False, r"a 1\.0 should be served and is not registered: .*keeper\.log"),
-    ],
-)
-def test_status_says_what_is_wrong_with_a_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: bool, workers: int, registered: bool, why: str | None
-) -> None:
-    """Another version, 2.0, is kept and able in each case."""
-    settings = read_settings({"SERVE_VAR": str(tmp_path), "SERVE_KEEPER_PORT": "1"})
-    desired.write(tmp_path, [A, B])
-    ready = [{"status": "READY", "pid": 1}]
-    rows = [{"modelName": "a", "modelVersion": "2.0", "workers": ready, "default": not default}]
-    if registered:
-        rows.append({"modelName": "a", "modelVersion": "1.0", "workers": ready * workers, "default": default})
-    monkeypatch.setattr("deploy.status.Client", lambda _: SimpleNamespace(models=lambda: rows))
-    found = status.look(settings)
-    assert found["serving"] is (why is None)
-    assert re.fullmatch(why or "None", str(found["reason"]))
 
 
 FORMER_MANIFEST = {

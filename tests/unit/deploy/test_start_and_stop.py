@@ -124,7 +124,7 @@ def test_down_waits_for_a_server_that_is_being_started(settings: Settings, monke
     with starting(settings, BACKGROUND):
         done = CliRunner().invoke(down)
         assert done.exit_code == 1
-        assert "make up (process" in done.output and "still preparing a start: run this again" in done.output
+        assert "make up (process" in done.output and "still preparing to start: run this again" in done.output
     done = CliRunner().invoke(down)
     assert (done.exit_code, done.stdout) == (0, f"nothing is running in {settings.var}\n")
 
