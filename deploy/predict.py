@@ -9,7 +9,6 @@ prints one JSON line for each photo, in order: the answer as received, plus `pho
 With --grpc the photos' bytes go through TorchServe's gRPC door; the answers are the same.
 """
 
-import base64
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 import click
 
 from common.cli import command
-from common.errors import UserError
+from common.errors import NotFound, Unreachable
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
-from deploy.torchserve.management import Client, Unreachable
+from deploy.torchserve.management import Client, request_body
 
 
 @command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
@@ -68,9 +67,8 @@ def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[s
         data = photo.read_bytes()
     except OSError as error:
         return _unreadable(photo, error)
-    body = {"image_id": photo.name[-256:], "image_base64": base64.b64encode(data).decode(), "detail": detail}
     try:
-        answer = client.predict(model, body)
+        answer = client.predict(model, request_body(data, photo.name[-256:], detail))
     except Unreachable as error:
         return {"photo": str(photo), "status": None, "error": {"code": "unreachable", "message": error.message}}
     return {**_content(answer.text, answer.ok), "photo": str(photo), "status": answer.status_code}
@@ -84,7 +82,7 @@ def default_model(settings: Settings) -> str:
     """
     entries = desired.read(settings.var)
     if not entries:
-        raise UserError("nothing is served: start the server with make serve, or give --model NAME")
+        raise NotFound("nothing is served", "start the server with make serve, or give --model NAME")
     return entries[0].name
 
 

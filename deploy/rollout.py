@@ -21,7 +21,7 @@ import click
 
 from common.cli import command
 from common.console import console, note
-from common.errors import UserError
+from common.errors import Unreachable, UserError
 from deploy.change.plan import Plan, make_plan
 from deploy.change.preflight import Preflight, RolloutState, preflight
 from deploy.change.session import Deployment, Refused, deployment, print_result, steps_table
@@ -31,7 +31,7 @@ from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
 from deploy.store.mar import Archive, find_archive
 from deploy.torchserve import probes
-from deploy.torchserve.management import Client, Unreachable
+from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 
 

@@ -7,19 +7,22 @@ store is served; if there is none, the bundle is packed as 1.0. supervisord runs
 (config/supervisord.conf). When predictions are correct, a curl command is printed that works as it is.
 """
 
+import contextlib
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from common.cli import command
 from common.console import note
 from common.errors import NotFound
-from common.files import writing
+from common.files import write_json, writing
 from deploy.archive import pack, run_of
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import copies
@@ -30,9 +33,11 @@ from deploy.store.profile import note_if_ignored
 from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
 from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
-from deploy.torchserve.example import announce, relative
+from deploy.torchserve.probes import example
 from deploy.torchserve.process import refuse_taken_ports
 from handler.spec import read_spec
+
+EXAMPLE = "example-request.json"
 
 
 def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
@@ -148,6 +153,45 @@ def versions(store: Path, name: str) -> list[Path]:
     """The archives of a recipe, oldest version first (1.10 is newer than 1.9)."""
     pairs = [(mar.stem.removeprefix(f"{name}-"), mar) for mar in store.glob(f"{name}-*.mar")]
     return [mar for _, mar in sorted((_numbers(text), mar) for text, mar in pairs if VERSION.fullmatch(text))]
+
+
+def announce(settings: Settings, entry: ServedVersion, ready: dict[str, Any], started: float, how_to_stop: str) -> None:
+    """Write the example request; print what is served, a curl command that sends the request, and how to stop."""
+    for row in ready.get("missing", []):
+        note(f"note: {row['name']} {row['version']} is not served: {row['why']}")
+    answering = next((row["version"] for row in ready["models"] if row["name"] == entry.name), entry.version)
+    shown = manifest.find(manifest.read(settings.var), entry.name, answering) or entry
+    mar = settings.store / shown.archive
+    with contextlib.suppress(OSError):  # a full disk must not stop the server
+        write_json(settings.var / EXAMPLE, example(mar).body)
+    click.echo(_ready_text(settings, mar, time.monotonic() - started, how_to_stop))
+
+
+def relative(path: Path, resolve: bool = True) -> Path:
+    """A path relative to the project's folder, where it lies in it."""
+    path = path.resolve() if resolve else path
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _ready_text(settings: Settings, mar: Path, seconds: float, how_to_stop: str) -> str:
+    name, label = read_manifest(mar).name, example(mar).golden.label
+    token = f"$({_environment()}{relative(Path(sys.executable), resolve=False)} -m deploy token)"
+    return "\n".join(
+        [
+            f"ready after {seconds:.1f} s: {mar.stem} on {settings.url('inference')}",
+            f"Send it a photo, from the project's folder (this one is {label}):",
+            "",
+            f"  curl -s {settings.url('inference')}/predictions/{name} \\",
+            f'    -H "Authorization: Bearer {token}" \\',
+            f"    -H 'Content-Type: application/json' -d @{relative(settings.var / EXAMPLE)}",
+            "",
+            how_to_stop,
+        ]
+    )
+
+
+def _environment() -> str:
+    return f"SERVE_VAR={os.environ['SERVE_VAR']} " if os.environ.get("SERVE_VAR") else ""
 
 
 def _stop_once(*_: object) -> NoReturn:

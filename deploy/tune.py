@@ -30,9 +30,8 @@ from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.mar import find_archive, served_version
 from deploy.store.profile import ServingOptions
-from deploy.torchserve.example import example
 from deploy.torchserve.load import Load, ask_for
-from deploy.torchserve.probes import WORKER_MB, free_mb
+from deploy.torchserve.probes import WORKER_MB, example, free_mb
 from deploy.torchserve.process import Server
 
 CLIENTS = 8
@@ -174,8 +173,8 @@ class Tuner:
 
     def __init__(self, mar: Path, entry: ServedVersion, rounds: int, seconds: float) -> None:
         self.mar, self.entry, self.rounds, self.seconds = mar, entry, rounds, seconds
-        golden, body = example(mar)
-        self.ask = ask_for(f"{entry.name}/{entry.version}", body, golden.label)
+        question = example(mar)
+        self.ask = ask_for(f"{entry.name}/{entry.version}", question.body, question.golden.label)
 
     def measure(self, settings: Sequence[ServingOptions]) -> list[Tried]:
         """Every setting in each round, forwards and backwards in turn."""

@@ -18,11 +18,10 @@ from common.console import note, say
 from common.errors import Busy, UserError
 from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import group_of_server
-from deploy.serve import prepare, what_to_serve
+from deploy.serve import announce, prepare, what_to_serve
 from deploy.settings import Settings, read_settings
 from deploy.supervision.lifecycle import launch, stop, stop_children, wait_until_ready
 from deploy.supervision.supervisor import BACKGROUND, FOREGROUND, starting, supervisor_of
-from deploy.torchserve.example import announce
 
 START_S = 60  # a start may have to pack and copy an archive first
 SUCCESSOR_S = 5  # after a supervisord died, the keeper starts another

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from common.errors import UserError
-from deploy.token import read_key
+from deploy.torchserve.keys import read_key
 
 LIMIT_S = 10.0
 NUMBER = "########"

@@ -5,7 +5,7 @@ from pathlib import Path
 from common.errors import UserError
 from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
-from deploy.torchserve.example import example
+from deploy.torchserve.probes import example
 from deploy.torchserve.process import Server
 
 
@@ -20,7 +20,7 @@ def put_in_service(server: Server, mar: Path) -> None:
         server.client.register(mar.name, entry.name, ServingOptions(entry.workers))
     except UserError as error:
         raise UserError(f"{mar.name}: {error.message}\n{server.why_no_worker()}") from error
-    golden, body = example(mar)
-    answer = server.client.predict(f"{entry.name}/{entry.version}", body)
-    if not answer.ok or answer.json().get("result") != golden.label:
-        raise UserError(f"{mar.name} answers {answer.text[:200]} to a photo of {golden.label}: not measured")
+    question = example(mar)
+    answer = server.client.predict(f"{entry.name}/{entry.version}", question.body)
+    if not answer.ok or answer.json().get("result") != question.golden.label:
+        raise UserError(f"{mar.name} answers {answer.text[:200]} to a photo of {question.golden.label}: not measured")

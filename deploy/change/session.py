@@ -22,8 +22,7 @@ from deploy.settings import Settings
 from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, OpenStep, State
-from deploy.torchserve.drain import drain
-from deploy.torchserve.management import Client
+from deploy.torchserve.management import Client, drain
 from deploy.torchserve.probes import first_question
 
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -13,8 +13,8 @@ from deploy.settings import Settings
 from deploy.store import copies
 from deploy.store.desired import ServedVersion
 from deploy.supervision.reconcile import Reconciler
-from deploy.token import read_key
-from deploy.torchserve.example import example
+from deploy.torchserve.keys import read_key
+from deploy.torchserve.probes import example
 
 PROBE_S = 5.0
 CACHE_S = 1.0
@@ -100,8 +100,9 @@ class Readiness:
     def _read_example(self, entry: ServedVersion) -> bool:
         for folder in (self.settings.store, self.settings.var / copies.FOLDER):
             with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
-                golden, body = example(folder / entry.archive)
-                self._examples[entry.digest] = golden.label if golden.own else None, {**body, "detail": True}
+                question = example(folder / entry.archive)
+                label = question.golden.label if question.golden.own else None
+                self._examples[entry.digest] = label, {**question.body, "detail": True}
                 return True
         return False
 

@@ -32,8 +32,7 @@ from deploy.supervision.repair_plan import (
     key_of,
     plan,
 )
-from deploy.torchserve.drain import drain
-from deploy.torchserve.management import Client, content
+from deploy.torchserve.management import Client, content, drain
 from deploy.torchserve.process import Server
 
 IDLE_S = 10.0

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from deploy.settings import HOST, Settings
-from deploy.token import read_key
+from deploy.torchserve.keys import read_key
 from deploy.torchserve.management import ANSWER_S
 from handler.errors import CODES
 

@@ -38,6 +38,7 @@ from deploy.host.processes import (
 from deploy.host.var import claim
 from deploy.settings import DEFAULTS, PROPERTIES, ROWS, Settings, resolved_properties
 from deploy.store.profile import environment
+from deploy.torchserve import keys
 from deploy.torchserve.management import Client
 
 START_S = 60
@@ -129,7 +130,7 @@ class Server:
         if self.process is not None:
             self.process.wait()
         self.process = self.group = self.java = None
-        (self.settings.var / "key_file.json").unlink(missing_ok=True)
+        (self.settings.var / keys.FILE).unlink(missing_ok=True)
         group_file(self.settings.var).unlink(missing_ok=True)
         shutil.rmtree(self.temporary, ignore_errors=True)
 
@@ -143,7 +144,7 @@ class Server:
         self.logs.mkdir(exist_ok=True)
         self.temporary = _temporary(var)
         self.settings.store.mkdir(parents=True, exist_ok=True)
-        (var / "key_file.json").unlink(missing_ok=True)
+        (var / keys.FILE).unlink(missing_ok=True)
         write_whole(var / "config.properties", resolved_properties(self.settings).encode())
 
     def _environment(self) -> dict[str, str]:

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from deploy.predict import predict
 from deploy.settings import HOST, Settings
-from deploy.token import read_key
 from deploy.torchserve.grpc import GrpcClient
+from deploy.torchserve.keys import read_key
 from handler import goldens
 
 

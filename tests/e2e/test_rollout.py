@@ -20,7 +20,7 @@ from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.rollout import roll_out
 from deploy.settings import read_settings
 from deploy.store import copies, desired
-from deploy.torchserve.drain import drain
+from deploy.torchserve.management import drain
 from tests.helpers.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
@@ -115,7 +115,7 @@ REFUSALS: list[tuple[Callable[[Path], None], str]] = [
     (without_manifest, r"\.json is missing or damaged: pack"),
     (failed_gate, r"failed its gate"),
     (edited_with_its_manifest, r"does not load: .*GoldenMismatch: goldens/"),
-    (answers_otherwise, r"answers goldens/\S+ otherwise than when it was packed"),
+    (answers_otherwise, r"answers goldens/\S+ differently than when it was packed"),
     (slow, r"is too slow: .* x, at most 1\.5 x"),
 ]
 

@@ -79,7 +79,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 def test_it_packs_starts_and_prints_a_curl_that_works_when_pasted(serving: Serving) -> None:
     pasted = serving.text[serving.text.index("  curl") : serving.text.index("Ctrl-C")]
-    label = re.search(r"this photo is (\w+)", serving.text)
+    label = re.search(r"this one is (\w+)", serving.text)
     done = subprocess.run(["bash", "-c", pasted], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert label is not None
     assert json.loads(done.stdout) == {"image_id": "12345", "result": label[1]}

@@ -16,7 +16,7 @@ from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store import profile
 from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
-from deploy.torchserve.example import example
+from deploy.torchserve.probes import example
 from deploy.torchserve.process import Server
 from tests.conftest import SHIPPED, batches_logged, command
 
@@ -41,7 +41,7 @@ def test_by_default_two_that_wait_are_a_batch_and_nobody_waits_for_one(server: S
     described = server.client.describe("classroom", "1.0") or {}
     assert (described["batchSize"], described["maxBatchDelay"]) == (2, 0)
     before = batches_logged(server)
-    _, body = example(server.settings.store / "classroom-1.0.mar")
+    body = example(server.settings.store / "classroom-1.0.mar").body
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: server.client.predict("classroom", body), range(24)))
     assert {answer.json()["result"] for answer in answers} == {answers[0].json()["result"]}

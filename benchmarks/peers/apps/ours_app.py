@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness.service import put_in_service
 from deploy.archive import pack
 from deploy.settings import own_environment, read_settings
-from deploy.token import read_key
+from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 
 

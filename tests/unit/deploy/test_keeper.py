@@ -347,7 +347,8 @@ def readiness(
     found.session = endpoint  # type: ignore[assignment]
     monkeypatch.setattr("deploy.supervision.readiness.read_key", lambda *_: "key")
     monkeypatch.setattr(
-        "deploy.supervision.readiness.example", lambda mar: (SimpleNamespace(label="yes", own=True), {})
+        "deploy.supervision.readiness.example",
+        lambda mar: SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={}),
     )
     return found
 

@@ -48,7 +48,9 @@ def test_an_archive_that_cannot_be_read_is_not_ready(
 def test_an_answer_that_is_no_object_is_not_ready_and_logged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: Any
 ) -> None:
-    monkeypatch.setattr(readiness, "example", lambda mar: (SimpleNamespace(label="yes", own=True), {}))
+    monkeypatch.setattr(
+        readiness, "example", lambda mar: SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    )
     monkeypatch.setattr(readiness, "read_key", lambda *_: "key")
     found = probed(settings)
     monkeypatch.setattr(found.session, "post", lambda *_, **__: SimpleNamespace(ok=True, json=lambda: content))

@@ -41,9 +41,6 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
 }
 # Imports that break the rule today. This list only gets shorter.
 EXCEPTIONS = {
-    ("deploy.supervision.readiness", "deploy.token"),
-    ("deploy.torchserve.grpc", "deploy.token"),
-    ("deploy.torchserve.management", "deploy.token"),
     ("training.compression.quantise", "training.predict"),
     ("training.evaluation.measure", "training.predict"),
     ("training.evaluation.measure", "training.fitting.loop"),
