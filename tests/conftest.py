@@ -1,62 +1,42 @@
 """Fixtures in layers: drawn photos -> run -> bundle -> archive -> a real TorchServe with both recipes."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
 from deploy.archive import pack
-from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.settings import Settings, own_environment, read_settings
+from tests.helpers.commands import SHAPES, SHIPPED, command, newest
+from tests.helpers.once import Once, once_in
 
-SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
-SHIPPED = ROOT / "models" / "classroom"
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
-Once = Callable[[str, Callable[[Path], object]], Path]
 
 if XDIST:  # two trainings at once, each with a thread for every core, wait for one another more than they compute
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def command(
-    *arguments: object, env: dict[str, str] | None = None, check: bool = True
-) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ...` or a script as a person would."""
-    words = [str(word) for word in arguments]
-    if words[0] in ("dataset", "training", "deploy"):
-        words = [sys.executable, "-m", *words]
-    done = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **(env or {})}, check=False
-    )
-    assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def newest(folder: Path, step: str) -> Path:
-    return sorted(folder.glob(f"*-{step}"))[-1]
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return once_in(base.parent if XDIST else base)
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Make a folder once for all processes of pytest-xdist; who comes second waits for it."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if XDIST else base
+def sibling(once: Once) -> Callable[[str], Path]:
+    """The folder of a small run of a sibling recipe by its name (tests/helpers/siblings.py), trained once."""
 
-    def made(name: str, make: Callable[[Path], object]) -> Path:
-        folder = base / name
-        with FileLock(base / f"{name}.lock"):
-            if not folder.exists():
-                make(folder)
-        return folder
+    def of(name: str) -> Path:
+        from tests.helpers import siblings
 
-    return made
+        return once(f"sibling-{name}", lambda folder: siblings.make(name, folder))
+
+    return of
 
 
 @pytest.fixture(scope="session")
@@ -135,9 +115,3 @@ def server(settings: Settings) -> Iterator[Any]:
                 "POST", "/models", params={"url": f"{name}-1.0.mar", "model_name": f"{name}_batched", **batched}
             )
         yield running
-
-
-def batches_logged(server: Any) -> int:
-    """How many requests were in batches of more than one, as the handlers of this server have logged so far."""
-    text: str = (server.logs / "requests.log").read_text()
-    return sum(json.loads(line)["batch"] > 1 for line in text.splitlines())

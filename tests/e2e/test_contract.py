@@ -4,43 +4,23 @@ import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from deploy.torchserve.process import Server
-from handler import goldens
-from tests.conftest import SHIPPED, batches_logged
 from tests.helpers import pictures
+from tests.helpers.commands import SHIPPED
+from tests.helpers.endpoint import Endpoint, batches_logged
 
 MODELS = ("classroom", "shapes")
 
 
-class Door:
-    """One model's address, its golden photos and labels."""
-
-    def __init__(self, server: Server, name: str, bundle: Path) -> None:
-        self.client, self.name, self.bundle = server.client, name, bundle
-        self.goldens = goldens.read(bundle)
-        self.labels = json.loads((bundle / "recipe.json").read_text())["labels"]
-
-    def bytes_of(self, index: int) -> bytes:
-        return (self.bundle / self.goldens[index].photo).read_bytes()
-
-    def text_of(self, index: int) -> str:
-        return base64.b64encode(self.bytes_of(index)).decode()
-
-    def post(self, model: str | None = None, **arguments: Any) -> requests.Response:
-        return self.client.ask("inference", "POST", f"/predictions/{model or self.name}", **arguments)
-
-
 @pytest.fixture(scope="module", params=MODELS)
-def door(request: pytest.FixtureRequest, server: Server, bundle: Path) -> Door:
-    return Door(server, request.param, SHIPPED if request.param == "classroom" else bundle)
+def door(request: pytest.FixtureRequest, server: Server, bundle: Path) -> Endpoint:
+    return Endpoint(server, request.param, SHIPPED if request.param == "classroom" else bundle)
 
 
-def test_the_documents_request_and_answer_exactly(door: Door) -> None:
+def test_the_documents_request_and_answer_exactly(door: Endpoint) -> None:
     for index, golden in enumerate(door.goldens):
         answer = door.post(json={"image_id": "12345", "image_base64": door.text_of(index)})
         assert answer.status_code == 200
@@ -48,12 +28,12 @@ def test_the_documents_request_and_answer_exactly(door: Door) -> None:
         assert answer.json() == {"image_id": "12345", "result": golden.label}
 
 
-def test_a_client_that_sends_str_of_bytes(door: Door) -> None:
+def test_a_client_that_sends_str_of_bytes(door: Endpoint) -> None:
     answer = door.post(json={"image_id": 7, "image_base64": str(base64.b64encode(door.bytes_of(0)))})
     assert answer.json() == {"image_id": 7, "result": door.goldens[0].label}
 
 
-def test_detail(door: Door) -> None:
+def test_detail(door: Endpoint) -> None:
     answer = door.post(json={"image_base64": door.text_of(0), "detail": True}).json()
     assert set(answer) == {"image_id", "result", "probabilities", "confidence", "unsure", "model_version"}
     assert list(answer["probabilities"]) == door.labels
@@ -66,7 +46,7 @@ def test_detail(door: Door) -> None:
     )
 
 
-def test_a_list_answers_each_in_order(door: Door) -> None:
+def test_a_list_answers_each_in_order(door: Endpoint) -> None:
     data = [
         {"content_type": "image/jpeg", "data": door.text_of(0), "shape": [3, 1, 1]},
         {"data": "!"},
@@ -80,14 +60,14 @@ def test_a_list_answers_each_in_order(door: Door) -> None:
     assert third["result"] == door.goldens[-1].label
 
 
-def test_a_list_in_which_all_fail_is_a_400(door: Door) -> None:
+def test_a_list_in_which_all_fail_is_a_400(door: Endpoint) -> None:
     answer = door.post(json={"data": [{"data": "!"}, {"data": base64.b64encode(b"GIF89a").decode()}]})
     assert answer.status_code == 400
     assert [entry["error"]["code"] for entry in answer.json()] == ["invalid_base64", "unsupported_format"]
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "application/octet-stream"])
-def test_raw_bytes_with_their_id_in_the_header(door: Door, kind: str) -> None:
+def test_raw_bytes_with_their_id_in_the_header(door: Endpoint, kind: str) -> None:
     headers = {"Content-Type": kind, "X-Image-Id": "a b"}
     assert door.post(data=door.bytes_of(0), headers=headers).json() == {
         "image_id": "a b",
@@ -97,12 +77,12 @@ def test_raw_bytes_with_their_id_in_the_header(door: Door, kind: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["images", "data", "photo"])
-def test_a_form_with_a_file(door: Door, field: str) -> None:
+def test_a_form_with_a_file(door: Endpoint, field: str) -> None:
     answer = door.post(files={field: ("x.jpg", door.bytes_of(0))}, data={"image_id": "9"})
     assert answer.json() == {"image_id": "9", "result": door.goldens[0].label}
 
 
-def test_a_form_with_two_files_is_a_list(door: Door) -> None:
+def test_a_form_with_two_files_is_a_list(door: Endpoint) -> None:
     files = [("a", ("a.jpg", door.bytes_of(0))), ("b", ("b.jpg", door.bytes_of(-1)))]
     assert [entry["result"] for entry in door.post(files=files).json()] == [
         door.goldens[0].label,
@@ -110,26 +90,26 @@ def test_a_form_with_two_files_is_a_list(door: Door) -> None:
     ]
 
 
-def test_two_files_under_one_name_are_refused_not_lost(door: Door) -> None:
+def test_two_files_under_one_name_are_refused_not_lost(door: Endpoint) -> None:
     files = [("images", ("a.jpg", door.bytes_of(0))), ("images", ("b.jpg", door.bytes_of(-1)))]
     answer = door.post(files=files)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
     assert "give each file a different field name" in answer.json()["error"]["message"]
 
 
-def test_other_fields_of_a_form_are_passed_over(door: Door) -> None:
+def test_other_fields_of_a_form_are_passed_over(door: Endpoint) -> None:
     answer = door.post(
         files={"images": ("x.jpg", door.bytes_of(0), "image/jpeg")}, data={"user": "bob", "image_id": "9"}
     )
     assert answer.json() == {"image_id": "9", "result": door.goldens[0].label}
 
 
-def test_an_image_id_of_another_script_in_the_header(door: Door) -> None:
+def test_an_image_id_of_another_script_in_the_header(door: Endpoint) -> None:
     headers = {"Content-Type": "image/jpeg", "X-Image-Id": "\u8bfe1".encode()}
     assert door.post(data=door.bytes_of(0), headers=headers).json()["image_id"] == "\u8bfe1"
 
 
-def test_detail_of_raw_bytes_by_header(door: Door) -> None:
+def test_detail_of_raw_bytes_by_header(door: Endpoint) -> None:
     answer = door.post(data=door.bytes_of(0), headers={"Content-Type": "image/jpeg", "x-detail": "true"})
     assert "probabilities" in answer.json()
 
@@ -152,7 +132,7 @@ def test_detail_of_raw_bytes_by_header(door: Door) -> None:
         (b'{"image_id": "1", "image_base64": "AAA="}', "application/x-www-form-urlencoded", "invalid_request"),
     ],
 )
-def test_bad_requests_say_why(door: Door, body: bytes, kind: str, code: str) -> None:
+def test_bad_requests_say_why(door: Endpoint, body: bytes, kind: str, code: str) -> None:
     answer = door.post(data=body, headers={"Content-Type": kind})
     assert answer.headers["Content-Type"] == "application/json"
     assert (answer.json()["error"]["code"], answer.status_code // 100) == (code, 4)
@@ -166,18 +146,18 @@ def test_bad_json_leaves_no_stack_trace(server: Server) -> None:
     assert "Traceback" not in (server.logs / "model_log.log").read_text()
 
 
-def test_an_image_id_that_is_a_path_is_only_echoed(door: Door, tmp_path: Path) -> None:
+def test_an_image_id_that_is_a_path_is_only_echoed(door: Endpoint, tmp_path: Path) -> None:
     path = str(tmp_path / "../../etc/passwd")
     assert door.post(json={"image_id": path, "image_base64": door.text_of(0)}).json()["image_id"] == path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_photo_above_the_limit_is_a_413_of_ours(door: Door) -> None:
+def test_a_photo_above_the_limit_is_a_413_of_ours(door: Endpoint) -> None:
     answer = door.post(data=bytes(10 * 2**20 + 1), headers={"Content-Type": "image/jpeg"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "image_too_large")
 
 
-def test_a_photo_of_10_mb_in_base64_is_taken(door: Door) -> None:
+def test_a_photo_of_10_mb_in_base64_is_taken(door: Endpoint) -> None:
     padded = door.bytes_of(0) + bytes(10 * 2**20 - len(door.bytes_of(0)))
     answer = door.post(json={"image_base64": base64.b64encode(padded).decode()})
     assert answer.json()["result"] == door.goldens[0].label
@@ -206,7 +186,7 @@ class TestWhatTheFrontEndAnswersItself:
         assert answer.status_code in (403, 404)
 
 
-def all_pictures(door: Door) -> list[tuple[str, bytes, int, str | None]]:
+def all_pictures(door: Endpoint) -> list[tuple[str, bytes, int, str | None]]:
     """Good photos between awkward ones: (name, bytes, status, error code)."""
     mixed: list[tuple[str, bytes, int, str | None]] = []
     for name, make in pictures.TAKEN.items():
@@ -218,7 +198,7 @@ def all_pictures(door: Door) -> list[tuple[str, bytes, int, str | None]]:
 
 
 @pytest.mark.parametrize("clients", [1, 8], ids=["one by one", "batched"])
-def test_awkward_pictures_do_not_cost_their_neighbours(door: Door, server: Server, clients: int) -> None:
+def test_awkward_pictures_do_not_cost_their_neighbours(door: Endpoint, server: Server, clients: int) -> None:
     model = door.name if clients == 1 else f"{door.name}_batched"
     asked = all_pictures(door)
     batches = batches_logged(server)

@@ -11,8 +11,8 @@ import pytest
 
 from config.recipe import read_recipe
 from dataset.tables import read_rows
-from tests.conftest import SHAPES, SHIPPED
-from tests.unit.dataset.test_labelling import BEN, Serving, numbered, photos, serving, table
+from tests.helpers.commands import SHAPES, SHIPPED
+from tests.helpers.labelling import BEN, Serving, numbered, photos, serving, table
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
 expect = sync_api.expect

@@ -24,7 +24,8 @@ from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
 from deploy.supervision.metrics import BUCKETS, Metrics
 from deploy.torchserve.process import Server
-from tests.conftest import SHIPPED, batches_logged
+from tests.helpers.commands import SHIPPED
+from tests.helpers.endpoint import batches_logged
 
 PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
 TEXT = base64.b64encode(PHOTO).decode()

@@ -13,7 +13,8 @@ import pytest
 from deploy.settings import ROOT
 from deploy.torchserve.process import Server
 from handler import goldens
-from tests.conftest import SHIPPED, batches_logged
+from tests.helpers.commands import SHIPPED
+from tests.helpers.endpoint import batches_logged
 
 FOLDER = Path(os.environ.get("ODD_PICTURES", ROOT.parent / "shared" / "data" / "odd"))
 FILES = sorted(path for path in FOLDER.glob("[0-9]*")) if FOLDER.is_dir() else []

@@ -25,7 +25,7 @@ from deploy.settings import ROOT, own_environment, read_settings
 from deploy.store.mar import digests, identity
 from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
-from tests.conftest import SHIPPED, command
+from tests.helpers.commands import SHIPPED, command
 
 
 class Serving:

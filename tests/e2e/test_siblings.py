@@ -9,42 +9,31 @@ from typing import Any
 import pytest
 
 from deploy.archive import pack
-from tests.e2e.test_contract import Door
+from tests.helpers.endpoint import Endpoint
 from tests.helpers.nodes import node
-from tests.integration import test_recipe_cifar10, test_recipe_flowers, test_recipe_pets, test_recipe_scenes11
-
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "cifar10": lambda folder: test_recipe_cifar10.bundle(folder, "cifar10"),
-    "mnist": lambda folder: test_recipe_cifar10.bundle(folder, "mnist"),
-    "pets": test_recipe_pets.bundle,
-    "flowers": test_recipe_flowers.bundle,
-    "scenes11": test_recipe_scenes11.bundle,
-}
+from tests.helpers.siblings import NAMES, bundle_of
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Door]]:
-    """Each trained for some steps, exported, packed, and rolled out to the same server."""
+def doors(sibling: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
+    """One server with all of them, each packed and rolled out."""
     folder = tmp_path_factory.mktemp("siblings")
-    bundles = {}
-    for name, make in MAKERS.items():
-        (folder / name).mkdir()
-        bundles[name] = make(folder / name)
+    bundles = {name: bundle_of(sibling(name), name) for name in NAMES}
     with node(bundles["cifar10"], folder) as here:
-        for name, made in bundles.items():
-            pack(made, "1.0", here.store)
+        for name, bundle in bundles.items():
+            pack(bundle, "1.0", here.store)
             here.deploy("rollout", f"{name}-1.0.mar")
-        yield {name: Door(here.server, name, made) for name, made in bundles.items()}
+        yield {name: Endpoint(here.server, name, bundle) for name, bundle in bundles.items()}
 
 
-def likeliest(door: Door, index: int) -> str:
+def likeliest(door: Endpoint, index: int) -> str:
     """The label that the graph gave a golden photo when it was exported."""
     scores = door.goldens[index].probabilities
     return str(door.labels[scores.index(max(scores))])
 
 
 @pytest.mark.parametrize(("name", "shape"), [("cifar10", [3, 32, 32]), ("mnist", [1, 28, 28])])
-def test_the_cifar_documents_client(doors: dict[str, Door], name: str, shape: list[int]) -> None:
+def test_the_cifar_documents_client(doors: dict[str, Endpoint], name: str, shape: list[int]) -> None:
     door = doors[name]
     good = [{"content_type": "image/jpeg", "data": door.text_of(index), "shape": shape} for index in (0, -1)]
     answer = door.post(headers={"Content-Type": "application/json"}, data=json.dumps({"data": good}))
@@ -59,7 +48,7 @@ def test_the_cifar_documents_client(doors: dict[str, Door], name: str, shape: li
     assert door.post(json={"data": bad}).status_code == 400
 
 
-def test_pets_answer_the_three_likeliest(doors: dict[str, Door]) -> None:
+def test_pets_answer_the_three_likeliest(doors: dict[str, Endpoint]) -> None:
     door = doors["pets"]
     answer = door.post(json={"image_id": "cat", "image_base64": door.text_of(0)}).json()
     assert set(answer) == {"image_id", "result", "top"}
@@ -69,13 +58,13 @@ def test_pets_answer_the_three_likeliest(doors: dict[str, Door]) -> None:
     assert scores == pytest.approx(sorted(door.goldens[0].probabilities, reverse=True)[:3], abs=0.02)
 
 
-def test_the_flowers_form(doors: dict[str, Door]) -> None:
+def test_the_flowers_form(doors: dict[str, Endpoint]) -> None:
     door = doors["flowers"]
     answer = door.post(files={"images": ("rose.jpg", door.bytes_of(0), "image/jpeg")})
     assert (answer.status_code, answer.json()) == (200, {"image_id": None, "result": likeliest(door, 0)})
 
 
-def test_scenes_are_answered_as_their_graph_does(doors: dict[str, Door]) -> None:
+def test_scenes_are_answered_as_their_graph_does(doors: dict[str, Endpoint]) -> None:
     door = doors["scenes11"]
     for index, golden in enumerate(door.goldens[:3]):
         answer = door.post(json={"image_base64": door.text_of(index), "detail": True}).json()
@@ -83,8 +72,8 @@ def test_scenes_are_answered_as_their_graph_does(doors: dict[str, Door]) -> None
         assert list(answer["probabilities"].values()) == pytest.approx(golden.probabilities, abs=0.02)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(doors: dict[str, Door], name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(doors: dict[str, Endpoint], name: str) -> None:
     door = doors[name]
 
     def told(**arguments: Any) -> tuple[int, str]:

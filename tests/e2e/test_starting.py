@@ -8,7 +8,7 @@ from deploy.host.locks import deployment_lock, server_lock
 from deploy.host.processes import group_of_server
 from deploy.host.var import claim
 from deploy.settings import own_environment
-from tests.conftest import SHIPPED, command
+from tests.helpers.commands import SHIPPED, command
 
 
 def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:

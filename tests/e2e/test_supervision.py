@@ -28,7 +28,7 @@ from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
 from deploy.store.mar import served_version
 from deploy.torchserve.management import Client
-from tests.conftest import command
+from tests.helpers.commands import command
 from tests.helpers.nodes import begun, wait_for_step
 
 DEFAULT, KEPT = "1.1", "1.0"

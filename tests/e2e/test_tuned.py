@@ -18,7 +18,8 @@ from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.probes import example
 from deploy.torchserve.process import Server
-from tests.conftest import SHIPPED, batches_logged, command
+from tests.helpers.commands import SHIPPED, command
+from tests.helpers.endpoint import batches_logged
 
 
 def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import yaml
 from PIL import Image
 
 from deploy.settings import ROOT, own_environment
-from tests.conftest import SHAPES, command, newest
 from tests.helpers import pictures
-from tests.unit.dataset.test_fetch import write_mnist
+from tests.helpers.commands import SHAPES, command, newest
+from tests.helpers.small import write_mnist
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from deploy.store.journal import JournalEntry, State, entries
 from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
-from tests.conftest import command
+from tests.helpers.commands import command
 
 Edits = Mapping[str, Callable[[bytes], bytes]]
 

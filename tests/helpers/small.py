@@ -2,18 +2,20 @@
 
 import math
 import shutil
+import struct
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
 from common.files import write_json, write_whole
 from config.recipe import FOLDER, Recipe, read_recipe
 from handler.spec import Input
-from tests.conftest import newest
+from tests.helpers.commands import newest
 from training.bundles.goldens import draw_goldens
 from training.bundles.labels import LABELS, write_labels
 from training.bundles.onnx_export import store_as_fp16, to_onnx
@@ -89,3 +91,15 @@ def unpacked(mar: Path, folder: Path) -> Path:
     """An archive as TorchServe unpacks it."""
     shutil.unpack_archive(mar, folder, "zip")
     return folder
+
+
+def write_mnist(folder: Path, count: int) -> np.ndarray:
+    """The four files of MNIST as they lie unpacked; train and test parts alike."""
+    folder.mkdir(parents=True)
+    photos = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
+    labels = bytes(index % 10 for index in range(count))
+    for part in ("train", "t10k"):
+        head = struct.pack(">IIII", 0x803, count, 28, 28)
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + photos.tobytes())
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
+    return photos

@@ -17,8 +17,8 @@ from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
 from deploy.settings import ROOT
 from deploy.store.mar import digests, identity, read_manifest
-from tests.conftest import SHAPES, command
 from tests.helpers import pictures
+from tests.helpers.commands import SHAPES, command
 from training.data.loader import PhotoSet
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from config.recipe import read_recipe
 from dataset.photos import read_photos
-from tests.conftest import SHAPES, newest
+from tests.helpers.commands import SHAPES, newest
 from training import crossvalidate as crossvalidation
 from training.fitting.distillation import Course, read_course
 from training.train import train_model

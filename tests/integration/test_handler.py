@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ts.context import Context
-from ts.service import Service
 
 import handler.image
 from config.recipe import names, read_recipe
@@ -21,29 +19,11 @@ from deploy.archive import pack
 from handler import goldens
 from handler.image import preprocess
 from handler.service import ClassifierService
-from tests.conftest import Once
 from tests.helpers import pictures
+from tests.helpers.handler import ask, context, encoded, started
+from tests.helpers.once import Once
 from tests.helpers.small import random_bundle
 from tests.helpers.small import unpacked as unpack
-
-
-class Metrics:
-    def __init__(self) -> None:
-        self.times: list[str] = []
-
-    def add_time(self, name: str, *_: Any) -> None:
-        self.times.append(name)
-
-
-def context(folder: Path) -> Context:
-    manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())
-    return Context("shapes", str(folder), manifest, 8, None, "0.12.0", metrics=Metrics())
-
-
-def started(folder: Path) -> ClassifierService:
-    made = ClassifierService()
-    made.initialize(context(folder))
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +43,6 @@ def every(request: pytest.FixtureRequest, once: Once, tmp_path_factory: pytest.T
 @pytest.fixture(scope="module")
 def any_service(every: Path) -> ClassifierService:
     return started(every)
-
-
-def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[Any], Context]:
-    """Hand over a batch as TorchServe's own code does."""
-    parameters = [{"name": "body", "contentType": "application/json", "value": body} for body in bodies]
-    batch = [{"requestId": str(i).encode(), "headers": [], "parameters": [p]} for i, p in enumerate(parameters)]
-    now = context(folder)
-    now.request_processor, data, _ = Service.retrieve_data_for_inference(batch)
-    return [json.loads(answer) for answer in service.handle(data, now)], now
-
-
-def encoded(data: bytes, image_id: object = "1", **more: object) -> bytes:
-    return json.dumps({"image_id": image_id, "image_base64": base64.b64encode(data).decode(), **more}).encode()
 
 
 def test_every_recipe_answers_its_goldens_as_packed(any_service: ClassifierService, every: Path) -> None:

@@ -12,7 +12,7 @@ from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.image import preprocess
 from handler.spec import read_spec
-from tests.conftest import command, newest
+from tests.helpers.commands import command, newest
 from tests.helpers.small import label_folders, unpacked
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

@@ -2,80 +2,31 @@
 
 import base64
 import json
-import math
-import random
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
-from PIL import Image, ImageDraw
 from torch import nn
 from torch.nn import functional as F
 from ts.context import Context
 from ts.service import Service
 
-from config.recipe import FOLDER, read_recipe
+from config.recipe import read_recipe
 from deploy.archive import pack
 from handler import goldens
 from handler.service import ClassifierService
-from tests.conftest import command, newest
-from tests.integration.test_handler import Metrics
-from tests.unit.training.test_cifar import Net, NetOfMnist
-
-EACH = 16
-SMALL: dict[str, dict[str, Any]] = {
-    "train": {"epochs": 12, "batch_size": 8, "optimizer": "adamw", "learning_rate": 0.003, "report_every": 5},
-    "gate": {"mean_accuracy": 0.5, "max_loss": 0.1},
-    "export": {"int8": "never"},
-}
-
-
-def draw(index: int, name: str, seed: int) -> Image.Image:
-    """A picture that a small net learns at once: a bar whose angle is its label's, on noise."""
-    recipe, chance = read_recipe(name), random.Random(1000 * index + seed)
-    side = recipe.input.height
-    photo = Image.effect_noise((side, side), 20 + chance.random() * 20)
-    middle, angle = side / 2 + chance.random() * 2 - 1, math.pi * index / 10
-    x, y = math.cos(angle) * side / 2, math.sin(angle) * side / 2
-    ImageDraw.Draw(photo).line((middle - x, middle - y, middle + x, middle + y), 255, 4)
-    return photo if recipe.input.channels == 1 else photo.convert("RGB")
-
-
-def draw_folder(folder: Path, name: str) -> Path:
-    """Label folders, named as the data set itself names them where the recipe has another word."""
-    recipe = read_recipe(name)
-    others = {label: alias for alias, label in recipe.aliases.items()}
-    for index, label in enumerate(recipe.labels):
-        place = folder / others.get(label, label)
-        place.mkdir(parents=True)
-        for seed in range(EACH):
-            draw(index, name, seed).save(place / f"{seed:02d}.png")
-    return folder
-
-
-def bundle(folder: Path, name: str = "cifar10") -> Path:
-    """Make a small bundle of a recipe, with the commands that a person types; seconds."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    for section, values in SMALL.items():
-        content[section] = {**content.get(section, {}), **values}
-    recipe = folder / f"{name}.yaml"
-    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
-    photos = draw_folder(folder / "photos", name)
-    done = command("training", "train", recipe, "--data", photos, "--runs", folder / "runs")
-    (folder / "train.log").write_text(done.stderr, encoding="utf-8")
-    run = newest(folder / "runs" / name, "train")
-    command("training", "export", run, "--data", photos)
-    return run / "bundle"
+from tests.helpers.document_nets import Net, NetOfMnist
+from tests.helpers.handler import Metrics
+from tests.helpers.siblings import EPOCHS, PHOTOS_PER_LABEL, bundle_of
 
 
 @pytest.fixture(scope="module", params=["cifar10", "mnist"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundle(tmp_path_factory.mktemp("sibling") / str(request.param), str(request.param))
+def made(request: pytest.FixtureRequest, sibling: Callable[[str], Path]) -> Path:
+    return bundle_of(sibling(request.param), request.param)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +106,7 @@ def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(made: Path) -> N
     recipe, model, _ = load_model(made.parent)
     state = torch.load(made.parent / "checkpoint.pth", weights_only=True)
     assert set(state) == {"epoch", "model_state_dict", "optimizer_state_dict"}
-    assert state["epoch"] == SMALL["train"]["epochs"] - 1
+    assert state["epoch"] == EPOCHS - 1
     net: nn.Module = Net() if recipe.name == "cifar10" else NetOfMnist()
     net.load_state_dict(state["model_state_dict"])
     torch.optim.AdamW(net.parameters()).load_state_dict(state["optimizer_state_dict"])
@@ -185,4 +136,4 @@ def test_training_tells_the_accuracy_of_each_class_under_the_documents_names(mad
     run = json.loads((made.parent / "run.json").read_text())
     recipe = read_recipe(run["recipe"])
     assert set(run["metrics"]["accuracy"]) == set(recipe.labels)
-    assert run["data"]["photos"] == dict.fromkeys(recipe.labels, EACH)
+    assert run["data"]["photos"] == dict.fromkeys(recipe.labels, PHOTOS_PER_LABEL)

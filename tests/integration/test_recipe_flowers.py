@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +15,21 @@ import numpy as np
 import pytest
 import requests
 import torch
-import yaml
 from click.testing import CliRunner, Result
 
-from config.recipe import FOLDER, read_recipe
+from config.recipe import read_recipe
 from handler.image import preprocess
-from tests.conftest import command, newest
 from tests.helpers import pictures
+from tests.helpers.commands import command, newest
 from tests.helpers.s3 import keys, put, s3_server
+from tests.helpers.siblings import FLOWERS_DRAWN, bundle_of, flowers_recipe
 from training.__main__ import main
 from training.cloud.package import build_package
 from training.evaluation import schemas
 from training.models.registry import build
 from training.records.run import load_model
 
-FLOWERS = FOLDER / "flowers.yaml"
 STANDIN = Path(__file__).parents[1] / "standin"
-DRAWN = {"daisy": "discs", "dandelion": "stripes", "roses": "crosses", "sunflowers": "room", "tulips": "call"}
-SMALL: dict[str, Any] = {
-    "input": {"height": 48, "width": 48, "resize": "crop"},
-    "runtime": {"engine": "onnxruntime", "threads": 1},
-    "backbone": {"name": "smallnet", "weights": "none"},
-    "augment": {"scale": [0.7, 1.0]},
-    "drawn": DRAWN,
-    "export": {"int8": "never"},
-    "gate": {"mean_accuracy": 0.3, "max_loss": 0.5},
-}
-FAST = {"epochs": 12, "learning_rate": 0.01, "schedule": "cosine", "validation": 0.25}
-
-
-def small_recipe(folder: Path, **changes: Any) -> Path:
-    """The recipe's file with a small picture and a small network; every other setting is its own."""
-    content = yaml.safe_load(FLOWERS.read_text(encoding="utf-8"))
-    content |= SMALL | {"train": content["train"] | FAST} | changes
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "flowers.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
-
-
-def bundle(folder: Path) -> Path:
-    """A small bundle of this recipe, made below a folder."""
-    recipe, photos, runs = small_recipe(folder), folder / "drawn", folder / "runs"
-    command("dataset", "sample", photos, "--recipe", recipe, "--count", 24)
-    command("training", "train", recipe, "--data", photos, "--runs", runs)
-    run = newest(runs / "flowers", "train")
-    command("training", "export", run, "--data", photos)
-    return run / "bundle"
 
 
 def test_the_recipe_is_the_documents() -> None:
@@ -71,8 +39,8 @@ def test_the_recipe_is_the_documents() -> None:
     assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.learning_rate) == (3, 16, 0.0001)
 
 
-def test_it_is_trained_exported_and_answers_a_form(tmp_path: Path) -> None:
-    made = bundle(tmp_path)
+def test_it_is_trained_exported_and_answers_a_form(sibling: Callable[[str], Path]) -> None:
+    made = bundle_of(sibling("flowers"), "flowers")
     told = command("training", "predict", made, *sorted((made / "goldens").iterdir())).stdout.splitlines()
     wanted = {row["photo"]: row["label"] for row in json.loads((made / "goldens.json").read_text())}
     for line in map(json.loads, told):
@@ -83,9 +51,9 @@ def test_it_is_trained_exported_and_answers_a_form(tmp_path: Path) -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn photos as the document lays them out, beside a recipe."""
     folder = tmp_path_factory.mktemp("flowers")
-    recipe = small_recipe(folder)
+    recipe = flowers_recipe(folder)
     command("dataset", "sample", folder / "drawn", "--recipe", recipe, "--count", 16)
-    for label in DRAWN:
+    for label in FLOWERS_DRAWN:
         for number, path in enumerate(sorted((folder / "drawn" / label).iterdir())):
             target = folder / "data_set" / ("val" if number % 4 == 0 else "train") / label / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +212,7 @@ METRICS = {"f1": 0.5, "recall": 0.5, "precision": 0.5, "accuracy": 0.5}
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
 def test_packages_of_real_networks_answer_as_the_model_does(name: str, place: Path, tmp_path: Path) -> None:
-    recipe = read_recipe(small_recipe(tmp_path / "recipe", backbone={"name": name, "weights": "none", "pool": 2}))
+    recipe = read_recipe(flowers_recipe(tmp_path / "recipe", backbone={"name": name, "weights": "none", "pool": 2}))
     torch.manual_seed(3)
     model = build(recipe.backbone, len(recipe.labels)).eval()
     model.temperature.fill_(1.7)

@@ -3,64 +3,24 @@
 import base64
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 
-from config.recipe import FOLDER
 from deploy.archive import pack
 from handler import goldens
 from handler.service import ClassifierService
-from tests.conftest import newest
-from tests.integration.test_handler import ask, context
+from tests.helpers.commands import newest
+from tests.helpers.handler import ask, context
+from tests.helpers.siblings import bundle_of, run
 from training.__main__ import main
-
-DRAWN = {"room": "room", "call": "call", "disc": "discs"}
-TRAIN = {"max_steps": 300, "save_every": 100, "batch_size": 16, "copies": 2, "learning_rate": 0.01, "validation": 0.25}
-
-
-def small_recipe(folder: Path) -> Path:
-    """Pets with three drawn labels; what is not named here is the recipe's own."""
-    content = yaml.safe_load((FOLDER / "pets.yaml").read_text(encoding="utf-8"))
-    content |= {"labels": list(DRAWN), "drawn": DRAWN, "gate": {"mean_accuracy": 0.5, "max_loss": 0.5}}
-    content["backbone"] |= {"weights": "none", "width": 1 / 16}
-    content["goldens"] = {"count": 8, "tolerance": 0.05}
-    content["train"] |= TRAIN
-    content["augment"] |= {"contrast": 0.2}  # the network is random: less changed photos are learnt sooner
-    content["export"] = {"int8": "never"}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "pets.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return path
-
-
-def run(*words: object) -> str:
-    done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def bundle(folder: Path) -> Path:
-    """A bundle of recipe pets, small, made in `folder` within seconds."""
-    from config.recipe import read_recipe
-    from dataset.sample import draw_set
-
-    recipe = small_recipe(folder)
-    draw_set(folder / "drawn", read_recipe(recipe), 16, seed=0)
-    run("train", recipe, "--data", folder / "drawn", "--runs", folder / "runs")
-    run("export", newest(folder / "runs" / "pets", "train"), "--data", folder / "drawn", "--out", folder / "bundle")
-    return folder / "bundle"
 
 
 @pytest.fixture(scope="module")
-def made(once: Any) -> Path:
-    def make(folder: Path) -> None:
-        bundle(folder)
-
-    return Path(once("pets", make))
+def made(sibling: Callable[[str], Path]) -> Path:
+    return sibling("pets")
 
 
 def test_a_run_counts_steps_and_keeps_its_checkpoints(made: Path) -> None:
@@ -73,7 +33,7 @@ def test_a_run_counts_steps_and_keeps_its_checkpoints(made: Path) -> None:
 
 
 def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_path: Path) -> None:
-    shutil.unpack_archive(pack(made / "bundle", "1.0", tmp_path / "store"), tmp_path / "unpacked", "zip")
+    shutil.unpack_archive(pack(bundle_of(made, "pets"), "1.0", tmp_path / "store"), tmp_path / "unpacked", "zip")
     service = ClassifierService()
     service.initialize(context(tmp_path / "unpacked"))
     golden = goldens.read(tmp_path / "unpacked")[0]
@@ -93,8 +53,8 @@ def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_pat
 
 def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) -> None:
     trained, to = newest(made / "runs" / "pets", "train"), tmp_path / "versions"
-    words = ["export", str(trained), "--data", str(made / "drawn"), "--to", str(to)]
-    run(*words, "--if-better")
+    words = ["export", str(trained), "--data", str(made / "photos"), "--to", str(to)]
+    run(main, *words, "--if-better")
     refused = CliRunner().invoke(main, [*words, "--if-better"], catch_exceptions=True)
     assert refused.exit_code == 1
     assert "not exported: mean of classes" in str(refused.output)
@@ -102,7 +62,7 @@ def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) 
     facts = json.loads((to / "1" / "run.json").read_text())
     facts["metrics"]["mean_accuracy"] = 0.0
     (to / "1" / "run.json").write_text(json.dumps(facts))
-    run(*words, "--if-better")
+    run(main, *words, "--if-better")
     assert sorted(path.name for path in to.iterdir()) == ["1", "2"]
     facts["validation"]["sha256"] = "another"
     (to / "2" / "run.json").write_text(json.dumps(facts))

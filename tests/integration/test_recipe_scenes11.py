@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,14 @@ from deploy.archive import pack
 from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.spec import read_spec
+from tests.helpers.siblings import SCENES_WIDTH, bundle_of
 from tests.helpers.small import invoke, label_folders, small_recipe, trained_bundle, unpacked
 from training.predict import predict
 
-WIDTH = 1 / 32
-
-
-def bundle(folder: Path) -> Path:
-    """A bundle of scenes11, a 32nd as wide, after one epoch on drawn pictures."""
-    recipe = small_recipe("scenes11", folder, backbone={"width": WIDTH})
-    photos = label_folders(folder / "photos", read_recipe(recipe).labels)
-    return trained_bundle(recipe, photos, folder)
-
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundle(tmp_path_factory.mktemp("scenes11"))
+def made(sibling: Callable[[str], Path]) -> Path:
+    return bundle_of(sibling("scenes11"), "scenes11")
 
 
 def test_the_graph_is_as_the_document_asks(made: Path) -> None:
@@ -88,7 +81,7 @@ def test_a_run_of_it_can_be_exported_at_another_opset_with_int8(tmp_path: Path) 
     recipe = small_recipe(
         "scenes11",
         tmp_path,
-        backbone={"width": WIDTH},
+        backbone={"width": SCENES_WIDTH},
         export={"opset": 18, "output": "logits", "calibration": 8},
         input={"height": 64, "width": 64, "shorter": 75},
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from tests.conftest import SHAPES, newest
+from tests.helpers.commands import SHAPES, newest
 
 NOWHERE = "/proc/none"  # a disk that cannot be written, for root too
 

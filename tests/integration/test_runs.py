@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from config.recipe import read_recipe
 from handler.image import preprocess
-from tests.conftest import SHAPES, SHIPPED, newest
+from tests.helpers.commands import SHAPES, SHIPPED, newest
 from training.__main__ import main
 from training.records import run as making
 

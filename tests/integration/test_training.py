@@ -24,7 +24,7 @@ from dataset.photos import Photo, hold_out, read_photos
 from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime
-from tests.conftest import SHAPES, SHIPPED, command, newest
+from tests.helpers.commands import SHAPES, SHIPPED, command, newest
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import spread
 from training.data.loader import PhotoSet

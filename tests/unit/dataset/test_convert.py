@@ -11,8 +11,8 @@ from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.__main__ import main
 from dataset.photos import Photo, read_photos
-from tests.conftest import SHAPES
 from tests.helpers import pictures
+from tests.helpers.commands import SHAPES
 from training.records.options import divide
 
 LABELS = list(pictures.OXFORD)

@@ -1,6 +1,5 @@
 """`dataset fetch`: torchvision reads the files, label folders come out; what cannot be downloaded is named."""
 
-import struct
 from pathlib import Path
 
 import click.testing
@@ -12,24 +11,13 @@ from torchvision import datasets
 from config.recipe import read_recipe
 from dataset.__main__ import main
 from dataset.photos import counts, read_photos
+from tests.helpers.small import write_mnist
 
 NOWHERE = "http://127.0.0.1:9/"  # nothing listens on the discard port
 
 
 def run(*words: object) -> click.testing.Result:
     return click.testing.CliRunner().invoke(main, ["fetch", *map(str, words)])
-
-
-def write_mnist(folder: Path, count: int) -> np.ndarray:
-    """The four files of MNIST as they lie unpacked; train and test parts alike."""
-    folder.mkdir(parents=True)
-    photos = np.random.default_rng(0).integers(0, 256, (count, 28, 28), np.uint8)
-    labels = bytes(index % 10 for index in range(count))
-    for part in ("train", "t10k"):
-        head = struct.pack(">IIII", 0x803, count, 28, 28)
-        (folder / f"{part}-images-idx3-ubyte").write_bytes(head + photos.tobytes())
-        (folder / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels)
-    return photos
 
 
 def test_mnist_becomes_label_folders_that_its_recipe_reads(tmp_path: Path) -> None:

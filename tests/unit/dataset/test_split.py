@@ -18,8 +18,8 @@ from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
-from tests.conftest import SHAPES
 from tests.helpers import pictures
+from tests.helpers.commands import SHAPES
 
 LABELS = ("disc", "stripe", "cross")
 

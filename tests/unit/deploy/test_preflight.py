@@ -15,7 +15,7 @@ from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
 from deploy.store.mar import Archive
 from deploy.store.profile import ServingOptions
-from tests.conftest import SHIPPED
+from tests.helpers.commands import SHIPPED
 
 LAST = (LastRollout.NONE, LastRollout.DONE, LastRollout.INTERRUPTED, LastRollout.INTERRUPTED_AFTER_DONE)
 NEW, RESUME, UNLISTED = RolloutState.NEW, RolloutState.INTERRUPTED_BEFORE_SWITCH, RolloutState.UNLISTED_DEFAULT

@@ -17,7 +17,7 @@ from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, own_environment, read_settings
 from deploy.supervision.supervisor import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
 from deploy.up import down
-from tests.conftest import SHIPPED, command
+from tests.helpers.commands import SHIPPED, command
 
 HOLD = """
 import sys, time

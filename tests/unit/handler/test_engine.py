@@ -15,7 +15,7 @@ from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.image import Pixels, preprocess
 from handler.spec import Input, Runtime, Spec, read_spec
-from tests.conftest import SHIPPED
+from tests.helpers.commands import SHIPPED
 from training.models.registry import build
 
 CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()

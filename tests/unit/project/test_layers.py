@@ -90,7 +90,6 @@ def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.xfail(reason="being moved to tests/helpers")
 def test_no_test_imports_another(graph: grimp.ImportGraph) -> None:
     tests = {module for module in graph.modules if module.rpartition(".")[2].startswith("test_")}
     found = {(importer, test) for test in tests for importer in graph.find_modules_that_directly_import(test)}

@@ -8,7 +8,7 @@ import yaml
 
 from common.errors import UserError
 from config.recipe import names, read_recipe
-from tests.conftest import SHAPES
+from tests.helpers.commands import SHAPES
 from training.models.registry import BACKBONES
 
 

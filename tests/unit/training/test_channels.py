@@ -16,7 +16,7 @@ from dataset.photos import Photo
 from dataset.sample import draw_set
 from handler import engine
 from handler.spec import Runtime
-from tests.conftest import SHAPES
+from tests.helpers.commands import SHAPES
 from training.bundles.onnx_export import to_onnx
 from training.compression import structured
 from training.compression.cost import cost

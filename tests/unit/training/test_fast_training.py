@@ -23,8 +23,8 @@ from config.recipe import Augment, Fit, Recipe, override, read_recipe
 from dataset.photos import UNLABELLED, Photo
 from dataset.sample import draw_set
 from handler.spec import Input
-from tests.conftest import SHAPES, newest
 from tests.helpers import pictures as drawings
+from tests.helpers.commands import SHAPES, newest
 from training.__main__ import main
 from training.data.augment import Augmenter
 from training.data.cache import Pictures, bounded

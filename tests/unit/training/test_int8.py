@@ -13,7 +13,7 @@ from dataset.sample import draw_set
 from handler import engine
 from handler.image import preprocess
 from handler.spec import Runtime
-from tests.conftest import SHAPES
+from tests.helpers.commands import SHAPES
 from training import export
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import quantise, quantise_within

@@ -10,7 +10,7 @@ from PIL import Image
 
 from config.recipe import read_recipe
 from dataset.photos import Photo
-from tests.conftest import SHAPES, SHIPPED
+from tests.helpers.commands import SHAPES, SHIPPED
 from training.evaluation.charts import draw_curves
 from training.evaluation.measure import CORRUPTIONS, Evaluation, latency, spread
 from training.evaluation.metrics import calibration, roc_auc

@@ -14,8 +14,8 @@ from config.recipe import INPUTS, Augment, Backbone, Recipe, override, read_reci
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from handler.spec import Input
-from tests.conftest import SHAPES
 from tests.helpers import pictures
+from tests.helpers.commands import SHAPES
 from training.compression.gate import gate
 from training.compression.unstructured import prunable, sparsity
 from training.data.augment import Augmenter

@@ -16,7 +16,7 @@ from PIL import Image
 
 from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
-from tests.conftest import SHAPES
+from tests.helpers.commands import SHAPES
 from tests.helpers.small import random_bundle
 from training.bundles.barchart import bar_chart, families
 from training.bundles.onnx_export import difference, opset, require_opset, store_as_fp16, to_onnx

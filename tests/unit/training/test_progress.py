@@ -11,7 +11,7 @@ from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
-from tests.conftest import SHAPES
+from tests.helpers.commands import SHAPES
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.loop import optimise

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.conftest import SHIPPED
+from tests.helpers.commands import SHIPPED
 from training.__main__ import main
 
 DOCUMENT = ("classroom_document", "--backbone", "resnet18")
