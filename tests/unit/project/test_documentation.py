@@ -12,7 +12,12 @@ from deploy.settings import ROOT
 
 ZENSICAL = Path(sys.executable).with_name("zensical")
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "models" / "classroom" / "MODEL_CARD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "benchmarks")
 
 
