@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Pack a bundle (made by `python -m training export`) as a new version: model_store/NAME-VERSION.mar + .json
+# Pack a bundle of `python -m training export` as a new version: model_store/NAME-VERSION.mar and .json
 #
 #   scripts/archive.sh BUNDLE VERSION        scripts/archive.sh models/classroom 1.1
 #
-# Exit 0 and one line on success; exit 1 and one line that names the fix otherwise. Never overwrites.
+# Prints one line. Exit 0 on success; exit 1 with the fix otherwise. Never overwrites a version.
 set -euo pipefail
 here=$(pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

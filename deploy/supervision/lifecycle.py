@@ -18,6 +18,7 @@ from deploy.host.processes import alive, group_of_server, members, wait_until_go
 from deploy.settings import Settings
 from deploy.supervision.supervisor import CONSOLE, refuse_second, spawn, supervisor_of
 from deploy.supervision.torchserve_program import NOT_STARTED
+from deploy.torchserve.management import local_session
 from deploy.torchserve.process import stop_left_over
 
 READY_S = 300  # a worker may take 120 s to start (config.properties), and several versions start one after the other
@@ -65,8 +66,7 @@ def wait_until_ready(settings: Settings, supervisor: subprocess.Popen[bytes]) ->
 
 def ask_keeper(settings: Settings) -> dict[str, Any]:
     """The keeper's /ready; empty if it does not answer."""
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy between two programs on one machine
+    with local_session() as session:
         try:
             answer: dict[str, Any] = session.get(settings.url("keeper") + "/ready", timeout=(1, 20)).json()
         except (requests.RequestException, ValueError):

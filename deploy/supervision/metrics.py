@@ -1,19 +1,18 @@
-"""What Prometheus is told of a node, beside TorchServe's own metrics: http://127.0.0.1:8083/metrics.
+"""The metrics of a node, in addition to TorchServe's own: http://127.0.0.1:8083/metrics.
 
-Three sources: the request log, followed from the moment of starting (a restart sets these counters to 0, which
-Prometheus expects of counters); the manifest, the store and the journal, read when somebody scrapes; and what the
-keeper says.
+Three sources: the request log, followed from the start of the keeper (a restart sets these counters to 0, which
+Prometheus handles); the manifest, the store and the journal, read at every scrape; and the keeper.
 
 classifier_requests_total{model,version,status,code}      answered requests; code "ok" or one of handler/errors.py
-classifier_handler_seconds{model,version}                 histogram: handler time of the batch that a request was in
+classifier_handler_seconds{model,version}                 histogram: handler time of the request's batch
 classifier_served{model,version,default}                  1 for each version that must be served
 classifier_archive_present{model,version}                 1 if a served version's archive lies in the store
 classifier_manifest_damaged                               1 if served.json cannot be read
 classifier_workers_ready{model,version}                   workers that can answer, as the keeper counted them
 classifier_ready                                          1 if every name's default version answers
-classifier_keeper_actions_total{action}                   what the keeper has mended
-classifier_deployments_total{action,state}                changes of versions that have ended, since the node exists
-classifier_deployment_seconds{action}                     how long the last one took
+classifier_keeper_actions_total{action}                   repairs by the keeper
+classifier_deployments_total{action,state}                ended changes of versions, since the node exists
+classifier_deployment_seconds{action}                     duration of the last one
 classifier_deployment_running                             1 while versions are being changed
 """
 
@@ -45,9 +44,9 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 LOG = "requests.log"
 POLL_S = 1.0
 FORGET_S = 3600.0
-"""A version that is not served and was not asked for this long loses its series."""
+"""A version that is not served and got no request for this long loses its series."""
 
-# Seconds: from a refusal (0.2 ms) and a small photo on a fast core to one that a client will not wait for.
+# Seconds: from a refused request (0.2 ms) and a small photo on a fast core to one that no client waits for.
 BUCKETS = (0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 REPAIRS = tuple(action.name for action in repair_plan.ACTIONS)  # of the keeper
 ACTIONS = ("rollout", "rollback", "retire", *REPAIRS)
@@ -56,7 +55,7 @@ _VERSION = ("model", "version")
 
 
 class Metrics:
-    """The metrics of one node. Safe to be used by several threads; nothing of it is global to the process."""
+    """The metrics of one node. Several threads may use it; it has no state that is global to the process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -70,32 +69,32 @@ class Metrics:
         )
         self._seconds = Histogram(
             "classifier_handler_seconds",
-            "Handler time of the batch that a request was in.",
+            "Handler time of the request's batch.",
             _VERSION,
             buckets=BUCKETS,
             registry=self._registry,
         )
         self._actions = Counter(
-            "classifier_keeper_actions", "What the keeper has mended.", ("action",), registry=self._registry
+            "classifier_keeper_actions", "Repairs by the keeper.", ("action",), registry=self._registry
         )
         for action in REPAIRS:
             self._actions.labels(action)
         self._node = Node(settings)
         self._registry.register(self._node)
-        self._asked: dict[tuple[str, str], float] = {}
+        self._last_request: dict[tuple[str, str], float] = {}
         self._tail: Tail | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Follow the request log from its end, in a thread of its own."""
+        """Follow the request log from its end, in a new thread."""
         self._tail = Tail(self.settings.var / "logs" / LOG)
         self._stopping.clear()
         self._thread = threading.Thread(target=self._follow, name="request log", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop following; `text` keeps answering what is known."""
+        """Stop following; `text` continues to return what is known."""
         self._stopping.set()
         if self._thread:
             self._thread.join()
@@ -105,19 +104,19 @@ class Metrics:
             self._tail = self._thread = None
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format (`CONTENT_TYPE`), up to the last line of the request log."""
+        """All metrics in the text format of Prometheus (`CONTENT_TYPE`), up to the last line of the request log."""
         with self._lock:
             self._catch_up()
-            self._node.look()
+            self._node.refresh()
             self._keep_series()
             return generate_latest(self._registry)
 
     def keeper_action(self, action: str) -> None:
-        """Count something that the keeper mended, for example `revive`."""
+        """Count a repair by the keeper, for example `revive`."""
         self._actions.labels(action).inc()
 
     def workers_ready(self, model: str, version: str, count: int) -> None:
-        """Set how many workers of a version can answer; shown as long as the manifest names the version."""
+        """Set how many workers of a version can answer; shown while the manifest lists the version."""
         with self._lock:
             self._node.workers[model, version] = count
 
@@ -127,7 +126,7 @@ class Metrics:
             self._node.ready = value
 
     def _follow(self) -> None:
-        """Keep up, so that no scrape has much to read and no file is rotated away twice unread."""
+        """Read regularly: scrapes stay short, and no file is rotated away unread."""
         while not self._stopping.wait(POLL_S):
             with self._lock:
                 self._catch_up()
@@ -136,35 +135,35 @@ class Metrics:
         for line in self._tail.lines() if self._tail else ():
             try:
                 self._count(json.loads(line))
-            except (ValueError, KeyError, TypeError):  # no line of the handler's
+            except (ValueError, KeyError, TypeError):  # not a line of the handler
                 continue
 
     def _count(self, line: dict[str, Any]) -> None:
         version, seconds = (str(line["model"]), str(line["version"])), float(line["seconds"])
         self._requests.labels(*version, str(line["status"]), str(line["code"])).inc()
         self._seconds.labels(*version).observe(seconds)
-        self._asked[version] = time.monotonic()
+        self._last_request[version] = time.monotonic()
 
     def _keep_series(self) -> None:
-        """Have every served version's series from the first scrape on, and none of versions that are long gone.
+        """Create the series of every served version, and remove those of versions that are long gone.
 
-        A counter that appears with its first error cannot show its increase: Prometheus has no 0 to compare with.
+        A counter that appears with its first error shows no increase: Prometheus has no 0 to compare with.
         """
         now = time.monotonic()
         for entry in self._node.served:
-            self._asked[entry.name, entry.version] = now
+            self._last_request[entry.name, entry.version] = now
             self._seconds.labels(entry.name, entry.version)
             self._requests.labels(entry.name, entry.version, "200", "ok")
             for code, status in CODES.items():
                 self._requests.labels(entry.name, entry.version, str(int(status)), code)
-        for version in [version for version, last in self._asked.items() if now - last > FORGET_S]:
-            del self._asked[version]
+        for version in [version for version, last in self._last_request.items() if now - last > FORGET_S]:
+            del self._last_request[version]
             for metric in (self._requests, self._seconds):
                 metric.remove_by_labels(dict(zip(_VERSION, version, strict=True)))
 
 
 class Node(Collector):
-    """What lies in `var` and the store, and what the keeper saw last; collected by `Metrics`."""
+    """The state of `var` and the store, and what the keeper saw last; collected by `Metrics`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -175,8 +174,8 @@ class Node(Collector):
         self._stamp: object = None
         self._journal: list[tuple[str, State, float | None]] = []  # action, state, seconds
 
-    def look(self) -> None:
-        """Read the manifest, and the journal if it has changed; what is damaged leaves what was known."""
+    def refresh(self) -> None:
+        """Read the manifest, and the journal if it has changed; if one is damaged, its former content counts."""
         try:
             self.served, self.damaged = desired.read(self.settings.var), False
         except UserError:
@@ -187,12 +186,12 @@ class Node(Collector):
         with contextlib.suppress(OSError, KeyError, TypeError):
             stamp = _stamp(self.settings.var)
             if stamp != self._stamp:
-                found = entries(self.settings.var)
-                self._journal = [(entry.action, entry.state, entry.seconds) for entry in found]
+                rows = entries(self.settings.var)
+                self._journal = [(entry.action, entry.state, entry.seconds) for entry in rows]
                 self._stamp = stamp
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are not looked for in other collectors."""
+        """Empty: the names are not checked against other collectors."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -203,27 +202,25 @@ class Node(Collector):
         yield _gauge("classifier_manifest_damaged", "1 if served.json cannot be read.", self.damaged)
 
     def _versions(self) -> Iterable[Metric]:
-        found = GaugeMetricFamily("classifier_served", "Versions that must be served.", labels=(*_VERSION, "default"))
+        served = GaugeMetricFamily("classifier_served", "Versions that must be served.", labels=(*_VERSION, "default"))
         present = GaugeMetricFamily(
             "classifier_archive_present", "1 if a served version's archive lies in the store.", labels=_VERSION
         )
         workers = GaugeMetricFamily("classifier_workers_ready", "Workers that can answer.", labels=_VERSION)
         for entry in self.served:
-            found.add_metric((entry.name, entry.version, str(entry.default).lower()), 1)
+            served.add_metric((entry.name, entry.version, str(entry.default).lower()), 1)
             present.add_metric((entry.name, entry.version), (self.settings.store / entry.archive).is_file())
         for version, count in self.workers.items():
             workers.add_metric(version, count)
-        return found, present, workers
+        return served, present, workers
 
     def _deployments(self) -> Iterable[Metric]:
-        total = CounterMetricFamily(
-            "classifier_deployments", "Changes of versions that have ended.", labels=("action", "state")
-        )
+        total = CounterMetricFamily("classifier_deployments", "Ended changes of versions.", labels=("action", "state"))
         counts = Tally({(action, state): 0 for action in ACTIONS for state in ENDED})
         counts.update((action, state) for action, state, _ in self._journal if state in ENDED)
         for labels, count in counts.items():
             total.add_metric(labels, count)
-        last = GaugeMetricFamily("classifier_deployment_seconds", "How long the last change took.", labels=("action",))
+        last = GaugeMetricFamily("classifier_deployment_seconds", "Duration of the last change.", labels=("action",))
         for action, seconds in {action: seconds for action, _, seconds in self._journal if seconds is not None}.items():
             last.add_metric((action,), seconds)
         running = any(state is State.RUNNING for _, state, _ in self._journal)
@@ -235,7 +232,7 @@ def _gauge(name: str, text: str, value: bool) -> GaugeMetricFamily:
 
 
 def _stamp(var: Path) -> object:
-    """Changes whenever the journal does: its files are written whole, so each is a new one; or whoever is at work."""
+    """Changes with the journal, whose files are replaced at every write, and with the owner of the deployment lock."""
     files = [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in (var / FOLDER).glob("*.json")]
     owner = deployment_lock(var).owner()
     return sorted(files), owner and owner.pid

@@ -1,116 +1,113 @@
-"""Whether the server answers rightly: a golden photo through the served door, at most once a second."""
+"""Whether the server answers correctly: one golden photo of every served name, at most once a second."""
 
-import contextlib
 import threading
 import time
 from typing import Any
 
-import requests
-
-from common.errors import UserError
+from common.errors import CheckFailed, NotFound, Unreachable, UserError
 from deploy.host.log import log
 from deploy.settings import Settings
 from deploy.store import copies
-from deploy.store.desired import ServedVersion
 from deploy.supervision.reconcile import Reconciler
-from deploy.torchserve.keys import read_key
-from deploy.torchserve.probes import example
+from deploy.torchserve.management import Client
+from deploy.torchserve.probes import Question, first_question
 
 PROBE_S = 5.0
+"""The longest that one prediction may take."""
 CACHE_S = 1.0
+"""How long an answer of /ready is valid."""
 
 
 class Readiness:
-    """The answer of /ready; may be asked by any number of threads."""
+    """The answer of /ready. Any number of threads may call it."""
 
     def __init__(self, settings: Settings, reconciler: Reconciler) -> None:
         self.settings = settings
         self.reconciler = reconciler
-        self.session = requests.Session()
-        self.session.trust_env = False  # no proxy between two programs on one machine
+        self.client = Client(settings, PROBE_S)
         self._lock = threading.Lock()
         self._note = "TorchServe is starting"
-        self._examples: dict[str, tuple[str | None, dict[str, Any]]] = {}
+        self._questions: dict[str, Question] = {}  # by digest of the archive
         self._answer: dict[str, Any] = {}
-        self._until = 0.0
+        self._valid_until = 0.0
 
     def note(self, text: str) -> None:
-        """What the keeper's last round stumbled on; empty if on nothing."""
+        """Set why the keeper's last round failed; empty if it did not."""
         self._note = text
 
     def answer(self) -> dict[str, Any]:
-        """`ready`, the `models` that answer rightly, those that are `missing` and why, whether the keeper is
-        `repairing`, `warnings`; a `reason` if not ready. Not older than a second."""
+        """At most CACHE_S old.
+
+        Returns:
+            `ready`; `models`: the names that answer correctly, each with its version; `missing`: versions that cannot
+            be served, each with the reason; `repairing`: whether a repair is in progress; `warnings`; and a `reason`
+            if it is not ready.
+        """
         with self._lock:  # one probe at a time
-            if time.monotonic() > self._until:
+            if time.monotonic() > self._valid_until:
                 self._answer = self._probe()
-                self._until = time.monotonic() + CACHE_S
+                self._valid_until = time.monotonic() + CACHE_S
             return self._answer
 
     def _probe(self) -> dict[str, Any]:
-        before, repairing = self.reconciler.missing, self.reconciler.repairing  # what the probes find is no older
+        missing_before, repairing = self.reconciler.missing, self.reconciler.repairing  # read before the predictions
+        models, reasons = self._predictions()
+        missing = self.reconciler.missing
+        answer: dict[str, Any] = {
+            "ready": not reasons,
+            "models": models,
+            "missing": missing,
+            "repairing": repairing or missing != missing_before,
+        }
+        if reasons:
+            answer["reason"] = self._note or "; ".join(reasons)
+        return {**answer, "warnings": [text for text in self.reconciler.warnings.values() if text]}
+
+    def _predictions(self) -> tuple[list[dict[str, str]], list[str]]:
+        """The names that answer correctly with their versions, and why the others do not."""
         models, reasons = [], []
         for name in dict.fromkeys(entry.name for entry in self.reconciler.entries):
             try:
-                models.append({"name": name, "version": self._ask(name)})
-            except (requests.RequestException, UserError, OSError, ValueError, KeyError) as error:
+                models.append({"name": name, "version": self._predict(name)})
+            except (UserError, OSError, ValueError, KeyError) as error:
                 reasons.append(f"{name}: {_short(error)}")
-            except Exception as error:  # a bug, or an answer that nobody has thought of
+            except Exception as error:  # a bug, or an unexpected answer
                 log("error", text=f"the probe of {name} failed: {error!r}")
                 reasons.append(f"{name}: {error!r}")
         if not models and not reasons:
-            reasons = ["var/served.json names nothing to serve"]
-        missing = self.reconciler.missing
-        found: dict[str, Any] = {"ready": not reasons, "models": models, "missing": missing}
-        found["repairing"] = repairing or missing != before
-        if reasons:
-            found["reason"] = self._note or "; ".join(reasons)
-        return {**found, "warnings": [text for text in self.reconciler.warnings.values() if text]}
+            reasons = ["var/served.json lists no version"]
+        return models, reasons
 
-    def _ask(self, name: str) -> str:
-        """The version that answers a golden photo of a name rightly.
+    def _predict(self, name: str) -> str:
+        """The version that answers a golden photo of a name correctly.
 
         Raises:
-            UserError: it is answered wrongly, or not at all; and what requests raises.
+            UserError: there is no answer, or it is wrong or an error.
         """
-        label, body = self._example_of(name)
-        answer = self.session.post(
-            f"{self.settings.url('inference')}/predictions/{name}",
-            json=body,
-            headers={"Authorization": f"Bearer {read_key(self.settings.var, 'inference')}", "X-Request-Id": "keeper"},
-            timeout=PROBE_S,
-        )
+        question = self._question_of(name)
+        headers = {"X-Request-Id": "keeper"}
+        answer = self.client.ask("inference", "POST", f"/predictions/{name}", json=question.body, headers=headers)
         content = answer.json()
+        # Versions need not agree on a drawn pattern.
+        label = question.golden.label if question.golden.own else None
         if not answer.ok or label not in (None, content.get("result")):
-            told = f"a photo of {label}" if label else "a golden photo"
-            raise UserError(f"HTTP {answer.status_code}, {answer.text[:200]} to {told}")
+            photo = f"a photo of {label}" if label else "a golden photo"
+            raise CheckFailed(f"HTTP {answer.status_code}, {answer.text[:200]} to {photo}")
         return str(content["model_version"])
 
-    def _example_of(self, name: str) -> tuple[str | None, dict[str, Any]]:
-        """The label and the request of a name's first golden photo: of any version, for all have the same labels.
-
-        No label where the photo is a pattern: versions need not agree on it.
-        """
+    def _question_of(self, name: str) -> Question:
+        """A golden photo of any version of a name: all its versions have the same labels."""
         entries = [entry for entry in self.reconciler.entries if entry.name == name]
         for entry in entries:
-            if entry.digest in self._examples or self._read_example(entry):
-                return self._examples[entry.digest]
-        raise UserError(f"{entries[0].archive} cannot be read, nor its copy in var/{copies.FOLDER}")
-
-    def _read_example(self, entry: ServedVersion) -> bool:
-        for folder in (self.settings.store, self.settings.var / copies.FOLDER):
-            with contextlib.suppress(Exception):  # a damaged zip can raise any: zlib.error, KeyError, IndexError ...
-                question = example(folder / entry.archive)
-                label = question.golden.label if question.golden.own else None
-                self._examples[entry.digest] = label, {**question.body, "detail": True}
-                return True
-        return False
+            question = self._questions.get(entry.digest) or first_question(self.settings, entry)
+            if question:
+                self._questions[entry.digest] = question
+                return question
+        raise NotFound(f"neither {entries[0].archive} nor its copy in var/{copies.FOLDER} can be read")
 
 
 def _short(error: Exception) -> str:
-    """Without the request's address and headers."""
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {PROBE_S:.0f} s"
-    if isinstance(error, requests.ConnectionError):
-        return "TorchServe does not answer"
+    """For /ready: without the advice to start the server, which is running."""
+    if isinstance(error, Unreachable):
+        return error.problem
     return error.message if isinstance(error, UserError) else repr(error)

@@ -332,7 +332,7 @@ class Endpoint:
     def __init__(self, content: dict[str, Any], status: int = 200) -> None:
         self.content, self.status, self.requests = content, status, 0
 
-    def post(self, url: str, **_: Any) -> Any:
+    def ask(self, *_: Any, **__: Any) -> Any:
         self.requests += 1
         return SimpleNamespace(
             ok=self.status == 200, status_code=self.status, text=json.dumps(self.content), json=lambda: self.content
@@ -342,15 +342,12 @@ class Endpoint:
 def readiness(
     settings: Settings, reconciler: Reconciler, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> Readiness:
-    found = Readiness(settings, reconciler)
-    found.note("")
-    found.session = endpoint  # type: ignore[assignment]
-    monkeypatch.setattr("deploy.supervision.readiness.read_key", lambda *_: "key")
-    monkeypatch.setattr(
-        "deploy.supervision.readiness.example",
-        lambda mar: SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={}),
-    )
-    return found
+    ready = Readiness(settings, reconciler)
+    ready.note("")
+    ready.client = endpoint  # type: ignore[assignment]
+    question = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    monkeypatch.setattr("deploy.supervision.readiness.first_question", lambda *_: question)
+    return ready
 
 
 def test_ready_means_a_correct_answer_and_is_probed_once_a_second(
@@ -385,4 +382,4 @@ def test_nothing_to_serve_is_not_ready(settings: Settings, monkeypatch: pytest.M
     reconciler, _ = keeper(settings)
     reconciler.round()
     answer = readiness(settings, reconciler, Endpoint({}), monkeypatch).answer()
-    assert (answer["ready"], answer["reason"]) == (False, "var/served.json names nothing to serve")
+    assert (answer["ready"], answer["reason"]) == (False, "var/served.json lists no version")

@@ -1,5 +1,6 @@
-"""The probe of readiness survives whatever it meets, and counts it as not ready."""
+"""The readiness probe survives every error and reports it as not ready."""
 
+import json
 import socket
 import threading
 import zlib
@@ -15,6 +16,7 @@ from deploy.store.desired import ServedVersion
 from deploy.supervision import keeper, readiness
 from deploy.supervision.keeper import Keeper
 from deploy.supervision.readiness import Readiness
+from deploy.torchserve import probes
 
 ENTRY = ServedVersion("demo", "1.0", "demo-1.0.mar", "d", default=True)
 
@@ -25,36 +27,45 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def probed(settings: Settings) -> Readiness:
-    repairs: Any = SimpleNamespace(entries=[ENTRY], missing=[], repairing=False, warnings={})
-    found = Readiness(settings, repairs)
-    found.note("")
-    return found
+    reconciler: Any = SimpleNamespace(entries=[ENTRY], missing=[], repairing=False, warnings={})
+    ready = Readiness(settings, reconciler)
+    ready.note("")
+    return ready
+
+
+def test_a_server_that_does_not_answer_is_named(settings: Settings) -> None:
+    url = settings.url("inference")
+    settings.var.mkdir()
+    key = {"key": "k", "expiration time": "never"}
+    (settings.var / "key_file.json").write_text(json.dumps({"inference": key, "management": key, "API": key}))
+    question: Any = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    running = probed(settings)
+    running._questions[ENTRY.digest] = question
+    assert running.answer()["reason"] == f"demo: nothing answers at {url}"
 
 
 @pytest.mark.parametrize("error", [zlib.error("incorrect header"), IndexError("list index"), NotImplementedError()])
 def test_an_archive_that_cannot_be_read_is_not_ready(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def example(mar: Path) -> None:
+    def questions(mar: Path) -> None:
         raise error
 
-    monkeypatch.setattr(readiness, "example", example)
+    monkeypatch.setattr(probes, "questions", questions)
     answer = probed(settings).answer()
     assert (answer["ready"], answer["models"]) == (False, [])
-    assert answer["reason"] == "demo: demo-1.0.mar cannot be read, nor its copy in var/archives"
+    assert answer["reason"] == "demo: neither demo-1.0.mar nor its copy in var/archives can be read"
 
 
 @pytest.mark.parametrize("content", [[], None, 3])
 def test_an_answer_that_is_no_object_is_not_ready_and_logged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: Any
 ) -> None:
-    monkeypatch.setattr(
-        readiness, "example", lambda mar: SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
-    )
-    monkeypatch.setattr(readiness, "read_key", lambda *_: "key")
-    found = probed(settings)
-    monkeypatch.setattr(found.session, "post", lambda *_, **__: SimpleNamespace(ok=True, json=lambda: content))
-    answer = found.answer()
+    question = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    monkeypatch.setattr(readiness, "first_question", lambda *_: question)
+    running = probed(settings)
+    monkeypatch.setattr(running.client, "ask", lambda *_, **__: SimpleNamespace(ok=True, json=lambda: content))
+    answer = running.answer()
     assert not answer["ready"]
     assert answer["reason"].startswith("demo: AttributeError")
     assert "the probe of demo failed" in capsys.readouterr().out
