@@ -1,4 +1,4 @@
-"""Conventions that no other test checks: imports between packages, constants, and what the documentation promises."""
+"""Conventions that no other test checks: constants that belong in recipes, and commands and codes in the pages."""
 
 import ast
 import importlib
@@ -13,28 +13,28 @@ from config.recipe import names, read_recipe
 from deploy.settings import ROOT
 from handler.errors import CODES
 
-ROOMS = ("handler", "config", "dataset", "training", "deploy")
+PACKAGES = ("handler", "config", "dataset", "training", "deploy")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TEXT = "\n".join([README, *PAGES.values()])
 
 
-def modules(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
 
 
-OTHER_MEANINGS = {("audit.py", 500)}  # the document's least number of photos is also the width of its input
+OTHER_MEANINGS = {("audit.py", 500)}  # 500 is also the minimum number of photos
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_nothing_outside_a_recipe_knows_the_labels_or_the_size(room: str) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_only_recipes_contain_labels_and_input_sizes(package: str) -> None:
     recipe = read_recipe("classroom")
-    secret = {*recipe.labels, recipe.input.height, recipe.input.width}
-    for path in modules(room):
+    task_values = {*recipe.labels, recipe.input.height, recipe.input.width}
+    for path in modules(package):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and type(node.value) in (str, int):
-                known = node.value in secret and (path.name, node.value) not in OTHER_MEANINGS
-                assert not known, f"{path}:{node.lineno} knows {node.value!r}"
+                allowed = node.value not in task_values or (path.name, node.value) in OTHER_MEANINGS
+                assert allowed, f"{path}:{node.lineno}: {node.value!r} belongs in a recipe"
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
@@ -80,9 +80,9 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     tree = README.partition("```tree\n")[2].partition("```")[0]
     paths = re.findall(r"^([\w./-]+)", tree, re.MULTILINE)
     assert len(paths) > 10
-    made = ("runs/", "var/")
+    not_in_git = ("runs/", "var/")
     for path in paths:
-        assert path in made or (ROOT / path).exists(), path
+        assert path in not_in_git or (ROOT / path).exists(), path
 
 
 def test_the_shipped_model_is_small_and_has_its_card() -> None:
