@@ -1,45 +1,53 @@
-"""What was done to versions: when, which, who, why, how long each step took.
-
-python -m deploy history [--json]
-"""
+"""The changes of versions: python -m deploy history [--json]."""
 
 import json
+from collections.abc import Iterable
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from common.cli import command
+from common.console import console, say
 from deploy.settings import read_settings
 from deploy.store.journal import JournalEntry, entries
 
 
 @command(epilog="Example: python -m deploy history --limit 5")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="The last so many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list, oldest first, instead of lines.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many of the last changes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list, oldest first, instead of a table.")
 def history(limit: int, as_json: bool) -> None:
-    """Rollouts, rollbacks, retirements and the keeper's repairs, the last one below."""
+    """List rollouts, rollbacks, retirements and the keeper's repairs; the last one is at the bottom."""
     rows = entries(read_settings().var)[-limit:]
     if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in rows], indent=2, ensure_ascii=False))
-        return
+        say(json.dumps([entry.to_json() for entry in rows], indent=2, ensure_ascii=False))
+    elif rows:
+        console.print(history_table(rows))
+    else:
+        say("no version was changed yet: python -m deploy rollout does it")
+
+
+def history_table(rows: Iterable[JournalEntry]) -> Table:
+    """When, what, and how it went; long texts wrap, so that nothing is cut in 80 columns."""
+    table = Table()
+    table.add_column("started", no_wrap=True)
+    table.add_column("change", overflow="fold")
+    table.add_column("result", overflow="fold", ratio=1)
     for entry in rows:
-        click.echo(_line(entry))
-    if not rows:
-        click.echo("nothing was done yet: python -m deploy rollout")
+        table.add_row(entry.started[:19].replace("T", " "), Text(_change(entry)), Text(_result(entry)))
+    return table
 
 
-def _line(entry: JournalEntry) -> str:
+def _change(entry: JournalEntry) -> str:
     former = f"{entry.previous} -> " if entry.previous else ""
-    words = [
-        entry.started,
-        f"{entry.action:<9}",
-        f"{entry.name} {former}{entry.version}",
-        f"{entry.state}{_seconds(entry.seconds)}",
-        f"by {entry.who}",
-        *([f"because {entry.why!r}"] if entry.why else []),
-    ]
+    return f"{entry.action}\n{entry.name} {former}{entry.version}"
+
+
+def _result(entry: JournalEntry) -> str:
     steps = ", ".join(f"{step.name}{_seconds(step.seconds)}" for step in entry.steps)
-    details = "".join(f"\n    {text}" for text in (steps, entry.error) if text)
-    return "  ".join(words) + details
+    why = f"reason: {entry.why}" if entry.why else ""
+    result = f"{entry.state}{_seconds(entry.seconds)}, by {entry.who}"
+    return "\n".join(text for text in (result, why, steps, entry.error) if text)
 
 
 def _seconds(value: float | None) -> str:

@@ -1,37 +1,35 @@
-"""What is served: python -m deploy models [--json]; exits 1 when nothing is."""
+"""The versions that the running server serves: python -m deploy models [--json]; exits 1 if it serves none."""
 
 import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from common.cli import command
-from common.errors import UserError
+from common.console import console, say
+from common.errors import NotFound, UserError
 from deploy.settings import Settings, read_settings
 from deploy.store.mar import ArchiveManifest, read_manifest
 from deploy.torchserve.management import Client
 
-COLUMNS = ("name", "version", "default", "workers_ready", "workers", "digest", "run")
-
 
 @command(epilog="Example: python -m deploy models --json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list instead of a table.")
 def models(as_json: bool) -> None:
     """List what is served: version, default, workers ready, digest, run."""
     settings = read_settings()
     rows = [describe(version, settings) for version in Client(settings).models()]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     elif rows:
-        Console().print(_table(rows))
+        console.print(models_table(rows))
     if not any(row["workers_ready"] for row in rows):
-        raise UserError("nothing is served: start the server with make serve")
+        raise NotFound("nothing is served", "start the server with make serve")
 
 
 def describe(version: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """One row: what TorchServe says of a version, and what its manifest says of its archive."""
+    """One row: what TorchServe says about a version, and what the manifest says about its archive."""
     manifest = _manifest(settings, version)
     workers = version.get("workers", [])
     return {
@@ -45,16 +43,27 @@ def describe(version: dict[str, Any], settings: Settings) -> dict[str, Any]:
     }
 
 
+def models_table(rows: list[dict[str, Any]]) -> Table:
+    """One row per version; long names and runs wrap, so that nothing is cut in 80 columns."""
+    table = Table()
+    table.add_column("version", overflow="fold")
+    table.add_column("default")
+    table.add_column("ready", no_wrap=True)
+    table.add_column("digest", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for row in rows:
+        table.add_row(
+            f"{row['name']} {row['version']}",
+            "yes" if row["default"] else "",
+            f"{row['workers_ready']} of {row['workers']}",
+            (row["digest"] or "unknown")[:12],
+            row["run"] or "unknown",
+        )
+    return table
+
+
 def _manifest(settings: Settings, version: dict[str, Any]) -> ArchiveManifest | None:
     try:
         return read_manifest(settings.store / f"{version['modelName']}-{version['modelVersion']}.mar")
     except UserError:
         return None
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(*COLUMNS)
-    for row in rows:
-        cells = {**row, "digest": (row["digest"] or "unknown")[:12], "default": "yes" if row["default"] else ""}
-        table.add_row(*(str(cells[column]) for column in COLUMNS))
-    return table

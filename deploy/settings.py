@@ -1,7 +1,4 @@
-"""Where TorchServe listens and keeps its files: environment, then config/config.properties, then defaults.
-
-Each row of `ROWS` is an environment variable, the property that it stands for and its help.
-"""
+"""Where TorchServe listens and keeps its files: environment, then config/config.properties, then defaults."""
 
 import os
 import socket
@@ -9,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES = ROOT / "config" / "config.properties"
 HOST = "127.0.0.1"
+PROFILES = ("latency", "throughput")
+RESERVE_MB = 256
+DEFAULTS = {"keeper_port": "8083"}
+"""Properties that are ours, not TorchServe's."""
 
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_INFERENCE_PORT", "inference_address", "predictions, HTTP"),
@@ -21,27 +22,33 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_METRICS_PORT", "metrics_address", "Prometheus metrics, HTTP"),
     ("SERVE_GRPC_INFERENCE_PORT", "grpc_inference_port", "predictions, gRPC"),
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
-    ("SERVE_KEEPER_PORT", "keeper_port", "/ready and our own /metrics, HTTP (default: 8083)"),
+    ("SERVE_KEEPER_PORT", "keeper_port", "/ready and /metrics of the keeper, HTTP (default: 8083)"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
-    ("SERVE_MEMORY_RESERVE", "", "megabytes that must stay free beside the workers of two versions (default: 256)"),
-    ("SERVE_PROFILE", "", "latency or throughput, as python -m deploy tune found them (default: the recipe's values)"),
+    ("SERVE_MEMORY_RESERVE", "", f"megabytes that must stay free while two versions run (default: {RESERVE_MB})"),
+    ("SERVE_PROFILE", "", "latency or throughput: values measured by python -m deploy tune (default: the recipe's)"),
     ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
 )
-
-
-PROFILES = ("latency", "throughput")
-DEFAULTS = {"keeper_port": "8083"}  # what TorchServe knows nothing of
+"""Environment variable, the property that it overrides, help."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Resolved settings; ports are TCP ports on the loopback address."""
+    """Resolved settings.
+
+    Attributes:
+        ports: property -> TCP port on the loopback address.
+        store: folder of the archives.
+        var: folder of runtime files.
+        properties: config/config.properties.
+        reserve_mb: megabytes that must stay free while two versions run.
+        profile: a member of PROFILES, or empty.
+    """
 
     ports: Mapping[str, int]
     store: Path
     var: Path
     properties: Mapping[str, str]
-    reserve_mb: int = 256
+    reserve_mb: int = RESERVE_MB
     profile: str = ""
 
     def url(self, address: str) -> str:
@@ -54,7 +61,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Resolve all settings.
 
     Raises:
-        UserError: naming the variable or property and what is legal.
+        InvalidInput: a value is not valid; the message names the variable and the valid values.
     """
     environ = os.environ if environ is None else environ
     properties = read_properties(PROPERTIES)
@@ -63,15 +70,15 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         for name, key, _ in ROWS
         if key.endswith(("_address", "_port"))
     }
-    twice = [name for name, key, _ in ROWS if key in ports and list(ports.values()).count(ports[key]) > 1]
-    if twice:
-        raise UserError(f"{' and '.join(twice)} are the same port: give each its own")
+    equal = [name for name, key, _ in ROWS if key in ports and list(ports.values()).count(ports[key]) > 1]
+    if equal:
+        raise InvalidInput(f"{' and '.join(equal)} are the same port", "give each a different one")
     return Settings(
         ports=ports,
         store=(ROOT / (environ.get("SERVE_STORE") or properties["model_store"])).resolve(),
         var=(ROOT / (environ.get("SERVE_VAR") or "var")).resolve(),
         properties=properties,
-        reserve_mb=_megabytes(environ.get("SERVE_MEMORY_RESERVE") or "256"),
+        reserve_mb=_megabytes(environ.get("SERVE_MEMORY_RESERVE") or str(RESERVE_MB)),
         profile=_profile(environ.get("SERVE_PROFILE") or ""),
     )
 
@@ -84,44 +91,44 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def resolved_properties(settings: Settings) -> str:
-    """The properties that TorchServe is started with: the file's, with settings filled in."""
-    changed = {
+    """The text of the properties file that TorchServe starts with: ours, with ports and store of the settings."""
+    overridden = {
         key: f"http://{HOST}:{port}" if key.endswith("_address") else str(port)
         for key, port in settings.ports.items()
         if key not in DEFAULTS
     }
-    changed["model_store"] = str(settings.store)
-    return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **changed}.items())
+    overridden["model_store"] = str(settings.store)
+    return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **overridden}.items())
 
 
 def own_environment(var: Path, store: Path) -> dict[str, str]:
-    """The environment of a second server beside others: its own folder, and ports that are free now."""
+    """The environment of a further server on this machine: its folders, and ports that are free now."""
     names = [name for name, _, _ in ROWS if name.endswith("_PORT")]
     sockets = [socket.socket() for _ in names]
     try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        ports = {name: str(each.getsockname()[1]) for name, each in zip(names, sockets, strict=True)}
+        for item in sockets:
+            item.bind((HOST, 0))
+        ports = {name: str(item.getsockname()[1]) for name, item in zip(names, sockets, strict=True)}
     finally:
-        for each in sockets:
-            each.close()
+        for item in sockets:
+            item.close()
     return {**ports, "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
 
 
 def _megabytes(text: str) -> int:
     if not text.isdigit():
-        raise UserError(f"SERVE_MEMORY_RESERVE: {text!r} is no size: give megabytes, for example 256")
+        raise InvalidInput(f"SERVE_MEMORY_RESERVE: {text!r} is not a size", "give megabytes, for example 256")
     return int(text)
 
 
 def _profile(text: str) -> str:
     if text and text not in PROFILES:
-        raise UserError(f"SERVE_PROFILE: {text!r} is no profile: give {' or '.join(PROFILES)}, or none")
+        raise InvalidInput(f"SERVE_PROFILE: {text!r} is not a profile", f"give {names}, or leave it empty")
     return text
 
 
 def _port(text: str, name: str) -> int:
     number = text.rpartition(":")[2]
     if not number.isdigit() or not 1 <= int(number) <= 65535:
-        raise UserError(f"{name}: {text!r} is no port: give a number from 1 to 65535")
+        raise InvalidInput(f"{name}: {text!r} is not a port", "give a number from 1 to 65535")
     return int(number)

@@ -1,11 +1,11 @@
-"""Find how a version is served best on this machine: workers, threads, batches.
+"""Find the workers, threads and batch size that serve a version best on this machine.
 
     python -m deploy tune model_store/classroom-1.1.mar
 
-starts a TorchServe of its own (own ports, own folder) for each setting, several rounds in alternating order; asks by
-one client for latency, by eight for throughput; counts errors. What it finds goes to `var/tuned.json` at the end, for
-SERVE_PROFILE=latency or throughput; interrupted, it has changed nothing. Precision stays the recipe's, and each worker
-checks its golden answers when it starts.
+starts a second TorchServe (on free ports, in a temporary folder) for each combination of options, in several rounds of
+alternating order. It measures latency with one client and throughput with eight, and counts errors. The profiles are
+written to `var/tuned.json` at the end, for SERVE_PROFILE=latency or throughput; if it is interrupted, nothing changes.
+The precision stays as in the recipe, and each worker checks the golden photos when it starts.
 """
 
 import json
@@ -14,14 +14,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from common.cli import command
-from common.errors import UserError
+from common.console import console, note, say
+from common.errors import CheckFailed, InvalidInput
 from deploy.host.locks import server_lock
 from deploy.host.processes import interruptible
 from deploy.host.var import claim
@@ -29,102 +28,119 @@ from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.mar import find_archive, served_version
-from deploy.store.profile import ServingOptions
-from deploy.torchserve.load import Load, ask_for
+from deploy.store.profile import CLIENTS, Measurement, ServingOptions
+from deploy.torchserve.load import Load, load_of
 from deploy.torchserve.probes import WORKER_MB, example, free_mb
 from deploy.torchserve.process import Server
 
-CLIENTS = 8
-BATCHES = ((1, 0), (4, 2), (8, 5))  # requests, milliseconds; tried on the best of the rest
-NEARLY = 0.03  # as good as the best: then the one with fewer workers, each of which holds its memory
+BATCHES = ((1, 0), (4, 2), (8, 5))  # requests, milliseconds; tried with the best workers and threads
+NEARLY = 0.03  # within this share of the best, the options with fewer workers win: each worker needs memory
 
 
 @dataclass
-class Tried:
-    """One setting, and a load of one client and one of several for each round."""
+class Candidate:
+    """Options that are being measured, with the loads of one client and of several, one per round."""
 
-    how: ServingOptions
+    options: ServingOptions
     alone: list[Load]
     many: list[Load]
 
     @property
     def errors(self) -> int:
+        """Wrong and missing answers of all loads."""
         return sum(load.errors for load in (*self.alone, *self.many))
 
     @property
     def p50(self) -> float:
-        """Milliseconds at one client, median of the rounds."""
+        """Milliseconds with one client, median of the rounds."""
         return statistics.median(load.percentile(0.5) for load in self.alone)
 
     @property
     def rate(self) -> float:
-        """Answers a second at several clients, median of the rounds."""
+        """Answers per second with several clients, median of the rounds."""
         return statistics.median(load.rate for load in self.many)
 
-    def row(self) -> dict[str, Any]:
-        """What the table and tuned.json say."""
+    def measurement(self) -> Measurement:
+        """The row of the table and of tuned.json."""
         p99 = [statistics.median(load.percentile(0.99) for load in loads) for loads in (self.alone, self.many)]
-        return {
-            **asdict(self.how),
-            "p50_ms": round(self.p50, 2),
-            "p99_ms": round(p99[0], 2),
-            f"requests_s_at_{CLIENTS}": round(self.rate, 1),
-            f"p99_ms_at_{CLIENTS}": round(p99[1], 2),
-            "errors": self.errors,
-        }
+        return Measurement(
+            **asdict(self.options),
+            p50_ms=round(self.p50, 2),
+            p99_ms=round(p99[0], 2),
+            requests_s_at_8=round(self.rate, 1),
+            p99_ms_at_8=round(p99[1], 2),
+            errors=self.errors,
+        )
 
 
 @command(epilog="Example: python -m deploy tune classroom-1.1.mar --quick")
 @click.argument("archive", required=False, type=click.Path(path_type=Path))
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of all settings, in turn.")
-@click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Of one load.")
-@click.option("--quick", is_flag=True, help="One round of one second, two settings: to see that it works.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option(
+    "--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often each combination is measured."
+)
+@click.option(
+    "--seconds",
+    default=6.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="How long each measurement lasts.",
+)
+@click.option("--quick", is_flag=True, help="One round of one second and few combinations: a check that it works.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json: bool) -> None:
-    """Measure how ARCHIVE (default: what is served) is served best here, for SERVE_PROFILE."""
+    """Measure the best options for ARCHIVE (default: the served one) on this machine, for SERVE_PROFILE."""
     settings = read_settings()
     claim(settings.var)
     mar = choose(settings, archive)
     entry = served_version(mar)
     if server_lock(settings.var).owner():
-        click.echo("note: a server is running and shares the cores: make down first for honest figures", err=True)
+        note("note: a server is running and uses the same cores: for reliable figures, run make down first")
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
-    plain = list(_plain(profile.cores()))
-    first = tuner.measure([plain[0], plain[-1]] if quick else plain)
-    busiest = most(first).how
-    batched = [replace(busiest, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES[: 1 if quick else None]]
-    second = tuner.measure([busiest, *(how for how in batched if how != busiest)])
-    profiles = chosen(first, second)
-    rows = [tried.row() for tried in (*first, *second)]
+    first, second = _measure_all(tuner, quick)
+    profiles = choose_profiles(first, second)
+    rows = [candidate.measurement() for candidate in (*first, *second)]
     profile.write(settings, entry, profiles, rows)
     if as_json:
-        click.echo(json.dumps({"profiles": {name: asdict(how) for name, how in profiles.items()}, "tried": rows}))
-    else:
-        Console().print(_table(rows))
-        for name, how in profiles.items():
-            click.echo(f"{name}: {how}")
-        click.echo(
-            f"{settings.var / profile.FILE} is written: make down; make up SERVE_PROFILE=latency (or throughput)"
-        )
+        options = {name: asdict(options) for name, options in profiles.items()}
+        say(json.dumps({"profiles": options, "tried": [asdict(row) for row in rows]}))
+        return
+    console.print(measurements_table(rows))
+    for name, chosen in profiles.items():
+        say(f"{name}: {chosen}")
+    say(f"{settings.var / profile.FILE} is written: make down; make up SERVE_PROFILE=latency (or throughput)")
 
 
 def choose(settings: Settings, archive: Path | None) -> Path:
-    """The archive that was named, or the default that is served.
+    """The given archive, or that of the served default version.
 
     Raises:
-        UserError: it is not in the store, or nothing is served.
+        UserError: it is not in the store, or not exactly one version is the default.
     """
     if archive is not None:
         return find_archive(archive, settings.store).mar
     defaults = [entry for entry in desired.read(settings.var) if entry.default]
     if len(defaults) != 1:
-        raise UserError("nothing, or more than one name, is served here: name the archive, NAME-VERSION.mar")
+        count = len(defaults) or "no"
+        raise InvalidInput(f"{count} models are served here", "name the archive, NAME-VERSION.mar")
     return find_archive(Path(defaults[0].archive), settings.store).mar
 
 
-def _plain(cores: int) -> Iterator[ServingOptions]:
-    """Workers and threads worth trying, without waiting for batches: no more threads in all than cores, or two workers
-    that share all cores (one decodes while the other computes); of large machines at least half must be used."""
+def _measure_all(tuner: "Tuner", quick: bool) -> tuple[list[Candidate], list[Candidate]]:
+    """Workers and threads first; then batch sizes with those that had the highest throughput."""
+    combinations = list(worker_options(profile.cores()))
+    first = tuner.measure([combinations[0], combinations[-1]] if quick else combinations)
+    busiest = highest_throughput(first).options
+    batched = [replace(busiest, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES[: 1 if quick else None]]
+    second = tuner.measure([busiest, *(options for options in batched if options != busiest)])
+    return first, second
+
+
+def worker_options(cores: int) -> Iterator[ServingOptions]:
+    """Workers and threads worth measuring, with no wait for batches.
+
+    At most one thread per core in all, or two workers that share all cores (one decodes while the other computes). On
+    a machine with more than four cores, at least half of them must be used.
+    """
     counts = sorted({1 << power for power in range(cores.bit_length()) if 1 << power <= cores} | {cores})
     for workers in counts:
         for threads in counts:
@@ -133,76 +149,84 @@ def _plain(cores: int) -> Iterator[ServingOptions]:
                 yield ServingOptions(workers, threads, min(threads, 2))
 
 
-def chosen(first: Sequence[Tried], second: Sequence[Tried]) -> dict[str, ServingOptions]:
-    """The profiles. Only what was measured in the same rounds is compared: the machine's speed drifts.
+def choose_profiles(first: Sequence[Candidate], second: Sequence[Candidate]) -> dict[str, ServingOptions]:
+    """Choose the profiles. Only candidates of the same rounds are compared, because the machine's speed drifts.
 
     Args:
         first: workers and threads.
-        second: the busiest of them in batches of several sizes, alone too: where it is also the fastest, one of these
-            may be faster yet.
+        second: those of them with the highest throughput, with several batch sizes. If they have the lowest latency as
+            well, one of the batch sizes may have a lower one.
     """
-    best = fastest(first)
-    latency = fastest(second) if best.how == most(first).how else best
-    return {"latency": latency.how, "throughput": most(second).how}
+    best = lowest_latency(first)
+    latency = lowest_latency(second) if best.options == highest_throughput(first).options else best
+    return {"latency": latency.options, "throughput": highest_throughput(second).options}
 
 
-def fastest(tried: Sequence[Tried]) -> Tried:
-    """The lowest latency at one client; of nearly equal ones that with the fewest workers."""
-    sound = _sound(tried)
-    limit = min(each.p50 for each in sound) * (1 + NEARLY)
-    return min((each for each in sound if each.p50 <= limit), key=lambda each: (each.how.workers, each.p50))
+def lowest_latency(candidates: Sequence[Candidate]) -> Candidate:
+    """The lowest latency with one client; among nearly equal ones, the fewest workers."""
+    valid = _without_errors(candidates)
+    limit = min(candidate.p50 for candidate in valid) * (1 + NEARLY)
+    nearly = (candidate for candidate in valid if candidate.p50 <= limit)
+    return min(nearly, key=lambda candidate: (candidate.options.workers, candidate.p50))
 
 
-def most(tried: Sequence[Tried]) -> Tried:
-    """The highest throughput; of nearly equal ones that with the fewest workers and the smallest batch."""
-    sound = _sound(tried)
-    limit = max(each.rate for each in sound) * (1 - NEARLY)
-    able = (each for each in sound if each.rate >= limit)
-    return min(able, key=lambda each: (each.how.workers, each.how.batch_size, -each.rate))
+def highest_throughput(candidates: Sequence[Candidate]) -> Candidate:
+    """The highest throughput; among nearly equal ones, the fewest workers and the smallest batch."""
+    valid = _without_errors(candidates)
+    limit = max(candidate.rate for candidate in valid) * (1 - NEARLY)
+    nearly = (candidate for candidate in valid if candidate.rate >= limit)
+    return min(nearly, key=lambda each: (each.options.workers, each.options.batch_size, -each.rate))
 
 
-def _sound(tried: Sequence[Tried]) -> list[Tried]:
-    sound = [each for each in tried if not each.errors]
-    if not sound:
-        raise UserError("every setting had wrong or missing answers: python -m deploy rollout says why")
-    return sound
+def _without_errors(candidates: Sequence[Candidate]) -> list[Candidate]:
+    valid = [candidate for candidate in candidates if not candidate.errors]
+    if not valid:
+        raise CheckFailed("all options had wrong or missing answers", "see why with python -m deploy rollout")
+    return valid
 
 
 class Tuner:
-    """Measures settings of one version."""
+    """Measures options of one version.
+
+    Args:
+        seconds: the duration of each measurement.
+    """
 
     def __init__(self, mar: Path, entry: ServedVersion, rounds: int, seconds: float) -> None:
         self.mar, self.entry, self.rounds, self.seconds = mar, entry, rounds, seconds
         question = example(mar)
-        self.ask = ask_for(f"{entry.name}/{entry.version}", question.body, question.golden.label)
+        self.load = load_of(f"{entry.name}/{entry.version}", question.body, question.golden.label)
 
-    def measure(self, settings: Sequence[ServingOptions]) -> list[Tried]:
-        """Every setting in each round, forwards and backwards in turn."""
-        able = [how for how in settings if how.workers == 1 or how.workers * WORKER_MB < free_mb()]
-        found = [Tried(how, [], []) for how in able]
+    def measure(self, options: Sequence[ServingOptions]) -> list[Candidate]:
+        """Measure all options that fit into memory in every round, in alternating order."""
+        fitting = [each for each in options if each.workers == 1 or each.workers * WORKER_MB < free_mb()]
+        candidates = [Candidate(each, [], []) for each in fitting]
         for number in range(self.rounds):
-            for tried in found if number % 2 == 0 else reversed(found):
-                click.echo(f"round {number + 1} of {self.rounds}: {tried.how} ...", err=True)
-                self._once(tried)
-        return found
+            for candidate in candidates if number % 2 == 0 else reversed(candidates):
+                note(f"round {number + 1} of {self.rounds}: {candidate.options} ...")
+                self._measure_once(candidate)
+        return candidates
 
-    def _once(self, tried: Tried) -> None:
+    def _measure_once(self, candidate: Candidate) -> None:
         with tempfile.TemporaryDirectory(prefix="tune-") as folder:
             environment = own_environment(Path(folder) / "var", self.mar.parent)
             settings = read_settings({**environment, "SERVE_PROFILE": "latency"})
             claim(settings.var)
-            profile.write(settings, self.entry, {"latency": tried.how})
+            profile.write(settings, self.entry, {"latency": candidate.options})
             with interruptible(), Server(settings) as server:
-                server.client.register(self.entry.archive, self.entry.name, tried.how)
-                self.ask(settings, CLIENTS, min(self.seconds, 1.0))  # every worker has answered before
-                tried.alone.append(self.ask(settings, 1, self.seconds))
-                tried.many.append(self.ask(settings, CLIENTS, self.seconds))
+                server.client.register(self.entry.archive, self.entry.name, candidate.options)
+                self.load(settings, CLIENTS, min(self.seconds, 1.0))  # so that every worker has answered once
+                candidate.alone.append(self.load(settings, 1, self.seconds))
+                candidate.many.append(self.load(settings, CLIENTS, self.seconds))
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    several = f"{CLIENTS} clients:"
-    alone = ("1 client: p50 ms", "p99 ms")
-    table = Table("workers", "threads", "batch", "wait ms", *alone, f"{several} req/s", "p99 ms", "errors")
+def measurements_table(rows: Sequence[Measurement]) -> Table:
+    """One row per combination of options; headers wrap, so that nothing is cut in 80 columns."""
+    alone, many = "1 client", f"{CLIENTS} clients"
+    headers = ["workers", "threads", "batch", "delay\nms", f"{alone}\np50 ms", f"{alone}\np99 ms"]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, collapse_padding=False)
+    for header in (*headers, f"{many}\nreq/s", f"{many}\np99 ms", "errors"):
+        table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(str(value) for value in asdict(row).values()))
     return table

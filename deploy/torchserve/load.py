@@ -1,6 +1,7 @@
-"""So many clients, each of which asks again as soon as it is answered: enough to compare settings of one server.
+"""A closed-loop load: each client sends its next request as soon as the last one is answered.
 
-The benchmarks measure with a generator in a process of its own (benchmarks/harness/load.py).
+That is enough to compare options of one server. The benchmarks use a generator in a separate process
+(benchmarks/harness/load.py).
 """
 
 import json
@@ -18,7 +19,13 @@ from deploy.torchserve.management import Client
 
 @dataclass(frozen=True)
 class Load:
-    """Milliseconds of the right answers, how many others there were, and how long it took (s)."""
+    """The result of one load.
+
+    Attributes:
+        ms: duration of each correct answer, in milliseconds.
+        errors: wrong and missing answers.
+        seconds: duration of the load.
+    """
 
     ms: Sequence[float]
     errors: int
@@ -26,46 +33,47 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Right answers a second."""
+        """Correct answers per second."""
         return len(self.ms) / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Milliseconds that a share (0 to 1) of the answers did not exceed (nearest rank); infinite without any."""
+        """The duration that a share (0 to 1) of the answers did not exceed (nearest rank); infinite without answers."""
         ordered = sorted(self.ms)
         return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else math.inf
 
 
-Ask = Callable[[Settings, int, float], Load]
+def load_of(model: str, body: dict[str, Any], label: str) -> Callable[[Settings, int, float], Load]:
+    """A function (settings, clients, seconds) that sends one request again and again.
 
-
-def ask_for(model: str, body: dict[str, Any], label: str) -> Ask:
-    """A load of one question: (server, clients, seconds) -> what came of it. Another label is an error."""
+    Args:
+        label: the correct answer; any other is an error.
+    """
     encoded = json.dumps(body).encode()
 
-    def client_of(settings: Settings, until: float) -> list[float | None]:
+    def durations(settings: Settings, until: float) -> list[float | None]:
         client = Client(settings)
-        spent: list[float | None] = []
-        while not spent or time.monotonic() < until:
-            spent.append(_milliseconds(client, model, encoded, label))
-        return spent
+        results: list[float | None] = []
+        while not results or time.monotonic() < until:
+            results.append(_milliseconds(client, model, encoded, label))
+        return results
 
     def load(settings: Settings, clients: int, seconds: float) -> Load:
-        begun = time.monotonic()
+        started = time.monotonic()
         with ThreadPoolExecutor(clients) as pool:
-            found = list(pool.map(lambda _: client_of(settings, begun + seconds), range(clients)))
-        spent = [ms for each in found for ms in each]
-        right = [ms for ms in spent if ms is not None]
-        return Load(right, len(spent) - len(right), time.monotonic() - begun)
+            per_client = list(pool.map(lambda _: durations(settings, started + seconds), range(clients)))
+        results = [ms for results in per_client for ms in results]
+        correct = [ms for ms in results if ms is not None]
+        return Load(correct, len(results) - len(correct), time.monotonic() - started)
 
     return load
 
 
 def _milliseconds(client: Client, model: str, body: bytes, label: str) -> float | None:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     headers = {"Content-Type": "application/json"}
     try:
         answer = client.ask("inference", "POST", f"/predictions/{model}", data=body, headers=headers)
-        right = answer.ok and answer.json().get("result") == label
+        correct = answer.ok and answer.json().get("result") == label
     except (UserError, ValueError):
-        right = False
-    return (time.perf_counter() - begun) * 1000 if right else None
+        correct = False
+    return (time.perf_counter() - started) * 1000 if correct else None

@@ -46,9 +46,9 @@ def test_a_rollout_serves_the_new_one_and_keeps_the_former(here: Node) -> None:
     assert [step["name"] for step in second["steps"]] == STEPS
     assert all(step["seconds"] >= 0 for step in second["steps"])
     assert (second["state"], second["who"]) == ("done", first["who"])
-    told = here.deploy("history").stdout
-    assert re.search(r"rollout +shapes 1\.0 -> 1\.1  done \d", told)
-    assert "because 'the first'" in told
+    table = here.deploy("history").stdout
+    assert re.search(r"rollout +│ done \d.*\n.* shapes 1\.0 -> 1\.1 ", table)
+    assert "reason: the first" in table
 
 
 def test_status_says_what_is_served(here: Node) -> None:

@@ -15,11 +15,11 @@ from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.load import Load
-from deploy.tune import Tried, chosen, fastest, most
+from deploy.tune import Candidate, choose_profiles, highest_throughput, lowest_latency, worker_options
 from handler import engine
 
 ENTRY = ServedVersion("shapes", "1.0", "shapes-1.0.mar", "d1", default=True, workers=3)
-FOUND = {"latency": ServingOptions(1, 2), "throughput": ServingOptions(2, 1, 4, 5)}
+PROFILES_MEASURED = {"latency": ServingOptions(1, 2), "throughput": ServingOptions(2, 1, 4, 5)}
 
 
 def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
@@ -27,17 +27,17 @@ def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_profile_is_applied_to_the_version_that_it_was_measured_for(tmp_path: Path, name: str) -> None:
+def test_a_profile_applies_to_the_version_that_it_was_measured_for(tmp_path: Path, name: str) -> None:
     here = settings(tmp_path, name)
-    profile.write(here, ENTRY, FOUND)
-    assert profile.serving_options(here, ENTRY) == FOUND[name]
+    profile.write(here, ENTRY, PROFILES_MEASURED)
+    assert profile.serving_options(here, ENTRY) == PROFILES_MEASURED[name]
     assert profile.why_ignored(here, ENTRY) is None
-    assert profile.environment(here) == {engine.THREADS: f"shapes-1.0={FOUND[name].threads}"}
+    assert profile.environment(here) == {engine.THREADS: f"shapes-1.0={PROFILES_MEASURED[name].threads}"}
 
 
-def test_without_a_profile_all_is_as_the_recipe_says(tmp_path: Path) -> None:
+def test_without_a_profile_the_recipe_counts(tmp_path: Path) -> None:
     here = settings(tmp_path, "")
-    profile.write(here, ENTRY, FOUND)
+    profile.write(here, ENTRY, PROFILES_MEASURED)
     assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
     assert profile.why_ignored(here, ENTRY) is None
@@ -48,24 +48,24 @@ def test_without_a_profile_all_is_as_the_recipe_says(tmp_path: Path) -> None:
     [
         ({"cores": 999}, "measured on 999 core"),
         ({"digest": "d2"}, "not for shapes 1.0"),
-        ({"profiles": {}}, "damaged"),
+        ({"profiles": {}}, "has no profile throughput"),
         ({"profiles": {"throughput": {"worker": 1}}}, "damaged"),
     ],
 )
-def test_another_machine_or_archive_is_passed_over_with_a_note(
+def test_a_profile_of_another_machine_or_archive_is_ignored_with_a_note(
     tmp_path: Path, changes: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = settings(tmp_path)
-    profile.write(here, ENTRY, FOUND)
+    profile.write(here, ENTRY, PROFILES_MEASURED)
     path = tmp_path / profile.FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     desired.write(tmp_path, [ENTRY])
     assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
     profile.note_if_ignored(here, ENTRY)
-    said = capsys.readouterr().err
-    assert why in said
-    assert "python -m deploy tune" in said
+    printed = capsys.readouterr().err
+    assert why in printed
+    assert "python -m deploy tune" in printed
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
@@ -75,11 +75,11 @@ def test_a_server_starts_without_the_file_or_with_a_damaged_one(tmp_path: Path, 
     here = settings(tmp_path)
     assert profile.serving_options(here, ENTRY) == ServingOptions(3)
     assert profile.environment(here) == {}
-    assert "not there, or damaged" in str(profile.why_ignored(here, ENTRY))
+    assert "missing or damaged" in str(profile.why_ignored(here, ENTRY))
 
 
-def test_a_profile_that_is_none_is_named() -> None:
-    with pytest.raises(UserError, match="SERVE_PROFILE: 'fast' is no profile: give latency or throughput"):
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(UserError, match="SERVE_PROFILE: 'fast' is not a profile: give latency or throughput"):
         read_settings({"SERVE_PROFILE": "fast"})
 
 
@@ -91,47 +91,52 @@ def test_a_profile_that_is_none_is_named() -> None:
         (8, [(1, 4), (1, 8), (2, 2), (2, 4), (2, 8), (4, 1), (4, 2), (8, 1)]),
     ],
 )
-def test_settings_worth_trying(cores: int, pairs: list[tuple[int, int]]) -> None:
-    assert list(tune._plain(cores)) == [ServingOptions(workers, threads, min(threads, 2)) for workers, threads in pairs]
+def test_options_worth_measuring(cores: int, pairs: list[tuple[int, int]]) -> None:
+    assert list(worker_options(cores)) == [
+        ServingOptions(workers, threads, min(threads, 2)) for workers, threads in pairs
+    ]
 
 
-def tried(how: ServingOptions, ms: float, rate: int, errors: int = 0) -> Tried:
-    return Tried(how, [Load([ms], 0, 1)], [Load([ms] * rate, errors, 1)])
+def candidate(options: ServingOptions, ms: float, rate: int, errors: int = 0) -> Candidate:
+    return Candidate(options, [Load([ms], 0, 1)], [Load([ms] * rate, errors, 1)])
 
 
-def test_the_best_is_chosen_and_of_nearly_equal_ones_the_smallest() -> None:
+def test_the_best_options_are_chosen_and_of_nearly_equal_ones_the_smallest() -> None:
     one, two = ServingOptions(1, 2), ServingOptions(2, 1)
-    assert fastest([tried(two, 10, 1), tried(one, 10.2, 1)]).how == one
-    assert fastest([tried(two, 10, 1), tried(one, 11, 1)]).how == two
-    assert most([tried(one, 1, 98), tried(two, 1, 100)]).how == one
-    assert most([tried(one, 1, 90), tried(two, 1, 100)]).how == two
-    assert most([tried(ServingOptions(2, 1, 4, 2), 1, 101), tried(two, 1, 100)]).how == two
+    assert lowest_latency([candidate(two, 10, 1), candidate(one, 10.2, 1)]).options == one
+    assert lowest_latency([candidate(two, 10, 1), candidate(one, 11, 1)]).options == two
+    assert highest_throughput([candidate(one, 1, 98), candidate(two, 1, 100)]).options == one
+    assert highest_throughput([candidate(one, 1, 90), candidate(two, 1, 100)]).options == two
+    assert highest_throughput([candidate(ServingOptions(2, 1, 4, 2), 1, 101), candidate(two, 1, 100)]).options == two
 
 
-def test_for_latency_the_busiest_setting_without_batches_is_looked_at_too() -> None:
+def test_for_latency_the_options_with_the_highest_throughput_count_without_batches_too() -> None:
     pair, alone, other = ServingOptions(1, 2, 2), ServingOptions(1, 2, 1), ServingOptions(2, 1, 1)
-    second = [tried(pair, 8, 182), tried(alone, 7, 155)]
-    assert chosen([tried(pair, 8, 183), tried(other, 11, 125)], second) == {"latency": alone, "throughput": pair}
-    assert chosen([tried(pair, 8, 183), tried(other, 6, 125)], second)["latency"] == other
+    second = [candidate(pair, 8, 182), candidate(alone, 7, 155)]
+    assert choose_profiles([candidate(pair, 8, 183), candidate(other, 11, 125)], second) == {
+        "latency": alone,
+        "throughput": pair,
+    }
+    assert choose_profiles([candidate(pair, 8, 183), candidate(other, 6, 125)], second)["latency"] == other
 
 
-def test_a_setting_with_errors_is_never_chosen() -> None:
-    assert most(
-        [tried(ServingOptions(1, 2), 1, 50), tried(ServingOptions(2, 1), 1, 100, errors=1)]
-    ).how == ServingOptions(1, 2)
-    with pytest.raises(UserError, match="every setting"):
-        fastest([tried(ServingOptions(1, 2), 1, 50, errors=1)])
+def test_options_with_errors_are_never_chosen() -> None:
+    assert highest_throughput(
+        [candidate(ServingOptions(1, 2), 1, 50), candidate(ServingOptions(2, 1), 1, 100, errors=1)]
+    ).options == ServingOptions(1, 2)
+    with pytest.raises(UserError, match="all options"):
+        lowest_latency([candidate(ServingOptions(1, 2), 1, 50, errors=1)])
 
 
-def test_interrupted_it_leaves_what_was_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_tune_keeps_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = settings(tmp_path, "")
-    profile.write(here, ENTRY, FOUND)
+    profile.write(here, ENTRY, PROFILES_MEASURED)
     before = (tmp_path / profile.FILE).read_bytes()
 
     class Interrupted:
         def __init__(self, *_: object) -> None: ...
 
-        def measure(self, hows: Sequence[ServingOptions]) -> list[Tried]:
+        def measure(self, options: Sequence[ServingOptions]) -> list[Candidate]:
             raise KeyboardInterrupt
 
     (tmp_path / "deploying.lock").touch()
@@ -156,3 +161,23 @@ def test_a_worker_reads_its_own_versions_threads(
 ) -> None:
     monkeypatch.setenv(profile.THREADS, said)
     assert engine.threads_here("shapes", "1.0") == threads
+
+
+def test_the_file_of_the_former_version_is_read_and_written_alike(tmp_path: Path) -> None:
+    options = {"workers": 2, "threads": 1, "batch_size": 4, "max_batch_delay": 5}
+    measured = {"p50_ms": 7.1, "p99_ms": 9.0, "requests_s_at_8": 180.2, "p99_ms_at_8": 61.0, "errors": 0}
+    former = {
+        "name": "shapes",
+        "version": "1.0",
+        "digest": "d1",
+        "cores": profile.cores(),
+        "profiles": {"throughput": options},
+        "tried": [{**options, **measured}],
+    }
+    (tmp_path / profile.FILE).write_text(json.dumps(former))
+    here = settings(tmp_path)
+    tuning = profile.read(here)
+    assert tuning is not None
+    assert tuning.tried[0].requests_s_at_8 == 180.2
+    profile.write(here, ENTRY, tuning.profiles, tuning.tried)
+    assert json.loads((tmp_path / profile.FILE).read_text()) == former
