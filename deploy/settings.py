@@ -123,7 +123,8 @@ def _megabytes(text: str) -> int:
 
 def _profile(text: str) -> str:
     if text and text not in PROFILES:
-        raise InvalidInput(f"SERVE_PROFILE: {text!r} is not a profile", f"give {names}, or leave it empty")
+        fix = f"give {' or '.join(PROFILES)}, or leave it empty"
+        raise InvalidInput(f"SERVE_PROFILE: {text!r} is not a profile", fix)
     return text
 
 
