@@ -18,7 +18,7 @@ from torchvision import transforms
 
 from dataset.photos import Photo
 from handler.spec import Input
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 WORKERS = 4
 BATCH = 8

@@ -37,7 +37,8 @@ from training.data.loader import check_readable
 from training.evaluation.inference import predict, uses_bf16
 from training.evaluation.metrics import score
 from training.fitting.loop import optimise
-from training.models.registry import Classifier, build
+from training.models.classifier import Classifier
+from training.models.registry import build
 from training.records.options import divide, read_data
 
 RECIPE = "classroom_document"

@@ -10,6 +10,7 @@ comment says otherwise (shared documents, "classroom", sections 6.3 and 6.4).
 """
 
 import difflib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,14 +46,13 @@ INPUTS = {"cifar_net": (3, 32, 32), "mnist_net": (1, 28, 28)}
 class Backbone(Section):
     """`weights`: `imagenet`, `none` (random), or the path of a state dict.
 
-    `pool`: so many pixels by so many are averaged to one inside the graph, after scaling. The input stays of
-    the recipe's size; with 2 the network sees half its height and width, a quarter of the multiplications.
-    Rows and columns beyond a whole multiple are dropped.
+    `pool`: squares of this many pixels are averaged inside the graph, after scaling. The input keeps the recipe's
+    size; with 2 the network sees half its height and width, a quarter of the multiplications. Rows and columns beyond
+    a whole multiple are dropped.
 
-    `mean` and `std`, in units of 0 to 255, are taken instead of the backbone's own scaling; its ImageNet weights are
-    then fitted to them (training/models/registry.py), a file of weights is taken as it is. `dropout` sets that share of
-    what the last layer is given to zero while it trains. `width` multiplies the channels of vgg16 and scenes_net;
-    the others take 1 alone.
+    `mean` and `std`, in units of 0 to 255, replace the backbone's own scaling; its ImageNet weights are then adapted to
+    them (training/models/registry.py), a file of weights is loaded unchanged. `dropout`: the share of the last layer's
+    inputs that is set to zero in training.
     """
 
     name: BackboneName = "resnet18"
@@ -61,7 +61,6 @@ class Backbone(Section):
     mean: tuple[float, ...] | None = None
     std: tuple[Positive, ...] | None = None
     dropout: float = Field(0.0, ge=0, lt=1)
-    width: float = Field(1.0, gt=0, le=4)
 
 
 class Augment(Section):
@@ -303,6 +302,18 @@ def validated(content: Any, origin: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise UserError("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
+
+
+def from_saved(text: str) -> Recipe:
+    """The recipe of a run's or a bundle's recipe.json.
+
+    Raises:
+        ValueError: it is not JSON, or not a valid recipe.
+    """
+    content = json.loads(text)
+    if isinstance(content, dict) and content.get("backbone", {}).get("width") == 1:
+        del content["backbone"]["width"]  # a key of former versions, which wrote its default into every file
+    return Recipe.model_validate(content)
 
 
 def override(recipe: Recipe, section: str, **values: Any) -> Recipe:

@@ -36,7 +36,7 @@ from training.evaluation.metrics import Scores, score
 from training.evaluation.predictor import Infer, served
 from training.export import export_model, tempered
 from training.fitting.distillation import Course, read_course, unlabelled_option
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 from training.prune import prune_model
 from training.records.options import (
     data_options,

@@ -42,7 +42,8 @@ from training.evaluation.inference import predict_views
 from training.evaluation.measure import measure
 from training.evaluation.metrics import Scores, fit_temperature, score
 from training.evaluation.predictor import served
-from training.models.registry import Classifier, build
+from training.models.classifier import Classifier
+from training.models.registry import build
 from training.models.reshape import changed_shapes
 from training.records.options import data_options, run_argument, split_of_run
 from training.records.run import load_model

@@ -22,7 +22,7 @@ from training.compression.structured import prune_channels
 from training.compression.unstructured import PRESETS, prune_unstructured, save_state_dicts
 from training.fitting.checkpoints import Recorder
 from training.fitting.distillation import print_of, read_unlabelled, unlabelled_option
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 from training.records.options import (
     data_options,
     extra_option,

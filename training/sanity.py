@@ -1,26 +1,27 @@
-"""Does a pretrained backbone know what it should, before anything is trained on it?
+"""Check that a pretrained backbone was loaded and scaled correctly, before training on it.
 
     python -m training sanity --backbone efficientnet_lite0 cat.jpg car.jpg
 
-builds the backbone with its ImageNet weights and its own last layer, and prints for each photo the five likeliest of
-ImageNet's 1000 names. Weights that were loaded wrongly, or pixels that are scaled wrongly, show here: the names then
-have nothing to do with the photos. `--recipe` takes the recipe's scaling and resize rule instead of 224 x 224 cropped.
+builds the backbone with its ImageNet weights and its pretrained last layer, and prints the five likeliest of ImageNet's
+1000 names for each photo. If the weights were loaded wrongly or the pixels scaled wrongly, the names do not match the
+photos. `--recipe` uses the recipe's scaling and resize rule instead of a crop of 224 x 224.
 """
 
 from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from common.cli import command
-from common.errors import UserError
+from common.console import console
+from common.errors import InvalidInput
 from config.recipe import Backbone, read_recipe
 from handler.image import preprocess
 from handler.spec import Input, Limits
 from training.data.loader import naming
-from training.models.registry import Classifier, pretrained
+from training.models.classifier import Classifier
+from training.models.registry import BACKBONES, pretrained
 
 SIZE = Input(height=224, width=224, resize="crop")
 
@@ -29,18 +30,18 @@ SIZE = Input(height=224, width=224, resize="crop")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option(
-    "--weights", type=click.Path(exists=True, dir_okay=False), help="A state dict instead of the known weights."
+    "--weights", type=click.Path(exists=True, dir_okay=False), help="A state dict instead of the published weights."
 )
-@click.option("--recipe", "name", help="Whose backbone, scaling and input are taken.")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Names for each photo.")
+@click.option("--recipe", "name", help="Use this recipe's backbone, scaling and input.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Names per photo.")
 def sanity(photos: tuple[Path, ...], backbone: str | None, weights: str | None, name: str | None, top: int) -> None:
-    """Print the likeliest ImageNet names of PHOTOS by a pretrained backbone."""
+    """Print the likeliest ImageNet names of PHOTOS according to a pretrained backbone."""
     recipe = read_recipe(name) if name else None
     if not (recipe or backbone):
-        raise UserError("say which: --backbone NAME, or --recipe NAME")
+        raise InvalidInput("no backbone is named", "give --backbone NAME, or --recipe NAME")
     chosen = _chosen(recipe.backbone if recipe else Backbone(), backbone, weights)
-    model = pretrained(chosen).eval()
     size, limits = (recipe.input, recipe.limits) if recipe else (SIZE, Limits())
+    model = pretrained(chosen, size).eval()
     names = imagenet_names()
     for photo in photos:
         show(photo, *likeliest(model, photo, size, limits, top), names)
@@ -71,12 +72,12 @@ def show(photo: Path, classes: list[int], scores: list[float], names: list[str])
     table = Table("ImageNet's name", "probability", title=click.format_filename(photo), title_justify="left")
     for index, probability in zip(classes, scores, strict=True):
         table.add_row(names[index], f"{probability:.4f}")
-    Console().print(table)
+    console.print(table)
 
 
-def _chosen(own: Backbone, name: str | None, weights: str | None) -> Backbone:
+def _chosen(base: Backbone, name: str | None, weights: str | None) -> Backbone:
     changes = {key: value for key, value in (("name", name), ("weights", weights or "imagenet")) if value}
     try:
-        return Backbone.model_validate(own.model_dump() | changes)
+        return Backbone.model_validate(base.model_dump() | changes)
     except ValueError as error:
-        raise UserError(f"--backbone {name}: it is none of those that a recipe may name") from error
+        raise InvalidInput(f"--backbone {name}: unknown backbone", f"legal are {', '.join(BACKBONES)}") from error

@@ -30,7 +30,8 @@ from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.distillation import Lesson, read_lesson, teacher_options
 from training.fitting.loop import optimise
-from training.models.registry import Classifier, build
+from training.models.classifier import Classifier
+from training.models.registry import build
 from training.records.options import (
     data_options,
     divide,

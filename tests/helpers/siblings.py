@@ -15,7 +15,7 @@ import training.__main__
 from common.cli import CommandGroup
 from config.recipe import FOLDER, read_recipe
 from tests.helpers.commands import newest
-from tests.helpers.small import label_folders, small_recipe
+from tests.helpers.small import label_folders, narrow_networks, small_recipe
 
 # cifar10 and mnist
 PHOTOS_PER_LABEL = 16
@@ -37,9 +37,6 @@ FLOWERS_SMALL: dict[str, Any] = {
 }
 FLOWERS_TRAIN = {"epochs": 12, "learning_rate": 0.01, "schedule": "cosine", "validation": 0.25}
 
-# scenes11
-SCENES_WIDTH = 1 / 32
-
 
 def run(group: CommandGroup, *words: object) -> str:
     """Run a command in this process, which saves the seconds of importing torch; what it wrote to stdout and stderr."""
@@ -48,6 +45,7 @@ def run(group: CommandGroup, *words: object) -> str:
     return done.output
 
 
+@narrow_networks()
 def make(name: str, folder: Path) -> None:
     """Train and export a small run of a recipe: `folder/runs`, `folder/photos`, `folder/train.log`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +87,10 @@ def flowers_recipe(folder: Path, **changes: Any) -> Path:
 
 
 def pets_recipe(folder: Path) -> Path:
-    """Pets with three drawn labels, its VGG-16 a sixteenth as wide; every other setting is its own."""
+    """Pets with three drawn labels; every other setting is its own."""
     content = shipped_recipe("pets")
     content |= {"labels": list(PETS_DRAWN), "drawn": PETS_DRAWN, "gate": {"mean_accuracy": 0.5, "max_loss": 0.5}}
-    content["backbone"] |= {"weights": "none", "width": 1 / 16}
+    content["backbone"] |= {"weights": "none"}
     content["goldens"] = {"count": 8, "tolerance": 0.05}
     steps = {"max_steps": 300, "save_every": 100}
     content["train"] |= steps | {"batch_size": 16, "copies": 2, "learning_rate": 0.01, "validation": 0.25}
@@ -143,7 +141,7 @@ def _drawn(recipe: Path, count: int) -> tuple[Path, Path]:
 
 
 def _scenes(folder: Path) -> tuple[Path, Path]:
-    recipe = small_recipe("scenes11", folder, backbone={"width": SCENES_WIDTH})
+    recipe = small_recipe("scenes11", folder)
     return recipe, label_folders(folder / "photos", read_recipe(recipe).labels)
 
 

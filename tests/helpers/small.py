@@ -3,14 +3,21 @@
 import math
 import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import numpy as np
+import torch
 import yaml
 from PIL import Image, ImageDraw
+from torch import nn
+from torchvision.models.vgg import VGG, make_layers
 
 from common.files import write_json, write_whole
 from config.recipe import FOLDER, Recipe, read_recipe
@@ -19,7 +26,8 @@ from tests.helpers.commands import newest
 from training.bundles.goldens import draw_goldens
 from training.bundles.labels import LABELS, write_labels
 from training.bundles.onnx_export import store_as_fp16, to_onnx
-from training.models.registry import BACKBONES, build
+from training.models.networks import SCENES_SIZE, ScenesNet
+from training.models.registry import BACKBONES, Architecture, Size, build
 
 SIDE = 128
 QUICK = {"epochs": 1, "batch_size": 8, "validation": 0.5}
@@ -65,12 +73,46 @@ def trained_bundle(recipe: Path, photos: Path, folder: Path) -> Path:
     return run / "bundle"
 
 
+def narrow_scenes_net(classes: int | None, pretrained: bool, size: Size | None) -> nn.Module:
+    """ScenesNet with a 32nd of its channels."""
+    return ScenesNet(classes or 11, size or SCENES_SIZE, (2, 4, 8, 16), (16, 8))
+
+
+def narrow_vgg16(classes: int | None, pretrained: bool, size: Size | None) -> nn.Module:
+    """torchvision's VGG with a 16th of VGG-16's channels, and with initial weights that pass the signal on."""
+    widths: list[int | str] = [4, "M", 8, "M", 16, 16, "M", 32, 32, "M", 32, 32, "M"]
+    with torch.device("meta"):
+        network: nn.Module = VGG(make_layers([4]), num_classes=1, init_weights=False)
+    features = make_layers(widths)
+    network.features = features  # and new linear layers: torchvision fixes their size
+    hidden = [nn.Linear(32 * 7 * 7, 256), nn.ReLU(), nn.Identity(), nn.Linear(256, 256), nn.ReLU(), nn.Identity()]
+    network.classifier = nn.Sequential(*hidden, nn.Linear(256, classes or 1000))
+    for layer in (*features, *hidden):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0]))
+    return network
+
+
+NARROW: dict[str, Architecture] = {
+    "scenes_net": replace(BACKBONES["scenes_net"], build=narrow_scenes_net),
+    "vgg16": replace(BACKBONES["vgg16"], build=narrow_vgg16),
+}
+
+
+@contextmanager
+def narrow_networks() -> Iterator[None]:
+    """Build the two large networks narrow inside the `with` block: the same layers, a fraction of the time."""
+    with mock.patch.dict(BACKBONES, NARROW):
+        yield
+
+
 def random_bundle(recipe: Recipe, folder: Path) -> Path:
     """A bundle of a recipe with random weights, narrow and its photos small: what the handler reads."""
-    width = 1 / 16 if BACKBONES[recipe.backbone.name].scalable else 1.0
-    backbone = recipe.backbone.model_copy(update={"weights": "none", "width": width})
+    backbone = recipe.backbone.model_copy(update={"weights": "none"})
     recipe = recipe.model_copy(update={"backbone": backbone, "drawn": {}, "input": _reduced(recipe.input)})
-    model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()
+    with narrow_networks():
+        model = build(recipe.backbone, len(recipe.labels), recipe.input).eval()
     write_whole(folder / "model.onnx", store_as_fp16(to_onnx(model, recipe)).SerializeToString())
     draw_goldens(folder, recipe)
     write_labels(folder / LABELS, recipe.labels)

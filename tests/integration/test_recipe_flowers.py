@@ -244,4 +244,4 @@ def test_the_weights_at_data_url_are_where_training_starts(place: Path, weights:
     assert torch.equal(model.network.state_dict()["0.weight"], given["0.weight"])
     (tmp_path / "data" / "smallnet-pre.pth").write_bytes(b"no weights")
     broken = CliRunner().invoke(main, ["job", *words, *common])
-    assert broken.exit_code == 1 and "smallnet-pre.pth is no state dict" in broken.stderr
+    assert broken.exit_code == 1 and "smallnet-pre.pth cannot be read safely as a state dict" in broken.stderr

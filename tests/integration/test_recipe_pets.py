@@ -1,4 +1,4 @@
-"""Recipe pets end to end, its VGG-16 a sixteenth as wide and its photos drawn: train, export, answer."""
+"""Recipe pets end to end with a narrow VGG and drawn photos: train, export, answer."""
 
 import base64
 import json
@@ -15,6 +15,7 @@ from handler.service import ClassifierService
 from tests.helpers.commands import newest
 from tests.helpers.handler import ask, context
 from tests.helpers.siblings import bundle_of, run
+from tests.helpers.small import narrow_networks
 from training.__main__ import main
 
 
@@ -51,6 +52,7 @@ def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_pat
     assert set(bad) == {"image_id", "error"}
 
 
+@narrow_networks()
 def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) -> None:
     trained, to = newest(made / "runs" / "pets", "train"), tmp_path / "versions"
     words = ["export", str(trained), "--data", str(made / "photos"), "--to", str(to)]

@@ -16,8 +16,8 @@ from deploy.archive import pack
 from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.spec import read_spec
-from tests.helpers.siblings import SCENES_WIDTH, bundle_of
-from tests.helpers.small import invoke, label_folders, small_recipe, trained_bundle, unpacked
+from tests.helpers.siblings import bundle_of
+from tests.helpers.small import invoke, label_folders, narrow_networks, small_recipe, trained_bundle, unpacked
 from training.predict import predict
 
 
@@ -81,18 +81,20 @@ def test_a_run_of_it_can_be_exported_at_another_opset_with_int8(tmp_path: Path) 
     recipe = small_recipe(
         "scenes11",
         tmp_path,
-        backbone={"width": SCENES_WIDTH},
         export={"opset": 18, "output": "logits", "calibration": 8},
         input={"height": 64, "width": 64, "shorter": 75},
     )
     photos = label_folders(tmp_path / "photos", read_recipe(recipe).labels)
-    facts = json.loads((trained_bundle(recipe, photos, tmp_path) / "run.json").read_text())
+    with narrow_networks():
+        made = trained_bundle(recipe, photos, tmp_path)
+    facts = json.loads((made / "run.json").read_text())
     assert facts["opset"] == 18
     assert "int8" in facts["variants"]
     assert "int8" not in facts
 
 
-def test_invoke_is_told_what_is_wrong(made: Path) -> None:
+@narrow_networks()
+def test_export_refuses_an_existing_bundle(made: Path) -> None:
     from training.export import export
 
     with pytest.raises(Exception, match="exists: remove it"):

@@ -14,7 +14,7 @@ from common.errors import UserError
 from config.recipe import Export, Recipe
 from dataset.draw import DRAWINGS, draw
 from handler.image import fit, to_array
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 DYNAMO_OPSET = 18
 """The lowest opset of torch's newer exporter; what is below is written by the older one, which traces."""

@@ -32,7 +32,8 @@ from common.files import write_json
 from config.recipe import Recipe
 from handler.spec import Spec
 from training.evaluation.schemas import check
-from training.models.registry import BACKBONES, Classifier
+from training.models.classifier import Classifier
+from training.models.registry import BACKBONES
 
 CLOUD = Path(__file__).parent
 CODE = ("model.py", "customize_service.py")

@@ -13,7 +13,7 @@ from config.recipe import Recipe
 from handler import engine
 from training.bundles.onnx_export import to_onnx
 from training.compression.timing import alternating
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 
 def blank(recipe: Recipe) -> torch.Tensor:

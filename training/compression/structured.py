@@ -31,7 +31,7 @@ from training.evaluation.inference import predict
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.loop import optimise
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 from training.records.run import PROGRESS, STEP_WEIGHTS, load_weights, save_model
 
 Widths = dict[str, int]

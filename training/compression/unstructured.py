@@ -27,7 +27,7 @@ from training.evaluation.inference import predict
 from training.evaluation.metrics import Scores, score
 from training.fitting.checkpoints import Recorder
 from training.fitting.loop import optimise
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 PRESETS = {
     "convolutions": r"(?!.*downsample).*",

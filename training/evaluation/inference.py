@@ -12,7 +12,7 @@ from config.recipe import Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import batches
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 8

@@ -19,7 +19,7 @@ from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import PhotoSet, batches, shuffled
 from training.evaluation.inference import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 Batch = tuple[Tensor, Tensor, Answer | None]
 """Inputs, labels (-1: none), the teacher's answer if there is a teacher."""

@@ -13,7 +13,7 @@ import torch
 from common.errors import UserError
 from common.files import write_json
 from training.evaluation.charts import draw_curves
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 from training.records.run import CHECKPOINT, save_model
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from common.errors import UserError
 from config.recipe import Recipe, read_recipe
 from dataset.files import files_of
 from dataset.photos import UNLABELLED, Photo
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 from training.records.options import refuse_leak
 from training.records.run import fingerprint, load_model
 

@@ -19,7 +19,7 @@ from training.evaluation.metrics import Scores, score
 from training.fitting.batches import feed_for
 from training.fitting.checkpoints import Recorder
 from training.fitting.progress import Watch, drawn_photos, progress
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 
 def optimise(

@@ -26,9 +26,10 @@ from safetensors import SafetensorError
 
 from common.errors import UserError
 from common.files import write_json
-from config.recipe import Recipe
+from config.recipe import Recipe, from_saved
 from dataset.photos import Photo, counts
-from training.models.registry import Classifier, build
+from training.models.classifier import Classifier
+from training.models.registry import build
 from training.models.reshape import reshape, shapes_in
 
 RUNS = Path("runs")
@@ -203,7 +204,7 @@ def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
         UserError: it is no complete run.
     """
     try:
-        recipe = Recipe.model_validate_json((folder / "recipe.json").read_text(encoding="utf-8"))
+        recipe = from_saved((folder / "recipe.json").read_text(encoding="utf-8"))
         return recipe, json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error

@@ -26,7 +26,8 @@ from training.evaluation.inference import predict
 from training.fitting import loop
 from training.fitting.checkpoints import Recorder
 from training.models import reshape
-from training.models.registry import Classifier, build
+from training.models.classifier import Classifier
+from training.models.registry import build
 from training.records.run import load_model, load_weights, new_run, save_model
 
 

@@ -19,7 +19,7 @@ from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import quantise, quantise_within
 from training.export import FP16, INT8, MIXED, export_model
 from training.fitting.loop import optimise
-from training.models.registry import Classifier
+from training.models.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

@@ -16,26 +16,27 @@ from PIL import Image
 
 from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
-from tests.helpers.commands import SHAPES
-from tests.helpers.small import random_bundle
+from tests.helpers.small import narrow_networks, narrow_scenes_net, random_bundle
 from training.bundles.barchart import bar_chart, families
 from training.bundles.onnx_export import difference, opset, require_opset, store_as_fp16, to_onnx
 from training.graph import graph
-from training.models.registry import Classifier, build
-from training.models.scenes import ScenesNet
+from training.models.classifier import Classifier
+from training.models.networks import ScenesNet
+from training.models.registry import build
 from training.onnx_predict import onnx_predict
 from training.recipes import describe
 
 
 def scenes(**export: Any) -> Recipe:
-    """The recipe on photos of 32 x 32, a 32nd as wide."""
-    recipe = override(override(read_recipe("scenes11"), "backbone", width=1 / 32), "export", **export)
+    """The recipe on photos of 32 x 32."""
+    recipe = override(read_recipe("scenes11"), "export", **export)
     return override(recipe, "input", height=32, width=32, shorter=40)
 
 
 def model_of(recipe: Recipe) -> Classifier:
     torch.manual_seed(0)
-    return build(recipe.backbone, len(recipe.labels), recipe.input).eval()
+    with narrow_networks():
+        return build(recipe.backbone, len(recipe.labels), recipe.input).eval()
 
 
 @pytest.mark.parametrize(("wanted", "output"), [(11, "output"), (13, "answers"), (18, "logits"), (20, "logits")])
@@ -96,14 +97,13 @@ def test_the_network_is_the_documents_layer_by_layer() -> None:
     assert len(shapes) == 4 * 7 + 3 * 2
 
 
-def test_a_saved_network_is_taken_up_and_width_is_for_it_alone(tmp_path: Path) -> None:
+def test_the_documents_state_dict_loads(tmp_path: Path) -> None:
     recipe = scenes()
-    saved = ScenesNet(11, (32, 32), 1 / 32).state_dict()
+    saved = narrow_scenes_net(11, False, (32, 32)).state_dict()
     torch.save(saved, tmp_path / "net.pth")
-    loaded = build(override(recipe, "backbone", weights=str(tmp_path / "net.pth")).backbone, 11, recipe.input)
+    with narrow_networks():
+        loaded = build(override(recipe, "backbone", weights=str(tmp_path / "net.pth")).backbone, 11, recipe.input)
     assert torch.equal(loaded.network.state_dict()["layer3.0.weight"], saved["layer3.0.weight"])
-    with pytest.raises(UserError, match=r"smallnet takes 1 alone; others are for .*scenes_net"):
-        build(override(read_recipe(SHAPES), "backbone", width=0.5).backbone, 3)
     with pytest.raises(UserError, match="16 x 16 or more, not 8 x 32"):
         build(recipe.backbone, 11, override(recipe, "input", height=8).input)
 
@@ -125,7 +125,7 @@ def test_a_graph_as_text_and_as_picture(bundle: Path, tmp_path: Path) -> None:
     kinds = [str(each).split()[0] for each in texts]
     assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("MaxPool")) == (4, 3, 4)
     assert kinds[0] == "input" and kinds[-1] == "output"
-    assert "Conv (batch, 4, 32, 32)" in texts
+    assert "Conv (batch, 2, 32, 32)" in texts
     (tmp_path / "damaged.onnx").write_bytes((bundle / "model.onnx").read_bytes()[:500])
     with pytest.raises(click.ClickException, match="no sound ONNX graph"):
         graph.main([str(tmp_path / "damaged.onnx")], standalone_mode=False)
@@ -150,7 +150,7 @@ def test_a_bundle_and_its_parts_give_the_same_answer(bundle: Path, tmp_path: Pat
 
 
 def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
-    net = ScenesNet(11, (32, 32), 1 / 32).eval()
+    net = narrow_scenes_net(11, False, (32, 32)).eval()
     path, labels = tmp_path / "net.onnx", tmp_path / "idx_to_labels.npy"
     torch.onnx.export(net, (torch.zeros(1, 3, 32, 32),), str(path), dynamo=False, opset_version=11)
     np.save(labels, {index: f"c{index}" for index in range(11)})  # type: ignore[arg-type]

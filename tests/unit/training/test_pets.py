@@ -1,5 +1,6 @@
 """What recipe pets brought: VGG-16, its scaling, its crops and its document's settings."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ from torch import nn
 from torchvision import models
 
 from common.errors import UserError
-from config.recipe import Augment, Backbone, override, read_recipe
+from config.recipe import Augment, Backbone, from_saved, override, read_recipe, validated
 from handler.spec import Input
 from tests.helpers import pictures
 from training.__main__ import main
 from training.data.augment import Augmenter
-from training.models.registry import BACKBONES, Entry, NoWeights, build
-from training.models.vgg import vgg16
+from training.models.registry import BACKBONES, Architecture, NoWeights, build
 
 
 def test_the_documents_settings() -> None:
@@ -33,23 +33,25 @@ def test_the_documents_settings() -> None:
     assert (recipe.backbone.dropout, recipe.answer.format, recipe.answer.top) == (0.5, "top", 3)
 
 
-def test_vgg16_is_torchvisions() -> None:
+def test_vgg16_takes_torchvisions_weights_and_only_the_recipe_adds_dropout() -> None:
     with torch.device("meta"):
-        ours, theirs = vgg16(1000), models.vgg16()
-    assert {n: t.shape for n, t in ours.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
+        network = build(Backbone(name="vgg16", weights="none"), 1000).network
+        original = models.vgg16()
+    shapes = {name: tensor.shape for name, tensor in original.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in network.state_dict().items()} == shapes
+    assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.0, 0.0]
 
 
-def test_vgg16_answers_as_torchvisions_layers_do() -> None:
-    ours = vgg16(3, 1 / 32).eval()
-    theirs = models.VGG(ours.features, init_weights=False).eval()
-    theirs.classifier = ours.classifier
-    pixels = torch.randn(2, 3, 96, 96)
-    assert torch.equal(ours(pixels), theirs(pixels))
-
-
-def test_a_width_is_for_nets_that_take_it() -> None:
-    with pytest.raises(UserError, match="resnet18 takes 1 alone"):
-        build(Backbone(name="resnet18", weights="none", width=0.5), 3)
+def test_a_width_is_an_unknown_key_but_runs_of_former_versions_are_read() -> None:
+    recipe = read_recipe("pets")
+    content = recipe.model_dump(mode="json")
+    content["backbone"]["width"] = 1.0
+    with pytest.raises(UserError, match=r"backbone\.width: unknown key; legal are dropout, mean, name"):
+        validated(content, "mine.yaml")
+    assert from_saved(json.dumps(content)) == recipe
+    content["backbone"]["width"] = 0.5
+    with pytest.raises(ValueError, match="width"):
+        from_saved(json.dumps(content))
 
 
 def test_the_recipes_scaling_is_in_the_model() -> None:
@@ -60,13 +62,13 @@ def test_the_recipes_scaling_is_in_the_model() -> None:
         build(Backbone(name="smallnet", weights="none", mean=(1.0,)), 3)
 
 
-def test_imagenet_weights_answer_alike_under_the_recipes_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(classes: Any, pretrained: bool) -> nn.Module:
+def test_imagenet_weights_give_the_same_logits_under_the_recipes_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def construct(classes: Any, pretrained: bool, size: Any) -> nn.Module:
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)]
         return nn.Sequential(*layers)
 
-    monkeypatch.setitem(BACKBONES, "vgg16", Entry(made, "4"))
+    monkeypatch.setitem(BACKBONES, "vgg16", Architecture(construct, "4"))
     photo = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     own = build(Backbone(name="vgg16"), 3)(photo)
     moved = build(Backbone(name="vgg16", mean=(123.0, 110.0, 100.0), std=(1.0, 1.0, 1.0)), 3)(photo)
@@ -109,7 +111,7 @@ def test_contrast_may_be_a_range() -> None:
     assert flat.std() < 0.5 * plain.std()
 
 
-def test_missing_weights_are_told_with_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_of_missing_weights_says_where_to_put_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def unreachable(*_: Any, **__: Any) -> Any:
@@ -123,11 +125,11 @@ def test_missing_weights_are_told_with_their_place(monkeypatch: pytest.MonkeyPat
 def test_the_sanity_check_names_imagenet_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(pictures.encode(pictures.photo(), "JPEG"))
-    told: list[Any] = []
-    monkeypatch.setattr("training.sanity.Console.print", lambda _, table: told.append(table))
+    tables: list[Any] = []
+    monkeypatch.setattr("training.sanity.console.print", tables.append)
     words = ["sanity", "--backbone", "efficientnet_lite0", "--top", "5", str(path)]
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
-    names = list(told[0].columns[0].cells)
+    names = list(tables[0].columns[0].cells)
     assert len(names) == 5
     assert set(names) <= set(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
     assert CliRunner().invoke(main, ["sanity", str(path)]).exit_code == 1
