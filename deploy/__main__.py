@@ -1,4 +1,4 @@
-"""`python -m deploy`: one command a step. Imports no torch."""
+"""`python -m deploy`: one command per step, from a bundle to a served version. Imports no torch."""
 
 from common.cli import CommandGroup
 
@@ -9,19 +9,19 @@ main = CommandGroup(
         "up": "Serve in the background; returns when predictions are correct.",
         "down": "Stop the server.",
         "serve": "Serve in the foreground, until Ctrl-C.",
-        "predict": "Ask the running server about photos.",
+        "predict": "Classify photos with the running server.",
         "rollout": "Replace the serving version without losing a request.",
         "rollback": "Make the former default version the default again.",
         "retire": "Unregister a kept version.",
         "status": "Show what is served, what should be, and who is changing it.",
         "history": "List rollouts, rollbacks, retirements and repairs.",
-        "tune": "Measure workers, threads and batches on this machine, for SERVE_PROFILE.",
+        "tune": "Measure workers, threads and batch sizes on this machine, for SERVE_PROFILE.",
         "models": "List what the running server serves.",
         "token": "Print the inference token of the running server.",
     },
     modules={"down": "up"},
 )
-main.help = "A bundle -> an archive -> a version that is registered, proven and answers."
+main.help = "Pack a bundle as an archive, serve it, and replace the served version."
 
 if __name__ == "__main__":
     main(prog_name="python -m deploy")

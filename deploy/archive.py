@@ -2,13 +2,11 @@
 
     scripts/archive.sh models/classroom 1.1
 
-What is refused: a run that failed its gate, a golden photo that is answered
-otherwise than when it was exported, a version that exists. A version is never
-overwritten; a crash leaves the store as it was.
+Refuses a run that failed its gate, a golden photo whose answer differs from the one at export, and a version that
+exists. A version is never overwritten; a crash leaves the store as it was.
 """
 
 import datetime
-import fcntl
 import json
 import os
 import re
@@ -16,16 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import click
+from filelock import FileLock
 
 from common.cli import command
-from common.errors import UserError
+from common.console import say
+from common.errors import AlreadyExists, CheckFailed, InvalidInput, UserError
+from common.files import writing
 from deploy.settings import ROOT, read_settings
 from deploy.store.mar import VERSION, ArchiveManifest, digests, identity, read_manifest, write_manifest
 from handler import engine, goldens
@@ -38,40 +37,47 @@ _SHIPPED = ("model.onnx", "recipe.json", goldens.FILE)
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("version")
 def archive(bundle: Path, version: str) -> None:
-    """Pack BUNDLE (made by `training export`) as VERSION."""
+    """Pack BUNDLE (from `training export`) as VERSION, for example 1.1."""
     packed = pack(bundle, version, read_settings().store)
-    click.echo(f"{_shown(packed)}: {packed.stat().st_size / 1e6:.1f} MB, digest {read_manifest(packed).digest[:12]}")
+    say(f"{_shown(packed)}: {packed.stat().st_size / 1e6:.1f} MB, digest {read_manifest(packed).digest[:12]}")
 
 
 def pack(bundle: Path, version: str, store: Path) -> Path:
     """Pack a bundle.
 
     Returns:
-        the path of the archive; its manifest lies beside it.
+        the path of the archive; its manifest is next to it.
 
     Raises:
-        UserError: refused, with the reason and the fix.
+        InvalidInput: the bundle or the version is not valid.
+        CheckFailed: the run failed its gate, or a golden photo is answered differently.
+        AlreadyExists: the version exists.
+        CannotWrite: the disk is full.
     """
     spec, run = _read_bundle(bundle)
     target = store / f"{spec.name}-{version}.mar"
     _refuse(bundle, version, run, target)
-    try:
+    with writing(store):
         store.mkdir(parents=True, exist_ok=True)
-        with _locked(store), tempfile.TemporaryDirectory(dir=store, prefix=".packing-") as work:
+        lock = FileLock(store / ".lock", fallback_to_soft=False)  # a soft lock would outlive a killed process
+        with lock, tempfile.TemporaryDirectory(dir=store, prefix=".packing-") as work:
             _refuse(bundle, version, run, target)
             _clear_left_over(store, Path(work))
             difference = _check_goldens(bundle, spec)
-            made = _archive(_stage(bundle, Path(work)), spec, version, Path(work))
-            write_manifest(target, make_manifest(made, spec, run, version, difference))
-            _sync(made)
-            made.replace(target)
-    except OSError as error:
-        raise UserError(f"{store} cannot be written: {error.strerror}") from error
+            packed = _archive(_stage(bundle, Path(work)), spec, version, Path(work))
+            write_manifest(target, make_manifest(packed, spec, run, version, difference))
+            _sync(packed)
+            packed.replace(target)
     return target
 
 
 def make_manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, difference: float) -> ArchiveManifest:
-    """What is known of an archive: its contents' digests, where it comes from, how good it is, what runs it."""
+    """The manifest of an archive: digests, origin, accuracy, runtime.
+
+    Args:
+        run: the bundle's run.json.
+        difference: largest |p - p at export| of a golden photo.
+    """
     contents = digests(mar)
     return ArchiveManifest(
         name=spec.name,
@@ -93,42 +99,42 @@ def make_manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, diff
 
 
 def run_of(bundle: Path) -> str:
-    """The id of the run that a bundle was made from.
+    """The id of the run that a bundle comes from.
 
     Raises:
-        UserError: it is no bundle.
+        InvalidInput: it is not a bundle.
     """
     return str(_read_bundle(bundle)[1]["id"])
 
 
 def cpu_flags() -> list[str]:
-    """The vector instructions of this machine's CPU: what the golden answers were computed with."""
+    """The vector instructions of this machine's CPU; the answers to the golden photos depend on them a little."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return []
-    found = re.search(r"^flags\s*:\s*(.*)$", text, re.MULTILINE)
-    return sorted(flag for flag in (found[1].split() if found else []) if re.match(r"avx|amx|fma|sse4|f16c", flag))
+    match = re.search(r"^flags\s*:\s*(.*)$", text, re.MULTILINE)
+    return sorted(flag for flag in (match[1].split() if match else []) if re.match(r"avx|amx|fma|sse4|f16c", flag))
 
 
 def _read_bundle(bundle: Path) -> tuple[Spec, dict[str, Any]]:
     try:
         run = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
-        absent = {"id", "metrics", "gate", "precision"} - set(run)
-        if absent:
-            raise ValueError(f"run.json lacks {', '.join(sorted(absent))}")
+        missing = {"id", "metrics", "gate", "precision"} - set(run)
+        if missing:
+            raise ValueError(f"run.json has no {', '.join(sorted(missing))}")
         return read_spec(bundle / "recipe.json"), run
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{bundle} is no bundle: make one with python -m training export RUN") from error
+        raise InvalidInput(f"{bundle} is not a bundle", "create one with python -m training export RUN") from error
 
 
 def _refuse(bundle: Path, version: str, run: dict[str, Any], target: Path) -> None:
     if not VERSION.fullmatch(version):
-        raise UserError(f"version {version!r}: write two or three numbers with dots, for example 1.1")
+        raise InvalidInput(f"{version!r} is not a version", "give two or three numbers with dots, for example 1.1")
     if not run.get("gate", {}).get("passed"):
-        raise UserError(f"{bundle} failed its gate: {json.dumps(run.get('gate'))}: train or prune it again")
+        raise CheckFailed(f"{bundle} failed its gate: {json.dumps(run.get('gate'))}", "train or prune it again")
     if target.exists():
-        raise UserError(f"{_shown(target)} exists and is never overwritten: pack under a higher version")
+        raise AlreadyExists(f"{_shown(target)} exists and is never overwritten", "pack under a higher version")
 
 
 def _check_goldens(bundle: Path, spec: Spec) -> float:
@@ -137,11 +143,11 @@ def _check_goldens(bundle: Path, spec: Spec) -> float:
         graph = engine.load(bundle / "model.onnx", spec)
         return goldens.check(bundle, spec, engine.from_bytes(graph, spec))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{bundle}: {error}") from error
+        raise CheckFailed(f"{bundle}: {error}") from error
 
 
 def _stage(bundle: Path, work: Path) -> Path:
-    """The tree as it will lie in the archive; --extra-files empties a folder's top level into the root."""
+    """Copy everything into one folder, as it will be in the archive: --extra-files puts its top level into the root."""
     stage = work / "stage"
     shutil.copytree(
         ROOT / "handler", stage / "handler", ignore=shutil.ignore_patterns("__pycache__", "torchserve_entry.py")
@@ -158,32 +164,25 @@ def _archive(stage: Path, spec: Spec, version: str, work: Path) -> Path:
         *("--model-name", spec.name, "--version", version, "--export-path", str(work)),
         *("--handler", str(ROOT / "handler" / "torchserve_entry.py"), "--extra-files", str(stage)),
     ]
-    apart = {**os.environ, "TMPDIR": str(work)}  # it gathers the files in TMPDIR/NAME, whoever else is doing so
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=apart)
-    made = work / f"{spec.name}.mar"
-    if done.returncode or not made.is_file():
+    environment = {**os.environ, "TMPDIR": str(work)}  # it collects the files in TMPDIR/NAME, without a lock
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    packed = work / f"{spec.name}.mar"
+    if done.returncode or not packed.is_file():
         raise UserError(f"torch-model-archiver failed: {(done.stderr or done.stdout).strip()[-400:]}")
-    return made
+    return packed
 
 
 def _sync(path: Path) -> None:
-    """Have the bytes on the disk before their name: an empty archive after a power cut could never be replaced."""
+    """Write the bytes to the disk before the rename: an empty archive after a power cut could never be replaced."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _clear_left_over(store: Path, mine: Path) -> None:
-    """Remove what packers that were killed have left; we hold the lock, so none is at work."""
+    """Remove the folders of killed packers; the lock is held, so no other is running."""
     for folder in store.glob(".packing-*"):
         if folder != mine:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(store: Path) -> Iterator[None]:
-    with (store / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _shown(path: Path) -> Path:

@@ -1,12 +1,12 @@
-"""Ask the running server about photos.
+"""Send photos to the running server.
 
     python -m deploy predict room.jpg call.png
 
     python -m deploy predict --grpc room.jpg
 
-prints one JSON line for each photo, in order: the answer as received, plus `photo` and the HTTP
-`status`. A bad photo is a line with its `error`; the others are still answered, and the exit code is 1.
-With --grpc the photos' bytes go through TorchServe's gRPC door; the answers are the same.
+prints one JSON line for each photo, in order: the answer as received, plus `photo` and the HTTP `status`. A bad photo
+gets a line with its `error`; the others are still answered, and the exit code is 1. With --grpc the photos are sent to
+TorchServe's gRPC port; the answers are the same.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from common.cli import command
+from common.console import say
 from common.errors import NotFound, Unreachable
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
@@ -25,17 +26,17 @@ from deploy.torchserve.management import Client, request_body
 
 @command(epilog="Example: python -m deploy predict --detail models/classroom/goldens/1_0.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", help="NAME or NAME/VERSION.  [default: what the server serves]")
-@click.option("--detail", is_flag=True, help="Also probabilities, confidence, unsure and the model's version.")
-@click.option("--grpc", "by_grpc", is_flag=True, help="Ask over gRPC instead of HTTP.")
+@click.option("--model", help="NAME or NAME/VERSION.  [default: the served model]")
+@click.option("--detail", is_flag=True, help="Print probabilities, confidence, unsure and the model's version as well.")
+@click.option("--grpc", "by_grpc", is_flag=True, help="Use gRPC instead of HTTP.")
 def predict(photos: tuple[Path, ...], model: str | None, detail: bool, by_grpc: bool) -> None:
-    """Ask the running server about PHOTOS, one JSON line each."""
+    """Classify PHOTOS with the running server; prints one JSON line per photo."""
     settings = read_settings()
     name = model or default_model(settings)
     lines = _by_grpc(settings, name, photos, detail) if by_grpc else _by_http(settings, name, photos, detail)
     failed = 0
     for line in lines:
-        click.echo(json.dumps(line, ensure_ascii=False))
+        say(json.dumps(line, ensure_ascii=False))
         failed += "error" in line
     if failed:
         raise SystemExit(1)
@@ -43,7 +44,7 @@ def predict(photos: tuple[Path, ...], model: str | None, detail: bool, by_grpc: 
 
 def _by_http(settings: Settings, model: str, photos: Sequence[Path], detail: bool) -> Iterator[dict[str, Any]]:
     client = Client(settings)
-    return (ask(client, model, photo, detail) for photo in photos)
+    return (classify(client, model, photo, detail) for photo in photos)
 
 
 def _by_grpc(settings: Settings, model: str, photos: Sequence[Path], detail: bool) -> Iterator[dict[str, Any]]:
@@ -61,8 +62,8 @@ def _by_grpc(settings: Settings, model: str, photos: Sequence[Path], detail: boo
             yield {**answer, "photo": str(photo), "status": status}
 
 
-def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[str, Any]:
-    """One photo's answer as received, with `photo` and `status` (null when it was never sent)."""
+def classify(client: Client, model: str, photo: Path, detail: bool = False) -> dict[str, Any]:
+    """The answer to one photo, with `photo` and `status` (None if it was not sent)."""
     try:
         data = photo.read_bytes()
     except OSError as error:
@@ -75,10 +76,10 @@ def ask(client: Client, model: str, photo: Path, detail: bool = False) -> dict[s
 
 
 def default_model(settings: Settings) -> str:
-    """The name of the served model, as written down when it was put in service.
+    """The name of the first model in var/served.json.
 
     Raises:
-        UserError: nothing is served.
+        NotFound: nothing is served.
     """
     entries = desired.read(settings.var)
     if not entries:
@@ -92,7 +93,7 @@ def _unreadable(photo: Path, error: OSError) -> dict[str, Any]:
 
 
 def _content(text: str, ok: bool) -> dict[str, Any]:
-    """The handler's JSON; what TorchServe's front end answers itself has another shape and becomes an `error`."""
+    """The handler's JSON. Answers of TorchServe's front end have another shape: they become an `error`."""
     try:
         content = json.loads(text)
     except ValueError:

@@ -6,11 +6,11 @@ from typing import BinaryIO
 
 
 class Tail:
-    """The lines that were added to a file since it was last asked.
+    """Returns the lines that were added to a file since the last call.
 
-    Lines that are there already when it is made are passed over. When the file is renamed and begun anew, what was
-    added to the old one comes first; a file that was cut short is read from its start; one that is not there has no
-    lines until it comes. A line counts when its end is written.
+    Lines that exist when the object is created are skipped. After a rotation, the rest of the old file comes first. A
+    truncated file is read from its start; a missing file has no lines until it appears. Incomplete lines wait for
+    their end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -21,18 +21,18 @@ class Tail:
             self._file.seek(0, os.SEEK_END)
 
     def lines(self) -> list[bytes]:
-        """What was added, line by line, without line ends."""
-        found = self._read()
-        following = self._successor()
-        if following:
-            found += self._read()  # what was written between the look above and the rename
+        """The lines that were added, without line ends."""
+        lines = self._read()
+        successor = self._successor()
+        if successor:
+            lines += self._read()  # what was written between the first read and the rename
             self.close()
-            self._file = following
-            found += self._read()
-        return found
+            self._file = successor
+            lines += self._read()
+        return lines
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         if self._file:
             self._file.close()
         self._file, self._half = None, b""
@@ -47,7 +47,7 @@ class Tail:
         return whole
 
     def _successor(self) -> BinaryIO | None:
-        """The file that stands at the path now, if it is not the one that we read."""
+        """The file that is at the path now, if it is not the one that we read."""
         try:
             now = self.path.stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""Processes and ports of this machine: which group is whose TorchServe, who listens, how one is ended."""
+"""Processes and ports of this machine: find the TorchServe of a `var`, end it, list the ports in use."""
 
 import ctypes
 import os
@@ -20,15 +20,15 @@ _libc = ctypes.CDLL(None)  # loaded before any fork: between fork and exec nothi
 
 
 def group_file(var: Path) -> Path:
-    """Where the process group of a running TorchServe is written down."""
+    """The file with the process group of the running TorchServe."""
     return var / "torchserve.pgid"
 
 
 def group_of_server(var: Path) -> int | None:
-    """The process group of the TorchServe whose files lie in `var`, if any of its processes is alive.
+    """The process group of the TorchServe whose files are in `var`; None if none of its processes is alive.
 
-    Where the group was not written down (its starter was killed in that moment), or a start of the machine has given
-    its number to others, all processes are looked through.
+    All processes are searched if the group is not in the file (its starter was killed in that moment), or belongs to
+    other processes (the machine was restarted).
     """
     try:
         group = int(group_file(var).read_text())
@@ -45,12 +45,12 @@ def members(group: int) -> list[psutil.Process]:
 
 
 def java_of(group: int) -> psutil.Process | None:
-    """TorchServe's front end: the one process of its group that all others depend on."""
+    """TorchServe's front end: the process of its group that all others depend on."""
     return next((process for process in members(group) if _name(process) == "java"), None)
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that has ended and was not yet waited for does not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -58,13 +58,24 @@ def alive(process: psutil.Process) -> bool:
 
 
 def wait_until_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Those that are still alive after `timeout` seconds."""
+    """Wait for processes to end.
+
+    Args:
+        timeout: seconds.
+
+    Returns:
+        those that are still alive.
+    """
     psutil.wait_procs([process for process in processes if alive(process)], timeout=timeout)
     return [process for process in processes if alive(process)]
 
 
 def end_group(group: int, gently: bool = True) -> None:
-    """Terminate a process group, and kill what is left of it after a while, or at once."""
+    """Terminate a process group, and kill the processes that are left after STOP_S.
+
+    Args:
+        gently: False: kill at once.
+    """
     for number in (signal.SIGTERM if gently else signal.SIGKILL, signal.SIGKILL, signal.SIGKILL):
         left = members(group)  # again each time: Java may have started a worker
         if not left:
@@ -77,16 +88,16 @@ def end_group(group: int, gently: bool = True) -> None:
 
 
 def listening() -> dict[int, int | None]:
-    """TCP ports that are listened on, and by which process as far as we may know."""
+    """TCP port in use -> process id; None if we may not see whose it is."""
     try:
-        found = psutil.net_connections("tcp")
+        connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
         return {}
-    return {c.laddr.port: c.pid for c in found if c.status == psutil.CONN_LISTEN and c.laddr}
+    return {c.laddr.port: c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.laddr}
 
 
 def cmdline(process: psutil.Process) -> list[str]:
-    """The words that a process was started with; none if it is gone."""
+    """The command line of a process; empty if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -94,12 +105,12 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def signal_when_parent_dies(number: int) -> None:
-    """Ask the kernel for a signal at the moment when the parent dies, be it of `kill -9`. Linux."""
+    """Have the kernel send us a signal when the parent dies, even by `kill -9`. Linux only."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def follow_supervisor(number: int) -> None:
-    """In a program of supervisord's: have the kernel send us `number` when it dies, and exit if it is dead already."""
+    """Have the kernel send us `number` when our supervisord dies; exit if it is already dead."""
     signal_when_parent_dies(number)
     if os.environ.get(SUPERVISOR, str(os.getppid())) != str(os.getppid()):
         sys.exit(0)
@@ -107,10 +118,10 @@ def follow_supervisor(number: int) -> None:
 
 @contextmanager
 def signals_wait(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
-    """Hold signals back until the block has ended, so that a child that was just started is known to us.
+    """Block signals while the block runs, so that none arrives between the start of a child and the note of its id.
 
     Yields:
-        what the child must call before its program: it would inherit the waiting.
+        a function that the child must call before exec, because it inherits the blocked signals.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
@@ -121,7 +132,7 @@ def signals_wait(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal are as Ctrl-C: what was started is stopped on the way out."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that child processes are stopped on the way out."""
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
@@ -139,12 +150,12 @@ def _restore(mask: set[signal.Signals] | set[int]) -> None:
 
 
 def _of_server(process: psutil.Process, var: Path) -> bool:
-    """Whether it is TorchServe's launcher, its Java or a worker, and was started with the logs of `var`.
+    """Whether it is TorchServe's launcher, its Java or a worker, and writes its logs into `var`.
 
-    A path among its words would not tell: an editor of config.properties has it too, and would be killed with it.
+    A path in its command line is not enough: an editor that has config.properties open would be killed.
     """
-    words = cmdline(process)
-    if not (_JAVA in words or any(Path(word).name in _SCRIPTS for word in words)):
+    arguments = cmdline(process)
+    if not (_JAVA in arguments or any(Path(argument).name in _SCRIPTS for argument in arguments)):
         return False
     try:
         return process.environ().get(LOGS) == str(var / "logs")

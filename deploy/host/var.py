@@ -1,33 +1,33 @@
-"""The folder of runtime files, `var`: only one that is ours is changed, and it is its owner's alone."""
+"""The folder of runtime files, `var`: only a folder of this project is changed, and only its owner can read it."""
 
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import InvalidInput
+from common.files import writing
 
 MARK = "deploying.lock"
-"""Lies in every folder of ours from the moment that it is one; deploy/host/locks.py locks it."""
+"""Marks a folder as ours; deploy/host/locks.py locks it."""
 
-_MARKS = (MARK, "served.json", "key_file.json")  # one that was made before the lock existed has these
-_NOTHING = {"lost+found"}  # an empty file system has it
+_MARKS = (MARK, "served.json", "key_file.json")  # the other two: folders of early versions
+_NOTHING = {"lost+found"}  # in an empty file system
 
 
 def claim(folder: Path) -> None:
-    """Make the folder, or see that it is ours, and keep others out of it.
+    """Create the folder, or check that it is ours, and make it private.
 
     Raises:
-        UserError: it holds another's files, or it cannot be written.
+        InvalidInput: it contains files of another program.
+        CannotWrite: it cannot be written.
     """
-    try:
+    with writing(folder, "give another with SERVE_VAR=FOLDER"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _ours(folder):
-            raise UserError(
-                f"{folder} holds files that are not of this server, and nothing in it was changed: "
-                "name an empty or a new folder with SERVE_VAR=FOLDER"
+            raise InvalidInput(
+                f"{folder} contains files of another program, and nothing in it was changed",
+                "give an empty or a new folder with SERVE_VAR=FOLDER",
             )
         folder.chmod(0o700)
         (folder / MARK).touch(mode=0o600)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}: give another with SERVE_VAR=FOLDER") from error
 
 
 def _ours(folder: Path) -> bool:

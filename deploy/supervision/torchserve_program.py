@@ -35,7 +35,7 @@ def main() -> None:
         attach_or_start(server)
         while not server.ended():
             time.sleep(WATCH_S)
-        log("TorchServe ended unexpectedly", console=one_line(server.last_words()))
+        log("TorchServe ended unexpectedly", console=one_line(server.console_tail()))
     finally:
         server.stop()
     sys.exit(1)

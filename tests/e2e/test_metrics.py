@@ -32,7 +32,7 @@ TEXT = base64.b64encode(PHOTO).decode()
 SECRET = "image-id-of-this-test"
 JPEG = {"Content-Type": "image/jpeg"}
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-FOR_PEOPLE = {"console.log"}  # what Java and the launcher print themselves; `last_words` shows it as it is
+FOR_PEOPLE = {"console.log"}  # what Java and the launcher print themselves; `console_tail` shows it as it is
 
 
 class Log:

@@ -27,7 +27,7 @@ def recipe() -> Recipe:
     return read_recipe(SHAPES)
 
 
-def test_it_holds_the_handler_as_a_package_and_nothing_else_of_the_project(store: Path) -> None:
+def test_an_archive_contains_the_handler_and_nothing_else_of_the_project(store: Path) -> None:
     with zipfile.ZipFile(store / "shapes-1.0.mar") as mar:
         names = set(mar.namelist())
         modules = {f"handler/{path.name}" for path in (ROOT / "handler").glob("*.py")} - {"handler/torchserve_entry.py"}
@@ -129,7 +129,7 @@ def test_a_golden_answer_that_changed_is_refused(copy_of_bundle: Path, tmp_path:
 
 
 @pytest.mark.parametrize("rows", [0, 3, "margin"])
-def test_goldens_that_prove_little_are_refused(copy_of_bundle: Path, tmp_path: Path, rows: int | str) -> None:
+def test_too_few_or_uncertain_goldens_are_refused(copy_of_bundle: Path, tmp_path: Path, rows: int | str) -> None:
     found = json.loads((copy_of_bundle / "goldens.json").read_text())
     if rows == "margin":
         found[0]["probabilities"] = [0.4, 0.35, 0.25]
@@ -141,7 +141,7 @@ def test_goldens_that_prove_little_are_refused(copy_of_bundle: Path, tmp_path: P
     )
 
 
-def test_what_a_killed_packer_left_is_cleared(bundle: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_packer_is_removed(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / ".packing-left").mkdir()
     pack(bundle, "1.0", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "shapes-1.0.json", "shapes-1.0.mar"]
@@ -155,16 +155,16 @@ def test_a_damaged_bundle_is_refused(copy_of_bundle: Path, tmp_path: Path, damag
 
 
 @pytest.mark.parametrize("version", ["1", "v1.0", "1.0.0.0", "../1.0", "1.0 ", ""])
-def test_a_version_that_is_none(bundle: Path, tmp_path: Path, version: str) -> None:
-    assert "write two or three numbers" in refusal(bundle, version, tmp_path)
+def test_an_invalid_version_is_refused(bundle: Path, tmp_path: Path, version: str) -> None:
+    assert "give two or three numbers" in refusal(bundle, version, tmp_path)
 
 
-def test_what_is_no_bundle(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    assert "is no bundle" in refusal(tmp_path, "1.0", tmp_path / "store")
+    assert "is not a bundle" in refusal(tmp_path, "1.0", tmp_path / "store")
 
 
-def test_of_two_packers_at_once_one_wins(bundle: Path, tmp_path: Path) -> None:
+def test_two_packers_of_one_version_at_once_make_one_archive(bundle: Path, tmp_path: Path) -> None:
     def attempt(_: int) -> str:
         done = command(ROOT / "scripts" / "archive.sh", bundle, "3.0", env={"SERVE_STORE": str(tmp_path)}, check=False)
         return "packed" if done.returncode == 0 else done.stderr
