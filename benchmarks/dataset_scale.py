@@ -1,11 +1,11 @@
-"""What audit, stats and split cost on many photos: wall time, and peak memory of all their processes.
+"""Measure audit, stats and split on many photos: wall time, and peak memory of all their processes.
 
     python -m benchmarks.dataset_scale [--count 5000] [--work FOLDER]
 
-Draws the photos first (its own row; in a --work folder they stay, and a second run goes on from there), then runs each
-command as a person would. Memory is the largest sum of resident sizes of a command and its children, sampled ten times
-a second: pages that they share count more than once, and at the start each process is small. Prints Markdown, and
-one JSON line last, which runs/benchmarks/dataset_scale.json holds too.
+Draws the photos first (a row of the table; a --work folder keeps them for the next run), then runs each command in a
+process. Memory is the largest sum of the resident sizes of a command and its children, sampled ten times per second;
+shared pages are counted in each process. Prints Markdown, and last one JSON line, which is also written to
+runs/benchmarks/dataset_scale.json.
 """
 
 import json
@@ -29,13 +29,15 @@ from deploy.settings import ROOT
 
 RESULT = ROOT / "runs" / "benchmarks" / "dataset_scale.json"
 RECIPE = "classroom"
-INTERVAL = 0.1  # seconds between two looks at memory
+INTERVAL = 0.1  # seconds between two samples of memory
 
 
 @command(epilog="Example: python -m benchmarks.dataset_scale --count 100")
-@click.option("--count", default=5000, show_default=True, type=click.IntRange(10), help="Photos in all.")
+@click.option("--count", default=5000, show_default=True, type=click.IntRange(10), help="Number of photos.")
 @click.option(
-    "--work", type=click.Path(file_okay=False, path_type=Path), help="Keep photos here.  [default: thrown away]"
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the photos in this folder.  [default: a temporary one]",
 )
 def main(count: int, work: Path | None) -> None:
     """Draw COUNT photos, then measure audit, stats and split on them."""
@@ -64,34 +66,32 @@ def measure(place: Path, count: int) -> list[dict[str, Any]]:
 
 
 def commands(place: Path) -> list[tuple[str, Path]]:
-    """The steps that this project has, each with what it writes."""
-    steps = [("audit", place / "audit.tsv"), ("stats", place / "stats"), ("split", place / "split.tsv")]
-    asked = subprocess.run([sys.executable, "-m", "dataset", "--help"], cwd=ROOT, capture_output=True, text=True)
-    return [(step, out) for step, out in steps if f"  {step} " in asked.stdout]
+    """The measured steps, each with the path that it writes."""
+    return [("audit", place / "audit.tsv"), ("stats", place / "stats"), ("split", place / "split.tsv")]
 
 
 def spent(step: str, photos: Path, out: Path) -> tuple[float, int]:
     """Seconds and peak bytes of one command.
 
     Raises:
-        UserError: it failed; its last words are in the message.
+        UserError: it failed; the message has the end of its output.
     """
     words = [sys.executable, "-m", "dataset", step, str(photos), "--recipe", RECIPE, "--out", str(out)]
     started, peak = time.perf_counter(), 0
-    with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen(words, cwd=ROOT, stdout=said, stderr=said) as process:
+    with tempfile.TemporaryFile("w+") as output:
+        with subprocess.Popen(words, cwd=ROOT, stdout=output, stderr=output) as process:
             while process.poll() is None:
                 peak = max(peak, resident(process.pid))
                 time.sleep(INTERVAL)
         seconds = time.perf_counter() - started
-        said.seek(0)
+        output.seek(0)
         if process.returncode:
-            raise UserError(f"{' '.join(words[1:])} failed: {said.read()[-500:]}")
+            raise UserError(f"{' '.join(words[1:])} failed: {output.read()[-500:]}")
     return seconds, peak
 
 
 def resident(launcher: int) -> int:
-    """Resident bytes of a process and all its children; those that end meanwhile count nothing."""
+    """Resident bytes of a process and all its children; a process that has just ended counts as 0."""
     total = 0
     try:
         processes = [psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)]

@@ -1,9 +1,9 @@
-"""The document's training, as it stands there (6.4, steps two and three), in our words: what ours is measured against.
+"""The training loop of the classroom document (docs/sources.md), written again: the baseline of benchmarks/training.py.
 
-f32, weights and pixels in PyTorch's default layout; torchvision's RandomResizedCrop, ToTensor and Normalize on a photo
-that is decoded each time; four worker processes for each pass of training and of validation, started anew each
-time; a validation pass after each epoch; the weights of the best epoch, by accuracy, copied whenever it gets better.
-Frozen, the optimiser gets the last layer alone, and batch norm's statistics go on moving: nothing there stops them.
+It uses f32 and PyTorch's default memory layout. Every photo is decoded each time it is used, then changed by
+torchvision's RandomResizedCrop, ToTensor and Normalize. Each pass of training or validation starts four worker
+processes. A validation pass follows each epoch, and the weights of the epoch with the best accuracy are kept. If
+frozen, the optimiser has only the last layer, and the statistics of batch norm still change, as in the document.
 """
 
 import copy
@@ -27,7 +27,7 @@ STEP_SIZE, GAMMA = 7, 0.1
 
 
 class Files(Dataset[tuple[Tensor, int]]):
-    """What torchvision's ImageFolder gives: a transformed photo and its label's index."""
+    """Like torchvision's ImageFolder: a transformed photo and the index of its label."""
 
     def __init__(self, photos: Sequence[Photo], transform: transforms.Compose) -> None:
         self.photos, self.transform = photos, transform
@@ -43,11 +43,11 @@ class Files(Dataset[tuple[Tensor, int]]):
 def train_as_the_document(
     model: Classifier, training: Sequence[Photo], validation: Sequence[Photo], size: Input, epochs: int, freeze: bool
 ) -> None:
-    """Train the network of a model in place; on return it holds the best epoch's weights.
+    """Train the network of a model in place; it ends with the weights of the best epoch.
 
     Args:
-        size: height and width to crop to, or stretch.
-        freeze: train the last layer alone.
+        size: height and width of the crop, or of the stretched photo.
+        freeze: train only the last layer.
     """
     network, head = model.network, model.network.get_submodule(model.head)
     for parameter in network.parameters():
@@ -62,12 +62,14 @@ def train_as_the_document(
     for _ in range(epochs):
         for phase, loader in loaders.items():
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores: as in the document
-                right = _one_pass(network, loader, criterion, optimizer if phase == "train" else None)
+                warnings.filterwarnings(
+                    "ignore", "This DataLoader will create"
+                )  # more workers than cores, as in the document
+                correct = _one_pass(network, loader, criterion, optimizer if phase == "train" else None)
             if phase == "train":
                 schedule.step()
-            elif right / len(validation) > most:
-                best, most = copy.deepcopy(network.state_dict()), right / len(validation)
+            elif correct / len(validation) > most:
+                best, most = copy.deepcopy(network.state_dict()), correct / len(validation)
     network.load_state_dict(best)
 
 
@@ -77,9 +79,9 @@ def _one_pass(
     criterion: nn.Module,
     optimizer: torch.optim.Optimizer | None,
 ) -> int:
-    """How many photos were answered rightly; with an optimiser each batch is learnt from."""
+    """The number of correct predictions; with an optimiser it also trains."""
     network.train(optimizer is not None)
-    right, lost = 0, 0.0
+    correct = 0
     for photos, labels in loader:
         network.zero_grad()
         with torch.set_grad_enabled(optimizer is not None):
@@ -88,9 +90,8 @@ def _one_pass(
             if optimizer:
                 loss.backward()
                 optimizer.step()
-        lost += loss.item() * len(labels)
-        right += int((logits.argmax(1) == labels).sum())
-    return right
+        correct += int((logits.argmax(1) == labels).sum())
+    return correct
 
 
 def _loaders(

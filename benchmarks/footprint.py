@@ -1,9 +1,9 @@
-"""What serving costs: start, worker memory, archive size, and where one photo's time goes.
+"""Measure what serving needs: start time, memory, archive size, and latency.
 
     python -m benchmarks.footprint [--rounds 5]
 
-Starts a TorchServe of its own, several times; prints Markdown, and one JSON line last. The photo
-is a drawn one of 1000 x 750, posted as the document's JSON by one client.
+Starts a TorchServe several times; prints Markdown, and one JSON line last. One client sends a drawn photo of
+1000 x 750 as base64 in JSON.
 """
 
 import base64
@@ -29,8 +29,8 @@ BUNDLE = ROOT / "models" / "classroom"
 REQUESTS = 100
 
 
-@command()
-@click.option("--rounds", default=5, show_default=True, help="Starts to measure.")
+@command(epilog="Example: python -m benchmarks.footprint --rounds 1")
+@click.option("--rounds", default=5, show_default=True, help="Number of starts.")
 def main(rounds: int) -> None:
     """Measure start, memory, size and latency of the shipped model."""
     with tempfile.TemporaryDirectory() as work:
@@ -47,14 +47,14 @@ def main(rounds: int) -> None:
 
 
 def one_round(work: Path, mar: Path) -> dict[str, float]:
-    """Start once, ask often, stop."""
+    """Start, send requests, stop."""
     settings = read_settings(own_environment(work / "var", mar.parent))
     started = time.perf_counter()
     with Server(settings) as server:
         put_in_service(server, mar)
         ready = time.perf_counter() - started
         body = {"image_id": "1", "image_base64": base64.b64encode(photo()).decode()}
-        spent = [ask(server, body) for _ in range(REQUESTS + 10)][10:]
+        spent = [request_ms(server, body) for _ in range(REQUESTS + 10)][10:]
         assert server.process is not None
         sizes = memory(server.process.pid)
     return {
@@ -66,8 +66,8 @@ def one_round(work: Path, mar: Path) -> dict[str, float]:
     }
 
 
-def ask(server: Server, body: dict[str, Any]) -> float:
-    """Milliseconds of one request, answer read."""
+def request_ms(server: Server, body: dict[str, Any]) -> float:
+    """Milliseconds of one request, until the answer is read."""
     started = time.perf_counter()
     server.client.predict("classroom", body).raise_for_status()
     return (time.perf_counter() - started) * 1000
@@ -75,11 +75,11 @@ def ask(server: Server, body: dict[str, Any]) -> float:
 
 def memory(launcher: int) -> dict[str, float]:
     """Resident megabytes of the worker and of the Java front end."""
-    found = {}
+    sizes = {}
     for process in psutil.Process(launcher).children(recursive=True):
         name = "worker_rss_mb" if "model_service_worker" in " ".join(process.cmdline()) else "java_rss_mb"
-        found[name] = round(process.memory_info().rss / 1e6, 1)
-    return found
+        sizes[name] = round(process.memory_info().rss / 1e6, 1)
+    return sizes
 
 
 def photo() -> bytes:

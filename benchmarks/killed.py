@@ -1,18 +1,17 @@
-"""How long until the same versions serve again after a process was killed, and what clients lost.
+"""Measure how long it takes until the same versions serve again after a process was killed, and what clients lost.
 
     python -m benchmarks.killed [--rate 5] [--only "kill -9 of a worker"]
 
-Runs a server of `python -m deploy up` with the shipped model as 1.1 (the default) and 1.0 (kept), under a light load
-at a constant rate. Exits 1 if a promise was broken:
+Starts `python -m deploy up` with the shipped model as version 1.1 (the default) and 1.0 (kept), under a light load at a
+constant rate. Exits 1 if a bound was missed:
 
-- whatever is killed, deleted, taken or full, the same versions serve again within twice the cold start of the same
-  run; a rollout that was killed ends done within that time when it is run again;
+- in every case the same versions serve again within twice the cold start of the same run; a rollout that was killed and
+  run again is done within that time;
 - every request is answered within 10 s;
-- no request fails, but for what a killed worker had in its hands and in its queue, and
-- while Java is down: what it had is broken off, and what is sent until it is back is refused. That is counted, and
-  breaks nothing: nobody else listens on its port.
+- no request fails, except those that a killed worker had or that were in its queue, and
+- while Java is down, those that it had and those sent until it is back. They are counted, but have no bound.
 
-Markdown, then one JSON line; writes benchmarks/results/killed.json unless --only chooses cases.
+Prints Markdown, then one JSON line; writes benchmarks/results/killed.json unless --only chooses cases.
 """
 
 import json
@@ -38,7 +37,7 @@ from benchmarks.harness.load import Result
 from benchmarks.harness.node import KEEPER, Node, up
 from benchmarks.harness.versions import relaxed
 from common.cli import command
-from common.errors import UserError
+from common.errors import CheckFailed, UserError
 from common.files import write_json
 from deploy.archive import pack
 from deploy.host.processes import alive
@@ -47,14 +46,14 @@ from deploy.store.journal import State, entries
 
 VERSIONS = ("1.1", "1.0", "1.2", "1.3")  # the default, the kept one, and two to roll out
 AT_MOST = 2.0  # cold starts
-HELD_S = 5.0  # how long another process keeps the port
+TAKEN_S = 5.0  # how long another process uses the port
 SETTLE_S = 3.0
 NOTHING, IN_HAND, UNTIL_BACK = "nothing", "what the worker had", "what is sent until Java is back"
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is done to a node, which may be lost by it; `do` returns the moment from which time counts."""
+    """A failure: `do` causes it and returns the time from which to measure; `may_lose` says which requests may fail."""
 
     name: str
     do: Callable[[Node], float]
@@ -62,7 +61,7 @@ class Case:
 
 
 def kill(process: psutil.Process) -> float:
-    """kill -9; returns when it is gone."""
+    """Send SIGKILL, wait until the process is gone, and return the time of the signal."""
     moment = time.monotonic()
     process.kill()
     while alive(process):
@@ -71,8 +70,8 @@ def kill(process: psutil.Process) -> float:
 
 
 def kill_worker(node: Node) -> float:
-    found = node.client.describe(node.name, node.versions[0]) or {}
-    pid, moment = int(found["workers"][0]["pid"]), time.monotonic()
+    version = node.client.describe(node.name, node.versions[0]) or {}
+    pid, moment = int(version["workers"][0]["pid"]), time.monotonic()
     os.kill(pid, signal.SIGKILL)
     return moment
 
@@ -83,18 +82,18 @@ def delete_archive(node: Node) -> float:
 
 
 def take_port(node: Node) -> float:
-    """The moment when the port is free again."""
+    """Returns the time at which the port is free again."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         kill(node.java())
         other.bind((HOST, node.settings.ports["management_address"]))
         other.listen()
-        time.sleep(HELD_S)
+        time.sleep(TAKEN_S)
     return time.monotonic()
 
 
 def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
-    """Kill a rollout of the next version as soon as `now`, and run the same command again until it is done."""
+    """Kill a rollout of the next version as soon as `now` is true, then run the same command again."""
     version = next(version for version in VERSIONS[2:] if version > node.versions[0])
     words = ["deploy", "rollout", f"{node.name}-{version}.mar"]
     environment = {**os.environ, **node.environment}
@@ -103,14 +102,14 @@ def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
     ) as rollout:
         while not now(node, version):
             if rollout.poll() is not None:
-                raise UserError(f"the rollout of {version} ended before it could be killed")
+                raise CheckFailed(f"the rollout of {version} ended before it could be killed")
             time.sleep(0.005)
         moment = time.monotonic()
         rollout.kill()
     run_command(*words, environment=node.environment)
     last = entries(node.settings.var)[-1]
     if (last.action, last.version, last.state) != ("rollout", version, State.DONE):
-        raise UserError(f"the rollout of {version} did not end done: {last}")
+        raise CheckFailed(f"the second rollout of {version} did not succeed: {last}")
     node.versions = [version, node.versions[0]]
     return moment
 
@@ -125,7 +124,7 @@ def switched(node: Node, version: str) -> bool:
 
 
 def fill_disk(node: Node) -> float:
-    """No byte is free any more; then the kept version goes, and the keeper."""
+    """Fill the disk completely, unregister the kept version, and kill the keeper."""
     fill(node.settings.var.parent)
     node.client.unregister(node.name, node.versions[1])
     return kill(*node.programs(KEEPER))
@@ -138,7 +137,7 @@ CASES = (
     Case("kill -9 of the keeper", lambda node: kill(*node.programs(KEEPER))),
     Case("kill -9 of supervisord", lambda node: kill(node.supervisor())),
     Case("archive deleted, Java killed", delete_archive, UNTIL_BACK),
-    Case(f"port taken for {HELD_S:.0f} s at a restart (from when it is free)", take_port, UNTIL_BACK),
+    Case(f"port taken for {TAKEN_S:.0f} s at a restart (from when it is free)", take_port, UNTIL_BACK),
     Case("kill -9 of a rollout whose worker starts (until done)", lambda node: kill_rollout(node, worker_starts)),
     Case("kill -9 of a rollout right after its switch (until done)", lambda node: kill_rollout(node, switched)),
 )
@@ -146,36 +145,42 @@ CASES = (
 
 @command(epilog="Example: python -m benchmarks.killed --only keeper --only rollout")
 @click.option("--rate", default=5.0, show_default=True, type=click.FloatRange(1), help="Requests a second.")
-@click.option("--only", multiple=True, metavar="WORDS", help="Only cases with these words; writes no file.")
+@click.option(
+    "--only", multiple=True, metavar="WORDS", help="Only cases whose name contains these words; writes no file."
+)
 def main(rate: float, only: tuple[str, ...]) -> None:
-    """Kill, delete and take what can be killed, deleted and taken, under load."""
+    """Cause each failure under load, and measure the recovery."""
     chosen = [case for case in (*CASES, DISK) if not only or any(words in case.name for words in only)]
     if not chosen:
-        raise click.UsageError(f"no such case; there are: {'; '.join(case.name for case in (*CASES, DISK))}")
+        raise click.UsageError(
+            f"no case matches --only; the cases are: {'; '.join(case.name for case in (*CASES, DISK))}"
+        )
     with tempfile.TemporaryDirectory() as work:
         report = {"benchmark": "killed", "rate": rate, **measure(Path(work), chosen, rate)}
     if not only:
         write_json(RESULTS / "killed.json", report)
     click.echo(json.dumps(report))
-    told = broken(report["cases"])
-    if told:
-        raise UserError("; ".join(told))
+    missed = broken(report["cases"])
+    if missed:
+        raise CheckFailed("; ".join(missed))
 
 
 def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
-    """Each case on one server, that of the disk on another one; prints a row for each."""
-    bundle = relaxed(BUNDLE, work / "bundle")  # a rollout must not be refused for the latency of a busy machine
+    """Measure all cases on one server, except that of the full disk; prints a row for each."""
+    bundle = relaxed(BUNDLE, work / "bundle")  # a busy machine must not make a rollout fail
     mars = [pack(bundle, version, work / "store") for version in VERSIONS]
     report: dict[str, Any] = {"cold_s": None, "cases": []}
-    click.echo("| case | sent | failed | of them may | no answer in 10 s | same versions after | of a cold start |")
+    click.echo("| case | sent | failed | may fail | no answer in 10 s | recovered after | cold starts |")
     click.echo("|---|---|---|---|---|---|---|")
-    if rest := [case for case in cases if case is not DISK]:
+    if others := [case for case in cases if case is not DISK]:
         with up(work / "var", mars[:2], bundle) as node:
-            report |= {"cold_s": round(node.cold_s, 2), "cases": [one_case(node, case, rate) for case in rest]}
+            report |= {"cold_s": round(node.cold_s, 2), "cases": [one_case(node, case, rate) for case in others]}
     if DISK in cases:
         try:
             with small_disk(work / "disk") as disk, up(disk / "var", mars[:2], bundle) as node:
-                report["cold_s"] = report["cold_s"] or round(node.cold_s, 2)  # each case is compared with its own
+                report["cold_s"] = report["cold_s"] or round(
+                    node.cold_s, 2
+                )  # each case is compared with the cold start of its server
                 report["cases"].append(one_case(node, DISK, rate))
         except Skipped as error:
             report["skipped"] = {DISK.name: error.message}
@@ -184,26 +189,26 @@ def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
 
 
 def one_case(node: Node, case: Case, rate: float) -> dict[str, Any]:
-    """Do it under load, wait, let the load go on for a while; prints a row."""
+    """Cause the failure under load, wait for the recovery, continue the load for a while; prints a row."""
     with node.load(rate) as load:
         sleep_until(load.begun + SETTLE_S)
         try:
             moment = case.do(node)
             node.wait_until_the_same()
         except UserError as error:
-            raise UserError(f"{case.name}: {error.message}") from error
+            raise CheckFailed(f"{case.name}: {error.message}") from error
         seconds = time.monotonic() - moment
         time.sleep(SETTLE_S)
         result = load.stop()
     row = row_of(case, result, moment, seconds, node.cold_s)
     may = "any" if row["allowed"] is None else row["allowed"]
-    told = (case.name, row["sent"], row["failed"], may, row["unanswered"], f"{seconds:.1f} s", row["ratio"])
-    click.echo(f"| {' | '.join(map(str, told))} |")
+    cells = (case.name, row["sent"], row["failed"], may, row["unanswered"], f"{seconds:.1f} s", row["ratio"])
+    click.echo(f"| {' | '.join(map(str, cells))} |")
     return row
 
 
 def row_of(case: Case, result: Result, moment: float, seconds: float, cold_s: float) -> dict[str, Any]:
-    """The figures of a case. A wrong answer has failed, too; `allowed` says how many may (None: any number)."""
+    """The figures of a case. Wrong answers count as failed; `allowed` is how many may fail (None: any number)."""
     at = moment - result.begun
     in_hand = sum(sample.sent <= at < sample.answered for sample in result.samples)
     return {
@@ -218,18 +223,18 @@ def row_of(case: Case, result: Result, moment: float, seconds: float, cold_s: fl
 
 
 def broken(rows: list[dict[str, Any]]) -> list[str]:
-    """The promises that were not kept, in words."""
-    found = []
+    """The bounds that were missed, as sentences."""
+    missed = []
     for row in rows:
         allowed = row["sent"] if row["allowed"] is None else row["allowed"]
-        told = {
+        checks = {
             "no request was sent": row["sent"] > 0,
             f"{row['failed']} requests failed, {allowed} may": row["failed"] <= allowed,
             f"{row['unanswered']} requests got no answer": row["unanswered"] == 0,
             f"it took {row['ratio']} cold starts, more than {AT_MOST:g}": row["ratio"] <= AT_MOST,
         }
-        found += [f"{row['case']}: {text}" for text, kept in told.items() if not kept]
-    return found
+        missed += [f"{row['case']}: {text}" for text, kept in checks.items() if not kept]
+    return missed
 
 
 if __name__ == "__main__":

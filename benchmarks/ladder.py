@@ -1,10 +1,10 @@
-"""Where one photo's time goes inside the handler, beside the plain way of each stage.
+"""Time every stage of the handler for one photo, compared with a plain implementation of the stage.
 
     python -m benchmarks.ladder [--quick]
 
-A drawn photo of 1000 x 750 and one of 4000 x 3000, as the document's JSON, in this process: no server. Plain is the
-standard library's JSON and base64, every pixel decoded and copied upright, and one transpose; ours is what the handler
-does. Both are timed in turn, stage by stage. Prints Markdown, writes benchmarks/results/ladder.json.
+Classifies a drawn photo of 1000 x 750 and one of 4000 x 3000 (base64 in JSON) in this process, without a server.
+"Plain" is the standard library's JSON and base64, full decoding, a rotated copy and one transpose; "ours" is the
+handler. Both are timed in turn, stage by stage. Prints Markdown and writes benchmarks/results/ladder.json.
 """
 
 import base64
@@ -32,31 +32,31 @@ from handler.request import decode_base64
 from handler.spec import Spec, read_spec
 
 Stage = tuple[str, Callable[[Any], Any], Callable[[Any], Any]]
-"""Its name, the plain way and ours; each takes what our stage before it gave."""
+"""Its name, and the functions of the plain and of our implementation; each takes the output of the stage before."""
 NOISE = 5.5
-"""Standard deviation of a camera's noise on the large photo, levels: it makes the file as large as a phone's."""
+"""Standard deviation of the noise on the large photo, in levels of 255: makes the file as large as a phone's."""
 
 
 @command(epilog="Example: python -m benchmarks.ladder --quick")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", default=50, show_default=True, type=click.IntRange(1))
-@click.option("--quick", is_flag=True, help="Three rounds, and nothing is written.")
+@click.option("--quick", is_flag=True, help="Three rounds; writes nothing.")
 def main(bundle: Path, rounds: int, quick: bool) -> None:
     """Time every stage of one photo, plain and ours."""
-    torch.set_num_threads(1)  # as the handler does
+    torch.set_num_threads(1)  # as in the handler
     spec = read_spec(bundle / "recipe.json")
     stages = stages_of(engine.load(bundle / "model.onnx", spec), spec)
-    found = {}
+    photos = {}
     for name, data in (("1000 x 750", photo()), ("4000 x 3000", large_photo())):
         rows = measure(stages, request_of(data), 3 if quick else rounds)
-        found[name] = {"bytes": len(data), "stages": rows}
+        photos[name] = {"bytes": len(data), "stages": rows}
         click.echo(f"{name}, {len(data):,} bytes\n\n{table(rows)}\n")
     if not quick:
-        write_json(RESULTS / "ladder.json", {"benchmark": "ladder", "rounds": rounds, "photos": found})
-    click.echo(json.dumps({"benchmark": "ladder", "photos": found}))
+        write_json(RESULTS / "ladder.json", {"benchmark": "ladder", "rounds": rounds, "photos": photos})
+    click.echo(json.dumps({"benchmark": "ladder", "photos": photos}))
 
 
-def stages_of(ask: engine.Engine, spec: Spec) -> list[Stage]:
+def stages_of(predict: engine.Engine, spec: Spec) -> list[Stage]:
     """From a request's body to the answer's text."""
     size, limits = spec.input, spec.limits
 
@@ -68,15 +68,15 @@ def stages_of(ask: engine.Engine, spec: Spec) -> list[Stage]:
         ("base64", lambda text: base64.b64decode(text, validate=True), lambda text: decode_base64(text, limits)),
         ("decode", _decode, lambda data: open_photo(data, limits, size)),
         ("resize", lambda photo: _transpose(fit(photo, size)), lambda photo: to_input(photo, size)),
-        ("inference", ask, ask),
+        ("inference", predict, predict),
         ("answer", answer, answer),
     ]
 
 
 def measure(stages: list[Stage], body: bytes, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of each stage, and of all together, plain and ours: medians of the rounds.
+    """Median milliseconds of each stage and of all together, for both implementations.
 
-    The plain resize gets the plainly decoded photo, which has every pixel.
+    The plain resize gets the photo that the plain stage decoded, which has every pixel.
     """
     spent: dict[str, dict[str, list[float]]] = {name: {"plain": [], "ours": []} for name, _, _ in stages}
     for number in range(rounds + 1):
@@ -100,7 +100,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def request_of(data: bytes) -> bytes:
-    """A picture file as the document's JSON."""
+    """The JSON request for a picture file."""
     return json.dumps({"image_id": "1", "image_base64": base64.b64encode(data).decode()}).encode()
 
 

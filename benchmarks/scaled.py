@@ -1,9 +1,9 @@
-"""How far pixels and answers move when large JPEGs are decoded at 1/2, 1/4 or 1/8: why handler/image.py keeps 1.5 x.
+"""Measure how pixels and answers change when large JPEGs are decoded at 1/2, 1/4 or 1/8 (`input.margin`).
 
     python -m benchmarks.scaled --data PHOTOS
 
-Every JPEG that is large enough as it is, every photo enlarged to 4000 x 3000, and (without --data too) drawn ones:
-decoded whole, and with margins of 0.5 to 1.5 times the target in both directions (`input.margin`). Prints Markdown.
+Compares full decoding with margins of 0.5 to 1.5 times the target size, for three kinds of photos: the JPEGs of --data
+as they are, all photos of --data enlarged to 4000 x 3000, and drawn ones. Prints Markdown.
 """
 
 from collections.abc import Iterable
@@ -30,40 +30,42 @@ PICTURES = {"." + name.lower() for name in (*FORMATS, "JPG")}
 @command(epilog="Example: python -m benchmarks.scaled --data runs/drawn --count 8")
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of photos.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--count", default=24, show_default=True, type=click.IntRange(1), help="At most so many of each kind.")
+@click.option(
+    "--count", default=24, show_default=True, type=click.IntRange(1), help="Largest number of photos of each kind."
+)
 def main(data: Path | None, bundle: Path, count: int) -> None:
     """Compare scaled with full decoding."""
     spec = read_spec(bundle / "recipe.json")
-    ask = engine.load(bundle / "model.onnx", spec)
+    predict = engine.load(bundle / "model.onnx", spec)
     files = sorted(path for path in data.rglob("*") if path.suffix.lower() in PICTURES) if data else []
     files = files[:: max(1, len(files) // count)][:count]
     enlarged = (as_jpeg(open_photo(path.read_bytes(), spec.limits).resize(SIZE)) for path in files)
     drawn = (as_jpeg(draw(scene, seed).resize(SIZE)) for scene in ("room", "call") for seed in range(count // 2))
     click.echo(
-        "| photos | margin | mean difference of a pixel, levels | 99 % of pixels | largest change of p | flips |"
+        "| photos | margin | mean difference of a pixel, levels | 99 % of pixels | largest change of p | new labels |"
     )
     click.echo("|---|---|---|---|---|---|")
     for name, photos in (("as they are", _jpegs(files)), ("enlarged", enlarged), ("drawn", drawn)):
-        compare(name, photos, ask, spec)
+        compare(name, photos, predict, spec)
 
 
-def compare(name: str, photos: Iterable[bytes], ask: engine.Engine, spec: Spec) -> None:
-    """Print one line for each margin."""
+def compare(name: str, photos: Iterable[bytes], predict: engine.Engine, spec: Spec) -> None:
+    """Print a row for each margin."""
     rows: dict[float, list[tuple[float, float, float, bool]]] = {margin: [] for margin in MARGINS}
     for data in photos:
         whole = to_input(_decoded(data, spec, None), spec.input)
-        before = ask(whole)
+        before = predict(whole)
         for margin in MARGINS:
             pixels = to_input(_decoded(data, spec, margin), spec.input)
-            off, after = np.abs(pixels.astype(int) - whole), ask(pixels)
+            off, after = np.abs(pixels.astype(int) - whole), predict(pixels)
             change = float(np.abs(after - before).max())
             flipped = bool(after.argmax() != before.argmax())
             rows[margin].append((float(off.mean()), float(np.percentile(off, 99)), change, flipped))
-    for margin, found in rows.items():
-        if found:
-            mean, most, change, flips = np.array(found, dtype=np.float64).T
-            told = f"{mean.mean():.2f} | {most.mean():.1f} | {change.max():.4f} | {int(flips.sum())}"
-            click.echo(f"| {len(found)} {name} | {margin} | {told} |")
+    for margin, changes in rows.items():
+        if changes:
+            mean, most, largest, flips = np.array(changes, dtype=np.float64).T
+            cells = f"{mean.mean():.2f} | {most.mean():.1f} | {largest.max():.4f} | {int(flips.sum())}"
+            click.echo(f"| {len(changes)} {name} | {margin} | {cells} |")
 
 
 def _decoded(data: bytes, spec: Spec, margin: float | None) -> Image.Image:

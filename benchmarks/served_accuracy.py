@@ -1,10 +1,10 @@
-"""Accuracy through the served door, on labelled photos that the model was not trained on.
+"""Measure accuracy through the served endpoint, on labelled photos that the model was not trained on.
 
     python -m benchmarks.served_accuracy --data PHOTOS --where open_licence=no
 
-Starts a TorchServe of its own with the shipped model and posts every photo as the document's JSON: as its
-file is, and again after all are re-encoded as JPEG (quality 75), so that the file type cannot be the cue.
-Also posts PHOTOS/ambiguous, if there is one: a good model is less sure there. Markdown, then one JSON line.
+Starts a TorchServe with the shipped model and sends every photo as base64 in JSON: first the file itself, then
+re-encoded as JPEG (quality 75), so that the file type cannot reveal the label. Also sends the photos in
+PHOTOS/ambiguous, if there are any: a good model is less confident there. Prints Markdown, then one JSON line.
 """
 
 import base64
@@ -37,39 +37,43 @@ from training.records.run import read_run
 BUNDLE = ROOT / "models" / "classroom"
 
 
-@command()
+@command(epilog="Example: python -m benchmarks.served_accuracy --data PHOTOS --where open_licence=no")
 @data_options
 def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
-    """Measure accuracy through the served door."""
+    """Measure accuracy through the served endpoint."""
     recipe, _ = read_run(BUNDLE)
     photos = read_data(data, where, recipe)
-    unclear = [path for folder in data for path in sorted(folder.glob("ambiguous/*"))]
+    ambiguous = [path for folder in data for path in sorted(folder.glob("ambiguous/*"))]
     with tempfile.TemporaryDirectory() as work:
         mar = pack(BUNDLE, "1.0", Path(work) / "store")
         settings = read_settings(own_environment(Path(work) / "var", mar.parent))
         with Server(settings) as server:
             put_in_service(server, mar)
             result = measure(server.client, recipe, photos)
-            result["ambiguous"] = confidence([ask(server.client, recipe, path.read_bytes()) for path in unclear])
+            result["ambiguous"] = confidence(
+                [probabilities(server.client, recipe, path.read_bytes()) for path in ambiguous]
+            )
     click.echo(json.dumps({"benchmark": "served_accuracy", **result}))
 
 
 def measure(client: Client, recipe: Recipe, photos: Sequence[Photo]) -> dict[str, Any]:
-    """Both ways over all photos; prints a row for each."""
-    found: dict[str, Any] = {}
+    """Scores of all photos, as files and re-encoded; prints a row for each."""
+    results: dict[str, Any] = {}
     for way in WAYS:
         answers = []
         for photo in photos:
             data = photo.path.read_bytes()
-            answers.append(ask(client, recipe, data if way == WAYS[0] else as_jpeg(open_photo(data, recipe.limits))))
+            answers.append(
+                probabilities(client, recipe, data if way == WAYS[0] else as_jpeg(open_photo(data, recipe.limits)))
+            )
         scores = score(torch.tensor([[math.log(max(p, 1e-9)) for p in row] for row in answers]), photos, recipe.labels)
         click.echo(f"| {way} | {scores} |")
-        found[way] = {**scores.as_json(), "confidence": confidence(answers)}
-    return found
+        results[way] = {**scores.as_json(), "confidence": confidence(answers)}
+    return results
 
 
-def ask(client: Client, recipe: Recipe, data: bytes) -> list[float]:
-    """One photo's probabilities in label order."""
+def probabilities(client: Client, recipe: Recipe, data: bytes) -> list[float]:
+    """The probabilities of a photo, in the order of the labels."""
     body = {"image_id": "1", "image_base64": base64.b64encode(data).decode(), "detail": True}
     answer = client.predict(recipe.name, body)
     answer.raise_for_status()

@@ -1,11 +1,11 @@
-"""Versions replaced under load: is a request lost, and what does a swap cost those who ask meanwhile?
+"""Replace versions under load: is a request lost, and how much slower are requests meanwhile?
 
     python -m benchmarks.swaps [--swaps 30] [--requests 10000] [--quick]
 
-Starts a TorchServe of its own with the shipped model and measures its top throughput (8 clients in turn). Then a
-constant half of it: without swaps, through all swaps, without again; each swap is `python -m deploy rollout --keep 0`.
-For contrast the naive swap (register, set the default, delete the old one at once) on a server of its own. Exits 1 if
-a request was lost or another promise was broken. Prints Markdown, and one JSON line last; writes
+Starts a TorchServe with the shipped model and measures its top throughput with 8 clients. Then it sends half of that at
+a constant rate: without swaps, during all swaps, and without swaps again. Each swap is `python -m deploy rollout --keep
+0`. For contrast, a second server does naive swaps: register, set the default, unregister the old version at once.
+Exits 1 if a request was lost or another bound was missed. Prints Markdown, and one JSON line last; writes
 benchmarks/results/swaps.json and docs/images/swaps.png. The photo is that of benchmarks.footprint.
 """
 
@@ -27,32 +27,32 @@ from benchmarks.footprint import BUNDLE, photo
 from benchmarks.harness.bench import RESULTS, Swap, running
 from benchmarks.harness.load import Result, table
 from common.cli import command
-from common.errors import UserError
+from common.errors import CheckFailed
 from common.files import write_json
 from deploy.archive import pack
 from deploy.settings import ROOT
 
 CLIENTS = 8
 TOP_S = 10.0
-MOST_P99 = 3.0  # times that without swaps
+MOST_P99 = 3.0  # relative to p99 without swaps
 WITHOUT, WITH, NAIVE = "without swaps", "with swaps", "naive swaps"
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that was measured: the loads by name, the swaps, what others saw of them."""
+    """A measurement: the loads by name, the swaps, and their traces in journal, log and API."""
 
     parts: dict[str, Result]
     swaps: list[Swap]
     seen: dict[str, Any]
 
     def broken(self, requests: int) -> list[str]:
-        """The promises that were not kept, in words."""
+        """The bounds that were missed, as sentences."""
         loaded, count = self.parts[WITH], len(self.swaps) - 1
         counts = {"registered": count, "unregistered": count}
         plain, through = self.parts[WITHOUT].percentile(0.99), loaded.percentile(0.99)
         versions = [swap.version for swap in self.swaps]
-        told = {
+        checks = {
             f"{loaded.failed} answers were not 200": loaded.failed == 0,
             f"{loaded.unanswered + loaded.lost} requests got no answer": loaded.unanswered + loaded.lost == 0,
             f"{loaded.wrong} answers were wrong": loaded.wrong == 0,
@@ -64,7 +64,7 @@ class Run:
             f"the access log says {self.seen['log']}, not {counts}": self.seen["log"] == counts,
             f"registered at the end: {self.seen['left']}": self.seen["left"] == versions[-1:],
         }
-        return [text for text, kept in told.items() if not kept]
+        return [text for text, kept in checks.items() if not kept]
 
     def as_json(self) -> dict[str, Any]:
         spent = [round(swap.ended - swap.begun, 2) for swap in self.swaps[1:]]
@@ -73,9 +73,15 @@ class Run:
 
 
 @command(epilog="Example: python -m benchmarks.swaps --quick")
-@click.option("--swaps", default=30, show_default=True, type=click.IntRange(1), help="Versions to swap to.")
-@click.option("--requests", default=10_000, show_default=True, type=click.IntRange(1), help="Through the swaps.")
-@click.option("--naive", default=5, show_default=True, type=click.IntRange(0), help="Naive swaps for contrast.")
+@click.option("--swaps", default=30, show_default=True, type=click.IntRange(1), help="Number of swaps.")
+@click.option(
+    "--requests",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Least number of requests during the swaps.",
+)
+@click.option("--naive", default=5, show_default=True, type=click.IntRange(0), help="Number of naive swaps.")
 @click.option("--bundle", default=BUNDLE, show_default="models/classroom", type=click.Path(exists=True, path_type=Path))
 @click.option("--quick", is_flag=True, help="3 swaps, 600 requests, 1 naive swap; writes no file.")
 def main(swaps: int, requests: int, naive: int, bundle: Path, quick: bool) -> None:
@@ -92,11 +98,11 @@ def main(swaps: int, requests: int, naive: int, bundle: Path, quick: bool) -> No
         draw(run, ROOT / "docs" / "images" / "swaps.png")
     click.echo(json.dumps(report))
     if broken:
-        raise UserError("; ".join(broken))
+        raise CheckFailed("; ".join(broken))
 
 
 def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, progress: Progress) -> Run:
-    """All parts in turn; the load without swaps in two halves, before and after, so that a drift shows."""
+    """Measure all loads; half of the load without swaps runs before the swaps and half after, to show a drift."""
     count = max(swaps, naive) + 1
     numbers = progress.track(range(count), description=f"packing {count} versions")
     mars = [pack(bundle, f"1.{number}", work / "store") for number in numbers]
@@ -122,7 +128,7 @@ def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, pro
 
 
 def draw(run: Run, path: Path) -> None:
-    """Latency over time, a band for each rollout and a line where its version first answered."""
+    """Plot latency over time, with a band for each rollout and a line where its version first answered."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -133,14 +139,14 @@ def draw(run: Run, path: Path) -> None:
     axes.scatter([s.due for s in loaded.samples], [s.ms for s in loaded.samples], s=2, color="C0", linewidths=0)
     for number, swap in enumerate(run.swaps[1:]):
         begun, ended = swap.begun - loaded.begun, swap.ended - loaded.begun
-        axes.axvspan(begun, ended, color="0.9", zorder=0, label=None if number else "rollout at work")
+        axes.axvspan(begun, ended, color="0.9", zorder=0, label=None if number else "rollout is running")
         first = min((s.answered for s in loaded.samples if s.version == swap.version), default=ended)
         axes.axvline(first, color="C3", linewidth=0.7, label=None if number else "new version answers")
     for name, colour in ((WITHOUT, "C2"), (WITH, "C1")):
         p99 = run.parts[name].percentile(0.99)
         axes.axhline(p99, color=colour, linestyle="--", label=f"p99 {name}: {p99:.0f} ms")
     axes.set(yscale="log", xlabel="seconds", ylabel="latency, ms", xlim=(0, loaded.seconds))
-    axes.set_title(f"{loaded.sent:,} requests at {loaded.rate:.1f}/s through {len(run.swaps) - 1} swaps")
+    axes.set_title(f"{loaded.sent:,} requests at {loaded.rate:.1f}/s during {len(run.swaps) - 1} rollouts")
     axes.legend(loc="upper left", ncols=4, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -148,8 +154,8 @@ def draw(run: Run, path: Path) -> None:
 
 
 @contextmanager
-def _shown(progress: Progress, what: str) -> Iterator[None]:
-    task = progress.add_task(what, total=None)
+def _shown(progress: Progress, text: str) -> Iterator[None]:
+    task = progress.add_task(text, total=None)
     yield
     progress.update(task, total=1, completed=1)
 

@@ -1,4 +1,4 @@
-"""A disk that can be filled without harm to others."""
+"""A small disk that can be filled without affecting others."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from common.errors import UserError
 
 
 class Skipped(UserError):
-    """A case cannot be had here."""
+    """A case cannot be measured on this machine."""
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> None:
-    """Leave no byte free where a folder lies: by large pieces, then by small ones."""
+    """Fill the disk of a folder completely: with large pieces first, then with small ones."""
     for size in (65536, 512):
         with contextlib.suppress(OSError), (folder / f"full-{size}").open("wb", buffering=0) as file:
             while file.write(b"\0" * size):

@@ -1,8 +1,8 @@
-"""The process of a load (benchmarks/harness/load.py): sends what a plan says, and takes notes.
+"""The process that sends a load (benchmarks/harness/load.py) and records each request.
 
     python -m benchmarks.harness.generator
 
-reads a plan from one line of stdin, prints when it began, and the samples when stdin has ended.
+Reads a plan from one line of stdin, prints the time at which it begins, and prints the samples when stdin ends.
 """
 
 import asyncio
@@ -22,12 +22,15 @@ from deploy.torchserve.keys import read_key
 LIMIT_S = 10.0
 NUMBER = "########"
 UNANSWERED = "unanswered"  # nothing came within the time limit
-LOST = "lost"  # the connection was refused, or broke off before the answer was whole
+LOST = "lost"  # the connection was refused, or closed before the answer was complete
 
 
 class Sample(NamedTuple):
-    """One request: when it was due and how late it was sent (s since the load began), its latency in ms from when it
-    was due, its HTTP status or UNANSWERED or LOST, the answered label and version (None where it has none)."""
+    """One request.
+
+    `due` and `sent` are seconds since the load began; `ms` is the latency since `due`; `outcome` is the HTTP status,
+    UNANSWERED or LOST; `label` and `version` are those of the answer, or None.
+    """
 
     due: float
     sent: float
@@ -38,15 +41,17 @@ class Sample(NamedTuple):
 
     @property
     def answered(self) -> float:
-        """When the answer was there, in s since the load began."""
+        """When the answer was complete, in seconds since the load began."""
         return self.due + self.ms / 1000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send where; a rate in requests a second, or a number of clients. `var` holds TorchServe's key file,
-    which is read at each new connection: a TorchServe that was restarted has other keys. Without it `key` is sent, or
-    none. NUMBER in the body is another number of as many digits each time."""
+    """What to send: to which URL, and at which rate (requests per second) or by how many clients.
+
+    `var` holds TorchServe's key file, which is read for each new connection, because a restart changes the keys.
+    Without it, `key` is sent, if there is one. Every request has another number in place of NUMBER in the body.
+    """
 
     url: str
     var: str | None
@@ -58,14 +63,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.clients is None):
-            raise ValueError("give a rate or a number of clients, and not both")
+            raise ValueError("give either a rate or a number of clients")
         if not all(value is None or value > 0 for value in (self.rate, self.clients, self.limit_s)):
             raise ValueError("rate, clients and limit_s must be above 0")
 
 
 def main() -> None:
-    """The process of its own: a plan on one line of stdin, results on stdout when stdin ends (or its parent)."""
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group; the parent says what it means
+    """Read a plan from stdin; write the results to stdout when stdin ends."""
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group; the parent handles it
         asyncio.run(_run(Plan(**json.loads(sys.stdin.buffer.readline()))))
 
 
@@ -85,14 +90,14 @@ async def _run(plan: Plan) -> None:
 
 
 class _Generator:
-    """Sends and takes notes, in one thread."""
+    """Sends requests and records them, in one thread."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.samples: list[Sample] = []
         self._begun = 0.0
         self._stopping = False
-        self._out: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Task[None]] = set()
         self._idle: list[_Connection] = []
         self._body = json.dumps(plan.body).encode()
         self._numbers = itertools.count(1) if NUMBER.encode() in self._body else None
@@ -103,17 +108,17 @@ class _Generator:
 
     async def send(self) -> None:
         if self.plan.clients:
-            self._out = {asyncio.create_task(self._client()) for _ in range(self.plan.clients)}
+            self._open = {asyncio.create_task(self._client()) for _ in range(self.plan.clients)}
         for number in itertools.count() if self.plan.rate else ():
             due = number / float(self.plan.rate or 1)
             await asyncio.sleep(due - self._now())
             task = asyncio.create_task(self._request(due))
-            self._out.add(task)
-            task.add_done_callback(self._out.discard)
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
 
     async def finish(self) -> None:
         self._stopping = True
-        await asyncio.gather(*self._out)
+        await asyncio.gather(*self._open)
         for connection in self._idle:
             connection.writer.close()
 
@@ -148,7 +153,7 @@ class _Generator:
             writer.transport.abort()
             raise
         if status >= 400 or headers.get("connection", "").lower() == "close":
-            writer.close()  # TorchServe closes after every error, without saying so
+            writer.close()  # TorchServe closes the connection after an error, without a header that says so
         else:
             self._idle.append(connection)
         return status, content
@@ -175,7 +180,7 @@ class _Generator:
 
 
 class _Connection(NamedTuple):
-    """A connection and the head of each request that is sent on it, with the key that was right when it was opened."""
+    """A connection, and the head of its requests with the key that was valid when it was opened."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -183,10 +188,10 @@ class _Connection(NamedTuple):
 
 
 def _head(plan: Plan, length: int) -> bytes:
-    """What precedes the body of each request.
+    """Request line and headers of each request.
 
     Raises:
-        UserError: TorchServe has written no key.
+        UserError: there is no key file.
     """
     address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference") if plan.var else plan.key
     allowed = f"Authorization: Bearer {key}\r\n" if key else ""
@@ -197,10 +202,12 @@ def _head(plan: Plan, length: int) -> bytes:
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    """One HTTP answer. TorchServe always tells the length; one that does not is refused, never guessed at.
+    """Read one HTTP answer, which must have a Content-Length, as TorchServe's have.
 
     Raises:
-        EOFError: it broke off. ValueError, LookupError: it is no such answer.
+        EOFError: the connection closed before the answer was complete.
+        ValueError: it is not such an answer.
+        LookupError: it has no status.
     """
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -210,14 +217,14 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], by
 
 
 def _read(content: bytes) -> tuple[str | None, str | None]:
-    """(label, version) of an answer; None where it has none, as an error has."""
+    """(label, version) of an answer; None for what it does not have."""
     try:
         answer = json.loads(content)
     except ValueError:
         return None, None
     if not isinstance(answer, dict):
         return None, None
-    outputs = answer.get("outputs")  # of the V2 protocol, which two peers speak (benchmarks/peers)
+    outputs = answer.get("outputs")  # of the V2 protocol, which two peers use (benchmarks/peers)
     label = outputs[0]["data"][0] if outputs else answer.get("result")
     return label, answer.get("model_version")
 

@@ -1,11 +1,11 @@
-"""A load of predictions from a process of its own: at a constant rate (open loop), or by n clients (closed loop).
+"""Send predictions from another process: at a constant rate (open loop), or by n clients (closed loop).
 
     python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --rate 20 --seconds 30
 
-In open loop a request is due at its moment whether or not the ones before are answered, and its latency counts from
-that moment: a server that stalls cannot slow the clock that measures it. A request that was sent and gets no answer
-is a loss and never sent again; only a keep-alive connection that the server closed *before* is opened anew. One
-without an answer counts in the percentiles with the time limit. Prints Markdown, and one JSON line last.
+In open loop every request has a time at which it is due, whether or not earlier ones are answered. Its latency counts
+from that time, so a server that stalls cannot slow the clock that measures it (coordinated omission). A request
+without an answer counts as lost, enters the percentiles with the time limit, and is never repeated. Only a keep-alive
+connection that the server closed before a request is opened again. Prints Markdown, and one JSON line last.
 """
 
 import base64
@@ -29,7 +29,7 @@ from deploy.settings import ROOT, read_settings
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a load. `begun` is on the clock of time.monotonic(), the same for all processes of a machine."""
+    """The result of a load. `begun` is a time of time.monotonic(), a clock that all processes of a machine share."""
 
     begun: float
     seconds: float
@@ -43,12 +43,12 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Requests sent a second."""
+        """Requests sent per second."""
         return self.sent / self.seconds if self.seconds else 0.0
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How many answers of each HTTP status."""
+        """Number of answers by HTTP status."""
         return dict(sorted(Counter(s.outcome for s in self.samples if isinstance(s.outcome, int)).items()))
 
     @property
@@ -66,17 +66,17 @@ class Result:
 
     @property
     def wrong(self) -> int:
-        """Answers of status 200 whose label is not the expected one; 0 where none is expected."""
+        """Answers of status 200 with another label than the expected one; 0 if none is expected."""
         return sum(s.outcome == 200 and s.label != self.expected for s in self.samples) if self.expected else 0
 
     @property
     def versions(self) -> dict[str, int]:
-        """Answers of each version, in the order of their first answer; empty unless the request asks for detail."""
+        """Number of answers by version, in the order of their first answer; empty unless the request has `detail`."""
         return dict(Counter(s.version for s in sorted(self.samples, key=lambda s: s.answered) if s.version))
 
     @property
     def stale(self) -> int:
-        """Answers of a version to requests that were sent when a newer one had answered already."""
+        """Answers of an old version to requests that were sent after a newer version had answered."""
         arrivals = sorted((s for s in self.samples if s.version), key=lambda s: s.answered)
         stale, newest, coming = 0, numbers(None), iter(arrivals)
         following = next(coming, None)
@@ -87,12 +87,12 @@ class Result:
         return stale
 
     def percentile(self, share: float) -> float:
-        """The latency in ms that a share (0 to 1) of the requests did not exceed (nearest rank); 0 without any."""
+        """Latency in ms of a percentile (0 to 1, nearest rank); 0 without requests."""
         ordered = sorted(s.ms for s in self.samples)
         return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else 0.0
 
     def joined(self, other: "Result") -> "Result":
-        """Two loads as one, told from the beginning of this one."""
+        """Two loads as one; times count from the beginning of this one."""
         later = other.begun - self.begun
         both = (*self.samples, *(s._replace(due=s.due + later, sent=s.sent + later) for s in other.samples))
         return Result(self.begun, self.seconds + other.seconds, self.cpu_s + other.cpu_s, both, self.expected)
@@ -112,18 +112,19 @@ class Result:
 
 
 class Load:
-    """A load that runs in a process of its own from `__enter__` to `stop`.
+    """A load that another process sends, from `__enter__` to `stop`.
 
     Args:
-        url: of the predictions, for example http://127.0.0.1:8080/predictions/classroom.
-        var: TorchServe's folder, with its keys; they are read again for each new connection. None: `key`, or none.
-        body: JSON, posted as it is each time; with `detail` in it, answers are told by version.
-        rate: requests a second; or `clients`: how many ask in turn, each as fast as it is answered.
-        expected: the right label.
-        limit_s: after how many seconds a request counts as unanswered.
+        url: URL of the predictions, for example http://127.0.0.1:8080/predictions/classroom.
+        var: TorchServe's folder with its keys, which are read again for each new connection. None: use `key`, if any.
+        body: the JSON to send; with `detail` in it, answers are counted by version.
+        rate: requests per second. Instead, `clients` is the number of clients that send the next request as soon as the
+            last one is answered.
+        expected: the expected label.
+        limit_s: seconds after which a request counts as unanswered.
 
     Raises:
-        ValueError: neither or both of rate and clients, or one that is not above 0.
+        ValueError: neither or both of rate and clients are given, or one is not above 0.
     """
 
     def __init__(
@@ -144,18 +145,18 @@ class Load:
         return self
 
     def stop(self) -> Result:
-        """Send no more, wait for what is out (at most the time limit), and tell.
+        """Stop sending, wait for open requests (at most the time limit), and return the result.
 
         Raises:
             RuntimeError: the process died.
         """
         assert self._process
-        said, _ = self._process.communicate()  # the end of its input is its sign to stop
+        output, _ = self._process.communicate()  # the end of its input stops it
         if self._process.returncode:
-            raise RuntimeError("the load's process died: see its words above")
-        told = json.loads(said)
-        samples = [Sample(*row) for row in told["samples"]]
-        return Result(self.begun, told["seconds"], told["cpu_s"], samples, self.expected)
+            raise RuntimeError("the process that sends the load died: see its output above")
+        result = json.loads(output)
+        samples = [Sample(*row) for row in result["samples"]]
+        return Result(self.begun, result["seconds"], result["cpu_s"], samples, self.expected)
 
     def __exit__(self, *_: object) -> None:
         if self._process and self._process.poll() is None:
@@ -164,12 +165,12 @@ class Load:
 
 
 def numbers(version: str | None) -> tuple[int, ...]:
-    """1.10 -> (1, 10), which is above (1, 9)."""
+    """1.10 -> (1, 10), which is higher than (1, 9)."""
     return tuple(int(part) for part in (version or "0").split("."))
 
 
 def table(results: dict[str, Result]) -> str:
-    """Markdown: one column a load."""
+    """Markdown: one column for each load."""
     rows = {name: result.as_json() for name, result in results.items()}
     keys = ("sent", "rate", "failed", "unanswered", "lost", "wrong", "stale", "p50_ms", "p95_ms", "p99_ms", "max_ms")
     lines = [f"| | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
@@ -182,14 +183,18 @@ def table(results: dict[str, Result]) -> str:
 @command(epilog="Example: python -m benchmarks.harness.load models/classroom/goldens/1_0.jpg --clients 8 --seconds 10")
 @click.argument("photo", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", default="classroom", show_default=True, help="NAME or NAME/VERSION.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a second, at a constant rate.")
-@click.option("--clients", type=click.IntRange(1), help="Instead of a rate: so many clients, each asking in turn.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests per second, at a constant rate.")
+@click.option(
+    "--clients",
+    type=click.IntRange(1),
+    help="Number of clients, each sending its next request when the last one is answered.",
+)
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True))
-@click.option("--expect", help="The right label; others are counted as wrong.")
+@click.option("--expect", help="Expected label; others count as wrong.")
 def main(photo: Path, model: str, rate: float | None, clients: int | None, seconds: float, expect: str | None) -> None:
-    """Ask the running server about PHOTO, again and again."""
+    """Send PHOTO to the running server repeatedly."""
     if (rate is None) == (clients is None):
-        raise click.UsageError("give --rate or --clients, and not both")
+        raise click.UsageError("give either --rate or --clients")
     settings = read_settings()
     url = f"{settings.url('inference')}/predictions/{model}"
     body = {"image_id": "1", "image_base64": base64.b64encode(photo.read_bytes()).decode(), "detail": True}

@@ -1,4 +1,4 @@
-"""Many versions to swap between, made in a moment."""
+"""Make many versions to swap between, quickly."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
 
 
 def make_bundle(work: Path) -> Path:
-    """A bundle of the drawn recipe, made by the commands that a person types; under a minute."""
+    """A bundle of the drawn recipe, made by the command line in less than a minute."""
     drawn, runs = work / "drawn", work / "runs"
     run_command("dataset", "sample", drawn, "--recipe", RECIPE, "--count", 30)
     run_command("training", "train", RECIPE, "--data", drawn, "--runs", runs)
@@ -28,7 +28,7 @@ def make_bundle(work: Path) -> Path:
 
 
 def relaxed(bundle: Path, copy: Path) -> Path:
-    """A copy of a bundle that is never refused for its latency: on a busy machine that is no measure of a leak."""
+    """A copy of a bundle without a latency limit, which a busy machine could exceed."""
     shutil.copytree(bundle, copy)
     recipe = json.loads((copy / "recipe.json").read_text())
     recipe["rollout"] = {**recipe.get("rollout", {}), "latency_ratio": 1000}
@@ -37,7 +37,7 @@ def relaxed(bundle: Path, copy: Path) -> Path:
 
 
 def derived(bundle: Path, store: Path, count: int) -> list[Path]:
-    """A bundle as versions 1.0 to 1.COUNT-1: packed once, then only the version is written anew, as packing would."""
+    """A bundle as versions 1.0 to 1.COUNT-1: packed once, then copied with another version number."""
     first = pack(bundle, "1.0", store)
     return [first, *(_derive(first, f"1.{number}") for number in range(1, count))]
 

@@ -220,7 +220,7 @@ def test_a_label_is_read_in_both_protocols() -> None:
 
 
 def test_wrong_refused_and_lost_answers_are_errors() -> None:
-    told = {
+    result = {
         "answers": 100,
         "right": 90,
         "refused": 10,
@@ -230,7 +230,7 @@ def test_wrong_refused_and_lost_answers_are_errors() -> None:
         "p90_ms": 2.0,
         "p99_ms": 3.0,
     }
-    assert load.read_closed(told) == {"rate": 9.0, "errors": 12, "p50_ms": 1.0, "p90_ms": 2.0, "p99_ms": 3.0}
+    assert load.read_closed(result) == {"rate": 9.0, "errors": 12, "p50_ms": 1.0, "p90_ms": 2.0, "p99_ms": 3.0}
 
 
 def test_the_photos_are_what_the_table_says() -> None:
@@ -283,10 +283,10 @@ def test_a_system_is_measured_and_all_its_processes_end(tmp_path: Path) -> None:
         family = it.family()
         assert len(family) == 2  # its child left the group, and is known all the same
         assert it.memory_mb() > 5
-        told = load.constant(it, "abc", "offline", 40, 1.0)
+        result = load.constant(it, "abc", "offline", 40, 1.0)
         port = it.place.port
-    assert told["sent"] > 8
-    assert told["errors"] == told["sent"] // 4  # each fourth number is answered wrongly
+    assert result["sent"] > 8
+    assert result["errors"] == result["sent"] // 4  # each fourth number is answered wrongly
     assert not any(map(alive, family))
     with socket.socket() as free:
         assert free.connect_ex(("127.0.0.1", port)) != 0
@@ -295,10 +295,10 @@ def test_a_system_is_measured_and_all_its_processes_end(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
 def test_wrk_counts_wrong_answers(tmp_path: Path) -> None:
     with running(small(), place(tmp_path), "abc") as it:
-        told = load.closed(it, "abc", "offline", 2, 1)
-    answers = told["rate"] * 1 + told["errors"]
-    assert told["errors"] == pytest.approx(answers / 4, rel=0.2)
-    assert 0 < told["p50_ms"] <= told["p99_ms"]
+        result = load.closed(it, "abc", "offline", 2, 1)
+    answers = result["rate"] * 1 + result["errors"]
+    assert result["errors"] == pytest.approx(answers / 4, rel=0.2)
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
 
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
@@ -389,18 +389,18 @@ def test_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) and alive(psutil.Process(pid)) for pid in pids)
 
 
-def test_a_peer_that_cannot_be_installed_is_told_by_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "wanted").mkdir()
-    (tmp_path / "wanted" / "peer.txt").write_text("./no-such-folder\n")
-    monkeypatch.setattr(install, "REQUIREMENTS", tmp_path / "wanted")
-    monkeypatch.setattr(install, "ENVIRONMENTS", tmp_path / "made")
+def test_a_peer_that_cannot_be_installed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "peer.txt").write_text("./no-such-folder\n")
+    monkeypatch.setattr(install, "REQUIREMENTS", tmp_path / "requirements")
+    monkeypatch.setattr(install, "ENVIRONMENTS", tmp_path / "environments")
     assert install.absent("peer") == "not installed: make bench"
     reason = install.install("peer")
     assert reason and re.match("does not install: .*no-such-folder", reason)
     assert install.absent("peer") == reason
-    (tmp_path / "made" / "peer.txt").write_text(install._stamp("peer"))
+    (tmp_path / "environments" / "peer.txt").write_text(install._stamp("peer"))
     assert install.absent("peer") is None
-    (tmp_path / "wanted" / "peer.txt").write_text("another==1.0\n")
+    (tmp_path / "requirements" / "peer.txt").write_text("another==1.0\n")
     assert install.absent("peer") == "outdated: make bench"
     seen = subprocess.run([install.python("peer"), "-c", "import psutil"], capture_output=True)
     assert seen.returncode == 0  # the project's packages, behind its own
@@ -408,6 +408,6 @@ def test_a_peer_that_cannot_be_installed_is_told_by_its_reason(tmp_path: Path, m
 
 def test_why_a_system_is_absent_is_one_line_without_folders_of_this_machine() -> None:
     said = 'it ended:\n  File "/home/me/lib/tracker.py", line 9\n  ' + "x" * 300 + "\n  OSError: http://127.0.0.1/a b"
-    told = compare.short(said)
-    assert told.startswith('it ended: File "tracker.py", line 9') and told.endswith("OSError: http://127.0.0.1/a b")
-    assert len(told) <= 200 and compare.short("no  wrk") == "no wrk"
+    result = compare.short(said)
+    assert result.startswith('it ended: File "tracker.py", line 9') and result.endswith("OSError: http://127.0.0.1/a b")
+    assert len(result) <= 200 and compare.short("no  wrk") == "no wrk"

@@ -1,4 +1,4 @@
-"""The benchmarks' verdicts: of each promise one bad result, which must be told, beside a good one that is not."""
+"""The bounds of the benchmarks: a bad result is reported, a good one is not."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ def run(through: list[Sample], **seen: Any) -> Run:
     return Run(parts, swaps, {"journal": counts, "log": counts, "left": ["1.2"], **seen})
 
 
-def test_swaps_that_cost_nothing_are_good_up_to_three_times_the_p99() -> None:
+def test_swaps_pass_up_to_three_times_the_p99() -> None:
     assert run(samples(ms=30.0)).broken(REQUESTS) == []
 
 
@@ -43,33 +43,33 @@ BAD_SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("told", BAD_SAMPLES)
-def test_one_bad_answer_breaks_the_swaps(told: str) -> None:
-    assert run([*samples(), BAD_SAMPLES[told]]).broken(REQUESTS) == [told]
+@pytest.mark.parametrize("message", BAD_SAMPLES)
+def test_one_bad_answer_is_reported(message: str) -> None:
+    assert run([*samples(), BAD_SAMPLES[message]]).broken(REQUESTS) == [message]
 
 
-def test_one_broken_connection_breaks_the_swaps() -> None:
+def test_one_lost_connection_is_reported() -> None:
     assert run([*samples(), Sample(100, 100, 1, LOST, None, None)]).broken(REQUESTS) == ["1 requests got no answer"]
 
 
-def test_a_slow_p99_breaks_the_swaps_and_a_slow_maximum_does_not() -> None:
+def test_a_slow_p99_is_reported_and_a_slow_maximum_is_not() -> None:
     slow = [sample._replace(ms=30.1) for sample in samples()[-101:]]
     assert run([*samples()[:-101], *slow]).broken(REQUESTS) == ["p99 is 30.1 ms, more than 3.0 x 10 ms"]
     assert run([*samples()[:-100], *slow[1:]]).broken(REQUESTS) == []
 
 
-def test_too_few_requests_break_the_swaps() -> None:
+def test_too_few_requests_are_reported() -> None:
     assert run(samples()[1:]).broken(REQUESTS) == ["9999 requests were sent, not 10000"]
 
 
 def test_a_version_that_never_answered_breaks_the_swaps() -> None:
     skipped = [s._replace(version="1.0") if s.version == "1.1" else s for s in samples()]
-    (told,) = run(skipped).broken(REQUESTS)
-    assert told == "not every version answered in turn: ['1.0', '1.2']"
+    (message,) = run(skipped).broken(REQUESTS)
+    assert message == "not every version answered in turn: ['1.0', '1.2']"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"journal": {"registered": 1, "unregistered": 2}}, "the journals say"),
         ({"journal": {"registered": 2, "unregistered": 1}}, "the journals say"),
@@ -78,12 +78,12 @@ def test_a_version_that_never_answered_breaks_the_swaps() -> None:
         ({"left": ["1.1", "1.2"]}, "registered at the end: ['1.1', '1.2']"),
     ],
 )
-def test_registrations_are_counted_by_two_witnesses(wrong: dict[str, Any], told: str) -> None:
-    (said,) = run(samples(), **wrong).broken(REQUESTS)
-    assert said.startswith(told)
+def test_registrations_are_counted_in_journal_and_access_log(wrong: dict[str, Any], message: str) -> None:
+    (sentence,) = run(samples(), **wrong).broken(REQUESTS)
+    assert sentence.startswith(message)
 
 
-STEADY = leaks.Look(
+STEADY = leaks.Snapshot(
     swaps=1,
     java_mb=200,
     heap_mb=60,
@@ -100,48 +100,48 @@ STEADY = leaks.Look(
 )
 
 
-def grown(name: str, by: float, since: int = 0) -> list[leaks.Look]:
-    """200 looks, in which a value grows by so much a swap after a number of swaps."""
+def grown(name: str, by: float, since: int = 0) -> list[leaks.Snapshot]:
+    """200 snapshots in which a value grows by `by` per swap, after `since` swaps."""
     value = getattr(STEADY, name)
     return [replace(STEADY, swaps=n, **{name: value + by * max(n - since, 0)}) for n in range(1, 201)]
 
 
-def told_of(looks: list[leaks.Look], repairs: int = 0) -> list[str]:
-    told: list[str] = leaks.summary(looks, leaks.SETTLED, repairs)["broken"]
-    return told
+def missed_bounds(snapshots: list[leaks.Snapshot], repairs: int = 0) -> list[str]:
+    missed: list[str] = leaks.summary(snapshots, leaks.SETTLED, repairs)["broken"]
+    return missed
 
 
 @pytest.mark.parametrize("name", leaks.MEMORY)
 def test_memory_that_grows_by_a_tenth_of_a_megabyte_a_swap_is_a_leak(name: str) -> None:
-    assert told_of(grown(name, 0.11)) == [f"{name} grows by 0.11 a swap"]
-    assert told_of(grown(name, 0.09)) == []
+    assert missed_bounds(grown(name, 0.11)) == [f"{name} grows by 0.11 per swap"]
+    assert missed_bounds(grown(name, 0.09)) == []
 
 
 @pytest.mark.parametrize("name", leaks.COUNTS)
-def test_one_more_in_the_end_is_a_leak_and_one_fewer_is_not(name: str) -> None:
+def test_one_more_at_the_end_is_a_leak_and_one_fewer_is_not(name: str) -> None:
     one_more = grown(name, 1, since=199)
-    assert told_of(one_more) == [
-        f"{name}: {getattr(STEADY, name)} after 50 swaps, {getattr(STEADY, name) + 1} in the end"
+    assert missed_bounds(one_more) == [
+        f"{name}: {getattr(STEADY, name)} after 50 swaps, {getattr(STEADY, name) + 1} at the end"
     ]
-    assert told_of(grown(name, -1, since=199)) == []
+    assert missed_bounds(grown(name, -1, since=199)) == []
 
 
-def test_what_grows_before_swap_50_is_no_leak() -> None:
+def test_growth_before_swap_50_is_not_a_leak() -> None:
     warm = [
-        replace(look, java_mb=200 + min(look.swaps, 50), threads=60 + min(look.swaps, 50)) for look in grown("store", 0)
+        replace(row, java_mb=200 + min(row.swaps, 50), threads=60 + min(row.swaps, 50)) for row in grown("store", 0)
     ]
-    assert told_of(warm) == []
+    assert missed_bounds(warm) == []
 
 
-def test_a_keeper_that_mends_what_a_rollout_does_is_told() -> None:
-    assert told_of(grown("store", 0), repairs=1) == ["the keeper mended 1 times what a rollout did"]
+def test_repairs_by_the_keeper_are_reported() -> None:
+    assert missed_bounds(grown("store", 0), repairs=1) == ["the keeper repaired 1 times what a rollout did"]
 
 
 GOOD = {"case": "kill", "sent": 50, "failed": 0, "unanswered": 0, "seconds": 9.0, "ratio": 2.0, "allowed": 0}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"failed": 1}, "kill: 1 requests failed, 0 may"),
         ({"failed": 2, "allowed": 1}, "kill: 2 requests failed, 1 may"),
@@ -151,17 +151,17 @@ GOOD = {"case": "kill", "sent": 50, "failed": 0, "unanswered": 0, "seconds": 9.0
         ({"sent": 0}, "kill: no request was sent"),
     ],
 )
-def test_what_is_lost_or_late_after_a_kill_is_told(wrong: dict[str, Any], told: str) -> None:
-    assert killed.broken([GOOD, {**GOOD, **wrong}]) == [told]
+def test_lost_or_late_answers_after_a_kill_are_reported(wrong: dict[str, Any], message: str) -> None:
+    assert killed.broken([GOOD, {**GOOD, **wrong}]) == [message]
 
 
 @pytest.mark.parametrize("fine", [{}, {"failed": 1, "allowed": 1}, {"failed": 50, "allowed": None}])
-def test_what_may_fail_after_a_kill_breaks_nothing(fine: dict[str, Any]) -> None:
+def test_allowed_failures_after_a_kill_are_not_reported(fine: dict[str, Any]) -> None:
     assert killed.broken([{**GOOD, **fine}]) == []
 
 
 @pytest.mark.parametrize(("may", "allowed"), [(killed.NOTHING, 0), (killed.IN_HAND, 2), (killed.UNTIL_BACK, None)])
-def test_what_a_killed_worker_had_is_what_was_sent_before_and_not_answered(may: str, allowed: int | None) -> None:
+def test_a_killed_worker_had_the_unanswered_requests_sent_before(may: str, allowed: int | None) -> None:
     at = Result(100, 10, 1, [
         Sample(1.0, 1.0, 500, 200, "disc", "1.1"),  # answered before the kill, at 2 s
         Sample(1.9, 1.9, 150, 503, None, None),  # in its hands
@@ -182,7 +182,7 @@ def test_what_a_killed_worker_had_is_what_was_sent_before_and_not_answered(may: 
     }
 
 
-def test_only_the_cases_that_end_a_worker_or_java_may_lose_anything() -> None:
+def test_only_killing_a_worker_or_java_may_lose_requests() -> None:
     may = {case.name: case.may_lose for case in (*killed.CASES, killed.DISK)}
     spared = [name for name, lost in may.items() if lost == killed.NOTHING]
     assert len(spared) == 5
