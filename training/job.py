@@ -146,7 +146,7 @@ def _own(folder: Path) -> Iterator[Path]:
 def _wanted(path: str, recipe: Recipe) -> bool:
     """Photos in their folders, the table of sources, and this backbone's weights; nothing else that lies there."""
     top, _, rest = path.partition("/")
-    return top in (*PARTS, *recipe.labels) if rest else path in (TABLE, _weights_file(recipe))
+    return top in (*PARTS, *recipe.labels, *recipe.aliases) if rest else path in (TABLE, _weights_file(recipe))
 
 
 def _weights_file(recipe: Recipe) -> str:

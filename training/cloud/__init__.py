@@ -1,1 +1,1 @@
-"""Training where the photos lie in object storage, and the package that the cloud serves."""
+"""Cloud jobs: photos in object storage, resource monitoring, and the package that the cloud serves."""

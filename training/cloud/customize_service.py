@@ -1,8 +1,8 @@
-"""What the cloud calls: a form with a photo in the field `images` -> {"predicted_label", "scores"}.
+"""The service that the cloud calls: a form with a photo in `images` -> {"predicted_label", "scores"}.
 
 The platform builds the class below from this file, and for each request calls _preprocess, _inference and
-_postprocess in turn. Photos are read by `handler/image.py`, the very file that training and TorchServe use. A photo
-that cannot be read is answered with {"error": {"code", "message"}}, never by an exception.
+_postprocess in turn. Photos are read by `handler/image.py`, the file that training and TorchServe use. A photo
+that cannot be read gets the answer {"error": {"code", "message"}}, not an exception.
 """
 
 from pathlib import Path
@@ -20,10 +20,10 @@ FIELD = "images"
 
 
 class ImageClassifier(PTServingBaseService):  # type: ignore[misc]
-    """Tells the labels of `recipe.json` apart.
+    """Classifies photos into the labels of `recipe.json`.
 
     Args:
-        model_name, model_path: as the platform gives them; the files lie beside this one.
+        model_name, model_path: given by the platform; the files are in this one's folder.
     """
 
     def __init__(self, model_name: str, model_path: str) -> None:
@@ -34,7 +34,7 @@ class ImageClassifier(PTServingBaseService):  # type: ignore[misc]
         self.model = load(folder)
 
     def _preprocess(self, data: dict[str, Any]) -> Pixels | RequestError:
-        """{"images": {file name: file}} -> uint8 (3, H, W), or why there is none."""
+        """{"images": {file name: file}} -> uint8 (channels, H, W), or the error."""
         try:
             return preprocess(_photo(data), self.spec.input, self.spec.limits)
         except RequestError as error:
@@ -50,7 +50,7 @@ class ImageClassifier(PTServingBaseService):  # type: ignore[misc]
         return [float(p) for p in logits[0].float().softmax(0)]
 
     def _postprocess(self, data: list[float] | RequestError) -> dict[str, Any]:
-        """Probabilities -> the likeliest label, and all of them with their scores, likeliest first."""
+        """Probabilities -> the likeliest label, and all labels with their scores, likeliest first."""
         if isinstance(data, RequestError):
             return {"error": data.as_json()}
         order = sorted(self.label, key=lambda index: -data[index])
@@ -59,14 +59,14 @@ class ImageClassifier(PTServingBaseService):  # type: ignore[misc]
 
 
 def _photo(data: dict[str, Any]) -> bytes:
-    """The bytes of the one file in the form's field.
+    """The bytes of the one file in the form field.
 
     Raises:
         RequestError: `missing_image` or `invalid_request`.
     """
     files = data.get(FIELD)
     if not isinstance(files, dict) or not files:
-        raise InvalidRequest("missing_image", f"send a photo as a file in the form's field {FIELD}")
+        raise InvalidRequest("missing_image", f"send a photo as a file in the form field {FIELD}")
     if len(files) > 1:
         raise InvalidRequest("invalid_request", f"send one photo in {FIELD}, not {len(files)}")
     (file,) = files.values()

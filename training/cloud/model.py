@@ -3,8 +3,8 @@
     from model import load
     network = load(Path("model"))       # uint8 (N, 3, H, W), RGB -> logits (N, classes)
 
-`network.json` says which: a network that torchvision builds by name, with `weights.pth`; or `network.pt2`, a
-program of torch.export that needs no code of its own.
+`network.json` describes it: a network that torchvision builds by name, with `weights.pth`; or `network.pt2`, a
+program of torch.export that needs no Python code.
 """
 
 import json
@@ -18,13 +18,13 @@ from torchvision import models
 
 
 class Network(nn.Module):
-    """uint8 (N, 3, H, W) -> logits (N, classes), divided by the temperature that makes their softmax honest.
+    """uint8 (N, 3, H, W) -> logits (N, classes), divided by the temperature that calibrates their softmax.
 
     Args:
         name: one of torchvision.models.
         head: the name of its last layer, a Linear.
         mean, std: of the scaling, for pixels of 0 to 1.
-        pool: so many pixels by so many are averaged to one, after scaling.
+        pool: squares of this many pixels are averaged, after scaling.
     """
 
     mean: Tensor
@@ -53,7 +53,7 @@ class Network(nn.Module):
 
 
 def load(folder: Path) -> nn.Module:
-    """The network with its weights, ready to be asked; on a GPU where there is one and torchvision builds it.
+    """The network with its weights, in eval; on a GPU if there is one and torchvision builds the network.
 
     Raises:
         OSError: a file is missing.
@@ -62,7 +62,7 @@ def load(folder: Path) -> nn.Module:
     facts = json.loads((folder / "network.json").read_text(encoding="utf-8"))
     if "program" in facts:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given buffer is not writable")  # torch's own way of reading it
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # from torch's own reader
             return torch.export.load(folder / facts["program"]).module()
     network = Network(**facts)
     network.network.load_state_dict(torch.load(folder / "weights.pth", map_location="cpu", weights_only=True))

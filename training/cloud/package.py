@@ -1,12 +1,12 @@
-"""A model -> the package that the cloud serves: config.json, customize_service.py, model.py, weights, preprocessing.
+"""Build the package that the cloud serves: configuration, service, network, weights, preprocessing.
 
     model/
       config.json             what the platform reads: metrics, request and answer, packages to install
-      customize_service.py    the class that it calls
+      customize_service.py    the class that the platform calls
       model.py                the network; network.json and weights.pth (or network.pt2) beside it
       recipe.json             the serving half of the recipe: labels, size, limits
-      index_to_name.json      the labels by index, for people
-      handler/                image.py, errors.py, spec.py: our preprocessing, as the files that they are
+      index_to_name.json      index -> label, for people
+      handler/                image.py, errors.py, spec.py: the preprocessing, unchanged
 
 Format: ModelArts, "Specifications for Editing a Model Configuration File" and "Specifications for Writing Model
 Inference Code". `model.py` and `customize_service.py` are the files of training/cloud/, unchanged.
@@ -27,32 +27,31 @@ from torch import Tensor
 from torchvision import models
 
 import handler
-from common.errors import UserError
+from common.errors import CheckFailed
 from common.files import write_json
 from config.recipe import Recipe
 from handler.spec import Spec
 from training.evaluation.schemas import check
 from training.models.classifier import Classifier
-from training.models.registry import BACKBONES
 
 CLOUD = Path(__file__).parent
 CODE = ("model.py", "customize_service.py")
 HANDLER = ("__init__.py", "image.py", "errors.py", "spec.py")
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pydantic")
 CLOSE = 1e-3
-"""Largest difference of two logits of one network: the order of additions."""
+"""Largest difference of a logit from the order of additions, relative to the largest logit (or to one)."""
 
 
 def build_package(folder: Path, recipe: Recipe, model: Classifier, metrics: Mapping[str, float]) -> None:
-    """Write the package into an empty folder, and ask its network whether it answers as the model does.
+    """Write the package into an empty folder, and check that its network gives the model's logits.
 
     Args:
-        model: on the CPU, tempered.
+        model: calibrated, on the CPU.
         metrics: `f1`, `recall`, `precision`, `accuracy` on held-out photos, 0 to 1.
 
     Raises:
-        UserError: the network in the package answers otherwise.
-        OSError: it cannot be written.
+        CheckFailed: the network in the package gives other logits.
+        OSError: the folder cannot be written.
     """
     (folder / "handler").mkdir(parents=True)
     for name in CODE:
@@ -66,11 +65,11 @@ def build_package(folder: Path, recipe: Recipe, model: Classifier, metrics: Mapp
     check("config", content)
     write_json(folder / "config.json", content)
     _write_network(folder, recipe, model.eval())
-    _prove(folder, recipe, model)
+    _verify(folder, recipe, model)
 
 
 def config(recipe: Recipe, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What config.json says."""
+    """The content of config.json."""
     properties = {
         "predicted_label": {"type": "string", "enum": list(recipe.labels)},
         "scores": {
@@ -110,19 +109,19 @@ def config(recipe: Recipe, metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _public(version: str) -> str:
-    """A version without the build (2.12.1+cu130), which no package index knows."""
+    """A version without its build (+cu130), which package indexes do not have."""
     return re.sub(r"\+.*", "", version)
 
 
 def _write_network(folder: Path, recipe: Recipe, model: Classifier) -> None:
-    """As a state dict where torchvision has a network of this name and these shapes, else as an exported program."""
-    entry, name = BACKBONES[recipe.backbone.name], recipe.backbone.name
+    """A state dict if torchvision builds a network of this name and these shapes, else an exported program."""
+    name = recipe.backbone.name
     facts = {
         "name": name,
-        "head": entry.head,
+        "head": model.head,
         "classes": len(recipe.labels),
-        "mean": list(entry.mean),
-        "std": list(entry.std),
+        "mean": (model.scale.mean.flatten() / 255).tolist(),
+        "std": (model.scale.std.flatten() / 255).tolist(),
         "pool": model.pool,
         "temperature": float(model.temperature),
     }
@@ -136,19 +135,22 @@ def _write_network(folder: Path, recipe: Recipe, model: Classifier) -> None:
             return
     program = torch.export.export(model, (_photos(recipe),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names the source files of this one machine
+        node.meta.pop("stack_trace", None)  # it contains paths of this machine
     torch.export.save(program, folder / "network.pt2")
     write_json(folder / "network.json", {"program": "network.pt2"})
 
 
 @torch.no_grad()
-def _prove(folder: Path, recipe: Recipe, model: Classifier) -> None:
+def _verify(folder: Path, recipe: Recipe, model: Classifier) -> None:
     photos = _photos(recipe)
     network = _module(folder).load(folder)
     place = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    difference = float((network(photos.to(place)).cpu() - model(photos)).abs().max())
-    if not difference < CLOSE:
-        raise UserError(f"{folder}: its network answers otherwise, by {difference:.4f}: this is a bug")
+    logits = model(photos)
+    difference = float((network(photos.to(place)).cpu() - logits).abs().max())
+    if not difference < CLOSE * max(1.0, float(logits.abs().max())):
+        raise CheckFailed(
+            f"{folder}: its network differs from the model by {difference:.4f} in a logit", "report this bug"
+        )
 
 
 def _photos(recipe: Recipe) -> Tensor:
@@ -160,8 +162,8 @@ def _photos(recipe: Recipe) -> Tensor:
 
 def _module(folder: Path) -> ModuleType:
     """The package's own model.py."""
-    found = importlib.util.spec_from_file_location("cloud_model", folder / "model.py")
-    assert found and found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location("cloud_model", folder / "model.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_the_documents_own_file_is_read(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "idx_to_labels.npy") == NAMES
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("count", [1, 2, 1500])
 def test_every_protocol_and_size(tmp_path: Path, protocol: int, count: int) -> None:
     labels = {index: f"class {index}" for index in range(count)}
@@ -67,20 +68,70 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [
         ({0: "a", 2: "b"}, "keys are not 0, 1, 2"),
         ({0: "a", True: "b"}, "keys are not 0, 1, 2"),
-        ({0: "a", 1: 3}, "not all text"),
-        ({0: "a", 1: ""}, "not all text"),
+        ({0: "a", 1: 3}, "not all its values are text"),
+        ({0: "a", 1: ""}, "not all its values are text"),
         ({}, "empty"),
-        (["a", "b"], "no dict"),
+        (["a", "b"], "not a dict"),
         ({0: "a", 1: Path("b")}, "asks for pathlib"),
     ],
 )
-def test_what_is_no_list_of_labels_is_refused(tmp_path: Path, content: Any, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_content_other_than_labels_is_refused(tmp_path: Path, content: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
         read_labels(pickled(tmp_path / "a.npy", content))
+
+
+MEGABYTE = 2**20
+HUGE = 2**31 - 1
+
+
+def raw(path: Path, pickled_bytes: bytes) -> Path:
+    """A file of one object whose pickle is these bytes."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": ()})
+    path.write_bytes(buffer.getvalue() + pickled_bytes)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x04Nr" + HUGE.to_bytes(4, "little") + b".",
+        b"Np" + str(HUGE).encode() + b"\n.",
+        b"\x80\x04\x8d" + (2**40).to_bytes(8, "little") + b"a.",
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"a.",
+        b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"a.",
+        b"\x80\x04X" + HUGE.to_bytes(4, "little") + b"a.",
+        b"\x80\x02\x8b" + HUGE.to_bytes(4, "little") + b"a.",
+        b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"N.",
+    ],
+    ids=["memo index", "text memo index", "text", "bytes", "bytearray", "short text", "number", "frame"],
+)
+def test_sizes_in_a_pickle_are_not_trusted(tmp_path: Path, content: bytes) -> None:
+    path = raw(tmp_path / "a.npy", content)
+    limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + 50 * 1024  # kilobytes
+    with pytest.raises(UserError, match="can be read safely"):
+        read_labels(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < limit
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = raw(tmp_path / "a.npy", b"N." * (6 * MEGABYTE))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("the file was read"))
+    with pytest.raises(UserError, match="larger than 10000000 bytes"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04cposix\nsystem\n.", b"P1\n.", b"\x80\x02\x82\x01.", b"(iposix\nsystem\n."]
+)
+def test_every_way_to_name_an_object_is_closed(tmp_path: Path, content: bytes) -> None:
+    """A global, a persistent id, an extension code, an instance."""
+    with pytest.raises(UserError, match="can be read safely"):
+        read_labels(raw(tmp_path / "a.npy", content))
 
 
 def test_damaged_files_are_one_line(tmp_path: Path) -> None:
