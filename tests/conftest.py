@@ -20,6 +20,31 @@ if XDIST:  # two trainings at once, each with a thread for every core, wait for 
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+# The groups that take longest, longest first: started last, one of them would leave the other process idle.
+LONGEST = ("e2e/test_supervision", "server", "e2e/test_walk", "e2e/test_rollout", "e2e/test_serve", "e2e/test_siblings")
+TRAINED = {"drawn", "runs", "sibling"}  # fixtures that train, or prepare it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests by what they share, start the longest groups first, and mark what `make test-fast` runs."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if "unit" in item.path.parts and not TRAINED.intersection(item.fixturenames):  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.fast)
+    items.sort(key=lambda item: (*LONGEST, group_of(item)).index(group_of(item)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Tests of one group run in one process: those that use the session's server, and those of one file."""
+    servers = item._fixtureinfo.name2fixturedefs.get("server", ())  # type: ignore[attr-defined]
+    return (
+        "server"
+        if any(server.scope == "session" for server in servers)
+        else f"{item.path.parent.name}/{item.path.stem}"
+    )
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """Make a folder once for all processes of pytest-xdist."""

@@ -369,7 +369,7 @@ def test_a_peer_with_our_model_must_answer_as_our_graph() -> None:
 def test_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, '.')\n"
-        "from tests.unit.benchmarks.test_compare import place, small\n"
+        "from tests.integration.test_compare import place, small\n"
         "from benchmarks.peers.running import running\n"
         f"with running(small(), place(Path({str(tmp_path)!r})), 'abc') as it:\n"
         "    print(*[p.pid for p in it.family()], flush=True); time.sleep(600)\n"
