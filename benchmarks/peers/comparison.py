@@ -27,7 +27,7 @@ FIGURES = ("rate", "p50_ms", "p99_ms")
 COSTS = ("start_s", "memory_mb", "archive_mb")
 CHAINS = ("document", "document-tuned")
 FORMER = "former"  # the first shipped model: figures that were kept, in results/former.json
-CHARTED = ("p50 at 1 client, ms", "requests/s at 8 clients")
+CHARTED = ("p50 with 1 client, ms", "requests per second with 8 clients")
 ONE, EIGHT = ("one", "p50_ms"), ("eight", "rate")
 COLUMNS = (ONE, ("one", "rate"), EIGHT, ("eight", "p99_ms"), ("half", "p99_ms"), ("big", "p50_ms"))
 
@@ -193,7 +193,12 @@ def chart(systems: Sequence[System], figures: Mapping[str, Mapping[str, Any]], p
                 out = [[value["median"] - value["min"]], [value["max"] - value["median"]]]
                 colour = {"ours": "tab:green"}.get(system.name, "tab:grey" if system.bare else "tab:blue")
                 axis.barh(place, value["median"], xerr=out, color=colour)
-        axis.set(title=title, xscale="log", yticks=range(len(shown)), yticklabels=[system.name for system in shown])
+        axis.set(
+            title=title,
+            xscale="log",
+            yticks=range(len(shown)),
+            yticklabels=[_shown(system).strip("*") for system in shown],
+        )
         axis.grid(axis="x", alpha=0.3)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
