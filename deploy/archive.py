@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,18 @@ from handler import engine, goldens
 from handler.spec import Spec, read_spec
 
 _SHIPPED = ("model.onnx", "recipe.json", goldens.FILE)
+
+
+@dataclass(frozen=True)
+class BundleRun:
+    """The part of a bundle's run.json that its archive's manifest repeats (`ArchiveManifest`)."""
+
+    id: str
+    metrics: Mapping[str, Any]
+    gate: Mapping[str, Any]
+    precision: str
+    parent: str | None = None
+    commit: str | None = None
 
 
 @command(epilog="Example: python -m deploy archive models/classroom 1.1")
@@ -71,11 +85,10 @@ def pack(bundle: Path, version: str, store: Path) -> Path:
     return target
 
 
-def make_manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, difference: float) -> ArchiveManifest:
+def make_manifest(mar: Path, spec: Spec, run: BundleRun, version: str, difference: float) -> ArchiveManifest:
     """The manifest of an archive: digests, origin, accuracy, runtime.
 
     Args:
-        run: the bundle's run.json.
         difference: largest |p - p at export| of a golden photo.
     """
     contents = digests(mar)
@@ -84,14 +97,14 @@ def make_manifest(mar: Path, spec: Spec, run: dict[str, Any], version: str, diff
         version=version,
         digest=identity(contents),
         contents=contents,
-        run=run["id"],
-        parent=run.get("parent"),
-        commit=run.get("commit"),
-        metrics=run["metrics"],
-        gate=run["gate"],
+        run=run.id,
+        parent=run.parent,
+        commit=run.commit,
+        metrics=run.metrics,
+        gate=run.gate,
         recipe=spec.model_dump(mode="json"),
         runtime={**spec.runtime.model_dump(), "version": metadata.version(spec.runtime.engine)},
-        weights=run["precision"],
+        weights=run.precision,
         goldens_difference=round(difference, 6),
         packed=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         cpu_flags=tuple(cpu_flags()),
@@ -104,7 +117,7 @@ def run_of(bundle: Path) -> str:
     Raises:
         InvalidInput: it is not a bundle.
     """
-    return str(_read_bundle(bundle)[1]["id"])
+    return _read_bundle(bundle)[1].id
 
 
 def cpu_flags() -> list[str]:
@@ -117,22 +130,20 @@ def cpu_flags() -> list[str]:
     return sorted(flag for flag in (match[1].split() if match else []) if re.match(r"avx|amx|fma|sse4|f16c", flag))
 
 
-def _read_bundle(bundle: Path) -> tuple[Spec, dict[str, Any]]:
+def _read_bundle(bundle: Path) -> tuple[Spec, BundleRun]:
     try:
-        run = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
-        missing = {"id", "metrics", "gate", "precision"} - set(run)
-        if missing:
-            raise ValueError(f"run.json has no {', '.join(sorted(missing))}")
+        row = json.loads((bundle / "run.json").read_text(encoding="utf-8"))
+        run = BundleRun(**{field.name: row[field.name] for field in fields(BundleRun) if field.name in row})
         return read_spec(bundle / "recipe.json"), run
     except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"{bundle} is not a bundle", "create one with python -m training export RUN") from error
 
 
-def _refuse(bundle: Path, version: str, run: dict[str, Any], target: Path) -> None:
+def _refuse(bundle: Path, version: str, run: BundleRun, target: Path) -> None:
     if not VERSION.fullmatch(version):
         raise InvalidInput(f"{version!r} is not a version", "give two or three numbers with dots, for example 1.1")
-    if not run.get("gate", {}).get("passed"):
-        raise CheckFailed(f"{bundle} failed its gate: {json.dumps(run.get('gate'))}", "train or prune it again")
+    if not run.gate.get("passed"):
+        raise CheckFailed(f"{bundle} failed its gate: {json.dumps(run.gate)}", "train or prune it again")
     if target.exists():
         raise AlreadyExists(f"{_shown(target)} exists and is never overwritten", "pack under a higher version")
 

@@ -1,4 +1,4 @@
-"""The contract through the served door: every request form, on two recipes beside each other."""
+"""Every form of request to a running server, and its answer; for two recipes that are served together."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ def door(request: pytest.FixtureRequest, server: Server, bundle: Path) -> Endpoi
     return Endpoint(server, request.param, SHIPPED if request.param == "classroom" else bundle)
 
 
-def test_the_documents_request_and_answer_exactly(door: Endpoint) -> None:
+def test_the_request_of_the_source_document_gets_its_answer(door: Endpoint) -> None:
     for index, golden in enumerate(door.goldens):
         answer = door.post(json={"image_id": "12345", "image_base64": door.text_of(index)})
         assert answer.status_code == 200
@@ -28,7 +28,7 @@ def test_the_documents_request_and_answer_exactly(door: Endpoint) -> None:
         assert answer.json() == {"image_id": "12345", "result": golden.label}
 
 
-def test_a_client_that_sends_str_of_bytes(door: Endpoint) -> None:
+def test_base64_in_python_bytes_notation_is_accepted(door: Endpoint) -> None:
     answer = door.post(json={"image_id": 7, "image_base64": str(base64.b64encode(door.bytes_of(0)))})
     assert answer.json() == {"image_id": 7, "result": door.goldens[0].label}
 
@@ -90,14 +90,14 @@ def test_a_form_with_two_files_is_a_list(door: Endpoint) -> None:
     ]
 
 
-def test_two_files_under_one_name_are_refused_not_lost(door: Endpoint) -> None:
+def test_two_files_with_one_field_name_are_refused(door: Endpoint) -> None:
     files = [("images", ("a.jpg", door.bytes_of(0))), ("images", ("b.jpg", door.bytes_of(-1)))]
     answer = door.post(files=files)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
     assert "give each file a different field name" in answer.json()["error"]["message"]
 
 
-def test_other_fields_of_a_form_are_passed_over(door: Endpoint) -> None:
+def test_other_fields_of_a_form_are_ignored(door: Endpoint) -> None:
     answer = door.post(
         files={"images": ("x.jpg", door.bytes_of(0), "image/jpeg")}, data={"user": "bob", "image_id": "9"}
     )
@@ -152,12 +152,12 @@ def test_an_image_id_that_is_a_path_is_only_echoed(door: Endpoint, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_photo_above_the_limit_is_a_413_of_ours(door: Endpoint) -> None:
+def test_a_photo_above_the_limit_gets_the_413_of_the_handler(door: Endpoint) -> None:
     answer = door.post(data=bytes(10 * 2**20 + 1), headers={"Content-Type": "image/jpeg"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "image_too_large")
 
 
-def test_a_photo_of_10_mb_in_base64_is_taken(door: Endpoint) -> None:
+def test_a_photo_of_10_mb_in_base64_is_accepted(door: Endpoint) -> None:
     padded = door.bytes_of(0) + bytes(10 * 2**20 - len(door.bytes_of(0)))
     answer = door.post(json={"image_base64": base64.b64encode(padded).decode()})
     assert answer.json()["result"] == door.goldens[0].label
@@ -181,7 +181,7 @@ class TestWhatTheFrontEndAnswersItself:
         answer = server.client.ask(address, "GET", path, headers={"Authorization": "Bearer wrong"})
         assert answer.status_code == 400
 
-    def test_an_archive_is_not_fetched_from_elsewhere(self, server: Server) -> None:
+    def test_an_archive_cannot_be_registered_by_url(self, server: Server) -> None:
         answer = server.client.ask("management", "POST", "/models?url=http://127.0.0.1:9/x.mar")
         assert answer.status_code in (403, 404)
 
@@ -198,7 +198,7 @@ def all_pictures(door: Endpoint) -> list[tuple[str, bytes, int, str | None]]:
 
 
 @pytest.mark.parametrize("clients", [1, 8], ids=["one by one", "batched"])
-def test_awkward_pictures_do_not_cost_their_neighbours(door: Endpoint, server: Server, clients: int) -> None:
+def test_bad_pictures_do_not_affect_others_in_their_batch(door: Endpoint, server: Server, clients: int) -> None:
     model = door.name if clients == 1 else f"{door.name}_batched"
     asked = all_pictures(door)
     batches = batches_logged(server)

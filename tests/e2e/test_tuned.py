@@ -22,7 +22,7 @@ from tests.helpers.commands import SHIPPED, command
 from tests.helpers.endpoint import batches_logged
 
 
-def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> None:
+def test_a_rollout_applies_a_profile(tmp_path: Path) -> None:
     mar = pack(SHIPPED, "1.0", tmp_path / "store")
     env = {**own_environment(tmp_path / "var", mar.parent), "SERVE_PROFILE": "throughput"}
     settings = read_settings(env)
@@ -30,7 +30,7 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
     (settings.var / "deploying.lock").touch()
     profile.write(settings, served_version(mar), {"throughput": ServingOptions(2, 1, 4, 5)})
     with Server(settings) as server:
-        command("deploy", "rollout", mar.name, env=env)  # asks every golden photo
+        command("deploy", "rollout", mar.name, env=env)  # sends every golden photo
         described = server.client.describe("classroom", "1.0") or {}
         assert (described["batchSize"], described["maxBatchDelay"]) == (4, 5)
         workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
@@ -38,7 +38,7 @@ def test_a_profile_is_applied_by_a_rollout_and_answers_stay(tmp_path: Path) -> N
         assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
 
 
-def test_by_default_two_that_wait_are_a_batch_and_nobody_waits_for_one(server: Server) -> None:
+def test_by_default_two_waiting_requests_are_a_batch_and_no_request_waits_for_another(server: Server) -> None:
     described = server.client.describe("classroom", "1.0") or {}
     assert (described["batchSize"], described["maxBatchDelay"]) == (2, 0)
     before = batches_logged(server)
@@ -49,11 +49,11 @@ def test_by_default_two_that_wait_are_a_batch_and_nobody_waits_for_one(server: S
     assert batches_logged(server) - before >= 4
 
 
-def test_told_to_stop_it_leaves_no_server_behind(tmp_path: Path) -> None:
+def test_a_stopped_tune_leaves_no_server_behind(tmp_path: Path) -> None:
     mar = pack(SHIPPED, "1.0", tmp_path / "store")
-    own = {**own_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
+    environment = {**own_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
     words = [sys.executable, "-m", "deploy", "tune", mar.name, "--quick"]
-    tuning = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **own}, stderr=subprocess.DEVNULL)
+    tuning = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("tune-*/var/torchserve.pgid")):
         assert tuning.poll() is None and time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The archive: what lies in it, what is refused, and that it computes what training computes."""
+"""The archive: its contents, what is refused, and that it computes the same as training."""
 
 import concurrent.futures
 import json
@@ -38,7 +38,7 @@ def test_an_archive_contains_the_handler_and_nothing_else_of_the_project(store: 
             assert mar.read(name) == (ROOT / name).read_bytes()
 
 
-def test_the_manifest_says_where_it_comes_from(store: Path, bundle: Path) -> None:
+def test_the_manifest_names_the_origin(store: Path, bundle: Path) -> None:
     mar = store / "shapes-1.0.mar"
     known, run = read_manifest(mar), json.loads((bundle / "run.json").read_text())
     assert (known.name, known.version) == ("shapes", "1.0")
@@ -118,7 +118,7 @@ def test_a_run_that_failed_its_gate_is_refused(copy_of_bundle: Path, tmp_path: P
     assert "failed its gate" in refusal(copy_of_bundle, "1.0", tmp_path / "store")
 
 
-def test_a_golden_answer_that_changed_is_refused(copy_of_bundle: Path, tmp_path: Path) -> None:
+def test_a_changed_golden_answer_is_refused(copy_of_bundle: Path, tmp_path: Path) -> None:
     rows = json.loads((copy_of_bundle / "goldens.json").read_text())
     rows[0]["probabilities"] = [p - 0.05 for p in rows[0]["probabilities"]]
     (copy_of_bundle / "goldens.json").write_text(json.dumps(rows))

@@ -107,7 +107,7 @@ while True:
         reader.kill()
 
 
-def test_runtime_files_are_the_owners_alone(tmp_path: Path) -> None:
+def test_only_their_owner_can_read_runtime_files(tmp_path: Path) -> None:
     with Lock(tmp_path / "var" / "lock").hold(OwnerKind.UP):
         assert (tmp_path / "var").stat().st_mode & 0o077 == 0
 
@@ -117,7 +117,7 @@ B = ServedVersion("a", "2.0", "a-2.0.mar", "d2")
 OTHER = ServedVersion("b", "1.0", "b-1.0.mar", "d3", default=True)
 
 
-def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_path: Path) -> None:
+def test_a_switch_keeps_the_former_default_first_and_leaves_other_names_alone(tmp_path: Path) -> None:
     desired.write(tmp_path, desired.switched([A, OTHER], B, A))
     found = desired.read(tmp_path)
     assert [(entry.name, entry.version) for entry in found if entry.default] == [("a", "2.0"), ("b", "1.0")]
@@ -129,14 +129,14 @@ def test_a_switch_keeps_what_was_default_first_and_other_names_as_they_are(tmp_p
 
 
 @pytest.mark.parametrize("text", ["", "{", '[{"name": "a"}]', "7", "[7]"])
-def test_a_damaged_manifest_is_told_and_not_taken_for_an_empty_one(tmp_path: Path, text: str) -> None:
+def test_a_damaged_manifest_is_an_error_and_not_an_empty_manifest(tmp_path: Path, text: str) -> None:
     assert desired.read(tmp_path) == []
     (tmp_path / desired.FILE).write_text(text)
     with pytest.raises(UserError, match=r"served\.json is damaged: remove it"):
         desired.read(tmp_path)
 
 
-def test_a_copy_brings_an_archive_back(tmp_path: Path) -> None:
+def test_an_archive_is_restored_from_its_copy(tmp_path: Path) -> None:
     store, var = tmp_path / "store", tmp_path / "var"
     store.mkdir()
     for suffix in (".mar", ".json"):
@@ -164,7 +164,7 @@ def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"state": "done"}', '{"state": "running"}'])
-def test_a_damaged_entry_is_passed_over(tmp_path: Path, text: str) -> None:
+def test_a_damaged_journal_entry_is_ignored(tmp_path: Path, text: str) -> None:
     Journal(tmp_path, "rollout", "a", "1.0").end(State.DONE)
     (tmp_path / journal.FOLDER / "000009-rollout.json").write_text(text)
     assert [entry.version for entry in journal.entries(tmp_path)] == ["1.0"]
@@ -215,7 +215,7 @@ def test_entries_stay_in_order_when_the_clock_goes_back(tmp_path: Path, monkeypa
     assert [entry.version for entry in journal.entries(tmp_path)] == ["1.0", "2.0"]
 
 
-def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -> None:
+def test_a_process_with_the_id_of_a_dead_one_does_not_own_its_journal_entry(tmp_path: Path) -> None:
     claim(tmp_path)
     died = Journal(tmp_path, "rollout", "a", "1.0")
     died.set(started="2026-01-01T00:00:00+00:00")
@@ -225,8 +225,8 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_it(tmp_path: Path) -
         assert [entry.state for entry in journal.entries(tmp_path)] == [State.INTERRUPTED, State.RUNNING]
 
 
-def test_one_default_a_name_even_where_another_than_the_default_answered(tmp_path: Path) -> None:
-    """1.0 stood in for 2.0, which had lost its workers; 3.0 comes."""
+def test_a_switch_leaves_one_default_even_if_another_version_was_answering(tmp_path: Path) -> None:
+    """1.0 was answering instead of 2.0, which had lost its workers; 3.0 is rolled out."""
     new = ServedVersion("a", "3.0", "a-3.0.mar", "d4", default=True)
     found = desired.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
     assert [(entry.name, entry.version, entry.default) for entry in found] == [

@@ -1,4 +1,4 @@
-"""The gRPC client against a small server that reads the messages by their numbers on the wire."""
+"""The gRPC client, against a small server that reads the messages by their field numbers."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ANSWERS = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[tuple[Settings, list[Any]]]:
-    """Settings of a server that answers ANSWERS[model], and what it was sent."""
+    """Settings of a server that answers ANSWERS[model], and the requests that it received."""
     seen: list[Any] = []
 
     def answer(request: bytes, context: Any) -> bytes:
@@ -38,12 +38,12 @@ def settings(tmp_path: Path) -> Iterator[tuple[Settings, list[Any]]]:
     port = server.add_insecure_port(f"{HOST}:0")
     server.start()
     (tmp_path / "key_file.json").write_text(json.dumps({"inference": {"key": "secret"}}))
-    found = read_settings({})
-    yield replace(found, ports={**found.ports, "grpc_inference_port": port}, var=tmp_path), seen
+    defaults = read_settings({})
+    yield replace(defaults, ports={**defaults.ports, "grpc_inference_port": port}, var=tmp_path), seen
     server.stop(None).wait()
 
 
-def test_what_is_sent_and_what_is_made_of_answers(settings: tuple[Settings, list[Any]]) -> None:
+def test_requests_on_the_wire_and_the_meaning_of_answers(settings: tuple[Settings, list[Any]]) -> None:
     with GrpcClient(settings[0]) as client:
         good = client.predict("good/1.0", b"\xff\xd8photo", "7", detail=True)
         bad, odd, unknown = (client.predict(name, b"photo", "7") for name in ("bad", "odd", "unknown"))
@@ -61,7 +61,7 @@ def test_what_is_sent_and_what_is_made_of_answers(settings: tuple[Settings, list
     assert sorted(_entries(request[11:])) == sorted(sent)
 
 
-def test_nothing_answers(settings: tuple[Settings, list[Any]]) -> None:
+def test_an_unreachable_server_is_an_error(settings: tuple[Settings, list[Any]]) -> None:
     closed = replace(settings[0], ports={**settings[0].ports, "grpc_inference_port": 1})
     with GrpcClient(closed) as client:
         answer = client.predict("good", b"photo", "7")

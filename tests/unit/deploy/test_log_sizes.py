@@ -1,4 +1,4 @@
-"""No log grows for ever: each of our programs' and of TorchServe's has a size and a number of files."""
+"""No log grows without limit: every log has a maximum size and a maximum number of files."""
 
 import configparser
 import re
@@ -9,7 +9,7 @@ from deploy.settings import PROPERTIES
 from deploy.supervision import supervisor
 
 
-def test_supervisord_and_its_programs_rotate_what_they_write() -> None:
+def test_supervisord_and_its_programs_rotate_their_logs() -> None:
     conf = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
     conf.read_string(supervisor.CONF.read_text())
     programs = [name for name in conf.sections() if name.startswith("program:")]
@@ -19,28 +19,30 @@ def test_supervisord_and_its_programs_rotate_what_they_write() -> None:
         kind = "stdout_logfile" if name in programs else "logfile"
         assert re.fullmatch(r"[1-9]\d?MB", conf[name][f"{kind}_maxbytes"]), name
         assert 1 <= int(conf[name][f"{kind}_backups"]) <= 10, name
-        assert conf[name].getboolean("redirect_stderr", False) == (name in programs)  # else a log of its own
+        assert conf[name].getboolean("redirect_stderr", False) == (
+            name in programs
+        )  # otherwise it would have a second log
 
 
-def test_every_file_of_torchserve_has_a_size_and_a_number() -> None:
+def test_every_log_of_torchserve_is_rotated() -> None:
     root = ET.parse(PROPERTIES.with_name("log4j2.xml")).getroot()
     appenders = root.find("Appenders")
     assert appenders is not None
-    files = [each for each in appenders if each.tag != "Console"]
-    assert {each.tag for each in files} == {"RollingFile"}
-    for each in files:
-        policy, strategy = each.find("SizeBasedTriggeringPolicy"), each.find("DefaultRolloverStrategy")
-        assert policy is not None and re.fullmatch(r"[1-9]\d? MB", policy.get("size", "")), each.get("name")
-        assert strategy is not None and 1 <= int(strategy.get("max", 0)) <= 10, each.get("name")
-        assert "%i" in each.get("filePattern", "")
+    files = [appender for appender in appenders if appender.tag != "Console"]
+    assert {file.tag for file in files} == {"RollingFile"}
+    for file in files:
+        policy, strategy = file.find("SizeBasedTriggeringPolicy"), file.find("DefaultRolloverStrategy")
+        assert policy is not None and re.fullmatch(r"[1-9]\d? MB", policy.get("size", "")), file.get("name")
+        assert strategy is not None and 1 <= int(strategy.get("max", 0)) <= 10, file.get("name")
+        assert "%i" in file.get("filePattern", "")
 
 
-def test_the_console_of_supervisord_is_begun_anew_when_it_has_become_long(tmp_path: Path) -> None:
+def test_a_long_console_log_of_supervisord_is_truncated(tmp_path: Path) -> None:
     path = tmp_path / "logs" / supervisor.CONSOLE
     for size, kept in ((0, True), (1000, True), (supervisor.CONSOLE_BYTES + 1, False)):
         if size:
-            with path.open("wb") as file:
-                file.truncate(size)
+            with path.open("wb") as log:
+                log.truncate(size)
         with supervisor.open_console(tmp_path / "logs") as console:
             console.write(b"said")
         assert path.stat().st_size == (size if kept else 0) + 4

@@ -1,4 +1,4 @@
-"""Whose processes are whose: what is ended must be a TorchServe, and one of this very folder."""
+"""Only the processes of the TorchServe of this folder are found and ended."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start a process that only sleeps, with words and an environment that others might take for TorchServe's."""
+    """Start a process that only sleeps, with a command line and an environment that look like TorchServe's."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*words: object, **environment: str) -> subprocess.Popen[bytes]:
@@ -37,7 +37,7 @@ def start() -> Iterator[Start]:
         process.communicate()
 
 
-def test_an_editor_of_its_configuration_is_no_torchserve(start: Start, tmp_path: Path) -> None:
+def test_an_editor_of_the_configuration_is_not_a_torchserve(start: Start, tmp_path: Path) -> None:
     editor = start("vim", tmp_path / "config.properties")
     viewer = start("tail", "-f", tmp_path / "logs" / "torchserve")
     assert group_of_server(tmp_path) is None
@@ -45,8 +45,8 @@ def test_an_editor_of_its_configuration_is_no_torchserve(start: Start, tmp_path:
     assert editor.poll() is viewer.poll() is None
 
 
-def test_a_number_that_another_has_got_since_is_not_it(start: Start, tmp_path: Path) -> None:
-    """As after a reboot: the group that is written down is of somebody who works in the folder."""
+def test_a_process_group_that_now_belongs_to_another_program_is_left_alone(start: Start, tmp_path: Path) -> None:
+    """As after a reboot: the group in the file is that of a program which has a log of the folder open."""
     other = start("less", tmp_path / "logs" / "ts_log.log")
     group_file(tmp_path).write_text(str(other.pid))
     assert group_of_server(tmp_path) is None
@@ -63,7 +63,7 @@ def test_a_number_that_another_has_got_since_is_not_it(start: Start, tmp_path: P
         ("/somewhere/ts/model_service_worker.py", "--sock-name", "/tmp/serve-1/.ts.sock.9000"),
     ],
 )
-def test_launcher_java_and_workers_are_found_written_down_or_not_and_ended(
+def test_launcher_java_and_workers_are_found_with_and_without_the_group_file_and_ended(
     start: Start, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     mine = start(*words, **{LOGS: str(tmp_path / "mine" / "logs")})

@@ -1,4 +1,4 @@
-"""What was measured on this machine is applied where it was measured, and nowhere else."""
+"""A measured profile applies to the archive and the machine that it was measured on, and to no other."""
 
 import json
 from collections.abc import Sequence
@@ -148,7 +148,7 @@ def test_an_interrupted_tune_keeps_the_former_file(tmp_path: Path, monkeypatch: 
     assert (tmp_path / profile.FILE).read_bytes() == before
 
 
-def test_the_archive_must_be_named_where_nothing_is_served(tmp_path: Path) -> None:
+def test_the_archive_must_be_named_if_nothing_is_served(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name the archive"):
         tune.choose(settings(tmp_path), None)
 
@@ -156,7 +156,7 @@ def test_the_archive_must_be_named_where_nothing_is_served(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("said", "threads"), [("shapes-1.0=3", 3), ("shapes-1.1=3", None), ("", None), ("shapes-1.0=x", None), ("3", None)]
 )
-def test_a_worker_reads_its_own_versions_threads(
+def test_a_worker_reads_the_threads_of_its_version(
     monkeypatch: pytest.MonkeyPatch, said: str, threads: int | None
 ) -> None:
     monkeypatch.setenv(profile.THREADS, said)

@@ -1,4 +1,4 @@
-"""Settings: environment before file, and what each row promises."""
+"""Settings: the environment overrides the file, and every setting is documented."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def test_defaults_are_loopback() -> None:
     assert settings.store == ROOT / "model_store"
 
 
-def test_environment_wins_and_reaches_torchserve(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file_and_reaches_torchserve(tmp_path: Path) -> None:
     settings = read_settings({"SERVE_INFERENCE_PORT": "9000", "SERVE_STORE": str(tmp_path)})
     text = resolved_properties(settings)
     assert "inference_address=http://127.0.0.1:9000\n" in text
@@ -28,7 +28,7 @@ def test_environment_wins_and_reaches_torchserve(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
-def test_a_wrong_port_names_its_variable(value: str) -> None:
+def test_the_message_about_a_wrong_port_names_its_variable(value: str) -> None:
     with pytest.raises(UserError, match="SERVE_METRICS_PORT"):
         read_settings({"SERVE_METRICS_PORT": value})
 
@@ -39,12 +39,12 @@ def test_the_same_port_twice_is_refused() -> None:
 
 
 def test_every_property_has_a_comment_that_says_why() -> None:
-    """Each run of KEY=VALUE lines follows a comment."""
+    """Every block of KEY=VALUE lines starts with a comment."""
     blocks = PROPERTIES.read_text().strip().split("\n\n")[1:]
     assert all(block.startswith("#") for block in blocks)
 
 
-def test_doors_are_closed_by_the_properties() -> None:
+def test_the_properties_restrict_access() -> None:
     properties = read_properties(PROPERTIES)
     assert properties["disable_token_authorization"] == "false"
     assert properties["allowed_urls"] == "^$"

@@ -1,4 +1,4 @@
-"""Which doors a running server has, and what opens them."""
+"""Access to a running server: addresses, keys, and gRPC."""
 
 import json
 import re
@@ -13,17 +13,18 @@ from click.testing import CliRunner
 
 from deploy.predict import predict
 from deploy.settings import HOST, Settings
+from deploy.torchserve import keys
 from deploy.torchserve.grpc import GrpcClient
 from deploy.torchserve.keys import read_key
 from handler import goldens
 
 
-def test_everything_listens_on_loopback_alone(server: Any) -> None:
+def test_every_port_listens_on_loopback_only(server: Any) -> None:
     ours = set(server.settings.ports.values()) - {server.settings.ports["keeper_port"]}
     listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr)
-    found = {c.laddr.port: c.laddr.ip for c in listening if c.laddr}
-    assert ours <= set(found)
-    assert {found[port].removeprefix("::ffff:") for port in ours} == {HOST}
+    addresses = {c.laddr.port: c.laddr.ip for c in listening if c.laddr}
+    assert ours <= set(addresses)
+    assert {addresses[port].removeprefix("::ffff:") for port in ours} == {HOST}
 
 
 CALLS = [
@@ -39,7 +40,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
 @pytest.mark.parametrize("key", [None, "inference", "wrong"])
-def test_management_opens_with_its_own_key_alone(server: Any, method: str, path: str, key: str | None) -> None:
+def test_management_needs_the_management_key(server: Any, method: str, path: str, key: str | None) -> None:
     known = {"inference": lambda: read_key(server.settings.var, "inference"), "wrong": lambda: "x" * 8}
     headers = {"Authorization": f"Bearer {known[key]()}"} if key else {}
     answer = requests.request(method, server.settings.url("management") + path, headers=headers, timeout=30)
@@ -50,7 +51,7 @@ def test_management_opens_with_its_own_key_alone(server: Any, method: str, path:
 
 
 @pytest.mark.parametrize("key", [None, "inference", "wrong"])
-def test_grpc_management_opens_with_its_own_key_alone(server: Any, key: str | None) -> None:
+def test_grpc_management_needs_the_management_key(server: Any, key: str | None) -> None:
     known = {"inference": lambda: read_key(server.settings.var, "inference"), "wrong": lambda: "x" * 8}
     with pytest.raises(grpc.RpcError, match="Token Auth"):
         list_models_by_grpc(server, known[key]() if key else None)
@@ -65,16 +66,18 @@ def list_models_by_grpc(server: Any, key: str | None) -> bytes:
         return answer
 
 
-def test_keys_are_in_no_process_list_and_in_no_log(server: Any) -> None:
-    keys = [read_key(server.settings.var, kind) for kind in ("inference", "management")]
+def test_keys_appear_in_no_command_line_and_no_log(server: Any) -> None:
+    secrets = [read_key(server.settings.var, kind) for kind in ("inference", "management")]
     lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     logs = [path.read_text(errors="replace") for path in server.logs.rglob("*") if path.is_file()]
     assert logs
-    for key in keys:
-        assert not any(key in text for text in [*lines, *logs])
+    for secret in secrets:
+        assert not any(secret in text for text in [*lines, *logs])
 
 
-def test_grpc_answers_as_http_does(server: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_gives_the_same_answers_as_http(
+    server: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("deploy.predict.read_settings", lambda: server.settings)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no photo")
@@ -89,10 +92,10 @@ def test_grpc_answers_as_http_does(server: Any, bundle: Path, tmp_path: Path, mo
         assert lines[0]["result"] == goldens.read(bundle)[0].label
 
 
-def test_grpc_inference_opens_with_its_key_alone(server: Any, bundle: Path, tmp_path: Path) -> None:
+def test_grpc_inference_needs_the_inference_key(server: Any, bundle: Path, tmp_path: Path) -> None:
     var = tmp_path / "var"
     var.mkdir()
-    (var / "key_file.json").write_text(json.dumps({"inference": {"key": "x" * 8}}))
+    (var / keys.FILE).write_text(json.dumps({"inference": {"key": "x" * 8}}))
     settings = server.settings
     wrong = Settings(settings.ports, settings.store, var, settings.properties)
     photo = (bundle / goldens.read(bundle)[0].photo).read_bytes()
