@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from common.cli import command
 from common.console import err_console
@@ -153,7 +154,8 @@ def show(scores: Scores, result: dict[str, Any]) -> None:
 
 
 def _class_table(scores: Scores) -> Table:
-    table = Table("class", "correct", "accuracy", "95 %", "predicted instead")
+    class_column, instead_column = (Column(title, overflow="fold") for title in ("class", "predicted instead"))
+    table = Table(class_column, "correct", "accuracy", "95 %", instead_column)
     for row in by_class(scores):
         wrong = {
             label: count
@@ -167,7 +169,7 @@ def _class_table(scores: Scores) -> Table:
             figures = f"{row['hits']} of {row['photos']}", f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}"
         else:
             figures = "no photo", "", ""
-        table.add_row(row["label"], *figures, instead)
+        table.add_row(escape(row["label"]), *figures, escape(instead))
     return table
 
 

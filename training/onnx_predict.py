@@ -1,13 +1,23 @@
-"""Ask an ONNX graph about one photo with ONNX Runtime alone: nothing here imports torch.
+"""Predict one photo with an ONNX graph and ONNX Runtime; nothing here imports torch.
 
     python -m training onnx-predict PHOTO --bundle runs/scenes11/ID-train/bundle
     python -m training onnx-predict PHOTO --model dog25_model.onnx --labels idx_to_labels.npy --shorter 300
 
 prints the likeliest classes and writes a bar chart of the probabilities, with the photo's path as title. A bundle
-brings its own preprocessing and labels. Another model's input may be float: then the photo is scaled with ImageNet's
-mean and std, as torchvision's models want it. The names of input and output do not matter.
+contains its preprocessing and labels. The input of another model may be float: then the photo is scaled with ImageNet's
+mean and std, as for torchvision's models. The names of input and output do not matter.
+
+The chart shows labels in many scripts: matplotlib's DejaVu Sans comes first (Latin, Greek, Cyrillic, Hebrew, Arabic),
+then Noto Sans for Simplified Chinese with Japanese kana, for Korean, Thai and Devanagari, which come as packages. A
+character that none of them has is drawn as a box, and reported.
 """
 
+import functools
+import importlib
+import io
+import re
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +25,13 @@ import click
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from common.cli import command
-from common.errors import UserError
-from common.files import write_whole
+from common.console import console
+from common.errors import InvalidInput, NotFound
+from common.files import write_whole, writing
 from handler.engine import softmax
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -28,9 +39,11 @@ from handler.spec import Input, Limits, read_spec
 from training.bundles.labels import read_labels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, as torchvision gives them, for photos of 0 to 1."""
-MOST_BARS = 50
-console = Console()
+"""ImageNet's, as torchvision gives them, for pixels of 0 to 1."""
+MAX_BARS = 50
+FIRST_FONT = "DejaVu Sans"
+FONT_PACKAGES = ("pylopdf_fonts_zh_cn", "pylopdf_fonts_ko", "pylopdf_fonts_th", "pylopdf_fonts_hi")
+"""In the order of preference: the Korean font has Han characters too, in their Korean forms."""
 
 
 @command(
@@ -38,9 +51,9 @@ console = Console()
 )
 @click.argument("photo", type=click.Path(path_type=Path))
 @click.option("--bundle", type=click.Path(path_type=Path), help="A folder made by export: graph, labels, input.")
-@click.option("--model", type=click.Path(path_type=Path), help="Any ONNX classifier of one photo; wants --labels.")
+@click.option("--model", type=click.Path(path_type=Path), help="Any ONNX classifier of one photo; needs --labels.")
 @click.option("--labels", type=click.Path(path_type=Path), help="labels.npy or idx_to_labels.npy, never unpickled.")
-@click.option("--shorter", type=click.IntRange(8), help="With --model: shorter side before the centre crop.")
+@click.option("--shorter", type=click.IntRange(8), help="With --model: the shorter side before the centre crop.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Rows of the table.")
 @click.option("--chart", type=click.Path(path_type=Path), help="The bar chart.  [default: PHOTO's name.png, here]")
 def onnx_predict(
@@ -52,7 +65,7 @@ def onnx_predict(
     top: int,
     chart: Path | None,
 ) -> None:
-    """Ask a graph about PHOTO with ONNX Runtime: a table, and a bar chart."""
+    """Predict PHOTO with ONNX Runtime: a table, and a bar chart."""
     if bundle and not (model or labels or shorter):
         names, size, limits, graph = _of_bundle(bundle)
         session = _session(graph)
@@ -60,22 +73,24 @@ def onnx_predict(
         session = _session(model)
         names, size, limits, graph = read_labels(labels), _size_of(session, model, shorter), Limits(), model
     else:
-        raise UserError("give --bundle BUNDLE, or --model FILE.onnx with --labels FILE.npy")
-    scores = _ask(session, graph, _pixels(photo, size, limits))
+        raise InvalidInput("no model is named", "give --bundle BUNDLE, or --model FILE.onnx with --labels FILE.npy")
+    scores = _predict(session, graph, _pixels(photo, size, limits))
     if len(scores) != len(names):
-        raise UserError(f"{graph} has {len(scores)} classes, its labels are {len(names)}: give its own")
+        raise InvalidInput(
+            f"{graph} has {len(scores)} classes, its labels are {len(names)}", "give the labels of this model"
+        )
     order = [int(index) for index in np.argsort(-scores, kind="stable")]
     console.print(_table(names, scores, order[:top]))
     target = chart or Path(f"{photo.stem}.png")
-    _draw(target, click.format_filename(photo), names, scores, sorted(order[:MOST_BARS]))
-    click.echo(f"{target}: {min(len(names), MOST_BARS)} of {len(names)} classes")
+    _draw(target, click.format_filename(photo), names, scores, sorted(order[:MAX_BARS]))
+    click.echo(f"{target}: {min(len(names), MAX_BARS)} of {len(names)} classes")
 
 
 def _of_bundle(bundle: Path) -> tuple[tuple[str, ...], Input, Limits, Path]:
     try:
         spec = read_spec(bundle / "recipe.json")
     except (OSError, ValueError, ValidationError) as error:
-        raise UserError(f"{bundle} is no bundle: give a folder made by python -m training export") from error
+        raise NotFound(f"{bundle} is not a bundle", "give a folder made by python -m training export") from error
     return spec.labels, spec.input, spec.limits, bundle / "model.onnx"
 
 
@@ -83,37 +98,37 @@ def _session(graph: Path) -> Any:
     import onnxruntime
 
     if not graph.is_file():
-        raise UserError(f"{graph} is not there: give an ONNX file, or a bundle made by export")
+        raise NotFound(f"{graph} does not exist", "give an ONNX file, or a bundle made by export")
     try:
         return onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common class of their own
-        raise UserError(f"{graph} is no graph that ONNX Runtime reads: export it again") from error
+    except Exception as error:  # onnxruntime's exceptions have no common class
+        raise InvalidInput(f"{graph} cannot be read by ONNX Runtime", "export it again") from error
 
 
 def _size_of(session: Any, graph: Path, shorter: int | None) -> Input:
-    """The size that a graph's one input takes; without `shorter` the largest centre of that shape."""
+    """The size of a graph's input; without `shorter` the largest centre of that shape is used."""
     entry = session.get_inputs()[0]
     shape = entry.shape
     if len(session.get_inputs()) != 1 or len(shape) != 4 or shape[1] != 3 or not all(type(n) is int for n in shape[2:]):
-        raise UserError(f"{graph} takes {entry.name} {shape}: a graph of (batch, 3, height, width) is wanted")
+        raise InvalidInput(f"{graph} has the input {entry.name} {shape}", "give a graph of (batch, 3, height, width)")
     if entry.type not in ("tensor(uint8)", "tensor(float)"):
-        raise UserError(f"{graph} takes {entry.type}: uint8 or float is wanted")
+        raise InvalidInput(f"{graph} has an input of {entry.type}", "give a graph of uint8 or float")
     try:
         return Input(height=shape[2], width=shape[3], resize="crop", shorter=shorter)
     except ValidationError as error:
-        raise UserError(f"--shorter {shorter}: {error.errors()[0]['msg']}") from error
+        raise InvalidInput(f"--shorter {shorter}: {error.errors()[0]['msg']}") from error
 
 
 def _pixels(photo: Path, size: Input, limits: Limits) -> Pixels:
     try:
         return preprocess(photo.read_bytes(), size, limits)
     except OSError as error:
-        raise UserError(f"{photo} cannot be read: {error.strerror}: give a photo's path") from error
+        raise NotFound(f"{photo} cannot be read: {error.strerror}", "give a photo's path") from error
     except RequestError as error:
-        raise UserError(f"{photo}: {error}") from error
+        raise InvalidInput(f"{photo}: {error}") from error
 
 
-def _ask(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
+def _predict(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
     entry = session.get_inputs()[0]
     batch: npt.NDArray[Any] = pixels[None]
     if entry.type == "tensor(float)":
@@ -122,26 +137,67 @@ def _ask(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
     try:
         logits = np.asarray(session.run(None, {entry.name: batch})[0])
     except Exception as error:  # as above
-        raise UserError(f"{graph} takes no photo of {batch.shape}: {' '.join(str(error).split())[:200]}") from error
+        raise InvalidInput(f"{graph} refuses photos of {batch.shape}: {' '.join(str(error).split())[:200]}") from error
     if logits.ndim != 2 or logits.shape[0] != 1:
-        raise UserError(f"{graph} answers {logits.shape}: logits of (batch, classes) are wanted")
+        raise InvalidInput(f"{graph} returns {logits.shape}", "give a graph that returns logits of (batch, classes)")
     return softmax(logits[0].astype(np.float32))
 
 
 def _table(names: tuple[str, ...], scores: npt.NDArray[np.float32], order: list[int]) -> Table:
-    table = Table("class", "index", "probability, %")
+    table = Table(Column("class", overflow="fold"), "index", "probability, %")
     for index in order:
-        table.add_row(names[index], str(index), f"{100 * scores[index]:.2f}")
+        table.add_row(escape(names[index]), str(index), f"{100 * scores[index]:.2f}")
     return table
 
 
 def _draw(target: Path, title: str, names: tuple[str, ...], scores: npt.NDArray[np.float32], chosen: list[int]) -> None:
-    from training.bundles.barchart import bar_chart
-
     picture, missing = bar_chart(title, [names[index] for index in chosen], [float(scores[index]) for index in chosen])
     if missing:
         click.echo(f"no font here has {missing}: drawn as boxes", err=True)
-    try:
+    with writing(target, "give --chart FILE"):
         write_whole(target, picture)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror}: give --chart FILE") from error
+
+
+@functools.cache
+def families() -> list[str]:
+    """The names of the fonts, in order of preference."""
+    from matplotlib import font_manager
+
+    paths = [str(importlib.import_module(name).sans_path()) for name in FONT_PACKAGES]
+    for path in paths:
+        font_manager.fontManager.addfont(path)
+    return [FIRST_FONT, *(font_manager.FontProperties(fname=path).get_name() for path in paths)]
+
+
+def bar_chart(title: str, labels: Sequence[str], probabilities: Sequence[float]) -> tuple[bytes, str]:
+    """Draw one bar for each label, its value in percent above it.
+
+    Args:
+        probabilities: 0 to 1, as many as labels.
+
+    Returns:
+        a PNG, and the characters that no font has, which are drawn as boxes.
+    """
+    import matplotlib  # takes a second, and nothing else here needs it
+    from matplotlib.figure import Figure
+
+    settings: Any = {"font.family": families(), "text.parse_math": False, "axes.unicode_minus": False}
+    with matplotlib.rc_context(settings), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure = Figure(figsize=(max(6.4, 0.5 * len(labels) + 1.5), 5), layout="constrained")
+        axes = figure.add_subplot()
+        bars = axes.bar(range(len(labels)), [100 * p for p in probabilities], 0.6)
+        axes.bar_label(bars, fmt="%.2f", padding=2)
+        axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_ylim(0, max(1, 112 * max(probabilities)))
+        axes.set_xlabel("class")
+        axes.set_ylabel("probability, %")
+        axes.set_title(title)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue(), _missing([str(warning.message) for warning in caught])
+
+
+def _missing(messages: Sequence[str]) -> str:
+    codes = [int(match[1]) for text in messages if (match := re.match(r"Glyph (\d+) ", text))]
+    return "".join(dict.fromkeys(map(chr, codes)))

@@ -1,30 +1,32 @@
-"""List the recipes: what each tells apart, from what, with which network, and what weights can be had here.
+"""List the recipes: task, classes, input, backbone, and where the initial weights come from.
 
     python -m training recipes
     python -m training recipes mine.yaml --json
 
-A recipe is data: a file in config/recipes, or one anywhere that is given by its path.
+A recipe is a file in config/recipes, or any other file that is given by its path.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
 import torch
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from common.cli import command
+from common.console import console
 from config.recipe import Backbone, Recipe, names, read_recipe
 from training.models.registry import BACKBONES
 
 SHOWN = 4
-"""So many labels are shown in the table; --json has all."""
+"""Labels that the table shows; --json has all."""
 
 
 @dataclass(frozen=True)
-class Line:
+class Summary:
     """A recipe in short."""
 
     name: str
@@ -37,27 +39,38 @@ class Line:
 
 @command(epilog="Example: python -m training recipes")
 @click.argument("paths", nargs=-1, metavar="[RECIPE]...")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON for each, with all labels.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON per recipe, with all labels.")
 def recipes(paths: tuple[str, ...], as_json: bool) -> None:
     """List the recipes of config/recipes, or those that are named."""
-    lines = [describe(read_recipe(name)) for name in paths or names()]
+    summaries = [describe(read_recipe(name)) for name in paths or names()]
     if as_json:
-        for line in lines:
-            click.echo(json.dumps(asdict(line), ensure_ascii=False))
-        return
-    table = Table(*(field.replace("_", " ") for field in Line.__dataclass_fields__))
-    for line in lines:
-        more = f" ... ({len(line.classes)})" if len(line.classes) > SHOWN else ""
-        classes = ", ".join(line.classes[:SHOWN]) + more
-        table.add_row(line.name, line.task, classes, line.input, line.backbone, line.weights)
-    Console().print(table)
+        for summary in summaries:
+            click.echo(json.dumps(asdict(summary), ensure_ascii=False))
+    else:
+        console.print(table_of(summaries))
 
 
-def describe(recipe: Recipe) -> Line:
-    """A recipe's line."""
+def table_of(summaries: Sequence[Summary]) -> Table:
+    """One row per recipe; two columns, so that nothing is cut in a terminal of 80 columns."""
+    table = Table("recipe", Column("", overflow="fold"), show_lines=True)
+    for summary in summaries:
+        more = f" ... ({len(summary.classes)})" if len(summary.classes) > SHOWN else ""
+        lines = (
+            summary.task,
+            f"classes: {', '.join(summary.classes[:SHOWN])}{more}",
+            f"input: {summary.input}",
+            f"backbone: {summary.backbone}",
+            f"weights: {summary.weights}",
+        )
+        table.add_row(summary.name, escape("\n".join(lines)))
+    return table
+
+
+def describe(recipe: Recipe) -> Summary:
+    """The summary of a recipe."""
     size = recipe.input
     shorter = f", shorter side {size.shorter}" if size.shorter else ""
-    return Line(
+    return Summary(
         recipe.name,
         recipe.task,
         recipe.labels,
@@ -68,7 +81,7 @@ def describe(recipe: Recipe) -> Line:
 
 
 def weights_here(backbone: Backbone) -> str:
-    """How training would start here: `random`, a file, a package, or a download that may lie here already."""
+    """Where the initial weights come from: `random`, a file, a package, or a download."""
     if backbone.weights == "none":
         return "random"
     if backbone.weights != "imagenet":
@@ -77,9 +90,9 @@ def weights_here(backbone: Backbone) -> str:
     if kind == "package":
         return "ImageNet, from a package"
     if kind == "none":
-        return "none exist: set backbone.weights to none"
+        return "this backbone has no ImageNet weights: set backbone.weights to none"
     from torchvision import models
 
     file = Path(models.get_model_weights(backbone.name)["IMAGENET1K_V1"].url).name
     here = (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
-    return f"ImageNet, {'here' if here else 'to be downloaded'}: {file}"
+    return f"ImageNet, {'downloaded' if here else 'to be downloaded'}: {file}"

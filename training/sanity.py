@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 import torch
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from common.cli import command
 from common.console import console
@@ -69,7 +70,8 @@ def imagenet_names() -> list[str]:
 
 def show(photo: Path, classes: list[int], scores: list[float], names: list[str]) -> None:
     """Print one photo's table."""
-    table = Table("ImageNet's name", "probability", title=click.format_filename(photo), title_justify="left")
+    name = Column("ImageNet name", overflow="fold")
+    table = Table(name, "probability", title=escape(click.format_filename(photo)), title_justify="left")
     for index, probability in zip(classes, scores, strict=True):
         table.add_row(names[index], f"{probability:.4f}")
     console.print(table)

@@ -1,13 +1,13 @@
-"""What a model is made of: layers, shapes, parameters, the share that is trained, and an estimate of memory.
+"""Summarise a model: layers, shapes, parameters, the trainable share, and an estimate of its memory.
 
     python -m training summary classroom --backbone resnet18 --freeze
     python -m training summary runs/classroom/ID-prune --json summary.json
 
-The layers and the estimate are torchinfo's. Of a run's weights the shapes alone are read, and nothing is
-computed: shapes are followed through the network on PyTorch's `meta` device, so that a large batch costs no memory.
+The layers and the estimate come from torchinfo. Only the shapes of a run's weights are read, and PyTorch's `meta`
+device follows shapes through the network without computing, so that a large batch needs no memory.
 
-Memory is in MiB (2^20 bytes), which is what the document's table calls MB. Its forward/backward is larger
-(torchsummary counts the output of every module twice, torchinfo of those with parameters).
+Memory is in MiB (2^20 bytes), which the document's table calls MB. Its figure for forward/backward is larger:
+torchsummary counts the output of every module twice, torchinfo only of modules with parameters.
 """
 
 import math
@@ -17,16 +17,18 @@ from typing import Any
 import click
 import torch
 import torchinfo
+from rich import box
+from rich.table import Table
 
 from common.cli import command
-from common.errors import UserError
-from common.files import write_json
+from common.console import console
+from common.errors import InvalidInput, NotFound
+from common.files import write_json, writing
 from config.recipe import Recipe, names, read_recipe, validated
 from training.models.registry import build
 from training.models.reshape import Shapes, reshape
 from training.records.run import read_run, saved_shapes
 
-COLUMNS = ("input_size", "output_size", "num_params", "trainable")
 MIB = 2**20
 FLOAT = torch.float32.itemsize
 
@@ -35,12 +37,14 @@ FLOAT = torch.float32.itemsize
 @click.argument("model", metavar="RECIPE_OR_RUN")
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option(
-    "--freeze/--full", default=None, help="Count the last layer alone as trained, or all.  [default: as it was trained]"
+    "--freeze/--full",
+    default=None,
+    help="Count only the last layer as trained, or all.  [default: as it was trained]",
 )
 @click.option("--height", type=int, help="Instead of the recipe's, in pixels.")
 @click.option("--width", type=int, help="Instead of the recipe's, in pixels.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Photos in one batch.")
-@click.option("--depth", type=int, default=3, show_default=True, help="How deep nested layers are shown.")
+@click.option("--depth", type=int, default=3, show_default=True, help="Levels of nested layers to show.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write it as JSON.")
 def summary(
     model: str,
@@ -54,25 +58,41 @@ def summary(
 ) -> None:
     """Show layers, shapes, parameters and memory of RECIPE_OR_RUN: a recipe's name or file, or a run's folder."""
     if min(batch, depth) < 1:
-        raise UserError("--batch and --depth start at 1")
+        raise InvalidInput("--batch and --depth must be 1 or more")
     read, frozen, shapes = _read(model)
     recipe = _changed(read, frozen, backbone, freeze, height, width)
-    found = inspect(recipe, batch, depth, shapes if recipe.backbone.name == read.backbone.name else {})
-    click.echo(str(found).partition("Total params")[0], nl=False)
-    facts = describe(recipe, found)
-    click.echo(_text(facts))
+    statistics = inspect(recipe, batch, depth, shapes if recipe.backbone.name == read.backbone.name else {})
+    content = describe(recipe, statistics)
+    console.print(layer_table(statistics, depth))
+    click.echo(_text(content))
     if out:
-        _write(out, facts)
+        with writing(out, "give another --json FILE"):
+            write_json(out, content)
+
+
+def layer_table(statistics: torchinfo.ModelStatistics, depth: int) -> Table:
+    """One row per layer, indented by its depth; readable in a terminal of 80 columns."""
+    table = Table("layer", "output", "parameters", "trained", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
+    for layer in statistics.summary_list:
+        if layer.depth > depth:
+            continue
+        trained = {0: "no", layer.num_params: "yes"}.get(layer.trainable_params, "partly") if layer.num_params else "-"
+        name = f"{'  ' * layer.depth}{layer.class_name} ({layer.var_name})"
+        size = "x".join(map(str, layer.output_size))
+        table.add_row(name, size, f"{layer.num_params:,}" if layer.num_params else "-", trained)
+    return table
 
 
 def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo.ModelStatistics:
     """torchinfo's statistics of a recipe's classifier, frozen if the recipe freezes it.
 
     Args:
-        shapes: of a run's tensors, where its channels may have been pruned.
+        shapes: of a run's tensors, whose channels may have been pruned.
 
     Raises:
-        UserError: the network does not take photos of this size.
+        InvalidInput: the network does not accept photos of this size.
     """
     shape = (batch, *recipe.input.shape)
     with torch.device("meta"):
@@ -82,40 +102,37 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
     if recipe.train.freeze:
         model.freeze()
     try:
-        return torchinfo.summary(
-            model, input_data=photos, device="meta", depth=depth, col_names=COLUMNS, col_width=18, verbose=0
-        )
+        return torchinfo.summary(model, input_data=photos, device="meta", depth=depth, verbose=0)
     except RuntimeError as error:
-        raise UserError(
-            f"{recipe.backbone.name} takes no photos of {shape[2]} x {shape[3]}: give a larger --height and --width"
-        ) from error
+        problem = f"{recipe.backbone.name} does not accept photos of {shape[2]} x {shape[3]}"
+        raise InvalidInput(problem, "give a larger --height and --width") from error
 
 
-def describe(recipe: Recipe, found: torchinfo.ModelStatistics) -> dict[str, Any]:
+def describe(recipe: Recipe, statistics: torchinfo.ModelStatistics) -> dict[str, Any]:
     """The statistics as plain data; sizes in MiB, rounded to 0.01.
 
-    `total` is input as float32, forward/backward and parameters: the document's sum.
+    `total` is the document's sum: input as float32, forward/backward and parameters.
     """
-    values = math.prod(found.input_size)  # one byte each as uint8; torchinfo counts Python's own bytes with them
+    values = math.prod(statistics.input_size)  # one byte each as uint8; torchinfo adds the bytes of Python objects
     parts = {
         "input": values * FLOAT,
-        "forward_backward": found.total_output_bytes,
-        "parameters": found.total_param_bytes,
+        "forward_backward": statistics.total_output_bytes,
+        "parameters": statistics.total_param_bytes,
     }
     sizes = {"input_uint8": values, **parts, "total": sum(parts.values())}
     return {
         "recipe": recipe.name,
         "backbone": recipe.backbone.name,
-        "input": list(found.input_size),
+        "input": list(statistics.input_size),
         "parameters": {
-            "total": found.total_params,
-            "trainable": found.trainable_params,
-            "frozen": found.total_params - found.trainable_params,
-            "trainable_share": round(found.trainable_params / found.total_params, 6),
+            "total": statistics.total_params,
+            "trainable": statistics.trainable_params,
+            "frozen": statistics.total_params - statistics.trainable_params,
+            "trainable_share": round(statistics.trainable_params / statistics.total_params, 6),
         },
-        "multiply_accumulates": found.total_mult_adds,
+        "multiply_accumulates": statistics.total_mult_adds,
         "mebibytes": {name: round(size / MIB, 2) for name, size in sizes.items()},
-        "layers": [_layer(layer) for layer in found.summary_list],
+        "layers": [_layer(layer) for layer in statistics.summary_list],
     }
 
 
@@ -131,26 +148,27 @@ def _layer(layer: Any) -> dict[str, Any]:
     }
 
 
-def _text(facts: dict[str, Any]) -> str:
-    counts, sizes = facts["parameters"], facts["mebibytes"]
+def _text(content: dict[str, Any]) -> str:
+    counts, sizes = content["parameters"], content["mebibytes"]
     rows = (
-        ("input", sizes["input"], f"as float32; {sizes['input_uint8']:.2f} as the uint8 that is served"),
-        ("forward/backward", sizes["forward_backward"], "outputs of layers with parameters, and their gradients"),
+        ("input", sizes["input"], f"as float32; {sizes['input_uint8']:.2f} as uint8, which is served"),
+        ("forward/backward", sizes["forward_backward"], "layer outputs and their gradients"),
         ("parameters", sizes["parameters"], "as float32"),
         ("total", sizes["total"], "estimated"),
     )
     return "\n".join(
         [
             f"{counts['total']:,} parameters: {counts['trainable']:,} trainable ({counts['trainable_share']:.2%}), "
-            f"{counts['frozen']:,} frozen; {facts['multiply_accumulates'] / 1e9:.3f} G multiply-accumulates",
-            f"memory in MiB (2^20 bytes), batch of {facts['input'][0]}:",
+            f"{counts['frozen']:,} frozen",
+            f"{content['multiply_accumulates'] / 1e9:.3f} G multiply-accumulates",
+            f"memory in MiB (2^20 bytes), batch of {content['input'][0]}:",
             *(f"  {name:16} {size:10,.2f}  {note}" for name, size, note in rows),
         ]
     )
 
 
 def _read(name: str) -> tuple[Recipe, bool, Shapes]:
-    """A recipe; whether its last layer alone is trained (pruning fine-tunes all of a frozen run); a run's shapes."""
+    """The recipe; whether only the last layer is trained (pruning fine-tunes all layers); a run's shapes."""
     if name in names() or Path(name).suffix in (".yaml", ".yml"):
         recipe = read_recipe(name)
         return recipe, recipe.train.freeze, {}
@@ -158,7 +176,7 @@ def _read(name: str) -> tuple[Recipe, bool, Shapes]:
         recipe, facts = read_run(Path(name))
         return recipe, recipe.train.freeze and facts.get("step") != "prune", saved_shapes(Path(name))
     if "/" in name:
-        raise UserError(f"{name} is not there: give a recipe's name or .yaml file, or a folder of runs/RECIPE/")
+        raise NotFound(f"{name} does not exist", "give a recipe's name or .yaml file, or a folder of runs/RECIPE/")
     return read_recipe(name), False, {}
 
 
@@ -171,10 +189,3 @@ def _changed(
     content["train"]["freeze"] = frozen if freeze is None else freeze
     content["input"] |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
     return validated(content, "command line")
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        write_json(path, facts)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}: give another --json FILE") from error

@@ -41,10 +41,6 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
 }
 # Imports that break the rule today. This list only gets shorter.
 EXCEPTIONS = {
-    ("training.compression.quantise", "training.predict"),
-    ("training.evaluation.measure", "training.predict"),
-    ("training.evaluation.measure", "training.fitting.loop"),
-    ("training.evaluation.report", "training.fitting.checkpoints"),
     ("training.fitting.sweep", "training.compression.timing"),
     ("training.fitting.sweep", "training.train"),
     ("benchmarks.peers.load", "benchmarks.footprint"),

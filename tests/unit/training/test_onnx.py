@@ -1,5 +1,6 @@
 """Graphs at a chosen opset with chosen names; shown as text and picture; asked with ONNX Runtime alone."""
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from rich.console import Console
 
 from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from tests.helpers.small import narrow_networks, narrow_scenes_net, random_bundle
-from training.bundles.barchart import bar_chart, families
 from training.bundles.onnx_export import difference, opset, require_opset, store_as_fp16, to_onnx
 from training.graph import graph
 from training.models.classifier import Classifier
 from training.models.networks import ScenesNet
 from training.models.registry import build
-from training.onnx_predict import onnx_predict
+from training.onnx_predict import _table, bar_chart, families, onnx_predict
 from training.recipes import describe
 
 
@@ -165,15 +166,15 @@ def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "give --bundle BUNDLE, or --model"),
-        (("--model", "absent.onnx", "--labels", "absent.npy"), "absent.onnx is not there"),
-        (("--bundle", "absent"), "absent is no bundle"),
+        (("--model", "absent.onnx", "--labels", "absent.npy"), "absent.onnx does not exist"),
+        (("--bundle", "absent"), "absent is not a bundle"),
     ],
 )
-def test_what_is_missing_is_one_line(words: tuple[str, ...], told: str) -> None:
-    with pytest.raises(click.ClickException, match=told):
+def test_missing_arguments_and_files_are_reported_in_one_line(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(click.ClickException, match=message):
         ask("photo.jpg", *words)
 
 
@@ -202,3 +203,12 @@ def test_a_recipe_is_described_with_its_weights(tmp_path: Path) -> None:
     absent = override(read_recipe("scenes11"), "backbone", weights=str(tmp_path / "absent.pth"))
     assert describe(absent).weights == f"file {tmp_path / 'absent.pth'} (missing)"
     assert opset(onnx.helper.make_model(onnx.GraphProto(), opset_imports=[onnx.helper.make_opsetid("", 7)])) == 7
+
+
+def test_the_table_fits_in_80_columns_whatever_the_labels_are() -> None:
+    terminal = Console(width=80, file=io.StringIO())
+    labels = ("a_label_without_spaces_" * 6, "[bold]", "b c " * 40)
+    terminal.print(_table(labels, np.array([0.5, 0.3, 0.2], np.float32), [0, 1, 2]))
+    text = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\u2026" not in text and "[bold]" in text

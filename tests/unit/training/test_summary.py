@@ -1,14 +1,19 @@
 """`training summary`: the document's own figures for its network, and what a person may ask of it."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from config.recipe import names, read_recipe
 from tests.helpers.commands import SHIPPED
 from training.__main__ import main
+from training.recipes import describe, table_of
 
 DOCUMENT = ("classroom_document", "--backbone", "resnet18")
 
@@ -37,10 +42,10 @@ def test_the_documents_figures(tmp_path: Path, way: str, trainable: int) -> None
     assert sizes["total"] == pytest.approx(sizes["input"] + sizes["forward_backward"] + sizes["parameters"], abs=0.02)
 
 
-def test_what_is_read_is_what_was_measured() -> None:
+def test_the_printed_layers_and_totals() -> None:
     shown = run(*DOCUMENT, "--freeze", "--depth", 2).stdout
-    assert "Linear: 2-10" in shown
-    assert "[1, 512]" in shown
+    assert re.search(r"Linear \(fc\) +1x2 +1,026 +yes", shown)
+    assert "1x512" in shown
     assert "11,177,538 parameters: 1,026 trainable (0.01%), 11,176,512 frozen" in shown
     assert "memory in MiB" in shown
 
@@ -73,13 +78,30 @@ def test_a_frozen_recipe_pruned_was_trained_in_full(tmp_path: Path) -> None:
         (["tests"], "is no complete run"),
         (["shapes", "--backbone", "resnet19"], "backbone.name"),
         (["shapes", "--height", "4"], "input.height"),
-        (["shapes", "--batch", "0"], "--batch and --depth start at 1"),
+        (["shapes", "--batch", "0"], "--batch and --depth must be 1 or more"),
         (["shapes", "--json", "/proc/none/x"], "give another --json FILE"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: list[str], words: str) -> None:
+def test_wrong_arguments_are_reported_in_one_line(arguments: list[str], words: str) -> None:
     done = run(*arguments)
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: ")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("model", ["classroom_document", "pets", SHIPPED])
+def test_every_line_fits_in_80_columns(model: object) -> None:
+    done = CliRunner().invoke(main, ["summary", str(model), "--batch", "8"], env={"COLUMNS": "80"})
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "\u2026" in line], "a cell was cut"
+
+
+def test_the_list_of_recipes_fits_in_80_columns() -> None:
+    terminal = Console(width=80, file=io.StringIO())
+    terminal.print(table_of([describe(read_recipe(name)) for name in names()]))
+    text = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\u2026" not in text
+    assert all(name in text for name in names())
