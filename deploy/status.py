@@ -157,12 +157,12 @@ def _version(
         version=version,
         role=_role(listed, registered),
         must_be_default=bool(listed and listed.default),
-        workers=described["workers_ready"],
+        workers=described.workers_ready,
         desired_workers=profile.serving_options(settings, listed).workers if listed else 0,
         waiting=(registered or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
         archive=(settings.store / f"{name}-{version}.mar").is_file(),
-        digest=described["digest"],
-        run=described["run"],
+        digest=described.digest,
+        run=described.run,
     )
 
 

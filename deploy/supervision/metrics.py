@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 
 from common.errors import UserError
 from deploy.host.locks import deployment_lock
-from deploy.host.log_tail import Tail
+from deploy.host.log import Tail
 from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.files import write_json
 from deploy.host.locks import OwnerKind, deployment_lock
-from deploy.host.log_tail import Tail
+from deploy.host.log import Tail
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import desired

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.history import history_table
-from deploy.models import models_table
+from deploy.models import RegisteredVersion, models_table
 from deploy.store.journal import JournalEntry, State, Step
 from deploy.store.profile import Measurement
 from deploy.tune import measurements_table
@@ -16,16 +16,8 @@ from deploy.tune import measurements_table
 NAME, VERSION, RUN = "oxford-iiit-pets-without-backgrounds", "123456.123456.7", "20261121-064536-prune-crossvalidated"
 DIGEST = "97c92eb76b1f"
 MODELS = [
-    {
-        "name": NAME,
-        "version": VERSION,
-        "default": True,
-        "workers_ready": 15,
-        "workers": 16,
-        "digest": DIGEST + "0" * 52,
-        "run": RUN,
-    },
-    {"name": "a", "version": "1.0", "default": False, "workers_ready": 0, "workers": 1, "digest": None, "run": None},
+    RegisteredVersion(NAME, VERSION, True, 15, 16, DIGEST + "0" * 52, RUN),
+    RegisteredVersion("a", "1.0", False, 0, 1, None, None),
 ]
 STEPS = ("check", "register", "goldens", "latency", "default", "drain", "keep")
 ENTRY = JournalEntry(
