@@ -26,7 +26,7 @@ from deploy.settings import ROOT
 from handler import engine, goldens
 from handler.image import preprocess
 from handler.spec import read_spec
-from training.compression.timing import alternating
+from training.compression.cost import alternating
 
 LEVELS = ("", "AVX512_CORE", "AVX2", "SSE41")
 """What oneDNN may use; "" means everything."""

@@ -20,7 +20,7 @@ from common.files import write_json
 from config.recipe import override, read_recipe
 from handler import engine
 from training.bundles.onnx_export import to_onnx
-from training.compression.timing import alternating
+from training.compression.cost import alternating
 from training.models.registry import build
 
 

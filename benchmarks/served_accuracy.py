@@ -28,11 +28,12 @@ from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 from handler.image import open_photo
-from training.crossvalidate import WAYS
+from training.data.selection import read_data
 from training.evaluation.measure import as_jpeg
 from training.evaluation.metrics import score
-from training.records.options import data_options, read_data
-from training.records.run import read_run
+from training.experiments.crossvalidation import CONDITIONS, ORIGINAL
+from training.options import data_options
+from training.records.run import read_recipe_of
 
 BUNDLE = ROOT / "models" / "classroom"
 
@@ -41,7 +42,7 @@ BUNDLE = ROOT / "models" / "classroom"
 @data_options
 def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
     """Measure accuracy through the served endpoint."""
-    recipe, _ = read_run(BUNDLE)
+    recipe = read_recipe_of(BUNDLE)
     photos = read_data(data, where, recipe)
     ambiguous = [path for folder in data for path in sorted(folder.glob("ambiguous/*"))]
     with tempfile.TemporaryDirectory() as work:
@@ -59,12 +60,12 @@ def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
 def measure(client: Client, recipe: Recipe, photos: Sequence[Photo]) -> dict[str, Any]:
     """Scores of all photos, as files and re-encoded; prints a row for each."""
     results: dict[str, Any] = {}
-    for way in WAYS:
+    for way in CONDITIONS:
         answers = []
         for photo in photos:
             data = photo.path.read_bytes()
             answers.append(
-                probabilities(client, recipe, data if way == WAYS[0] else as_jpeg(open_photo(data, recipe.limits)))
+                probabilities(client, recipe, data if way == ORIGINAL else as_jpeg(open_photo(data, recipe.limits)))
             )
         scores = score(torch.tensor([[math.log(max(p, 1e-9)) for p in row] for row in answers]), photos, recipe.labels)
         click.echo(f"| {way} | {scores} |")

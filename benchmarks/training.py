@@ -34,12 +34,12 @@ from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo, counts, read_photos
 from dataset.sample import draw_set
 from training.data.loader import check_readable
+from training.data.selection import divide, read_data
 from training.evaluation.inference import predict, uses_bf16
 from training.evaluation.metrics import score
 from training.fitting.loop import optimise
 from training.models.classifier import Classifier
 from training.models.registry import build
-from training.records.options import divide, read_data
 
 RECIPE = "classroom_document"
 WAYS = ("document", "ours", "ours, f32")

@@ -25,13 +25,15 @@ from common.cli import command
 from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
 from dataset.photos import Photo
+from training.data.selection import read_data
 from training.evaluation.measure import measure
 from training.evaluation.metrics import score, wilson
 from training.evaluation.predictor import load_predictor
 from training.evaluation.schemas import check
 from training.evaluation.sensitivity import FEATURES, Floats, features_of, sensitivity
-from training.records.options import choose_part, data_options, part_option, read_data, run_argument
-from training.records.run import read_run
+from training.options import data_options, part_option, run_argument
+from training.records.run import read_record
+from training.records.split import choose_part
 
 RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_analysis"
 
@@ -44,7 +46,7 @@ RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_a
 def analyse(run: Path, data: tuple[Path, ...], where: tuple[str, ...], part: str | None, out: Path | None) -> None:
     """Write the analysis of RUN (a run, or a bundle) on labelled photos."""
     recipe, infer, _ = load_predictor(run)
-    photos, chosen = choose_part(read_data(data, where, recipe), part, recipe, read_run(run)[1])
+    photos, chosen = choose_part(read_data(data, where, recipe), part, recipe, read_record(run))
     logits, _ = measure(recipe, infer, photos)
     folder = out or run / "analysis"
     overall = write_analysis(folder, recipe, photos, logits, chosen, _base(data))

@@ -29,20 +29,15 @@ from config.recipe import Recipe
 from dataset.files import files_of
 from dataset.photos import Photo
 from dataset.tables import write_rows
+from training.data.selection import fingerprint, read_data, read_extra
 from training.evaluation.measure import Evaluation, evaluate_photos
 from training.evaluation.metrics import Scores
 from training.evaluation.predictor import load_predictor
 from training.evaluation.report import by_class, contact_sheet_of, render
-from training.records.options import (
-    choose_part,
-    data_options,
-    extra_option,
-    part_option,
-    read_data,
-    read_extra,
-    runs_option,
-)
-from training.records.run import fingerprint, read_run
+from training.experiments.crossvalidation import cross_validate
+from training.options import data_options, extra_option, part_option, runs_option
+from training.records.run import read_record
+from training.records.split import choose_part
 
 HARDEST = 24
 """Photos on the contact sheet."""
@@ -77,15 +72,15 @@ def evaluate(
     """Evaluate RUN (a run, or a bundle) on labelled photos and write a report."""
     recipe, infer, device = load_predictor(run)
     everything = read_data(data, where, recipe)
-    facts = read_run(run)[1]
-    photos, chosen = choose_part(everything, part, recipe, facts)
+    record = read_record(run)
+    photos, chosen = choose_part(everything, part, recipe, record)
     evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes)
     result = {
-        "run": facts.get("id", run.name),
+        "run": record.id,
         "device": device,
         "part": chosen,
-        "selected_on": fingerprint(photos, recipe.labels) == facts.get("validation"),
-        "data": fingerprint(photos, recipe.labels),
+        "selected_on": fingerprint(photos, recipe.labels) == record.inputs.validation,
+        "data": fingerprint(photos, recipe.labels).model_dump(),
         **evaluation.as_json(),
         "folds": _folds(recipe, folds, everything, read_extra(extra, recipe), root),
     }
@@ -178,7 +173,5 @@ def _folds(
 ) -> dict[str, Any] | None:
     if count is None:
         return None
-    from training.crossvalidate import cross_validate
-
-    folder, facts = cross_validate(recipe.model_copy(update={"folds": count}), photos, extra, root)
-    return {"run": folder.name, "count": count, "metrics": facts["metrics"], "summary": facts["summary"]}
+    folder, record = cross_validate(recipe.model_copy(update={"folds": count}), photos, extra, root)
+    return {"run": folder.name, "count": count, "metrics": record.as_json()["metrics"], "summary": record.summary}

@@ -16,7 +16,6 @@ one is not repeated, and what stands at the URLs is replaced when the new is com
 """
 
 import contextlib
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from filelock import FileLock, Timeout
 
 from common.cli import command
-from common.errors import UserError
+from common.errors import Busy
 from common.files import write_json, write_whole
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
@@ -34,11 +34,14 @@ from training.analyse import write_analysis
 from training.cloud.package import build_package
 from training.cloud.resources import Resources, told
 from training.cloud.storage import copying, fetch, join, publish
+from training.compression.export import calibrated
+from training.data.selection import divide, fingerprint, read_data, sha256
 from training.evaluation.inference import predict
-from training.export import tempered
-from training.records.options import divide, fresh_option, read_data, runs_option
-from training.records.run import digest, fingerprint, load_model, read_run, sha256
-from training.train import train_run
+from training.fitting.trainer import train_run
+from training.options import fresh_option, runs_option
+from training.records.folder import digest
+from training.records.run import RunRecord, Trained, read_recipe_of, read_record
+from training.records.weights import load_model
 
 
 @command(
@@ -99,7 +102,7 @@ def job(
             write_json(out / "run" / "job.json", told_of)
         publish(out / "run", join(train_url, "run"), stages.tell)
         stages.tell(_summary(told_of["resources"], told_of["stages"]))
-    click.echo(f"{join(train_url, 'model')}: {read_run(run)[1]['summary']}")
+    click.echo(f"{join(train_url, 'model')}: {read_record(run).summary}")
 
 
 class Stages:
@@ -134,13 +137,15 @@ def _own(folder: Path) -> Iterator[Path]:
     """The job's folder, for one process at a time."""
     with copying("written", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    with file:
+        lock = FileLock(folder / "lock", timeout=0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{folder}: another job is at this data: wait for it, or give --runs") from error
+            lock.acquire()
+        except Timeout:
+            raise Busy(f"{folder}: another job is training on this data", "wait for it, or give --runs") from None
+    try:
         yield folder
+    finally:
+        lock.release()
 
 
 def _wanted(path: str, recipe: Recipe) -> bool:
@@ -171,12 +176,18 @@ def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell:
     """The run of this recipe on these photos: one that is there, or a new one."""
     made_from = fingerprint(photos, recipe.labels)
     for file in sorted((root / recipe.name).glob("*-train/run.json"), reverse=True):
-        before, facts = read_run(file.parent)
-        plain = not fresh and not facts.get("parent") and not sum(facts["extra"]["photos"].values())
-        if plain and before == recipe and facts["data"] == made_from and "teacher" not in facts:
+        record = read_record(file.parent)
+        if not fresh and _plain(record) and read_recipe_of(file.parent) == recipe and record.inputs.data == made_from:
             tell(f"trained already: {file.parent} (--fresh trains again)")
             return file.parent
     return train_run(recipe, photos, [], root, fresh)[0]
+
+
+def _plain(record: RunRecord) -> bool:
+    """Whether a run was trained from nothing but the recipe and its data."""
+    inputs = record.inputs
+    alone = not inputs.parent and not inputs.teacher and not (inputs.extra and inputs.extra.count)
+    return alone and isinstance(record.result, Trained)
 
 
 def _outcome(run: Path, photos: list[Photo], work: Path) -> tuple[Path, dict[str, Any]]:
@@ -187,7 +198,7 @@ def _outcome(run: Path, photos: list[Photo], work: Path) -> tuple[Path, dict[str
     """
     recipe, model, _ = load_model(run)
     training, validation = divide(photos, recipe)
-    model = tempered(model, validation, recipe)
+    model = calibrated(model, validation, recipe)
     out = work / "out"
     with copying("written", str(out)):
         shutil.rmtree(out, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""The runs that were made: list them with metrics and lineage, compare two, delete some.
+"""List runs with metrics and lineage, compare two, delete some.
 
     python -m training runs
     python -m training runs --compare 20260101-000000-train 20260101-000100-prune
     python -m training runs --delete 20260101-000000-train
 
-A run is a folder ROOT/RECIPE/ID with a name that training gave it; other folders are never listed and never
-deleted. A child stands below its parent, the newest run last. A run that another run or a bundle in models/ or
-an archive in model_store/ came from is deleted by --force only; copies elsewhere are not known here.
+A run is a folder ROOT/RECIPE/ID whose name was given by training; other folders are never listed or deleted. A child is
+listed below its parent, and the newest run last. A run that another run, a bundle in models/ or an archive in
+model_store/ was made from is deleted only with --force; copies elsewhere are not known.
 """
 
 import difflib
@@ -17,30 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from common.cli import command
-from common.errors import UserError
+from common.console import compact_table, console
+from common.errors import InvalidInput, NotFound
 from config.recipe import names
-from training.records.compare import show_comparison
-from training.records.delete import delete_runs
-from training.records.index import Run, cell, console, dig, find, read_run, read_runs, shipped
-from training.records.run import RUNS
-
-COLUMNS = ("run", "backbone", "trained", "photos", "mean of classes (95 %)", "seconds", "commit", "gate", "packed")
+from training.records.compare import as_table, compare_runs
+from training.records.delete import check_deletable, delete_runs
+from training.records.folder import RUNS
+from training.records.index import Run, find, packed_from, read_run, read_runs
+from training.records.run import RUN, CrossValidated, Metrics, Swept
 
 
 @command(epilog="Example: python -m training runs")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
 @click.option(
-    "--runs", "root", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where runs are."
+    "--runs", "root", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where the runs are."
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 @click.option("--compare", is_flag=True, help="Compare two runs or bundles, named by id or folder.")
 @click.option("--delete", is_flag=True, help="Delete the runs named by id or folder, with the bundles in them.")
-@click.option("--force", is_flag=True, help="Delete also what other runs or bundles came from.")
+@click.option("--force", is_flag=True, help="Also delete runs that other runs or bundles were made from.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 def runs(
     ids: tuple[str, ...],
@@ -52,37 +51,35 @@ def runs(
     force: bool,
     yes: bool,
 ) -> None:
-    """List the runs that were made; with --compare or --delete, the runs of that ID."""
+    """List the runs; with --compare or --delete, compare or delete the runs of these IDs."""
     _check(ids, compare, delete)
-    every = read_runs(root)
-    found = _of_recipe(every, recipe)
+    everything = read_runs(root)
+    selected = _of_recipe(everything, recipe)
     if compare:
-        first, second = (_named(word, found) for word in ids)
-        show_comparison(first, second, as_json)
+        _compare(_named(ids[0], selected), _named(ids[1], selected), as_json)
     elif delete:
-        chosen = {run.folder: run for run in (find(word, found) for word in ids)}
-        delete_runs(list(chosen.values()), every, root, force, yes)
+        _delete(ids, selected, everything, root, force, yes)
     elif as_json:
-        click.echo(json.dumps([describe(run) for _, run in tree(found)], indent=2, ensure_ascii=False))
-    elif found:
-        show(found)
+        click.echo(json.dumps([describe(run) for _, run in tree(selected)], indent=2, ensure_ascii=False))
+    elif selected:
+        show(selected)
     else:
         name = recipe or names()[0]
         click.echo(f"no run in {root}: make the first: python -m training train {name} --data PHOTOS", err=True)
 
 
-def tree(found: Sequence[Run]) -> list[tuple[int, Run]]:
-    """Runs in the order of the list, each with its depth: below its parent, what has the newest run last."""
-    newest = {run.task: run.id for run in sorted(found, key=lambda run: run.id)}
+def tree(runs: Sequence[Run]) -> list[tuple[int, Run]]:
+    """Runs in the order of the list, each with its depth: children below their parent, newest branch last."""
+    newest = {run.task: run.id for run in sorted(runs, key=lambda run: run.id)}
     tasks = sorted(newest, key=newest.__getitem__)
-    return [row for task in tasks for row in _tree_of_task([run for run in found if run.task == task])]
+    return [row for task in tasks for row in _tree_of_task([run for run in runs if run.task == task])]
 
 
-def _tree_of_task(found: Sequence[Run]) -> list[tuple[int, Run]]:
-    known = {run.id for run in found}
+def _tree_of_task(runs: Sequence[Run]) -> list[tuple[int, Run]]:
+    known = {run.id for run in runs}
     children: dict[str, list[Run]] = {}
-    for run in found:
-        parent = str(run.facts.get("parent"))
+    for run in runs:
+        parent = str(run.parent)
         children.setdefault(parent if parent in known else "", []).append(run)
 
     def below(parent: str, depth: int) -> list[tuple[int, Run]]:
@@ -90,99 +87,141 @@ def _tree_of_task(found: Sequence[Run]) -> list[tuple[int, Run]]:
         return [row for branch in sorted(branches, key=_newest) for row in branch]
 
     ordered = below("", 0)
-    lost = [run for run in found if run.id not in {shown.id for _, shown in ordered}]  # each other's parents
-    return [*((0, run) for run in lost), *ordered]
+    cyclic = [run for run in runs if run.id not in {shown.id for _, shown in ordered}]  # each other's parents
+    return [*((0, run) for run in cyclic), *ordered]
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """One run as plain data; what is not known is None."""
-    photos, passed = dig(run.facts, "data", "photos"), dig(run.facts, "gate", "passed")
+    """One run as plain data; unknown values are None."""
+    record, recipe = run.record, run.recipe
+    metrics = record.metrics if record else None
     return {
         "id": run.id,
         "recipe": run.task,
         "step": run.step,
-        "state": run.state,
-        "parent": run.facts.get("parent"),
-        "backbone": dig(run.recipe, "backbone", "name"),
+        "state": str(run.state),
+        "parent": run.parent,
+        "backbone": recipe.backbone.name if recipe else None,
         "trained": _trained(run),
-        "photos": sum(n for n in photos.values() if isinstance(n, int)) if isinstance(photos, dict) else None,
-        "mean_accuracy": dig(run.facts, "metrics", "mean_accuracy"),
-        "mean_accuracy_95": dig(run.facts, "metrics", "mean_accuracy_95"),
-        "summary": run.facts.get("summary"),
-        "seconds": run.facts.get("seconds"),
-        "commit": run.facts.get("commit"),
-        "gate": None if passed is None else "passed" if passed is True else "failed",
+        "photos": record.inputs.data.count if record and record.inputs.data else None,
+        "mean_accuracy": metrics.mean_accuracy if metrics else None,
+        "mean_accuracy_95": metrics.mean_accuracy_95 if metrics else None,
+        "summary": record.summary if record else None,
+        "seconds": record.seconds if record else None,
+        "commit": record.origin.commit if record else None,
+        "gate": None if not record or not record.gate else "passed" if record.gate.passed else "failed",
         "packed": list(_packed(run)),
         "folder": str(run.folder),
     }
 
 
-def show(found: Sequence[Run]) -> None:
-    """Print a table for each recipe, that with the newest run last."""
-    for task, rows in itertools.groupby(tree(found), key=lambda row: row[1].task):
-        table = Table(*COLUMNS, title=task, title_justify="left")
-        table.columns[0].no_wrap = True
+def show(runs: Sequence[Run]) -> None:
+    """Print a table for each recipe, readable in 80 columns; the recipe of the newest run last."""
+    for task, rows in itertools.groupby(tree(runs), key=lambda row: row[1].task):
+        table = compact_table(title=task)
+        table.add_column("run", no_wrap=True)
+        for title in ("model", "balanced accuracy\n(95 %)", "gate, packed"):
+            table.add_column(title, overflow="fold")
         for depth, run in rows:
             table.add_row(*map(Text, _cells(depth, run)))
-        console().print(table)
+        console.print(table)
+
+
+def _compare(first: Run, second: Run, as_json: bool) -> None:
+    rows = compare_runs(first, second)
+    if as_json:
+        content = {"runs": [first.id, second.id], "rows": [row.as_json() for row in rows]}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    console.print(as_table(first, second, rows))
+    if not all(row.same for row in rows if row.key == "validation"):
+        click.echo("they were validated on different photos, which may explain a difference in accuracy", err=True)
+
+
+def _delete(
+    ids: Sequence[str], selected: Sequence[Run], everything: Sequence[Run], root: Path, force: bool, yes: bool
+) -> None:
+    chosen = list({run.folder: run for run in (find(name, selected) for name in ids)}.values())
+    check_deletable(chosen, everything, root, force)
+    if not yes:
+        click.confirm(f"delete {', '.join(map(_with_bundle, chosen))}?", abort=True)
+    for folder in delete_runs(chosen, root):
+        click.echo(f"{folder}: deleted")
+
+
+def _with_bundle(run: Run) -> str:
+    return f"{run.folder} and the bundle in it" if (run.folder / "bundle").is_dir() else str(run.folder)
 
 
 def _check(ids: Sequence[str], compare: bool, delete: bool) -> None:
     if compare and delete:
-        raise UserError("give --compare or --delete, not both")
+        raise InvalidInput("give --compare or --delete, not both")
     if compare and len(ids) != 2:
-        raise UserError(f"--compare takes two runs, {len(ids)} given: python -m training runs --compare A B")
+        raise InvalidInput(f"--compare needs two runs, {len(ids)} given", "python -m training runs --compare A B")
     if delete and not ids:
-        raise UserError("--delete takes the runs to delete: python -m training runs --delete ID")
+        raise InvalidInput("--delete needs the runs to delete", "python -m training runs --delete ID")
     if ids and not (compare or delete):
-        raise UserError(f"{ids[0]}: say what to do with it: --compare A B, or --delete ID")
+        raise InvalidInput(f"{ids[0]}: no action was given", "add --compare A B, or --delete ID")
 
 
-def _of_recipe(found: list[Run], recipe: str | None) -> list[Run]:
-    legal = {*names(), *(run.task for run in found)}
+def _of_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
+    legal = {*names(), *(run.task for run in runs)}
     if recipe and recipe not in legal:
         near = difflib.get_close_matches(recipe, legal, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"--recipe {recipe}: {hint}legal are {', '.join(sorted(legal))}")
-    return [run for run in found if recipe in (None, run.task)]
+        raise NotFound(f"--recipe {recipe}", f"{hint}legal are {', '.join(sorted(legal))}")
+    return [run for run in runs if recipe in (None, run.task)]
 
 
-def _named(word: str, found: Sequence[Run]) -> Run:
-    """As `find`; a bundle or a run that lies elsewhere may be named by its folder."""
-    run = read_run(Path(word)) if (Path(word) / "run.json").is_file() else None
-    return run or find(word, found)
+def _named(name: str, runs: Sequence[Run]) -> Run:
+    """As `find`; a bundle, or a run in another place, may be named by its folder."""
+    run = read_run(Path(name)) if (Path(name) / RUN).is_file() else None
+    return run or find(name, runs)
 
 
 def _packed(run: Run) -> Iterator[str]:
     if (run.folder / "bundle").is_dir():
         yield "bundle"
-    yield from shipped(run)
+    yield from packed_from(run)
 
 
 def _trained(run: Run) -> str | None:
-    """Which layers: pruning fine-tunes all of them, whatever training did; other steps do both, or neither."""
+    """Which layers were trained: pruning always fine-tunes all; other steps than these two do both, or neither."""
     if run.step not in ("train", "prune") or not run.recipe:
         return None
-    return "frozen" if run.step == "train" and dig(run.recipe, "train", "freeze") is True else "full"
+    return "frozen" if run.step == "train" and run.recipe.train.freeze else "full"
 
 
 def _cells(depth: int, run: Run) -> list[str]:
     row = describe(run)
-    parent = f" of {row['parent']}" if row["parent"] and not depth else ""  # deleted, or of another recipe
-    name = f"{'  ' * (depth - 1)}{'└ ' if depth else ''}{run.id}{parent}"
-    seconds = f"{row['seconds']:,.0f}" if isinstance(row["seconds"], int | float) else ""
-    middle = [cell(row[key]) for key in ("backbone", "trained", "photos")]
-    return [name, *middle, _told(row), seconds, cell(row["commit"])[:7], cell(row["gate"]), ", ".join(row["packed"])]
+    indent = "  " * (depth - 1) + ("└ " if depth else "")
+    name = [indent + run.id]
+    if row["parent"] and not depth:  # the parent was deleted, or is of another recipe
+        name.append(f"  of {row['parent']}")
+    seconds = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else None
+    name.append(" " * len(indent) + "  " + ", ".join(filter(None, (seconds, (row["commit"] or "")[:7]))))
+    trained = ", ".join(filter(None, (row["trained"], f"{row['photos']} photos" if row["photos"] else None)))
+    model = filter(None, (row["backbone"], trained))
+    gate = [row["gate"] or "", *row["packed"]]
+    return ["\n".join(name).rstrip(), "\n".join(model), _accuracy(run), "\n".join(filter(None, gate))]
 
 
-def _told(row: dict[str, Any]) -> str:
-    """How accurate; of a run with scores of several kinds (cross-validation, a sweep) what it says itself."""
-    if row["state"] != "complete":
-        return str(row["state"])
-    match row["mean_accuracy"], row["mean_accuracy_95"]:
-        case float(mean), [float(low), float(high)]:
-            return f"{mean:.1%} ({low:.1%} to {high:.1%})"
-    return cell(row["summary"])
+def _accuracy(run: Run) -> str:
+    """Balanced accuracy with its interval; of a cross-validation the first condition's, of a sweep the best one."""
+    if run.record is None:
+        return str(run.state)
+    if isinstance(run.record.result, Swept):
+        best = max(run.record.result.rows, key=lambda row: row.mean_accuracy)
+        return f"best {best.mean_accuracy:.1%}\n{best.backbone}, {best.mode}"
+    metrics = run.record.metrics
+    if isinstance(run.record.result, CrossValidated):
+        metrics = next(iter(run.record.result.metrics.values()), None)
+    return _interval(metrics) if metrics else ""
+
+
+def _interval(metrics: Metrics) -> str:
+    low_high = metrics.mean_accuracy_95
+    return f"{metrics.mean_accuracy:.1%}" + (f"\n({low_high[0]:.1%} to {low_high[1]:.1%})" if low_high else "")
 
 
 def _newest(branch: Sequence[tuple[int, Run]]) -> str:

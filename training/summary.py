@@ -27,7 +27,8 @@ from common.files import write_json, writing
 from config.recipe import Recipe, names, read_recipe, validated
 from training.models.registry import build
 from training.models.reshape import Shapes, reshape
-from training.records.run import read_run, saved_shapes
+from training.records.run import read_recipe_of, read_record
+from training.records.weights import saved_shapes
 
 MIB = 2**20
 FLOAT = torch.float32.itemsize
@@ -173,8 +174,8 @@ def _read(name: str) -> tuple[Recipe, bool, Shapes]:
         recipe = read_recipe(name)
         return recipe, recipe.train.freeze, {}
     if Path(name).is_dir():
-        recipe, facts = read_run(Path(name))
-        return recipe, recipe.train.freeze and facts.get("step") != "prune", saved_shapes(Path(name))
+        recipe, record = read_recipe_of(Path(name)), read_record(Path(name))
+        return recipe, recipe.train.freeze and record.step != "prune", saved_shapes(Path(name))
     if "/" in name:
         raise NotFound(f"{name} does not exist", "give a recipe's name or .yaml file, or a folder of runs/RECIPE/")
     return read_recipe(name), False, {}

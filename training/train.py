@@ -5,58 +5,97 @@
     python -m training train classroom --data SPLIT --sweep
     python -m training train classroom --data SPLIT --backbone resnet18 --teacher RUN --distill 0.7 --unlabelled PHOTOS
 
-trains on the `train` part of a split and validates on `val`; photos that are not split are held out by
-source (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json,
-curves.png, TensorBoard's logs, and checkpoint.pth: the last epoch's state as torch.save leaves it, with the keys epoch,
-model_state_dict and optimizer_state_dict. With a teacher, a share of the loss asks for the teacher's probabilities, of
-photos without a label too (training/fitting/distillation.py). Interrupted, the same command goes on after the last
-whole epoch and ends with the weights that it would have had.
+trains on the `train` part of a split and validates on `val`; of photos without a split, a share is held out by source
+(recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json, curves.png,
+TensorBoard logs, and checkpoint.pth: the last epoch's state as torch.save writes it, with the keys epoch,
+model_state_dict and optimizer_state_dict. With a teacher, a share of the loss comes from the teacher's probabilities,
+also for photos without labels (training/fitting/distillation.py). If it is interrupted, the same command resumes after
+the last whole epoch and ends with the same weights.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from common.cli import command
-from common.console import err_console
-from common.errors import UserError
+from common.errors import InvalidInput
 from config.recipe import Recipe, override, read_recipe
-from dataset.photos import Photo
-from training.evaluation.inference import predict
-from training.evaluation.metrics import score
-from training.fitting.checkpoints import Recorder
-from training.fitting.distillation import Lesson, read_lesson, teacher_options
-from training.fitting.loop import optimise
-from training.models.classifier import Classifier
-from training.models.registry import build
-from training.records.options import (
-    data_options,
-    divide,
-    extra_option,
-    fresh_option,
-    read_data,
-    read_extra,
-    refuse_leak,
-    runs_option,
-)
-from training.records.run import fingerprint, load_model, new_run, save_model
+from training.data.selection import read_data, read_extra
+from training.experiments.sweep import run_sweep
+from training.fitting.distillation import read_teacher
+from training.fitting.trainer import train_run
+from training.options import data_options, extra_option, fresh_option, runs_option, teacher_options
+
+SECTION = ("freeze", "epochs", "max_steps", "learning_rate", "patience", "sampling", "seed", "distill")
+"""Options that replace a value in the recipe's section `train`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `train`; None keeps the recipe's value."""
+
+    recipe: str
+    data: tuple[Path, ...]
+    where: tuple[str, ...]
+    extra: tuple[Path, ...]
+    root: Path
+    sweep: str | None
+    init_from: Path | None
+    teacher: Path | None
+    unlabelled: tuple[Path, ...]
+    fresh: bool
+    backbone: str | None
+    weights: str | None
+    freeze: bool | None
+    epochs: int | None
+    max_steps: int | None
+    learning_rate: float | None
+    patience: int | None
+    sampling: str | None
+    seed: int | None
+    distill: float | None
+
+    def resolved(self) -> Recipe:
+        """The recipe with the values of the command line.
+
+        Raises:
+            InvalidInput: a value is not legal, or --epochs is given for a recipe that counts steps.
+        """
+        recipe = override(read_recipe(self.recipe), "train", **{name: getattr(self, name) for name in SECTION})
+        recipe = override(recipe, "backbone", name=self.backbone, weights=self.weights)
+        if self.epochs is not None and recipe.train.max_steps:
+            raise InvalidInput(f"--epochs: recipe {recipe.name} counts steps", "give --max-steps")
+        return recipe
+
+    def refuse_sweep(self) -> None:
+        """Raise InvalidInput if an option cannot be combined with --sweep."""
+        given = {
+            "--init-from": self.init_from,
+            "--backbone": self.backbone,
+            "--weights": self.weights,
+            "--freeze": self.freeze,
+            "--teacher": self.teacher,
+            "--unlabelled": self.unlabelled or None,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise InvalidInput("--sweep trains every backbone in full and frozen", f"leave out {name}")
 
 
 @command(epilog="Example: python -m training train shapes --data runs/drawn")
 @click.argument("recipe")
 @data_options
 @extra_option
-@click.option("--freeze/--full", default=None, help="Train the last layer alone, or all (default: the recipe's).")
+@click.option("--freeze/--full", default=None, help="Train only the last layer, or all (default: the recipe's).")
 @click.option("--backbone", help="Instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")
 @click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
 @click.option("--max-steps", type=click.IntRange(1), help="Instead of the recipe's, which counts steps or epochs.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Instead of the recipe's.")
-@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a lower validation loss.")
-@click.option("--sampling", type=click.Choice(["shuffle", "balanced"]), help="balanced: classes equally often.")
+@click.option("--patience", type=click.IntRange(1), help="Stop after this many epochs without a lower validation loss.")
+@click.option("--sampling", type=click.Choice(["shuffle", "balanced"]), help="balanced: all classes equally often.")
 @click.option("--seed", type=int, help="Instead of the recipe's.")
 @click.option(
     "--init-from",
@@ -70,118 +109,19 @@ from training.records.run import fingerprint, load_model, new_run, save_model
     is_flag=False,
     flag_value="all",
     metavar="[BACKBONE[:WEIGHTS],...]",
-    help="Train each backbone (all, if none is named), full and frozen, into one table.",
+    help="Train each backbone (all, if none is named), in full and frozen, into one table.",
 )
 @fresh_option
 @runs_option
-def train(
-    recipe: str,
-    data: tuple[Path, ...],
-    where: tuple[str, ...],
-    extra: tuple[Path, ...],
-    root: Path,
-    sweep: str | None,
-    init_from: Path | None,
-    teacher: Path | None,
-    unlabelled: tuple[Path, ...],
-    fresh: bool,
-    backbone: str | None,
-    weights: str | None,
-    **changes: Any,
-) -> None:
+def train(**given: Any) -> None:
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
-    resolved = override(override(read_recipe(recipe), "train", **changes), "backbone", name=backbone, weights=weights)
-    if changes["epochs"] is not None and resolved.train.max_steps:
-        raise UserError(f"--epochs: recipe {resolved.name} counts steps: give --max-steps")
-    photos, added = read_data(data, where, resolved), read_extra(extra, resolved)
-    if sweep:
-        given = {"--init-from": init_from, "--backbone": backbone, "--weights": weights, "--freeze": changes["freeze"]}
-        given |= {"--teacher": teacher, "--unlabelled": unlabelled or None}
-        clash = [name for name, value in given.items() if value is not None]
-        if clash:
-            raise UserError(f"--sweep trains every backbone in full and frozen: leave out {clash[0]}")
-        from training.fitting.sweep import run_sweep
-
-        run_sweep(resolved, sweep, photos, added, root, fresh)
-        return
-    lesson = read_lesson(teacher, unlabelled, resolved)
-    folder, facts = train_run(resolved, photos, added, root, fresh, init_from, lesson)
-    click.echo(f"{folder}: {facts['summary']}")
-
-
-def train_run(
-    recipe: Recipe,
-    photos: Sequence[Photo],
-    added: Sequence[Photo],
-    root: Path,
-    fresh: bool = False,
-    init_from: Path | None = None,
-    lesson: Lesson | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Train one model into a run of its own.
-
-    Args:
-        init_from: a run to start from.
-        lesson: a teacher to learn from besides.
-
-    Returns:
-        the run's folder and its run.json.
-    """
-    training, validation = divide(photos, recipe)
-    refuse_leak(added, validation)
-    before = load_model(init_from) if init_from else None
-    if before and before[2]["validation"] != fingerprint(validation, recipe.labels):
-        err_console.print(
-            f"note: {init_from} held out other photos: it may have been trained on some that are held out now"
-        )
-    prints = {
-        "data": fingerprint(photos, recipe.labels),
-        "validation": fingerprint(validation, recipe.labels),
-        "extra": fingerprint(added, recipe.labels),
-    }
-    if lesson:
-        lesson.refuse_leak(validation, prints)
-        prints |= lesson.as_json()
-    unlabelled, teacher = (lesson.unlabelled, lesson.model) if lesson else ([], None)
-    with new_run("train", recipe, root, fresh, parent=before[2]["id"] if before else None, **prints) as (folder, facts):
-        start = _fitting(before[1], before[0], recipe) if before else None
-        seen = [*training, *added, *unlabelled]
-        model = train_model(recipe, seen, validation, facts, Recorder(folder, portable=True), start, teacher)
-        save_model(folder, model)
-    return folder.with_suffix(""), facts
-
-
-def train_model(
-    recipe: Recipe,
-    training: Sequence[Photo],
-    validation: Sequence[Photo],
-    facts: dict[str, Any],
-    recorder: Recorder | None = None,
-    start: Classifier | None = None,
-    teacher: Classifier | None = None,
-) -> Classifier:
-    """Build (or take) and train a model; writes epochs, parameters and validation scores into `facts`."""
-    torch.manual_seed(recipe.train.seed)
-    model = start or build(recipe.backbone, len(recipe.labels), recipe.input)
-    if recipe.train.freeze:
-        model.freeze()
-    facts["parameters"] = sum(p.numel() for p in model.parameters())
-    facts["trained_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    err_console.print(
-        f"{recipe.backbone.name}: {facts['trained_parameters']:,} of {facts['parameters']:,} parameters, "
-        f"{len(training)} photos to train on, {len(validation)} held out"
-    )
-    facts["epochs"] = optimise(model, training, validation, recipe, recipe.train, teacher, recorder)
-    found = score(predict(model, validation, recipe), validation, recipe.labels)
-    facts["metrics"], facts["summary"] = found.as_json(), str(found)
-    return model
-
-
-def _fitting(model: Classifier, before: Recipe, recipe: Recipe) -> Classifier:
-    if (before.backbone.name, before.labels) != (recipe.backbone.name, recipe.labels):
-        raise UserError(
-            f"--init-from is a {before.backbone.name} for {', '.join(before.labels)}: this recipe wants a "
-            f"{recipe.backbone.name} for {', '.join(recipe.labels)}: give --backbone, or another run"
-        )
-    model.pool = recipe.backbone.pool
-    return model.requires_grad_(True)
+    options = Options(**given)
+    recipe = options.resolved()
+    photos, added = read_data(options.data, options.where, recipe), read_extra(options.extra, recipe)
+    if options.sweep:
+        options.refuse_sweep()
+        folder, record = run_sweep(recipe, options.sweep, photos, added, options.root, options.fresh)
+    else:
+        teacher = read_teacher(options.teacher, options.unlabelled, recipe)
+        folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher)
+    click.echo(f"{folder}: {record.summary}")

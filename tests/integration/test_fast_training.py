@@ -1,4 +1,4 @@
-"""What makes training fast must not change what is trained: caches of pictures and of features, and distillation."""
+"""Caches of photos and of features, and distillation: what makes training fast must not change its result."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ from training.fitting import batches, loop
 from training.fitting.batches import Features, only_head_trains
 from training.fitting.loop import optimise
 from training.models.registry import build
-from training.records.run import load_model
+from training.records.weights import load_model
 
 
 @pytest.fixture
@@ -377,40 +377,34 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_names_its_teacher(taught: Path, tmp_path: Path) -> None:
     teacher = newest(taught / "runs" / "shapes", "train")
     arguments = ["--data", taught / "drawn", "--runs", tmp_path, "--epochs", 1, "--weights", "none"]
-    lesson = ["--teacher", teacher, "--distill", 0.6, "--unlabelled", taught / "others"]
-    run("train", SHAPES, *arguments, *lesson, "--backbone", "resnet18")
-    recipe, _, facts = load_model(newest(tmp_path / "shapes", "train"))
-    assert facts["teacher"] == teacher.name
-    assert facts["unlabelled"]["photos"] == 6
+    teaching = ["--teacher", teacher, "--distill", 0.6, "--unlabelled", taught / "others"]
+    run("train", SHAPES, *arguments, *teaching, "--backbone", "resnet18")
+    recipe, _, record = load_model(newest(tmp_path / "shapes", "train"))
+    assert record.inputs.teacher == teacher.name
+    assert record.inputs.unlabelled is not None and record.inputs.unlabelled.photos == 6
     assert recipe.train.distill == 0.6
     assert recipe.backbone.name == "resnet18"
-    assert facts["data"]["photos"] == {"disc": 8, "stripe": 8, "cross": 8}
+    assert record.inputs.data is not None and record.inputs.data.photos == {"disc": 8, "stripe": 8, "cross": 8}
     listed = json.loads(run("runs", "--runs", tmp_path, "--json"))
-    assert [row["id"] for row in listed] == [facts["id"]]
+    assert [row["id"] for row in listed] == [record.id]
 
 
-def test_a_teacher_is_not_deleted_under_its_student(taught: Path, tmp_path: Path) -> None:
-    from training.records.index import Run
-
-    assert Run(tmp_path, "complete", {"parent": "a", "teacher": "b"}).parents == ["a", "b"]
-
-
-def test_a_lesson_that_cannot_be_is_refused(taught: Path, tmp_path: Path) -> None:
+def test_an_unusable_teacher_is_refused(taught: Path, tmp_path: Path) -> None:
     teacher = newest(taught / "runs" / "shapes", "train")
     begin = ["train", SHAPES, "--data", taught / "drawn", "--runs", tmp_path, "--epochs", 1]
     assert "give --teacher RUN" in refused(*begin, "--unlabelled", taught / "others")
     assert "give --teacher RUN" in refused(*begin, "--distill", 0.5)
     assert "give --distill 0.7" in refused(*begin, "--teacher", teacher)
-    lesson = ["--teacher", teacher, "--distill", 0.5]
-    assert "held out other photos of the same data" in refused(*begin, *lesson, "--seed", 3)
-    assert "--unlabelled" in (line := refused(*begin, *lesson, "--unlabelled", taught / "drawn"))
+    teaching = ["--teacher", teacher, "--distill", 0.5]
+    assert "held out other photos of the same data" in refused(*begin, *teaching, "--seed", 3)
+    assert "--unlabelled" in (line := refused(*begin, *teaching, "--unlabelled", taught / "drawn"))
     assert "is held out as" in line
     (tmp_path / "empty").mkdir()
-    assert "has no photo" in refused(*begin, *lesson, "--unlabelled", tmp_path / "empty")
-    assert "leave out --teacher" in refused(*begin, *lesson, "--sweep", "smallnet")
+    assert "has no photo" in refused(*begin, *teaching, "--unlabelled", tmp_path / "empty")
+    assert "leave out --teacher" in refused(*begin, *teaching, "--sweep", "smallnet")
     wide = tmp_path / "wide.yaml"
     wide.write_text(SHAPES.read_text().replace("width: 96", "width: 64"))
-    assert "has input" in refused("train", wide, *begin[2:], *lesson)
+    assert "has input" in refused("train", wide, *begin[2:], *teaching)
 
 
 def test_unreadable_photos_are_named(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What int8 may cost: the bound decides which graph is taken, and both engines run the same file."""
+"""What int8 may cost: the budget decides which graph is chosen, and both engines run the same file."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from handler import engine
 from handler.image import preprocess
 from handler.spec import Runtime
 from tests.helpers.commands import SHAPES
-from training import export
 from training.bundles.onnx_export import store_as_fp16, to_onnx
+from training.compression import export
+from training.compression.export import FP16, INT8, MIXED, export_model
 from training.compression.quantise import quantise, quantise_within
-from training.export import FP16, INT8, MIXED, export_model
 from training.fitting.loop import optimise
 from training.models.classifier import Classifier
 
@@ -86,8 +86,8 @@ def test_both_engines_run_the_same_file_alike(
         assert np.abs(logs[0] - logs[1]).max() < 0.05
 
 
-@pytest.mark.parametrize(("int8", "mixed", "taken"), [(0.9, None, INT8), (1.5, 0.9, MIXED), (1.5, 1.5, FP16)])
-def test_the_fastest_graph_within_the_bound_is_taken(
+@pytest.mark.parametrize(("int8", "mixed", "chosen"), [(0.9, None, INT8), (1.5, 0.9, MIXED), (1.5, 1.5, FP16)])
+def test_the_fastest_graph_within_the_budget_is_chosen(
     recipe: Recipe,
     few: list[Photo],
     model: Classifier,
@@ -95,46 +95,46 @@ def test_the_fastest_graph_within_the_bound_is_taken(
     monkeypatch: pytest.MonkeyPatch,
     int8: float,
     mixed: float | None,
-    taken: str,
+    chosen: str,
 ) -> None:
-    """The bound is stood in for; the graphs are real but for what NNCF makes of them."""
-    far = {INT8: int8, MIXED: mixed, FP16: 0.0}
+    """The used budget and NNCF's graphs are replaced by stand-ins; everything else is real."""
+    used = {INT8: int8, MIXED: mixed, FP16: 0.0}
     names: list[str] = []
-    real = export._variant
+    real = export._candidate
 
-    def variant(name: str, *rest: Any) -> Any:
+    def candidate(name: str, *rest: Any) -> Any:
         names.append(name)
         return real(name, *rest)
 
-    monkeypatch.setattr(export, "_variant", variant)
+    monkeypatch.setattr(export, "_candidate", candidate)
     monkeypatch.setattr(export, "quantise", lambda graph, *_: graph)
     monkeypatch.setattr(export, "quantise_within", lambda graph, *_: graph)
-    monkeypatch.setattr(export, "strain", lambda before, after, *_: 0.0 if before is after else far[names[-1]])
-    made = export_model(model, recipe, few, few, tmp_path, 1.0)
-    assert made["precision"] == taken
-    assert set(made["variants"]) == {FP16, INT8} | ({MIXED} if mixed else set())
-    assert {"lost", "won", "net_flips", "mean_change"} <= set(made["variants"][taken])
-    assert made["shapes"] == {}
+    monkeypatch.setattr(export, "budget_used", lambda before, after, *_: 0.0 if before is after else used[names[-1]])
+    exported = export_model(model, recipe, few, few, tmp_path, 1.0)
+    assert exported.precision == chosen
+    assert set(exported.variants) == {FP16, INT8} | ({MIXED} if mixed else set())
+    assert {"lost", "won", "net_flips", "mean_change"} <= set(exported.as_json()["variants"][chosen])
+    assert exported.shapes == {}
 
 
-def test_layers_are_put_back_to_float_until_the_bound_holds(
+def test_layers_are_put_back_to_float_until_the_budget_holds(
     recipe: Recipe, few: list[Photo], model: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bound is made a mean |dp| that int8 in all layers breaks: fewer layers stay quantised, and it holds."""
+    """The budget is a mean |dp| that int8 in all layers exceeds; with fewer quantised layers it holds."""
     from training.compression import quantise as module
     from training.compression.gate import compare
 
     plain = to_onnx(model, recipe)
-    wanted = export._variant(FP16, plain, recipe, few).logits
+    expected = export._candidate(FP16, plain, recipe, few).logits
     whole = quantise(plain, recipe, few)
-    moved = compare(wanted, export._variant(INT8, whole, recipe, few).logits, few).mean_change
+    moved = compare(expected, export._candidate(INT8, whole, recipe, few).logits, few).mean_change
     assert moved > 0
 
-    def strain(before: torch.Tensor, after: torch.Tensor, photos: list[Photo], _: Recipe) -> float:
+    def budget_used(before: torch.Tensor, after: torch.Tensor, photos: list[Photo], _: Recipe) -> float:
         return compare(before, after, photos).mean_change / (0.8 * moved)
 
-    monkeypatch.setattr(module, "strain", strain)
-    mixed = quantise_within(plain, recipe, few, few, wanted)
+    monkeypatch.setattr(module, "budget_used", budget_used)
+    mixed = quantise_within(plain, recipe, few, few, expected)
     assert 0 < quantised_layers(mixed) < quantised_layers(whole)
-    found = export._variant(MIXED, mixed, recipe, few).logits
-    assert compare(wanted, found, few).mean_change <= 0.8 * moved * (1 + 1e-2)
+    found = export._candidate(MIXED, mixed, recipe, few).logits
+    assert compare(expected, found, few).mean_change <= 0.8 * moved * (1 + 1e-2)

@@ -101,7 +101,7 @@ def test_the_status_is_400_only_if_all_items_fail(unpacked: Path) -> None:
 
 def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(made: Path) -> None:
     """As the document loads it, and our own weights, which are of the same epoch (keep: last), answer alike."""
-    from training.records.run import load_model
+    from training.records.weights import load_model
 
     recipe, model, _ = load_model(made.parent)
     state = torch.load(made.parent / "checkpoint.pth", weights_only=True)

@@ -27,7 +27,7 @@ from training.__main__ import main
 from training.cloud.package import build_package
 from training.evaluation import schemas
 from training.models.registry import build
-from training.records.run import load_model
+from training.records.weights import load_model
 
 STANDIN = Path(__file__).parents[1] / "standin"
 

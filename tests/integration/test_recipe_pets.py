@@ -59,7 +59,7 @@ def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) 
     run(main, *words, "--if-better")
     refused = CliRunner().invoke(main, [*words, "--if-better"], catch_exceptions=True)
     assert refused.exit_code == 1
-    assert "not exported: mean of classes" in str(refused.output)
+    assert "not exported: balanced accuracy" in str(refused.output)
     assert [path.name for path in to.iterdir()] == ["1"]
     facts = json.loads((to / "1" / "run.json").read_text())
     facts["metrics"]["mean_accuracy"] = 0.0

@@ -13,7 +13,9 @@ from config.recipe import read_recipe
 from handler.image import preprocess
 from tests.helpers.commands import SHAPES, SHIPPED, newest
 from training.__main__ import main
-from training.records import run as making
+from training.records.folder import CHECKPOINT, PROGRESS, make_run
+from training.records.run import Inputs, Metrics, Trained
+from training.records.weights import load_model
 
 
 def run(*arguments: object, answer: str = "") -> Result:
@@ -44,7 +46,7 @@ def place(runs: Path, bundle: Path, drawn: Path, tmp_path: Path, monkeypatch: py
 def test_predict_asks_a_run_in_torch(runs: Path, drawn: Path) -> None:
     photo = sorted((drawn / "stripe").iterdir())[0]
     (line,) = lines(run("predict", newest(runs, "prune"), photo, "--device", "cpu"))
-    recipe, model, _ = making.load_model(newest(runs, "prune"))
+    recipe, model, _ = load_model(newest(runs, "prune"))
     pixels = preprocess(photo.read_bytes(), recipe.input, recipe.limits)
     with torch.no_grad():
         wanted = model(torch.from_numpy(pixels)[None]).softmax(1)[0]
@@ -84,7 +86,7 @@ def test_what_cannot_be_asked_is_one_line(
     runs: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "is no complete run" in refused("predict", tmp_path, "x.jpg")
+    assert "is not a complete run" in refused("predict", tmp_path, "x.jpg")
     assert "give at least one photo" in refused("predict", bundle)
     assert "finds no GPU here" in refused("predict", newest(runs, "prune"), "x.jpg", "--device", "cuda")
     assert "leave out --device" in refused("predict", bundle, "x.jpg", "--device", "cuda")
@@ -102,12 +104,20 @@ def listed() -> list[dict[str, Any]]:
     return rows
 
 
+SCORES = {"mean_accuracy": 1.0}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "train": {"metrics": SCORES},
+    "prune": {"metrics": SCORES, "before": SCORES, "after": SCORES},
+}
+
+
 def make(place: Path, name: str, **facts: Any) -> Path:
-    """A run of no weights: what `runs` reads of it."""
+    """A run without weights, as far as `runs` reads it."""
+    step = facts.get("step") or name.split("-")[2]
     folder = place / name
     folder.mkdir(parents=True)
     (folder / "recipe.json").write_text(read_recipe(SHAPES).model_dump_json())
-    (folder / "run.json").write_text(json.dumps({"id": name, "recipe": "shapes", **facts}))
+    (folder / "run.json").write_text(json.dumps({"id": name, "recipe": "shapes", **DEFAULTS.get(step, {}), **facts}))
     return folder
 
 
@@ -137,17 +147,17 @@ def test_a_child_stands_below_its_parent_and_the_newest_run_last(place: Path) ->
         f"00000{index}-{step}" for index, step in ((1, "train"), (0, "train"), (2, "train"), (3, "prune"), (4, "prune"))
     ]
     table = run("runs").stdout
-    assert "│ └ 30000101-000002-train " in table
-    assert "│   └ 30000101-000003-prune " in table
-    assert "30000101-000004-prune of 30000101-000009-train " in table
+    assert "\n└ 30000101-000002-train " in table
+    assert "\n  └ 30000101-000003-prune " in table
+    assert "\n30000101-000004-prune " in table
+    assert "\n  of 30000101-000009-train " in table
 
 
 def test_what_is_not_complete_is_listed_as_such(place: Path) -> None:
     for name in ("30000101-000000-train.partial", "30000101-000001-train.partial", "30000101-000002-train"):
         (place / name).mkdir()
-    (place / "30000101-000000-train.partial" / making.CHECKPOINT).touch()
-    make(place, "30000101-000003-train", parent="30000101-000003-train", metrics=[], data=7, seconds="?")
-    (place / "30000101-000003-train" / "recipe.json").write_text("{")
+    (place / "30000101-000000-train.partial" / CHECKPOINT).touch()
+    make(place, "30000101-000003-train", metrics=[], data=7, seconds="?")
     make(place, "30000101-000004-crossvalidate", metrics={"a way": {"mean_accuracy": 1.0}}, summary="a way: 100%")
     states = {row["id"]: row["state"] for row in listed()}
     assert states["30000101-000000-train"] == "unfinished"
@@ -156,7 +166,7 @@ def test_what_is_not_complete_is_listed_as_such(place: Path) -> None:
     assert states["30000101-000004-crossvalidate"] == "complete"
     table = run("runs").stdout
     assert "damaged" in table
-    assert "a way: 100%" in table
+    assert "100.0%" in table
 
 
 def test_without_runs_it_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +257,7 @@ def test_only_runs_are_deleted(place: Path, tmp_path: Path) -> None:
     (place / "mine").mkdir()
     assert "is a link" in refused("runs", "--delete", place / outside.name, "--yes", "--force")
     assert "is a link" in refused("runs", "--delete", f"runs/linked/{outside.name}", "--yes")
-    assert "is of several recipes: give " in refused("runs", "--delete", outside.name, "--yes")
+    assert "is a run of several recipes: give " in refused("runs", "--delete", outside.name, "--yes")
     assert "is a link" in refused("runs", "--delete", outside, "--yes", "--force")
     others = ("mine", "..", ".", "runs/shapes", "runs/drawn/disc", f"runs/shapes/{outside.name}/..", SHIPPED)
     for word in others:
@@ -256,12 +266,15 @@ def test_only_runs_are_deleted(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_in_the_making_is_not_deleted(place: Path) -> None:
-    with making.new_run("train", read_recipe(SHAPES), place.parent) as (folder, _):
-        (folder / making.CHECKPOINT).touch()
+    def work(folder: Path) -> Trained:
+        (folder / CHECKPOINT).touch()
         assert "is being made" in refused("runs", "--delete", folder.stem, "--yes", "--force")
+        return Trained(metrics=Metrics(mean_accuracy=1.0))
+
+    make_run("train", read_recipe(SHAPES), place.parent, Inputs(), work)
     left = newest(place, "train")
     left.rename(left.with_name(f"{left.name}.partial"))
-    (place / f"{left.name}.partial" / making.PROGRESS).touch()
+    (place / f"{left.name}.partial" / PROGRESS).touch()
     assert run("runs", "--delete", left.name, "--yes").exit_code == 0
     assert not list(place.glob("*.partial"))
 
@@ -276,12 +289,12 @@ def test_a_run_that_cannot_be_deleted_is_one_line(place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["x"], "--compare A B, or --delete ID"),
-        (["--compare", "x"], "takes two runs, 1 given"),
-        (["--delete"], "takes the runs to delete"),
+        (["x"], "add --compare A B, or --delete ID"),
+        (["--compare", "x"], "needs two runs, 1 given"),
+        (["--delete"], "needs the runs to delete"),
         (["--delete", "--compare", "a", "b"], "not both"),
         (["--recipe", "shape"], "did you mean shapes?"),
-        (["--runs", "nowhere"], "nowhere is no folder"),
+        (["--runs", "nowhere"], "nowhere is not a folder"),
         (["--compare", "a", "b"], "python -m training runs lists them"),
     ],
 )

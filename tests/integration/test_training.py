@@ -30,7 +30,9 @@ from training.compression.quantise import spread
 from training.data.loader import PhotoSet
 from training.evaluation.inference import predict
 from training.prune import prune
-from training.records.run import load_model, new_run
+from training.records.folder import make_run
+from training.records.run import CrossValidated, Inputs, Metrics, Origin, RunRecord, SweepRow, Trained
+from training.records.weights import load_model
 from training.train import train
 
 
@@ -141,7 +143,7 @@ def test_prune_and_export_insist_on_the_photos_of_the_run(runs: Path, drawn: Pat
 
 
 def test_a_pruned_run_is_not_pruned_again(runs: Path, drawn: Path) -> None:
-    assert "is pruned already" in refused("training", "prune", newest(runs, "prune"), "--data", drawn)
+    assert "is already pruned" in refused("training", "prune", newest(runs, "prune"), "--data", drawn)
 
 
 def test_calibration_sees_every_label() -> None:
@@ -184,8 +186,8 @@ def test_a_photo_that_cannot_be_read_is_named_and_no_run_is_left(drawn: Path, tm
         (["train", SHAPES, "--data", "{tmp}"], "no folder disc, stripe, cross"),
         (["train", SHAPES, "--data", "{drawn}", "--weights", "imagenet", "--runs", "{tmp}"], "no ImageNet weights"),
         (["train", SHAPES, "--data", "{drawn}", "--runs", "/proc/none"], "give --runs FOLDER"),
-        (["prune", "{tmp}", "--data", "{drawn}"], "is no complete run"),
-        (["evaluate", "{tmp}", "--data", "{drawn}"], "is no complete run"),
+        (["prune", "{tmp}", "--data", "{drawn}"], "is not a complete run"),
+        (["evaluate", "{tmp}", "--data", "{drawn}"], "is not a complete run"),
     ],
 )
 def test_what_is_wrong_is_one_line(drawn: Path, tmp_path: Path, arguments: list[Any], words: str) -> None:
@@ -216,7 +218,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, dra
     (partial,) = place.iterdir()
     assert partial.suffix == ".partial", "it was done before it could be killed"
     done = command(*words, "--runs", tmp_path / "killed")
-    assert "going on with" in done.stderr
+    assert "resuming " in done.stderr
     (found,) = place.iterdir()
     assert found.name == partial.stem
     assert weights(found) == weights(wanted)
@@ -229,21 +231,38 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, dra
 
 def test_an_interrupted_run_of_another_command_is_left_alone(short: Path, drawn: Path, tmp_path: Path) -> None:
     recipe = read_recipe(short)
-    for facts, fresh, same in (({"data": 1}, False, True), ({"data": 2}, False, False), ({"data": 1}, True, False)):
-        root = tmp_path / str(facts) / str(fresh)
-        with pytest.raises(KeyboardInterrupt), new_run("train", recipe, root, data=1) as (first, _):
-            (first / "checkpoint.pt").touch()
+    for parent, fresh, same in (("a", False, True), ("b", False, False), ("a", True, False)):
+        root = tmp_path / parent / str(fresh)
+        folders: list[Path] = []
+
+        def interrupted(folder: Path, folders: list[Path] = folders) -> Trained:
+            folders.append(folder)
+            (folder / "checkpoint.pt").touch()
             raise KeyboardInterrupt
-        with new_run("train", recipe, root, fresh, **facts) as (second, _):
-            assert (second == first) is same
+
+        def finished(folder: Path, folders: list[Path] = folders) -> Trained:
+            folders.append(folder)
+            return Trained(metrics=Metrics(mean_accuracy=1.0))
+
+        with pytest.raises(KeyboardInterrupt):
+            make_run("train", recipe, root, Inputs(parent="a"), interrupted)
+        make_run("train", recipe, root, Inputs(parent=parent), finished, fresh)
+        assert (folders[0] == folders[1]) is same
 
 
 def test_two_at_once_do_not_take_up_the_same_run(short: Path, tmp_path: Path) -> None:
     recipe = read_recipe(short)
-    with new_run("train", recipe, tmp_path, data=1) as (first, _):
-        (first / "checkpoint.pt").touch()
-        with new_run("train", recipe, tmp_path, data=1) as (second, _):
-            assert second != first
+    folders: list[Path] = []
+
+    def work(folder: Path) -> Trained:
+        folders.append(folder)
+        (folder / "checkpoint.pt").touch()
+        if len(folders) == 1:
+            make_run("train", recipe, tmp_path, Inputs(), work)
+        return Trained(metrics=Metrics(mean_accuracy=1.0))
+
+    make_run("train", recipe, tmp_path, Inputs(), work)
+    assert folders[0] != folders[1]
 
 
 def test_a_run_without_channels_walks_on_like_any_other(runs: Path, drawn: Path, tmp_path: Path) -> None:
@@ -257,7 +276,7 @@ def test_a_run_without_channels_walks_on_like_any_other(runs: Path, drawn: Path,
     done = command("training", "prune", parent, "--data", drawn, "--runs", tmp_path, *words)
     pruned = newest(tmp_path / "shapes", "prune")
     run = json.loads((pruned / "run.json").read_text())
-    assert "within bound" in done.stderr
+    assert "regressions" in done.stderr
     assert "43% of the channels removed" in done.stdout
     assert (run["method"], run["chosen_step"], len(run["steps"])) == ("channel", 1, 1)
     assert run["after"]["parameters"] == 7571
@@ -288,13 +307,13 @@ def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
     short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training import train
-    from training.fitting import sweep
+    from training.experiments import sweep
 
     made: list[str] = []
     real = sweep.train_member
     interruption = iter([True])
 
-    def member(recipe: Any, *rest: Any) -> dict[str, Any]:
+    def member(recipe: Any, *rest: Any) -> SweepRow:
         if len(made) == 2 and next(interruption, False):
             raise KeyboardInterrupt
         made.append(f"{recipe.backbone.name} {recipe.train.freeze}")
@@ -333,14 +352,15 @@ def test_a_split_decides_what_is_trained_on_and_what_is_measured(short: Path, dr
 def test_the_report_compares_ambiguous_photos_and_holds_the_folds(
     runs: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import crossvalidate, evaluate
+    from training import evaluate
 
-    def folds(recipe: Any, photos: Any, added: Any, root: Path) -> tuple[Path, dict[str, Any]]:
+    def folds(recipe: Any, photos: Any, added: Any, root: Path) -> tuple[Path, RunRecord]:
         assert (recipe.folds, len(photos)) == (3, 90)
-        entry = {"mean_accuracy": 0.875, "mean_accuracy_95": [0.8, 0.9]}
-        return tmp_path / "20260101-000000-crossvalidate", {"metrics": {"as they are": entry}, "summary": "x"}
+        result = CrossValidated(metrics={"as they are": Metrics(mean_accuracy=0.875, mean_accuracy_95=(0.8, 0.9))})
+        folder = tmp_path / "20260101-000000-crossvalidate"
+        return folder, RunRecord(Origin(id=folder.name, step="crossvalidate"), Inputs(), result)
 
-    monkeypatch.setattr(crossvalidate, "cross_validate", folds)
+    monkeypatch.setattr(evaluate, "cross_validate", folds)
     words = [str(newest(runs, "prune")), "--data", str(drawn), "--out", str(tmp_path), "--folds", "3"]
     done = click.testing.CliRunner().invoke(evaluate.evaluate, [*words, "--ambiguous", str(drawn / "disc")])
     assert done.exit_code == 0, done.output

@@ -1,9 +1,12 @@
 """What a model costs: parameters, multiply-accumulates, bytes, and the time of one photo."""
 
+import statistics
 import tempfile
+import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from config.recipe import Recipe
 from handler import engine
 from training.bundles.onnx_export import to_onnx
-from training.compression.timing import alternating
 from training.models.classifier import Classifier
 
 
@@ -34,13 +36,13 @@ def cost(model: Classifier, recipe: Recipe) -> dict[str, float]:
 
 
 def zipped_megabytes(model: Classifier) -> float:
-    """The weights as fp16, compressed: single zeros show here and nowhere else."""
+    """The weights as fp16, compressed; the only figure that single zeros make smaller."""
     flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
     return round(len(zlib.compress(flat.half().numpy().tobytes())) / 1e6, 2)
 
 
-def times(models: Sequence[Classifier], recipe: Recipe) -> list[dict[str, float]]:
-    """Median milliseconds of one photo in torch and in the recipe's engine (the float graph), all models in turn."""
+def latencies(models: Sequence[Classifier], recipe: Recipe) -> list[dict[str, float]]:
+    """Median milliseconds of one photo in torch and in the recipe's engine (float graph), all models in turn."""
     photo = blank(recipe)
     pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = photo[0].numpy()
     with tempfile.TemporaryDirectory() as work:
@@ -51,8 +53,26 @@ def times(models: Sequence[Classifier], recipe: Recipe) -> list[dict[str, float]
             engines.append(engine.load(path, recipe))
         calls = [lambda model=model: model(photo) for model in models]
         calls += [lambda run=run: run(pixels) for run in engines]
-        found = alternating(calls)
+        medians = alternating(calls)
     return [
-        {"milliseconds_torch": own, f"milliseconds_{recipe.runtime.engine}": served}
-        for own, served in zip(found[: len(models)], found[len(models) :], strict=True)
+        {"milliseconds_torch": in_torch, f"milliseconds_{recipe.runtime.engine}": served}
+        for in_torch, served in zip(medians[: len(models)], medians[len(models) :], strict=True)
     ]
+
+
+def milliseconds(call: Callable[[], Any], rounds: int = 10) -> float:
+    """Median time of a call, after two calls that warm up."""
+    return alternating([call], rounds)[0]
+
+
+@torch.no_grad()
+def alternating(calls: Sequence[Callable[[], Any]], rounds: int = 10) -> list[float]:
+    """Median milliseconds of calls that take turns, so that other load on the machine affects all of them equally."""
+    durations: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds + 2):
+        for call, taken in zip(calls, durations, strict=True):
+            started = time.perf_counter()
+            call()
+            if turn >= 2:
+                taken.append(time.perf_counter() - started)
+    return [round(statistics.median(taken) * 1000, 2) for taken in durations]

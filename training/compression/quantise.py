@@ -17,17 +17,17 @@ import torch
 from config.recipe import Recipe
 from dataset.photos import Photo
 from handler.image import preprocess
-from training.compression.gate import compare, strain
+from training.compression.gate import budget_used, compare
 from training.evaluation.measure import measure
-from training.evaluation.predictor import served
+from training.evaluation.predictor import GRAPH, served
 
 os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
 TIE = 1e-3
-"""Weight of mean |dp| beside the bound: among graphs that flip the same photos, the nearer one is better."""
+"""Weight of mean |dp| next to the budget: of two graphs with the same flips, the closer one is better."""
 
 
 def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) -> onnx.ModelProto:
-    """Every layer that NNCF can quantise, calibrated with the recipe's number of these photos."""
+    """Quantise every layer that NNCF can, calibrated with `export.calibration` of these photos."""
     import nncf
 
     calibration, settings = _calibration(recipe, photos)
@@ -36,15 +36,15 @@ def quantise(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo]) ->
 
 
 def quantise_within(
-    graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo], held: Sequence[Photo], wanted: torch.Tensor
+    graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo], validation: Sequence[Photo], expected: torch.Tensor
 ) -> onnx.ModelProto:
-    """As `quantise`, then layers that cost most are put back to float until the bound holds (NNCF's accuracy control).
+    """As `quantise`, then put the costliest layers back to float until the budget holds (NNCF's accuracy control).
 
-    The bound may still not hold in the end: measure the result.
+    The budget may still be exceeded in the end: measure the result.
 
     Args:
-        held: held-out photos, on which the bound is measured in the recipe's engine.
-        wanted: the float graph's logits of these, shape (photos, classes).
+        validation: held-out photos, on which the budget is measured in the recipe's engine.
+        expected: the float graph's logits for these, shape (photos, classes).
     """
     import nncf
 
@@ -52,8 +52,8 @@ def quantise_within(
     restored: onnx.ModelProto = nncf.quantize_with_accuracy_control(
         graph,
         calibration,
-        nncf.Dataset(list(range(len(held))), lambda index: _input(held[index], recipe)),
-        _validation(recipe, held, wanted),
+        nncf.Dataset(list(range(len(validation))), lambda index: _input(validation[index], recipe)),
+        _scorer(recipe, validation, expected),
         max_drop=1 + TIE,
         advanced_quantization_parameters=_advanced(),
         **settings,
@@ -62,7 +62,7 @@ def quantise_within(
 
 
 def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """So many photos (or all), evenly over the whole list: it is sorted by label, and every label must be seen."""
+    """At most `count` photos, evenly over the list, which is sorted by label: every label must be included."""
     count = min(count, len(photos))
     return [photos[index * len(photos) // count] for index in range(count)]
 
@@ -85,18 +85,18 @@ def _input(photo: Photo, recipe: Recipe) -> dict[str, Any]:
     return {recipe.export.input: preprocess(photo.path.read_bytes(), recipe.input, recipe.limits)[None]}
 
 
-def _validation(recipe: Recipe, held: Sequence[Photo], wanted: torch.Tensor) -> Any:
-    """NNCF's validation function: 1 for the float graph, 0 at the bound; and each photo's own part."""
+def _scorer(recipe: Recipe, validation: Sequence[Photo], expected: torch.Tensor) -> Any:
+    """NNCF's validation function: 1 for the float graph, 0 where the budget is used up; and a score per photo."""
 
     def validate(graph: onnx.ModelProto, indices: Iterable[int]) -> tuple[float, list[float]]:
         chosen = list(indices)
-        photos, before = [held[index] for index in chosen], wanted[chosen]
+        photos, before = [validation[index] for index in chosen], expected[chosen]
         with tempfile.TemporaryDirectory() as work:
-            path = Path(work) / "model.onnx"
+            path = Path(work) / GRAPH
             path.write_bytes(graph.SerializeToString())
             after, _ = measure(recipe, served(path, recipe), photos)
-        far = min(strain(before, after, photos, recipe), 1e6) + TIE * compare(before, after, photos).mean_change
+        used = min(budget_used(before, after, photos, recipe), 1e6) + TIE * compare(before, after, photos).mean_change
         moved = (after.softmax(1) - before.softmax(1)).abs().amax(1)
-        return 1 - far, [1 - float(each) for each in moved]
+        return 1 - used, [1 - float(value) for value in moved]
 
     return validate

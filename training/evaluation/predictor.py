@@ -13,7 +13,8 @@ from common.errors import InvalidInput, NotFound
 from config.recipe import Recipe
 from handler import engine
 from handler.image import Pixels, open_photo, to_input
-from training.records.run import load_model, read_run
+from training.records.run import read_recipe_of
+from training.records.weights import load_model
 
 STAGES = ("decode", "resize", "inference")
 GRAPH = "model.onnx"
@@ -81,7 +82,7 @@ def _load_bundle(run: Path, device: str) -> tuple[Recipe, Infer, str]:
             f"{run} is a bundle, and bundles run on the CPU as they are served",
             "leave out --device, or give the run instead of the bundle",
         )
-    recipe, _ = read_run(run)
+    recipe = read_recipe_of(run)
     try:
         infer = served(run / GRAPH, recipe)
     except RuntimeError as error:

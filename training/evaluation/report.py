@@ -12,7 +12,7 @@ from dataset.contact_sheet import contact_sheet
 from training.evaluation.charts import draw_confidence, draw_confusion, draw_curves, draw_reliability
 from training.evaluation.measure import Evaluation
 from training.evaluation.metrics import Scores
-from training.records.run import read_run
+from training.records.run import read_recipe_of, read_record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def render(run: Path, evaluation: Evaluation, result: dict[str, Any]) -> str:
         run: the folder of the run or bundle.
         result: the content of report.json.
     """
-    recipe, facts = read_run(run)
+    recipe, record = read_recipe_of(run), read_record(run)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["percent"] = lambda value: f"{value:.1%}"
     pictures = {
@@ -35,12 +35,12 @@ def render(run: Path, evaluation: Evaluation, result: dict[str, Any]) -> str:
         "reliability": _data_uri(draw_reliability(result["reliability"])),
         "confidence": _data_uri(draw_confidence(evaluation)),
     }
-    if facts.get("epochs"):
-        pictures["curves"] = _data_uri(draw_curves(facts["epochs"]))
+    if record.epochs:
+        pictures["curves"] = _data_uri(draw_curves(record.epochs))
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     scores = evaluation.scores
     return template.render(
-        run=facts, recipe=recipe, scores=scores, classes=by_class(scores), result=result, pictures=pictures
+        run=record.as_json(), recipe=recipe, scores=scores, classes=by_class(scores), result=result, pictures=pictures
     )
 
 

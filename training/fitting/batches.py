@@ -1,7 +1,7 @@
-"""What an epoch is fed with: augmented pixels, or cached features where the last layer trains alone.
+"""The batches of an epoch: augmented pixels, or cached features if only the last layer trains.
 
-A frozen network answers one view of a photo alike in every epoch. So `train.copies` augmented views of each photo,
-and the held-out photos, go through it once, and all epochs train the last layer on what came out of it.
+A frozen network gives the same features for the same view of a photo in every epoch. So `train.copies` augmented views
+of each photo, and the held-out photos, go through it once, and all epochs train the last layer on these features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from common.console import err_console
+from common.console import err_console, note
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
@@ -24,11 +24,11 @@ from training.models.classifier import Classifier
 Batch = tuple[Tensor, Tensor, Answer | None]
 """Inputs, labels (-1: none), the teacher's answer if there is a teacher."""
 Teacher = Callable[[Tensor], Answer]
-"""uint8 photos -> its answer."""
+"""uint8 photos -> the teacher's answer."""
 
 
 class Feed(Protocol):
-    """The same epochs, whatever they are made of."""
+    """Batches for each epoch, and the model's answers to them."""
 
     order: torch.Generator
     """Decides the order of photos."""
@@ -40,10 +40,10 @@ class Feed(Protocol):
         """The batches of an epoch, counted from 0."""
 
     def answer(self, inputs: Tensor) -> Answer:
-        """What the model makes of the inputs of a batch."""
+        """The model's answer to the inputs of a batch."""
 
     def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
-        """The model's logits of the held-out photos, or of those alone."""
+        """The model's logits for the held-out photos, or for the chosen ones."""
 
 
 def feed_for(
@@ -54,25 +54,25 @@ def feed_for(
     settings: Fit,
     teacher: Classifier | None,
 ) -> Feed:
-    """The feed that fits what is trained of a model."""
+    """Features if only the last layer trains, otherwise pixels."""
     kind = Features if only_head_trains(model) else Pixels
-    asked = partial(answer, folded(teacher), teacher.head) if teacher and settings.learns_from_teacher else None
-    return kind(model, training, validation, recipe, settings, asked)
+    ask = partial(answer, folded(teacher), teacher.head) if teacher and settings.learns_from_teacher else None
+    return kind(model, training, validation, recipe, settings, ask)
 
 
 def only_head_trains(model: Classifier) -> bool:
-    """Whether `Classifier.freeze` left the last layer alone to train."""
+    """Whether only the last layer trains (`Classifier.freeze`)."""
     head = {id(parameter) for parameter in model.network.get_submodule(model.head).parameters()}
     return {id(parameter) for parameter in model.parameters() if parameter.requires_grad} == head
 
 
-def in_a_round(settings: Fit) -> int | None:
-    """Photos from one checkpoint to the next where steps are counted; None: every photo once."""
+def photos_per_round(settings: Fit) -> int | None:
+    """Photos between two checkpoints if steps are counted; None: every photo once."""
     return settings.round_steps * settings.batch_size if settings.max_steps else None
 
 
 class Pixels:
-    """Every epoch augments every photo anew; what was decoded is kept while there is memory."""
+    """Every epoch augments every photo again; decoded photos are cached while there is memory."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Pixels:
         self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
         self.pictures = Pictures(recipe)
         balanced = settings.sampling == "balanced"
-        seed, samples = recipe.train.seed, in_a_round(settings)
+        seed, samples = recipe.train.seed, photos_per_round(settings)
         self.loader = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
         self.order: torch.Generator = self.loader.generator
 
@@ -127,7 +127,7 @@ class Features:
         self.items = _Rows(len(training))
         balanced = settings.sampling == "balanced"
         self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
-            self.items, training, settings.batch_size, True, recipe.train.seed, balanced, in_a_round(settings)
+            self.items, training, settings.batch_size, True, recipe.train.seed, balanced, photos_per_round(settings)
         )
         self.order: torch.Generator = self.loader.generator
 
@@ -136,13 +136,13 @@ class Features:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         self.items.columns = self.views[number % self.copies]
-        for features, labels, *wanted in self.loader:
+        for features, labels, *target in self.loader:
             features = features.to(DEVICE)
-            # they are frozen: there is nothing to match, so the teacher's count as equal
-            yield features, labels.to(DEVICE), Answer(wanted[0].to(DEVICE), features) if wanted else None
+            # The features are frozen and cannot be matched, so the teacher's are given as equal.
+            yield features, labels.to(DEVICE), Answer(target[0].to(DEVICE), features) if target else None
 
     def answer(self, inputs: Tensor) -> Answer:
-        head = self.model.network.get_submodule(self.model.head)  # drops out, where the recipe has it
+        head = self.model.network.get_submodule(self.model.head)  # applies the recipe's dropout
         return Answer(head(inputs) / self.model.temperature, inputs)
 
     @torch.no_grad()
@@ -153,10 +153,10 @@ class Features:
 
     @cached_property
     def views(self) -> list[tuple[Tensor, ...]]:
-        """For each copy the features (photos, channels), the labels and, with a teacher, its logits; by one seed."""
-        err_console.print(
+        """For each copy: features (photos, channels), labels and, with a teacher, its logits; always the same views."""
+        note(
             f"frozen: {self.copies} augmented views of each of {len(self.training)} photos go through the network "
-            "once (train.copies); the epochs train the last layer on what comes out"
+            "once (train.copies); the epochs train the last layer on the resulting features"
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.train.seed)
@@ -167,8 +167,8 @@ class Features:
 
     @cached_property
     def held_out(self) -> Tensor:
-        """Features of the held-out photos as they are served."""
-        with torch.random.fork_rng(devices=[]):  # a loader takes a random number, and dropout must not notice
+        """Features of the held-out photos, preprocessed as in serving."""
+        with torch.random.fork_rng(devices=[]):  # a loader draws a random number, which must not change dropout
             return self._run(self.validation, "held out", None)[0]
 
     def _adapt(self, augmenting: Pictures) -> None:
@@ -186,14 +186,14 @@ class Features:
         for pixels, labels in track(loader, title, console=err_console, transient=True):
             pixels = pixels.to(DEVICE)
             with autocast(self.recipe):
-                made = answer(network, self.model.head, pixels).features.cpu()
-            wanted = _ask(self.teacher, pixels, self.recipe) if augmenting else None
-            rows.append((made, labels) if wanted is None else (made, labels, wanted.logits.cpu()))
+                features = answer(network, self.model.head, pixels).features.cpu()
+            target = _ask(self.teacher, pixels, self.recipe) if augmenting else None
+            rows.append((features, labels) if target is None else (features, labels, target.logits.cpu()))
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 
 
 class _Rows(Dataset[tuple[Tensor, ...]]):
-    """Rows of equally long columns, which an epoch may exchange."""
+    """Rows of equally long columns, which each epoch may replace."""
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -1,8 +1,9 @@
-"""What is kept of an optimisation: a checkpoint while it goes on, one for others after it, TensorBoard's logs.
+"""What an optimisation writes into a run: checkpoints to resume from, a portable one at the end, TensorBoard logs.
 
-tensorboard --logdir runs          # while it trains, or after
+tensorboard --logdir runs          # during training, or after it
 """
 
+import io
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from common.errors import UserError
-from common.files import write_json
+from common.errors import InvalidInput
+from common.files import write_json, write_whole
 from training.evaluation.charts import draw_curves
 from training.models.classifier import Classifier
-from training.records.run import CHECKPOINT, save_model
+from training.records.folder import CHECKPOINT
+from training.records.weights import save_model
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-
-DOCUMENT = "checkpoint.pth"
+PORTABLE = "checkpoint.pth"
 """The checkpoint that the CIFAR document saves (section 4.6)."""
 
 
@@ -28,7 +29,7 @@ class Recorder:
     """Records epochs into a run's folder.
 
     Args:
-        portable: leave a checkpoint for others at the end (`leave`).
+        portable: write the document's checkpoint at the end (`write_portable`).
     """
 
     def __init__(self, folder: Path, portable: bool = False) -> None:
@@ -36,13 +37,13 @@ class Recorder:
 
     @cached_property
     def writer(self) -> "SummaryWriter":
-        """TensorBoard's, made when there is something to write."""
+        """TensorBoard's writer, created when there is something to write."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         return SummaryWriter(str(self.folder / "tensorboard"))
 
     def inside(self, name: str) -> "Recorder":
-        """A recorder of a part of this run, in a folder of its own below."""
+        """A recorder for a part of this run, in a folder below."""
         (self.folder / name).mkdir(exist_ok=True)
         return type(self)(self.folder / name)
 
@@ -50,47 +51,43 @@ class Recorder:
         """The last checkpoint, or None where there is none.
 
         Raises:
-            UserError: it is damaged.
+            InvalidInput: it is damaged.
         """
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # torch raises nearly everything on a damaged file
-            raise UserError(f"{path} is damaged: start anew with --fresh") from error
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise InvalidInput(f"{path} is damaged", "start a new run with --fresh") from error
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a checkpoint, whole.
+        """Write a checkpoint, completely or not at all.
 
         Raises:
-            OSError: it cannot be written; the one before it stays.
+            OSError: it cannot be written; the former one is unchanged.
         """
         self._write(CHECKPOINT, state)
 
-    def leave(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Leave the last epoch's state under the document's keys, on the CPU: `torch.load(weights_only=True)` reads it.
+    def write_portable(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write the last epoch's state with the document's keys, on the CPU, for `torch.load(weights_only=True)`.
 
         Args:
             epoch: counted from 0, as in the document's loop.
-            network: without our scaling, so that its state dict fits the document's own net.
+            network: without our scaling module, so that its state dict fits the document's network.
 
         Raises:
             OSError: it cannot be written.
         """
         if self.portable:
             states = {"model_state_dict": dict(network.state_dict()), "optimizer_state_dict": optimizer.state_dict()}
-            self._write(DOCUMENT, {"epoch": epoch, **_on_cpu(states)})
+            self._write(PORTABLE, {"epoch": epoch, **_on_cpu(states)})
 
     def _write(self, name: str, state: dict[str, Any]) -> None:
-        beside = self.folder / f".{name}"
-        try:
-            torch.save(state, beside)
-            beside.replace(self.folder / name)
-        except RuntimeError as error:  # how torch says that the disk is full
-            beside.unlink(missing_ok=True)
-            raise OSError(0, str(error).splitlines()[0]) from error
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_whole(self.folder / name, buffer.getvalue())
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Log one epoch's figures."""
@@ -99,13 +96,13 @@ class Recorder:
                 self.writer.add_scalar(name, value, entry["epoch"])
         self.writer.flush()
 
-    def look(self, step: int, figures: dict[str, float]) -> None:
-        """Log what was seen between two checkpoints."""
+    def log_step(self, step: int, figures: dict[str, float]) -> None:
+        """Log figures between two checkpoints."""
         for name, value in figures.items():
             self.writer.add_scalar(f"steps/{name}", value, step)
 
     def keep(self, model: Classifier, step: int, count: int) -> None:
-        """Keep a model's weights as checkpoints/STEP.safetensors, and of all these the last so many.
+        """Write a model's weights to checkpoints/STEP.safetensors, and delete all but the last `count` of these.
 
         Raises:
             OSError: they cannot be written.
@@ -128,7 +125,7 @@ class Recorder:
 
 
 def _on_cpu(state: Any) -> Any:
-    """A state dict with its tensors on the CPU, in their usual layout."""
+    """A state dict with its tensors on the CPU and contiguous."""
     if isinstance(state, torch.Tensor):
         return state.detach().cpu().contiguous()
     if isinstance(state, dict):

@@ -1,161 +1,119 @@
-"""`train --teacher RUN`: a model learns from another one's probabilities, of photos without a label too.
+"""Learning from a teacher's probabilities, also on photos without labels.
 
     python -m training train classroom --data SPLIT --backbone resnet18 --teacher RUN --distill 0.7 --unlabelled PHOTOS
 
-The loss is (1 - distill) x cross-entropy against the labels + distill x cross-entropy against the teacher's
-probabilities of the very pixels that the model sees (Hinton et al., 2015, at temperature 1). Photos without a
-label are in the second part alone. The teacher may be of another backbone; labels and input are the recipe's.
+The loss is (1 - distill) x cross-entropy with the labels + distill x cross-entropy with the teacher's probabilities
+for the same pixels (Hinton et al., 2015, at temperature 1). Photos without labels count in the second part only. The
+teacher may have another backbone; its labels and input must be the recipe's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import click
-
-from common.console import err_console
-from common.errors import UserError
+from common.console import note
+from common.errors import CheckFailed, InvalidInput
 from config.recipe import Recipe, read_recipe
-from dataset.files import files_of
-from dataset.photos import UNLABELLED, Photo
+from dataset.photos import Photo
+from training.data.selection import fingerprint_unlabelled, read_unlabelled, refuse_leak
 from training.models.classifier import Classifier
-from training.records.options import refuse_leak
-from training.records.run import fingerprint, load_model
-
-Command = Callable[..., Any]
-
-
-unlabelled_option = click.option(
-    "--unlabelled",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Photos of which the teacher's probabilities are learnt, whatever their folders are called.",
-)
-
-
-def teacher_options(command: Command) -> Command:
-    """--teacher, --distill, --unlabelled (again and again)."""
-    for option in (
-        unlabelled_option,
-        click.option("--distill", type=click.FloatRange(0, 1), help="Share of the loss that comes from the teacher."),
-        click.option(
-            "--teacher",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            metavar="RUN",
-            help="Learn from this run's model besides.",
-        ),
-    ):
-        command = option(command)
-    return command
+from training.records.run import Inputs, RunRecord
+from training.records.weights import load_model
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A teacher, its run.json, and photos without a label to learn from it."""
+class Teacher:
+    """A trained model that a student learns from, its run, and photos without labels."""
 
     model: Classifier
-    facts: Mapping[str, Any]
+    record: RunRecord
     unlabelled: Sequence[Photo]
 
-    def as_json(self) -> dict[str, Any]:
-        """For run.json: the teacher's run, and what was learnt from it alone."""
-        return {"teacher": self.facts["id"], "unlabelled": print_of(self.unlabelled)}
+    def added_to(self, inputs: Inputs) -> Inputs:
+        """A training's inputs with the teacher's run and its photos without labels."""
+        return inputs.model_copy(
+            update={"teacher": self.record.id, "unlabelled": fingerprint_unlabelled(self.unlabelled)}
+        )
 
-    def refuse_leak(self, validation: Sequence[Photo], prints: Mapping[str, Any]) -> None:
-        """Refuse a teacher that may have been trained on what is held out now, as far as fingerprints tell.
+    def refuse_leak(self, validation: Sequence[Photo], inputs: Inputs) -> None:
+        """Refuse a teacher that was trained on photos that are held out now, as far as fingerprints show.
 
         Args:
-            prints: this training's fingerprints, `data` and `validation` among them.
+            inputs: those of the student's training.
 
         Raises:
-            UserError: the teacher had these photos and held out others of them; or a photo of
-                `unlabelled` is held out.
+            CheckFailed: the teacher held out other photos of the same data, or a photo without label is held out.
         """
         refuse_leak(self.unlabelled, validation, "--unlabelled")
-        if self.facts["validation"] == prints["validation"]:
+        if self.record.inputs.validation == inputs.validation:
             return
-        if self.facts["data"] == prints["data"]:
-            raise UserError(
-                f"--teacher {self.facts['id']} held out other photos of the same data: it was trained on some that are "
-                "held out now: train both with the same seed, validation share and split"
+        if self.record.inputs.data == inputs.data:
+            raise CheckFailed(
+                f"--teacher {self.record.id} held out other photos of the same data, so it was trained on some that "
+                "are held out now",
+                "train both with the same seed, validation share and split",
             )
-        err_console.print(
-            f"note: --teacher {self.facts['id']} had other photos: whether it was trained on some that are held out "
-            "now is not known"
+        note(
+            f"note: --teacher {self.record.id} was trained on other data; it may have seen photos that are held out now"
         )
 
 
 @dataclass(frozen=True)
-class Course:
-    """A teacher that is trained first, by its recipe on the same photos, and photos without a label."""
+class TeacherRecipe:
+    """A teacher that is trained first, with its recipe on the same photos, and photos without labels."""
 
     recipe: Recipe
     unlabelled: Sequence[Photo]
 
-    def as_json(self) -> dict[str, Any]:
-        """For run.json: the teacher's recipe, and what is learnt from it alone."""
-        return {"taught_by": self.recipe.model_dump(mode="json"), "unlabelled": print_of(self.unlabelled)}
+    def added_to(self, inputs: Inputs) -> Inputs:
+        """A training's inputs with the teacher's recipe and its photos without labels."""
+        return inputs.model_copy(
+            update={
+                "taught_by": self.recipe.model_dump(mode="json"),
+                "unlabelled": fingerprint_unlabelled(self.unlabelled),
+            }
+        )
 
 
-def read_lesson(teacher: Path | None, unlabelled: Sequence[Path], recipe: Recipe) -> Lesson | None:
-    """The teacher that the command line names, and its photos without a label.
-
-    Raises:
-        UserError: photos or a share of the loss without a teacher, a teacher without a share, a teacher
-            of other labels or input, or a folder without a photo.
-    """
-    before, model, facts = load_model(teacher) if teacher else (None, None, {})
-    _refuse_teacher(before, f"--teacher {teacher or 'RUN'}", unlabelled, recipe)
-    return Lesson(model, facts, read_unlabelled(unlabelled)) if model else None
-
-
-def read_course(teacher: str | None, unlabelled: Sequence[Path], recipe: Recipe) -> Course | None:
-    """The recipe of a teacher that is still to be trained, and its photos without a label.
+def read_teacher(run: Path | None, unlabelled: Sequence[Path], recipe: Recipe) -> Teacher | None:
+    """The teacher of --teacher RUN with the photos of --unlabelled.
 
     Raises:
-        UserError: as `read_lesson`, or no such recipe.
+        UserError: unlabelled photos or a share of the loss without a teacher, a teacher without a share, a teacher
+            with other labels or input, or a folder without a photo.
     """
-    theirs = read_recipe(teacher) if teacher else None
-    _refuse_teacher(theirs, f"--teacher {teacher or 'RECIPE'}", unlabelled, recipe)
-    return Course(theirs, read_unlabelled(unlabelled)) if theirs else None
+    loaded = load_model(run) if run else None
+    _check(loaded[0] if loaded else None, f"--teacher {run or 'RUN'}", unlabelled, recipe)
+    return Teacher(loaded[1], loaded[2], read_unlabelled(unlabelled)) if loaded else None
 
 
-def read_unlabelled(folders: Sequence[Path]) -> list[Photo]:
-    """The photos of folders, whatever the folders in them are called.
+def read_teacher_recipe(name: str | None, unlabelled: Sequence[Path], recipe: Recipe) -> TeacherRecipe | None:
+    """The teacher of --teacher RECIPE with the photos of --unlabelled.
 
     Raises:
-        UserError: a folder without a photo.
+        UserError: as `read_teacher`, or there is no such recipe.
     """
-    photos = []
-    for folder in folders:
-        found = [Photo(path, UNLABELLED, str(path)) for path in files_of(folder, links=True)]
-        if not found:
-            raise UserError(f"--unlabelled {folder} has no photo: give another folder")
-        photos += found
-    return photos
+    teacher = read_recipe(name) if name else None
+    _check(teacher, f"--teacher {name or 'RECIPE'}", unlabelled, recipe)
+    return TeacherRecipe(teacher, read_unlabelled(unlabelled)) if teacher else None
 
 
-def print_of(unlabelled: Sequence[Photo]) -> dict[str, Any]:
-    """For run.json: how many, and a digest of their bytes."""
-    return {**fingerprint(unlabelled, ()), "photos": len(unlabelled)}
-
-
-def _refuse_teacher(teacher: Recipe | None, option: str, unlabelled: Sequence[Path], recipe: Recipe) -> None:
+def _check(teacher: Recipe | None, option: str, unlabelled: Sequence[Path], recipe: Recipe) -> None:
     if not teacher:
         if unlabelled or recipe.train.learns_from_teacher:
-            wanting = "--unlabelled" if unlabelled else "train.distill" if recipe.train.distill else "train.match"
-            raise UserError(f"{wanting} wants a teacher: give {option}")
+            cause = "--unlabelled" if unlabelled else "train.distill" if recipe.train.distill else "train.match"
+            raise InvalidInput(f"{cause} needs a teacher", f"give {option}")
         return
     if not recipe.train.learns_from_teacher:
-        raise UserError(
-            f"{option} has no share of the loss: set train.distill in the recipe, or give --distill 0.7 to train"
+        raise InvalidInput(
+            f"{option} has no share of the loss", "set train.distill in the recipe, or give --distill 0.7 to train"
         )
     for key in ("labels", "input"):
         theirs, ours = getattr(teacher, key), getattr(recipe, key)
         if theirs != ours:
-            raise UserError(f"{option} has {key} {_words(theirs)}, this recipe {_words(ours)}: give another")
+            raise InvalidInput(
+                f"{option} has {key} {_words(theirs)}, this recipe has {_words(ours)}", "give another teacher"
+            )
 
 
 def _words(value: object) -> str:

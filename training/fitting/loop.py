@@ -1,4 +1,4 @@
-"""One optimisation of one model: used by training, by pruning's fine-tune and by every fold."""
+"""One optimisation of one model: for training, for the fine-tune after pruning, and for every fold."""
 
 import copy
 import math
@@ -10,15 +10,15 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from common.console import err_console
-from common.errors import UserError
+from common.console import err_console, note
+from common.errors import InvalidInput
 from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
 from training.evaluation.inference import DEVICE, Answer, freeze_norms
 from training.evaluation.metrics import Scores, score
 from training.fitting.batches import feed_for
 from training.fitting.checkpoints import Recorder
-from training.fitting.progress import Watch, drawn_photos, progress
+from training.fitting.progress import Progress, progress, sample_held_out
 from training.models.classifier import Classifier
 
 
@@ -31,21 +31,21 @@ def optimise(
     teacher: Classifier | None = None,
     recorder: Recorder | None = None,
 ) -> list[dict[str, Any]]:
-    """Train a model in place; on return it holds the epoch that the settings keep (`best` or `last`), in eval.
+    """Train a model in place; on return it has the weights that `settings.keep` chooses (`best` or `last`), in eval.
 
-    Runs on a GPU where there is one, with channels-last weights; the model comes back to the CPU as it was. Where
-    only the last layer trains, the others are run once, not in every epoch (training/fitting/batches.py).
+    Uses a GPU if there is one, and channels-last weights; afterwards the model is contiguous and on the CPU. If only
+    the last layer trains, the other layers run once, not in every epoch (training/fitting/batches.py).
 
     Args:
-        training: photos; those without a label (-1) are learnt from the teacher alone.
+        training: photos; those without a label (-1) only learn from the teacher.
         teacher: gives `settings.distill` of the loss, and the features to match (`settings.match`).
-        recorder: keeps a checkpoint of every epoch, and goes on from the one that it holds.
+        recorder: keeps a checkpoint of every epoch, and resumes from the last one.
 
     Returns:
         for each epoch: learning rate, losses, accuracies, seconds.
 
     Raises:
-        UserError: the teacher's features are to be matched, and the model has another number of them.
+        InvalidInput: the teacher's features are to be matched, and the model has another number of them.
     """
     if teacher is not None:
         _move(teacher.eval(), DEVICE, torch.channels_last)
@@ -54,10 +54,10 @@ def optimise(
     while not state.finished:
         started = time.perf_counter()
         loss, accuracy, reports = _train_epoch(state)
-        found = state.evaluate(state.step + len(state.feed))
-        state.close_epoch(loss, accuracy, found, time.perf_counter() - started, reports)
+        scores = state.evaluate(state.step + len(state.feed))
+        state.close_epoch(loss, accuracy, scores, time.perf_counter() - started, reports)
     if recorder and state.history:
-        recorder.leave(len(state.history) - 1, model.network, state.optimizer)
+        recorder.write_portable(len(state.history) - 1, model.network, state.optimizer)
     model.load_state_dict(state.kept or model.state_dict())
     for moved in filter(None, (model.eval(), teacher)):
         _move(moved, torch.device("cpu"), torch.contiguous_format)
@@ -67,7 +67,7 @@ def optimise(
 
 
 class _State:
-    """All that an epoch changes: what a checkpoint must hold so that going on equals never having stopped."""
+    """Everything that an epoch changes, so everything that a checkpoint must contain for an exact resume."""
 
     def __init__(
         self,
@@ -96,25 +96,25 @@ class _State:
 
     @property
     def finished(self) -> bool:
-        """All epochs done, or none of the last few lowered the validation loss."""
+        """Whether all epochs are done, or the last `patience` epochs did not lower the validation loss."""
         losses = [entry["validation_loss"] for entry in self.history]
         patience = self.settings.patience
         stalled = patience is not None and len(losses) - 1 - _lowest(losses) >= patience
         return len(losses) >= self.settings.rounds or stalled
 
     def evaluate(self, step: int) -> Scores:
-        """The model as it is on the held-out photos, or on so many batches of them, drawn by the step."""
-        chosen = drawn_photos(len(self.validation), self.settings, self.seed + step)
+        """Scores on the held-out photos, or on some batches of them that are drawn with the step as seed."""
+        chosen = sample_held_out(len(self.validation), self.settings, self.seed + step)
         photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
         return score(self.feed.validate(chosen), photos, self.labels)
 
     @property
     def step(self) -> int:
-        """Batches of the epochs, or rounds, that are closed."""
+        """Batches of the finished epochs or rounds."""
         return len(self.history) * len(self.feed)
 
     def close_epoch(
-        self, loss: float, accuracy: float, found: Scores, seconds: float, reports: list[dict[str, float]]
+        self, loss: float, accuracy: float, scores: Scores, seconds: float, reports: list[dict[str, float]]
     ) -> None:
         entry: dict[str, Any] = {
             "epoch": len(self.history) + 1,
@@ -122,8 +122,8 @@ class _State:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "training_loss": round(loss, 5),
             "training_accuracy": round(accuracy, 5),
-            "validation_loss": round(found.loss, 5),
-            "validation_mean_accuracy": round(found.mean_accuracy, 5),
+            "validation_loss": round(scores.loss, 5),
+            "validation_mean_accuracy": round(scores.mean_accuracy, 5),
             "seconds": round(seconds, 2),
         }
         if reports:
@@ -131,9 +131,9 @@ class _State:
         self.history.append(entry)
         if self.settings.keep == "best" and max(self.history, key=_rank) is entry:
             self.kept = copy.deepcopy(self.model.state_dict())
-        err_console.print(
+        note(
             f"{progress(self.settings, len(self.history))}: training loss {loss:.4f}, accuracy {accuracy:.1%}; "
-            f"validation loss {found.loss:.4f}, mean of classes {found.mean_accuracy:.1%}; {seconds:.1f} s"
+            f"validation loss {scores.loss:.4f}, balanced accuracy {scores.mean_accuracy:.1%}; {seconds:.1f} s"
         )
         if self.recorder:
             best = self.settings.keep == "last" or max(self.history, key=_rank) is entry
@@ -160,15 +160,15 @@ class _State:
         self.schedule.load_state_dict(checkpoint["schedule"])
         torch.set_rng_state(checkpoint["random"])
         self.feed.order.set_state(checkpoint["order"])
-        err_console.print(f"goes on after {progress(self.settings, len(self.history))}")
+        note(f"resuming after {progress(self.settings, len(self.history))}")
 
 
 def _refuse_other_features(model: Classifier, teacher: Classifier) -> None:
-    own, wanted = (each.network.get_submodule(each.head).in_features for each in (model, teacher))
-    if own != wanted:
-        raise UserError(
-            f"match compares the {own} features of this model with the teacher's {wanted}: give a teacher of the same "
-            "backbone, or set match to 0 and distill to 1"
+    ours, theirs = (network.network.get_submodule(network.head).in_features for network in (model, teacher))
+    if ours != theirs:
+        raise InvalidInput(
+            f"match compares the {ours} features of this model with the teacher's {theirs}",
+            "give a teacher with the same backbone, or set match to 0 and distill to 1",
         )
 
 
@@ -181,48 +181,51 @@ def _lowest(losses: Sequence[float]) -> int:
 
 
 def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
-    """One pass over the training photos; its mean loss and accuracy, as they were while it went on, and its reports."""
-    total, hits, count, known, epoch = 0.0, 0, 0, 0, len(state.history)
+    """One pass over the training photos; returns mean loss and accuracy during the pass, and the printed losses."""
+    total, hits, count, labelled, epoch = 0.0, 0, 0, 0, len(state.history)
     title = progress(state.settings, epoch + 1)
     steps = track(state.feed.epoch(epoch), title, len(state.feed), console=err_console, transient=True)
-    watch = Watch(state.settings, state.recorder, state.evaluate, epoch)
-    for step, (inputs, labels, wanted) in enumerate(steps, state.step + 1):
+    shown = Progress(state.settings, state.recorder, state.evaluate, epoch)
+    for step, (inputs, labels, target) in enumerate(steps, state.step + 1):
         state.model.train()
         if state.settings.norms == "frozen":
             freeze_norms(state.model)
         state.optimizer.zero_grad()
-        given = state.feed.answer(inputs)
-        loss = _loss(state.criterion, given, labels, wanted, state.settings)
+        output = state.feed.answer(inputs)
+        loss = _loss(state.criterion, output, labels, target, state.settings)
         loss.backward()
         state.optimizer.step()
         state.schedule.step()
         value = float(loss.detach())
         total += value * len(labels)
-        hits += int((given.logits.argmax(1) == labels).sum())
-        known += int((labels != UNLABELLED).sum())
+        hits += int((output.logits.argmax(1) == labels).sum())
+        labelled += int((labels != UNLABELLED).sum())
         count += len(labels)
-        watch.look(step, value, state.optimizer.param_groups[0]["lr"])
-    return total / count, hits / max(1, known), watch.reports
+        shown.step(step, value, state.optimizer.param_groups[0]["lr"])
+    return total / count, hits / max(1, labelled), shown.reports
 
 
-def _loss(criterion: nn.Module, given: Answer, labels: Tensor, wanted: Answer | None, settings: Fit) -> Tensor:
-    """Mean over labelled photos against their labels; with a teacher, its share is the mean over all against it.
+def _loss(criterion: nn.Module, output: Answer, labels: Tensor, target: Answer | None, settings: Fit) -> Tensor:
+    """Cross-entropy with the labels, averaged over labelled photos; with a teacher, also with its probabilities.
 
-    `match` adds the mean squared difference of the features, in units of the variance of the teacher's.
+    `match` adds the mean squared difference between the features, in units of the teacher's variance.
+
+    Args:
+        output, target: what the model and the teacher give for the same photos.
     """
     labelled = bool((labels != UNLABELLED).any())
-    hard: Tensor = criterion(given.logits, labels) if labelled else given.logits.sum() * 0  # a mean of none is NaN
-    if wanted is None:
+    hard: Tensor = criterion(output.logits, labels) if labelled else output.logits.sum() * 0  # an empty mean is NaN
+    if target is None:
         return hard
-    soft = nn.functional.cross_entropy(given.logits, wanted.logits.softmax(1))
+    soft = nn.functional.cross_entropy(output.logits, target.logits.softmax(1))
     loss = (1 - settings.distill) * hard + settings.distill * soft
     if not settings.match:
         return loss
-    return loss + settings.match * nn.functional.mse_loss(given.features, wanted.features) / wanted.features.var()
+    return loss + settings.match * nn.functional.mse_loss(output.features, target.features) / target.features.var()
 
 
 def _move(model: Classifier, place: torch.device, layout: torch.memory_format) -> None:
-    """To a device and a memory layout: channels-last is faster on CPUs, and other code does not expect it."""
+    """Move a model to a device and memory layout: channels-last is faster on CPUs, other code expects contiguous."""
     model.to(place, memory_format=layout)  # type: ignore[call-overload]
 
 
@@ -236,7 +239,7 @@ def _optimizer(model: Classifier, settings: Fit) -> torch.optim.Optimizer:
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Fit, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Stepped once a batch; `step` falls at whole epochs, as the document's StepLR does."""
+    """Stepped once per batch; `step` changes at whole epochs, like the document's StepLR."""
 
     def stepped(batch: int) -> float:
         return float(settings.gamma ** (batch // max(1, steps) // settings.step_size))

@@ -1,39 +1,40 @@
-"""What is printed between two checkpoints, and which held-out photos are asked; training that is counted in steps."""
+"""What is printed and logged between two checkpoints; training that counts steps instead of epochs."""
 
 from collections.abc import Callable
 
 import torch
 
-from common.console import err_console
+from common.console import note
 from config.recipe import Fit
 from training.evaluation.metrics import Scores
 from training.fitting.checkpoints import Recorder
 
 
-def progress(settings: Fit, closed: int) -> str:
-    """How far so many epochs, or rounds of steps, are: `epoch 2/5`, `step 400/3000`."""
+def progress(settings: Fit, finished: int) -> str:
+    """How far training is after some epochs, or rounds of steps: `epoch 2/5`, `step 400/3000`."""
     if settings.max_steps:
-        return f"step {closed * settings.round_steps}/{settings.max_steps}"
-    return f"epoch {closed}/{settings.epochs}"
+        return f"step {finished * settings.round_steps}/{settings.max_steps}"
+    return f"epoch {finished}/{settings.epochs}"
 
 
-def drawn_photos(count: int, settings: Fit, seed: int) -> list[int] | None:
-    """Indices of `evaluate_batches` batches of held-out photos, drawn by a seed; None: all of them, in order."""
-    wanted = (settings.evaluate_batches or count) * settings.batch_size
-    if settings.evaluate_batches is None or wanted >= count:
+def sample_held_out(count: int, settings: Fit, seed: int) -> list[int] | None:
+    """Indices of `evaluate_batches` batches out of `count` held-out photos, drawn with a seed; None means all."""
+    size = (settings.evaluate_batches or count) * settings.batch_size
+    if settings.evaluate_batches is None or size >= count:
         return None
-    found: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:wanted].tolist()
-    return found
+    drawn: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size].tolist()
+    return drawn
 
 
-class Watch:
-    """Prints and records the mean loss every `report_every` batches, and held-out accuracy every `evaluate_every`.
+class Progress:
+    """Prints and logs the mean loss every `report_every` batches, and held-out accuracy every `evaluate_every` steps.
 
-    Batches are counted within the epoch, and told as the CIFAR document does (section 4.4); steps over all rounds.
+    Batches are counted within the epoch and printed as in the CIFAR document (section 4.4); steps are counted over
+    all rounds.
 
     Args:
-        evaluate: step -> scores of the model as it is.
-        epoch: counted from 0; each has a watch of its own.
+        evaluate: step -> scores of the model in its present state.
+        epoch: counted from 0; use one object per epoch.
     """
 
     def __init__(
@@ -44,27 +45,28 @@ class Watch:
         self.losses: list[float] = []
         self.reports: list[dict[str, float]] = []
 
-    def look(self, step: int, loss: float, learning_rate: float) -> None:
-        """To be told of every step, counted from 1 over the whole training."""
+    def step(self, step: int, loss: float, learning_rate: float) -> None:
+        """Call after every step, counted from 1 over the whole training."""
         self.losses.append(loss)
         self.batches += 1
         number = step if self.settings.max_steps else self.batches
         if self.settings.report_every and number % self.settings.report_every == 0:
-            mean = sum(self.losses) / len(self.losses)
-            self.losses = []
-            told = f"step {step}: loss {mean:.5f}, learning rate {learning_rate:.6g}"
-            if not self.settings.max_steps:
-                told = f"[{self.epoch + 1}, {self.batches:5d}] loss: {mean:.3f}"
-            err_console.print(told, markup=False, highlight=False)
-            self.reports.append({"batch": number, "loss": round(mean, 5)})
-            self._record(step, loss=mean, learning_rate=learning_rate)
+            self._report(step, number, learning_rate)
         if self.settings.evaluate_every and step % self.settings.evaluate_every == 0:
-            found = self.evaluate(step)
-            err_console.print(
-                f"step {step}: held out: loss {found.loss:.5f}, balanced accuracy {found.mean_accuracy:.1%}"
-            )
-            self._record(step, held_out_loss=found.loss, held_out_mean_accuracy=found.mean_accuracy)
+            scores = self.evaluate(step)
+            note(f"step {step}: held out: loss {scores.loss:.5f}, balanced accuracy {scores.mean_accuracy:.1%}")
+            self._log(step, held_out_loss=scores.loss, held_out_mean_accuracy=scores.mean_accuracy)
 
-    def _record(self, step: int, **figures: float) -> None:
+    def _report(self, step: int, number: int, learning_rate: float) -> None:
+        mean = sum(self.losses) / len(self.losses)
+        self.losses = []
+        if self.settings.max_steps:
+            note(f"step {step}: loss {mean:.5f}, learning rate {learning_rate:.6g}")
+        else:
+            note(f"[{self.epoch + 1}, {self.batches:5d}] loss: {mean:.3f}")
+        self.reports.append({"batch": number, "loss": round(mean, 5)})
+        self._log(step, loss=mean, learning_rate=learning_rate)
+
+    def _log(self, step: int, **figures: float) -> None:
         if self.recorder:
-            self.recorder.look(step, figures)
+            self.recorder.log_step(step, figures)

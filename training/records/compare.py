@@ -1,66 +1,90 @@
-"""Two runs beside each other: what differs in their photos, scores, packages and recipes."""
+"""What differs between two runs: photos, scores, package versions, recipe."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import click
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import UserError
-from training.records.index import Run, cell, console, dig
+from common.console import compact_table
+from common.errors import InvalidInput
+from config.recipe import Recipe
+from training.data.selection import Fingerprint
+from training.records.index import Run, State
+from training.records.run import RunRecord
+
+ALWAYS = ("data", "validation", "mean_accuracy", "mean_accuracy_95", "seconds")
+"""Keys that are shown even if they are equal."""
 
 
-def compared(first: Run, second: Run) -> list[dict[str, Any]]:
-    """What differs between two runs, and what one wants to see even where it does not.
+@dataclass(frozen=True)
+class Difference:
+    """One key of two runs; None where a run has no value."""
 
-    Returns:
-        rows of `key`, `values` (of the first, of the second; None where it has none) and `same`.
-    """
-    sides = [_flat(first), _flat(second)]
-    rows = [(key, [side.get(key) for side in sides]) for key in dict.fromkeys([*sides[0], *sides[1]])]
-    always = ("data", "validation", "mean_accuracy", "mean_accuracy_95", "seconds")
-    return [{"key": k, "values": v, "same": v[0] == v[1]} for k, v in rows if k in always or v[0] != v[1]]
+    key: str
+    values: tuple[Any, Any]
+
+    @property
+    def same(self) -> bool:
+        return bool(self.values[0] == self.values[1])
+
+    def as_json(self) -> dict[str, Any]:
+        return {"key": self.key, "values": list(self.values), "same": self.same}
 
 
-def show_comparison(first: Run, second: Run, as_json: bool) -> None:
-    """Print what differs.
+def compare_runs(first: Run, second: Run) -> list[Difference]:
+    """What differs, and the keys that matter even if they are equal.
 
     Raises:
-        UserError: one of them is not complete.
+        InvalidInput: one of the runs is not complete.
     """
-    for run in (first, second):
-        if run.state != "complete":
-            raise UserError(f"{run.folder} is {run.state}: compare complete runs")
-    rows = compared(first, second)
-    if as_json:
-        click.echo(json.dumps({"runs": [first.id, second.id], "rows": rows}, indent=2, ensure_ascii=False))
-        return
-    table = Table("", str(first.folder), str(second.folder), "")
+    sides = [_flat(run) for run in (first, second)]
+    rows = [Difference(key, (sides[0].get(key), sides[1].get(key))) for key in dict.fromkeys([*sides[0], *sides[1]])]
+    return [row for row in rows if row.key in ALWAYS or not row.same]
+
+
+def as_table(first: Run, second: Run, rows: list[Difference]) -> Table:
+    """The differences as a table for a terminal of 80 columns."""
+    table = compact_table()
+    table.add_column("", no_wrap=True)
+    for title in (str(first.folder), str(second.folder)):
+        table.add_column(title, overflow="fold")
+    table.add_column("")
     for row in rows:
-        table.add_row(*map(Text, (row["key"], *map(cell, row["values"]), "same" if row["same"] else "different")))
-    console().print(table)
-    if not all(row["same"] for row in rows if row["key"] == "validation"):
-        click.echo("they were validated on different photos: a difference in accuracy may be the photos'", err=True)
+        table.add_row(*map(Text, (row.key, *map(cell, row.values), "same" if row.same else "differs")))
+    return table
+
+
+def cell(value: Any) -> str:
+    """A value of run.json in a table: text as it is, None empty, anything else as JSON."""
+    if isinstance(value, str) or value is None:
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _flat(run: Run) -> dict[str, Any]:
-    """A run by dotted keys, in the order in which one asks; photos as counts and a digest."""
-    facts = run.facts
-    flat: dict[str, Any] = {name: _photos(facts[name]) for name in ("data", "validation", "extra") if name in facts}
-    scores = _leaves(facts.get("metrics") or {})
+    """A run by dotted keys; photos as counts and the start of their digest."""
+    if run.record is None or run.recipe is None or run.state is not State.COMPLETE:
+        raise InvalidInput(f"{run.folder} is {run.state}", "compare complete runs")
+    return _flat_record(run.record, run.recipe)
+
+
+def _flat_record(record: RunRecord, recipe: Recipe) -> dict[str, Any]:
+    content = record.as_json()
+    prints = {name: getattr(record.inputs, name) for name in ("data", "validation", "extra")}
+    flat: dict[str, Any] = {name: _photos(value) for name, value in prints.items() if value is not None}
+    scores = _leaves(content.get("metrics") or {})
     flat |= {key: value for key, value in scores if not key.endswith(("confusion", "labels"))}
-    flat |= {key: facts.get(key) for key in ("seconds", "parent", "commit", "python")}
-    return flat | dict(
-        _leaves({**{key: facts.get(key, {}) for key in ("gate", "after", "packages")}, "recipe": run.recipe})
-    )
+    flat |= {key: content.get(key) for key in ("seconds", "parent", "commit", "python")}
+    sections = {key: content.get(key, {}) for key in ("gate", "after", "packages")}
+    return flat | dict(_leaves({**sections, "recipe": recipe.model_dump(mode="json")}))
 
 
-def _photos(prints: Any) -> str:
-    counts = dig(prints, "photos")
-    each = ", ".join(f"{count} {label}" for label, count in counts.items()) if isinstance(counts, dict) else "?"
-    return f"{each}; {str(dig(prints, 'sha256'))[:12]}"
+def _photos(value: Fingerprint) -> str:
+    counts = value.photos if isinstance(value.photos, dict) else {"": value.photos}
+    return f"{', '.join(f'{count} {label}'.strip() for label, count in counts.items())}; {value.sha256[:12]}"
 
 
 def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,262 +1,393 @@
-"""A run: runs/RECIPE/ID/ with the resolved recipe, weights, and a run.json that explains it.
+"""run.json: what a run was made from, what came out, and what its export measured.
 
-A run appears under its name when it is complete; while it is made it is called ID.partial, so an
-interrupted one is never taken for a result. What was reached (`checkpoint.pt`, `progress.json`) is taken up
-again by the same command on the same photos, recipe, code and versions.
+A record is a value: steps return their part, `make_run` and `export` combine the parts, nothing changes one later.
+`read_record` and `write_record` are the only reader and writer. Keys and their order on disk are those of the fields;
+fields that a run does not have are left out, and files of former versions, which lack some, are read all the same.
 """
 
-import contextlib
-import fcntl
-import hashlib
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from importlib import metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import click
-import safetensors.torch
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.errors import UserError
+from common.errors import NotFound
 from common.files import write_json
-from config.recipe import Recipe, from_saved
-from dataset.photos import Photo, counts
-from training.models.classifier import Classifier
-from training.models.registry import build
-from training.models.reshape import reshape, shapes_in
+from config.recipe import Recipe
+from training.data.selection import Fingerprint
 
-RUNS = Path("runs")
-CHECKPOINT = "checkpoint.pt"
-PROGRESS = "progress.json"
-KEY = "key"
-WEIGHTS = "model.safetensors"
-STEP_WEIGHTS = "step.safetensors"
-REACHED = (CHECKPOINT, PROGRESS, STEP_WEIGHTS, KEY)
-"""What only a run that goes on needs, in its folder or one below."""
+RUN, RECIPE = "run.json", "recipe.json"
+CHANNEL = "channel"
+"""`prune.method` of pruning that removes whole channels."""
+Epoch = dict[str, Any]
+"""An epoch's figures as they are logged: epoch, learning_rate, losses, accuracies, seconds."""
 
 
-@contextlib.contextmanager
-def new_run(
-    step: str, recipe: Recipe, root: Path, fresh: bool = False, **facts: Any
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Make a run, or go on with an interrupted one: yields its folder and the dict that becomes its run.json.
+class Part(BaseModel):
+    """Some keys of run.json, in order."""
 
-    The folder is renamed to its final name when the block ends. When the block fails, it is kept if it
-    holds a checkpoint or progress, and deleted otherwise.
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys that were set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class Origin(Part):
+    """Which run this is, and the code that made it. `arguments` names no path of this machine."""
+
+    id: str
+    step: str
+    recipe: str = ""
+    arguments: list[str] = []
+    seed: int | None = None
+    commit: str | None = None
+    python: str = ""
+    packages: dict[str, str] = {}
+
+
+class Inputs(Part):
+    """What a run is made from. With the recipe it decides which interrupted run the same command resumes.
+
+    `members` are a sweep's (backbone, weights, mode), `skipped` the backbones that it cannot train with the reason;
+    `split` is a digest of the folds.
+    """
+
+    parent: str | None = None
+    data: Fingerprint | None = None
+    validation: Fingerprint | None = None
+    extra: Fingerprint | None = None
+    teacher: str | None = None
+    taught_by: dict[str, Any] | None = None
+    unlabelled: Fingerprint | None = None
+    members: list[list[str]] | None = None
+    skipped: dict[str, str] | None = None
+    split: str | None = None
+
+
+class Metrics(Part):
+    """Scores on held-out photos: `training.evaluation.metrics.Scores.as_json`. `mean_accuracy` is balanced accuracy."""
+
+    mean_accuracy: float
+    mean_accuracy_95: tuple[float, float] | None = None
+    accuracy: dict[str, float] = {}
+    accuracy_95: dict[str, tuple[float, float]] = {}
+    confusion: list[list[int]] = []
+    labels: list[str] = []
+    loss: float | None = None
+
+
+class Flips(Part):
+    """Two models on the same photos: answers that became wrong and that became right, and how far p moved.
+
+    `mean_change` is the mean of |p after - p before| of each photo's label, 0 to 1; `net_flips` regressions - fixes.
+    """
+
+    photos: int
+    regressions: int = Field(alias="lost")
+    fixes: int = Field(alias="won")
+    mean_change: float
+    net_flips: int
+
+    def __str__(self) -> str:
+        return f"{self.regressions} regressions, {self.fixes} fixes, mean |dp| {self.mean_change:.4f}"
+
+
+class GateResult(Part):
+    """Whether a model may be packed: balanced accuracy and points lost to the unpruned model, with their limits."""
+
+    passed: bool
+    mean_accuracy: float | None = None
+    least_mean_accuracy: float | None = None
+    lost: float | None = None
+    most_lost: float | None = None
+
+
+class Measured(Part):
+    """A model before or after pruning: accuracy on held-out photos, what was removed, size, times."""
+
+    channels_removed: float | None = None
+    mean_accuracy: float
+    sparsity: float | None = None
+    regressions: int | None = Field(None, alias="lost")
+    fixes: int | None = Field(None, alias="won")
+    mean_change: float | None = None
+    net_flips: int | None = None
+    parameters: int | None = None
+    gigamacs: float | None = None
+    megabytes_f16: float | None = None
+    megabytes_f16_zipped: float | None = None
+    within_bound: bool | None = None
+    milliseconds_torch: float | None = None
+    milliseconds_openvino: float | None = None
+    milliseconds_onnxruntime: float | None = None
+
+
+class Trained(Part):
+    """The result of `train`."""
+
+    parameters: int | None = None
+    trained_parameters: int | None = None
+    epochs: list[Epoch] = []
+    metrics: Metrics
+    summary: str = ""
+
+
+class PrunedWeights(Part):
+    """The result of `prune` by single weights."""
+
+    method: Literal["unstructured"] = "unstructured"
+    epochs: list[Epoch] = []
+    sparsity_by_layer: dict[str, float] = {}
+    before: Measured
+    after: Measured
+    paired: Flips | None = None
+    metrics: Metrics
+    summary: str = ""
+    gate: GateResult | None = None
+
+
+class PrunedChannels(Part):
+    """The result of `prune` by channels: every step, and the one that was chosen (0: the unpruned model)."""
+
+    method: Literal["channel"]
+    before: Measured
+    after: Measured
+    chosen_step: int
+    steps: list[Measured]
+    epochs: list[Epoch] = []
+    summary: str = ""
+    metrics: Metrics
+    gate: GateResult | None = None
+
+
+class Fold(Part):
+    """One fold of cross-validation.
 
     Args:
-        fresh: start anew, whatever was reached.
-        facts: what the run is made from; with the recipe it decides which interrupted run is the same.
+        photos: indices of the tested photos.
+        answers, unpruned: log-probabilities of shape (photos, classes) by condition, from the graph that would be
+            served and from the float model before pruning.
     """
-    started = time.time()
-    key = digest([step, recipe.model_dump(mode="json"), _versions(), facts])
-    with contextlib.ExitStack() as stack:
-        folder = (None if fresh else _unfinished(root / recipe.name, key, stack)) or _begin(
-            root / recipe.name, step, key, stack
+
+    photos: list[int]
+    answers: dict[str, list[list[float]]]
+    unpruned: dict[str, list[list[float]]]
+    precision: str | None = None
+    gate: GateResult | None = None
+    temperature: float | None = None
+
+
+class CrossValidated(Part):
+    """The result of `crossvalidate`: scores and flips by condition."""
+
+    folds: list[Fold] = []
+    metrics: dict[str, Metrics]
+    paired: dict[str, Flips] = {}
+    summary: str = ""
+
+
+class SweepRow(Part):
+    """One training of a sweep; `accuracy` is balanced accuracy with its interval as text."""
+
+    backbone: str = ""
+    weights: str = ""
+    run: str
+    trained_parameters: int = 0
+    parameters: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    mean_accuracy: float = 0.0
+    accuracy: str = ""
+    milliseconds: float = 0.0
+    mode: str = ""
+
+
+class Swept(Part):
+    """The result of `train --sweep`."""
+
+    rows: list[SweepRow]
+    summary: str = ""
+
+
+class Variant(Part):
+    """An exported graph that was measured: accuracy, size, latency, and flips against the float graph."""
+
+    mean_accuracy: float
+    loss: float | None = None
+    megabytes: float | None = None
+    milliseconds_openvino: float | None = None
+    milliseconds_onnxruntime: float | None = None
+    regressions: int | None = Field(None, alias="lost")
+    fixes: int | None = Field(None, alias="won")
+    mean_change: float | None = None
+    net_flips: int | None = None
+
+
+class Exported(Part):
+    """The result of `export`; metrics, summary and gate are those of the graph and replace the run's.
+
+    `torch_difference` is the largest difference between two logits of graph and model; `shapes` are those of layers
+    that pruning made narrower.
+    """
+
+    precision: str
+    variants: dict[str, Variant] = {}
+    opset: int | None = None
+    torch_difference: float | None = None
+    int8: str | None = None
+    shapes: dict[str, str] = {}
+    temperature: float | None = None
+    megabytes: float | None = None
+    metrics: Metrics
+    summary: str = ""
+    gate: GateResult
+
+
+ModelResult = Trained | PrunedWeights | PrunedChannels
+Result = ModelResult | CrossValidated | Swept
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A complete run's run.json, or a bundle's, which also has `exported`."""
+
+    origin: Origin
+    inputs: Inputs
+    result: Result
+    seconds: float | None = None
+    exported: Exported | None = None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RunRecord":
+        """Parse run.json.
+
+        Raises:
+            ValueError: a key that its step always writes is missing or has a wrong type.
+        """
+        return cls(
+            Origin.model_validate({"step": _step_of(content), **content}),
+            Inputs.model_validate(content),
+            _result_class(content).model_validate(content),
+            content.get("seconds"),
+            Exported.model_validate(content) if "precision" in content else None,
         )
-        facts = {
-            "id": folder.stem,
-            "step": step,
-            "recipe": recipe.name,
-            "arguments": _arguments(),
-            "seed": recipe.train.seed,
-            **_versions(),
-            **facts,
-        }
-        try:
-            yield folder, facts
-            facts["seconds"] = round(time.time() - started, 1)
-            write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-            write_json(folder / "run.json", facts)
-            done = folder.rename(folder.with_suffix(""))
-            for name in REACHED:  # after it has its name: killed in between, nothing is lost
-                for path in done.rglob(name):
-                    path.unlink(missing_ok=True)
-        except BaseException as error:
-            if any((folder / name).exists() for name in (CHECKPOINT, PROGRESS)):
-                click.echo(f"{folder} is kept: the same command goes on from there", err=True)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise UserError(f"{folder} cannot be written: {error}: make room, or give --runs") from error
-            raise
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of run.json."""
+        seconds = {} if self.seconds is None else {"seconds": self.seconds}
+        exported = self.exported.as_json() if self.exported else {}
+        return {**self.origin.as_json(), **self.inputs.as_json(), **self.result.as_json(), **seconds, **exported}
+
+    @property
+    def id(self) -> str:
+        return self.origin.id
+
+    @property
+    def step(self) -> str:
+        return self.origin.step
+
+    @property
+    def summary(self) -> str:
+        return self.exported.summary if self.exported else self.result.summary
+
+    @property
+    def gate(self) -> GateResult | None:
+        return self.exported.gate if self.exported else getattr(self.result, "gate", None)
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Scores on held-out photos; None for a run of several trainings."""
+        if self.exported:
+            return self.exported.metrics
+        return self.result.metrics if isinstance(self.result, ModelResult) else None
+
+    @property
+    def model(self) -> ModelResult:
+        """The result of a run that has a model.
+
+        Raises:
+            NotFound: it is a sweep or a cross-validation.
+        """
+        if not isinstance(self.result, ModelResult):
+            raise NotFound(f"{self.id} has no model", "give a run of train or prune")
+        return self.result
+
+    @property
+    def unpruned_accuracy(self) -> float:
+        """The balanced accuracy that the gate compares with: the unpruned model's, or the run's if nothing is pruned.
+
+        Raises:
+            NotFound: as `model`.
+        """
+        model = self.model
+        return model.metrics.mean_accuracy if isinstance(model, Trained) else model.before.mean_accuracy
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        return self.result.epochs if isinstance(self.result, ModelResult) else []
+
+    @property
+    def used_runs(self) -> list[str]:
+        """Ids of the runs that this one came from: its parent, its teacher, the members of a sweep."""
+        members = [row.run for row in self.result.rows] if isinstance(self.result, Swept) else []
+        return [run for run in (self.inputs.parent, self.inputs.teacher, *members) if run]
+
+    def with_export(self, exported: Exported) -> "RunRecord":
+        """The record of a bundle that was made from this run."""
+        return replace(self, exported=exported)
 
 
-def digest(content: Any) -> str:
-    """A short name for plain data."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def read_record(folder: Path) -> RunRecord:
+    """Read the run.json of a run or a bundle.
 
-
-def _begin(parent: Path, step: str, key: str, stack: contextlib.ExitStack) -> Path:
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{step}"
-    for attempt in range(1, 1000):
-        folder = parent / f"{name if attempt == 1 else f'{name}-{attempt}'}.partial"
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            if folder.with_suffix("").exists():
-                continue
-            folder.mkdir()
-            (folder / KEY).write_text(key)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"{folder} cannot be made: {error.strerror}: give --runs FOLDER") from error
-        if _lock(folder, stack):  # else another process took it up between the two lines
-            return folder
-    raise UserError(f"{parent} has a thousand runs of this second: give --runs FOLDER")
-
-
-def _unfinished(parent: Path, key: str, stack: contextlib.ExitStack) -> Path | None:
-    """The interrupted run of the same command, unless another process is at it."""
-    for folder in sorted(parent.glob("*.partial")):
-        try:
-            same = (folder / KEY).read_text() == key
-        except OSError:
-            continue
-        if same and _lock(folder, stack):
-            click.echo(f"going on with {folder}, which was interrupted (--fresh starts anew)", err=True)
-            return folder
-    return None
-
-
-def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
-    file = stack.enter_context((folder / KEY).open())
+    Raises:
+        NotFound: the folder is not a complete run.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return RunRecord.from_json(json.loads((folder / RUN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise _incomplete(folder) from error
 
 
-def _arguments() -> list[str]:
-    return [_portable(word) for word in sys.argv[1:]]
-
-
-def save_model(folder: Path, model: Classifier, name: str = WEIGHTS) -> None:
-    """Write a model's weights into a folder, beside its run.json if it is a run's.
+def write_record(folder: Path, record: RunRecord, recipe: Recipe) -> None:
+    """Write run.json and recipe.json.
 
     Raises:
         OSError: they cannot be written.
     """
-    try:
-        safetensors.torch.save_model(model, str(folder / name))
-    except SafetensorError as error:
-        raise OSError(0, str(error)) from error
+    write_json(folder / RECIPE, recipe.model_dump(mode="json"))
+    write_json(folder / RUN, record.as_json())
 
 
-def load_model(folder: Path) -> tuple[Recipe, Classifier, dict[str, Any]]:
-    """Read a run back: its recipe, its model in eval with the shapes that were saved, its run.json.
+def read_recipe_of(folder: Path) -> Recipe:
+    """The recipe of a run or a bundle.
 
     Raises:
-        UserError: it is no complete run.
-    """
-    recipe, facts = read_run(folder)
-    return recipe, load_weights(folder / WEIGHTS, recipe), facts
-
-
-def load_weights(path: Path, recipe: Recipe) -> Classifier:
-    """Build the recipe's model and load a file of weights into it; in eval.
-
-    Raises:
-        UserError: there is no such file, it is damaged, or it is of another network.
-    """
-    model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
-    try:
-        reshape(model, shapes_in(path))
-        safetensors.torch.load_model(model, str(path))
-        answers = model.network.get_parameter(f"{model.head}.weight").shape[0]
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): train it again") from error
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path.parent} is no run with a model: {error}") from error
-    if answers != len(recipe.labels):
-        raise UserError(f"{path} tells {answers} labels apart, its recipe {len(recipe.labels)}: train again")
-    return model.eval()
-
-
-def saved_shapes(folder: Path) -> dict[str, list[int]]:
-    """The shapes of a run's tensors, or of a bundle's as its run.json tells them.
-
-    Raises:
-        UserError: its weights are damaged.
-    """
-    path = folder / WEIGHTS
-    try:
-        if path.exists():
-            return shapes_in(path)
-        told = read_run(folder)[1].get("shapes", {})
-        return {name: [int(size) for size in shape.split("x")] for name, shape in told.items()}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is damaged ({error}): train it again") from error
-
-
-def read_run(folder: Path) -> tuple[Recipe, dict[str, Any]]:
-    """Read a run's recipe and run.json.
-
-    Raises:
-        UserError: it is no complete run.
+        NotFound: the folder is not a complete run.
     """
     try:
-        recipe = from_saved((folder / "recipe.json").read_text(encoding="utf-8"))
-        return recipe, json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no complete run: give a folder of runs/RECIPE/") from error
+        raise _incomplete(folder) from error
 
 
-def sha256(path: Path) -> str:
-    """A file's digest.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}: take it out") from error
+def _incomplete(folder: Path) -> NotFound:
+    return NotFound(f"{folder} is not a complete run", "give a folder of runs/RECIPE/")
 
 
-def fingerprint(photos: Sequence[Photo], labels: Sequence[str]) -> dict[str, Any]:
-    """What a run was made from, without naming a photo: counts, sources, and a digest of all bytes and labels."""
-    digest = hashlib.sha256()
-    for entry in sorted(f"{photo.label} {sha256(photo.path)}" for photo in photos):
-        digest.update(entry.encode())
-    return {
-        "photos": counts(photos, labels),
-        "sources": len({photo.source for photo in photos}),
-        "sha256": digest.hexdigest(),
-    }
+def _step_of(content: Mapping[str, Any]) -> str:
+    """The step in a run's id, DATE-TIME-STEP, for records without the key."""
+    return str(content.get("id", "")).split("-", 3)[2] if str(content.get("id", "")).count("-") >= 2 else ""
 
 
-def _versions() -> dict[str, Any]:
-    packages = ("torch", "torchvision", "timm", "pillow", "openvino", "nncf", "onnxruntime")
-    return {
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-    }
-
-
-def _portable(word: str) -> str:
-    """An argument without a path of this one machine."""
-    return os.path.relpath(word) if word.startswith("/") else word
-
-
-def _commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
+def _result_class(content: Mapping[str, Any]) -> type[Result]:
+    step = content.get("step") or _step_of(content)
+    if step == "prune":
+        return PrunedChannels if content.get("method") == CHANNEL else PrunedWeights
+    classes: dict[str, type[Result]] = {"train": Trained, "crossvalidate": CrossValidated, "sweep": Swept}
+    if step not in classes:
+        raise ValueError(f"unknown step {step}")
+    return classes[step]

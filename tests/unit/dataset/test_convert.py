@@ -13,7 +13,7 @@ from dataset.__main__ import main
 from dataset.photos import Photo, read_photos
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
-from training.records.options import divide
+from training.data.selection import divide
 
 LABELS = list(pictures.OXFORD)
 

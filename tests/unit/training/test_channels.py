@@ -1,4 +1,4 @@
-"""Channel pruning: what is taken out, that it loads again, that the bound decides, and that a kill costs one step."""
+"""Channel pruning: what is removed, that it loads again, that the budget decides, that a kill costs one step."""
 
 import copy
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tests.helpers.commands import SHAPES
 from training.bundles.onnx_export import to_onnx
 from training.compression import structured
 from training.compression.cost import cost
-from training.compression.gate import compare, strain
+from training.compression.gate import budget_used, compare
 from training.compression.structured import feeding, ladder, prune_channels, remove, widths
 from training.evaluation.inference import predict
 from training.fitting import loop
@@ -28,7 +28,9 @@ from training.fitting.checkpoints import Recorder
 from training.models import reshape
 from training.models.classifier import Classifier
 from training.models.registry import build
-from training.records.run import load_model, load_weights, new_run, save_model
+from training.records.folder import make_run
+from training.records.run import Inputs, PrunedChannels, RunRecord
+from training.records.weights import load_model, load_weights, save_model
 
 
 @pytest.fixture
@@ -99,9 +101,8 @@ def test_what_is_pruned_is_rounded_and_loads_again(recipe: Recipe, tmp_path: Pat
     assert bool(grouped) is (name == "efficientnet_lite0")
     assert all(m.groups == m.in_channels == m.out_channels for m in grouped)
 
-    with new_run("prune", recipe, tmp_path) as (folder, _):
-        save_model(folder, child)
-    _, again, _ = load_model(folder.with_suffix(""))
+    save_model(tmp_path, child)
+    again = load_weights(tmp_path / "model.safetensors", recipe)
     with torch.no_grad():
         assert torch.equal(again(photos(recipe)), child(photos(recipe)))
         assert not torch.allclose(again(photos(recipe)), parent(photos(recipe)), atol=1e-3)
@@ -136,10 +137,10 @@ def test_steps_are_rounded_and_equal_ones_left_out(recipe: Recipe) -> None:
 
 def test_weights_of_another_task_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     save_model(tmp_path, build(recipe.backbone, 5))
-    with pytest.raises(UserError, match="tells 5 labels apart"):
+    with pytest.raises(UserError, match="has 5 outputs, its recipe 3 labels"):
         load_weights(tmp_path / "model.safetensors", recipe)
     save_model(tmp_path, used(override(recipe, "backbone", name="resnet18")))
-    with pytest.raises(UserError, match="is no run with a model"):
+    with pytest.raises(UserError, match="is not a run with a model"):
         load_weights(tmp_path / "model.safetensors", recipe)
 
 
@@ -152,68 +153,66 @@ def test_a_grouped_convolution_that_is_not_depthwise_keeps_its_groups() -> None:
 
 
 def bound_at(limits: list[float]) -> Callable[..., float]:
-    """A stand-in for `strain`: the unpruned model, then each step."""
+    """A stand-in for `budget_used`: the unpruned model, then each step."""
     left = iter(limits)
     return lambda *_: next(left)
 
 
-@pytest.mark.parametrize(("strains", "chosen"), [([0.5, 2.0], 1), ([2.0, 1.0], 2), ([0.0, 0.1], 2), ([1.1, 9.0], 0)])
-def test_the_largest_step_within_the_bound_is_taken(
-    recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, strains: list[float], chosen: int
+@pytest.mark.parametrize(("shares", "chosen"), [([0.5, 2.0], 1), ([2.0, 1.0], 2), ([0.0, 0.1], 2), ([1.1, 9.0], 0)])
+def test_the_largest_step_within_the_budget_is_chosen(
+    recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, shares: list[float], chosen: int
 ) -> None:
-    monkeypatch.setattr(structured, "strain", bound_at([*strains, 0.0]))
-    facts: dict[str, Any] = {}
+    monkeypatch.setattr(structured, "budget_used", bound_at([*shares, 0.0]))
     recipe = override(recipe, "prune", epochs=0)
     parent = used(recipe)
-    found = prune_channels(parent, recipe, few, few, facts)
-    wanted = [widths(parent), *ladder(widths(parent), recipe)][chosen]
-    assert (facts["chosen_step"], widths(found)) == (chosen, wanted)
-    assert [row["within_bound"] for row in facts["steps"]] == [each <= 1 for each in strains]
-    assert facts["after"]["parameters"] == sum(p.numel() for p in found.parameters())
-    assert set(facts["before"]) == set(facts["after"])
+    model, result = prune_channels(parent, recipe, few, few)
+    expected = [widths(parent), *ladder(widths(parent), recipe)][chosen]
+    assert (result.chosen_step, widths(model)) == (chosen, expected)
+    assert [row.within_bound for row in result.steps] == [share <= 1 for share in shares]
+    assert result.after.parameters == sum(p.numel() for p in model.parameters())
+    assert set(result.before.as_json()) == set(result.after.as_json())
 
 
-def test_an_impossible_bound_keeps_the_unpruned_model(recipe: Recipe, few: list[Photo]) -> None:
+def test_an_impossible_budget_keeps_the_unpruned_model(recipe: Recipe, few: list[Photo]) -> None:
     parent = used(recipe)
     with torch.no_grad():  # no photo is answered clearly, so a smaller network answers some otherwise
         parent.network.get_parameter("11.bias").sub_(predict(parent, few, recipe).mean(0))
     right = predict(parent, few, recipe).argmax(1)
     own = [Photo(photo.path, int(label), photo.source) for photo, label in zip(few, right, strict=True)]
-    facts: dict[str, Any] = {}
     strict = override(override(recipe, "gate", max_loss=0), "prune", most_flips=0, epochs=0)
-    found = prune_channels(parent, strict, own, own, facts)
-    assert facts["chosen_step"] == 0, "a network that was never trained again answered all as before"
-    assert "the unpruned model is kept" in facts["summary"]
-    assert same(parent, found)
-    assert facts["gate"]["lost"] == 0
+    model, result = prune_channels(parent, strict, own, own)
+    assert result.chosen_step == 0, "a network that was never trained again answered all as before"
+    assert "the unpruned model is kept" in result.summary
+    assert same(parent, model)
+    assert result.gate is not None and result.gate.lost == 0
 
 
-def test_a_bound_is_lost_points_and_net_flips(recipe: Recipe) -> None:
+def test_the_budget_is_lost_points_and_net_flips(recipe: Recipe) -> None:
     held = [Photo(Path(str(index)), 0, str(index)) for index in range(10)]
     right, wrong = torch.tensor([[4.0, 0, 0]]), torch.tensor([[0, 4.0, 0]])
     before = torch.cat([right] * 8 + [wrong] * 2)
     after = torch.cat([wrong] * 3 + [right] * 6 + [wrong])
     paired = compare(before, after, held)
-    assert (paired.lost, paired.won, paired.net_flips, paired.photos) == (3, 1, 2, 10)
+    assert (paired.regressions, paired.fixes, paired.net_flips, paired.photos) == (3, 1, 2, 10)
     p = float(right.softmax(1)[0, 0] - wrong.softmax(1)[0, 0])
     assert paired.mean_change == pytest.approx(4 * p / 10, abs=1e-5)
     for most_flips, max_loss, within in ((2, 0.2, True), (1, 1.0, False), (2, 0.1, False), (9, 0.0, False)):
         changed = override(override(recipe, "gate", max_loss=max_loss), "prune", most_flips=most_flips)
-        assert (strain(before, after, held, changed) <= 1) is within
-    assert strain(after, after, held, override(override(recipe, "gate", max_loss=0), "prune", most_flips=0)) == 0
+        assert (budget_used(before, after, held, changed) <= 1) is within
+    assert budget_used(after, after, held, override(override(recipe, "gate", max_loss=0), "prune", most_flips=0)) == 0
 
 
 class Stop(BaseException):
-    """An interruption that nobody expects, as kill -9 is."""
+    """An interruption that no code handles, like kill -9."""
 
 
 @pytest.mark.parametrize("place", ["in a step", "between steps"])
-def test_an_interrupted_run_goes_on_where_it_was(
+def test_an_interrupted_run_resumes_at_the_step(
     recipe: Recipe, few: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     recipe = override(recipe, "prune", epochs=2)
     parent = used(recipe)
-    wanted = prune_channels(copy.deepcopy(parent), recipe, few, few, {}, None)
+    expected = prune_channels(copy.deepcopy(parent), recipe, few, few)[0]
     made: list[int] = []
     real, whole = loop.optimise, Recorder.epoch
     left = iter(range(99))
@@ -232,22 +231,25 @@ def test_an_interrupted_run_goes_on_where_it_was(
     monkeypatch.setattr(structured, "optimise", optimise)
     monkeypatch.setattr(Recorder, "epoch", epoch)
 
-    def run() -> tuple[Path, dict[str, Any]]:
-        with new_run("prune", recipe, tmp_path) as (folder, facts):
-            save_model(folder, prune_channels(parent, recipe, few, few, facts, Recorder(folder)))
-        return folder.with_suffix(""), facts
+    def work(folder: Path) -> PrunedChannels:
+        model, result = prune_channels(parent, recipe, few, few, Recorder(folder))
+        save_model(folder, model)
+        return result
+
+    def run() -> tuple[Path, RunRecord]:
+        return make_run("prune", recipe, tmp_path, Inputs(), work)
 
     with pytest.raises(Stop):
         run()
-    folder, facts = run()
+    folder, record = run()
     assert made == [48, 32, 32], "the first step was made once"
-    _, found, told = load_model(folder)
-    assert same(wanted, found)
-    assert told["steps"] == facts["steps"]
-    assert [entry["epoch"] for entry in facts["epochs"]] == [1, 2, 3, 4]
+    _, model, read = load_model(folder)
+    assert same(expected, model)
+    assert read.as_json() == record.as_json()
+    assert [entry["epoch"] for entry in record.epochs] == [1, 2, 3, 4]
     left_over = {"checkpoint.pt", "progress.json", "key", "step.safetensors"}
     assert not left_over & {path.name for path in folder.rglob("*")}
-    assert {"milliseconds_torch", "milliseconds_onnxruntime"} <= set(facts["steps"][0])
+    assert {"milliseconds_torch", "milliseconds_onnxruntime"} <= set(record.as_json()["steps"][0])
 
 
 @pytest.mark.parametrize("pool", [1, 2, 3])

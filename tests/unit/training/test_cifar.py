@@ -15,7 +15,7 @@ from dataset.photos import read_photos, split_parts
 from handler.image import fit, preprocess, to_array
 from handler.spec import Input, Limits
 from tests.helpers.document_nets import Net, NetOfMnist
-from training.fitting.progress import Watch
+from training.fitting.progress import Progress
 from training.models.registry import NoWeights, build, pretrained
 
 
@@ -112,10 +112,10 @@ def test_a_split_folder_may_have_other_names_too(tmp_path: Path) -> None:
 
 def test_the_running_loss_is_of_the_last_batches_alone(capsys: pytest.CaptureFixture[str]) -> None:
     def told(every: int | None) -> list[dict[str, float]]:
-        watch = Watch(Fit(report_every=every), None, lambda step: pytest.fail("nothing is evaluated"), epoch=1)
+        shown = Progress(Fit(report_every=every), None, lambda step: pytest.fail("nothing is evaluated"), epoch=1)
         for batch, loss in enumerate((1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 9.0), 101):
-            watch.look(batch, loss, 0.1)
-        return watch.reports
+            shown.step(batch, loss, 0.1)
+        return shown.reports
 
     assert told(3) == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
     assert "[2,     6] loss: 5.000" in capsys.readouterr().err

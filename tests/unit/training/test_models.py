@@ -17,12 +17,13 @@ from handler.spec import Input
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
 from training.compression.gate import gate
+from training.compression.pruning import prune_model
 from training.compression.unstructured import prunable, sparsity
 from training.data.augment import Augmenter
 from training.evaluation.inference import predict
 from training.fitting.loop import optimise
 from training.models.registry import BACKBONES, build
-from training.prune import prune_model
+from training.records.run import PrunedWeights
 
 
 @pytest.fixture
@@ -117,15 +118,14 @@ def test_full_training_moves_the_statistics(recipe: Recipe, few: list[Photo]) ->
 
 def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, few: list[Photo]) -> None:
     parent = build(recipe.backbone, 3).eval()
-    facts: dict[str, Any] = {}
-    child = prune_model(parent, recipe, few, few, facts)
+    child, result = prune_model(parent, recipe, few, few)
     assert sparsity(parent) == 0
     assert sparsity(child) == pytest.approx(0.3, abs=0.001)
     assert not any(name.endswith(("_orig", "_mask")) for name in child.state_dict())
     smallest = torch.cat([m.weight.detach().abs().flatten() for m, _ in prunable(parent).values()]).quantile(0.3)  # type: ignore[operator]
     for (before, _), (after, _) in zip(prunable(parent).values(), prunable(child).values(), strict=True):
         assert torch.equal(after.weight == 0, before.weight.abs() <= smallest)  # type: ignore[operator, arg-type]
-    assert facts["before"]["sparsity"] == 0
+    assert result.before.sparsity == 0
     assert not torch.equal(predict(parent, few, recipe), predict(child, few, recipe))
 
 
@@ -135,16 +135,16 @@ def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, 
 )
 def test_the_gate_wants_enough_and_little_lost(found: float, parent: float, passed: bool) -> None:
     verdict = gate(found, parent, read_recipe("classroom"))
-    assert verdict["passed"] is passed
-    assert verdict["lost"] == pytest.approx(parent - found, abs=1e-5)
+    assert verdict.passed is passed
+    assert verdict.lost == pytest.approx(parent - found, abs=1e-5)
 
 
 def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
-    from training.train import train_model
+    from training.fitting.trainer import train_model
 
     short = override(recipe, "train", epochs=2)
-    first, second = (train_model(short, few, few, {}).state_dict() for _ in range(2))
-    other = train_model(override(short, "train", seed=1), few, few, {}).state_dict()
+    first, second = (train_model(short, few, few)[0].state_dict() for _ in range(2))
+    other = train_model(override(short, "train", seed=1), few, few)[0].state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
@@ -200,13 +200,13 @@ def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path
 
     changed = override(override(recipe, "prune", amount=0.45, layers="document", epochs=0), "backbone", name="resnet18")
     parent = build(changed.backbone, 3).eval()
-    facts: dict[str, Any] = {}
-    child = prune_model(parent, changed, few, few, facts)
-    assert facts["epochs"] == []
-    assert facts["after"]["sparsity"] == pytest.approx(0.45, abs=1e-4)
-    assert set(facts["sparsity_by_layer"]) == DOCUMENT
-    assert facts["after"]["gigamacs"] == facts["before"]["gigamacs"]
-    assert {"milliseconds_torch", "megabytes_f16_zipped"} <= set(facts["after"])
+    child, result = prune_model(parent, changed, few, few)
+    assert isinstance(result, PrunedWeights)
+    assert result.epochs == []
+    assert result.after.sparsity == pytest.approx(0.45, abs=1e-4)
+    assert set(result.sparsity_by_layer) == DOCUMENT
+    assert result.after.gigamacs == result.before.gigamacs
+    assert {"milliseconds_torch", "megabytes_f16_zipped"} <= set(result.after.as_json())
     before, after = parent.network.state_dict(), child.network.state_dict()
     untouched = [name for name in before if name.removesuffix(".weight") not in DOCUMENT]
     assert any("downsample" in name for name in untouched)
@@ -245,7 +245,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("way", ["full", "frozen", "pruning"])
 def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, way: str) -> None:
     from training.fitting.checkpoints import Recorder
-    from training.train import train_model
+    from training.fitting.trainer import train_model
 
     class Stops(Recorder):
         def epoch(self, entry: dict[str, Any]) -> None:
@@ -256,12 +256,13 @@ def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], 
     changes = {"epochs": 4, "sampling": "balanced", "freeze": way == "frozen", "copies": 3}
     short = override(override(recipe, "train", **changes), "prune", epochs=4, keep="best")
 
-    def make(recorder: Recorder | None) -> tuple[nn.Module, dict[str, Any]]:
-        facts: dict[str, Any] = {}
+    def make(recorder: Recorder | None) -> tuple[nn.Module, list[dict[str, Any]]]:
         if way != "pruning":
-            return train_model(short, few, few, facts, recorder), facts
+            model, trained = train_model(short, few, few, recorder)
+            return model, trained.epochs
         torch.manual_seed(0)
-        return prune_model(build(short.backbone, 3).eval(), short, few, few, facts, recorder), facts
+        model, pruned = prune_model(build(short.backbone, 3).eval(), short, few, few, recorder)
+        return model, pruned.epochs
 
     wanted, history = make(None)
     with pytest.raises(Stop):
@@ -270,7 +271,7 @@ def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], 
     torch.rand(7)
     found, again = make(Recorder(tmp_path))
     assert all(torch.equal(value, found.state_dict()[name]) for name, value in wanted.state_dict().items())
-    without = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history["epochs"]]
-    assert without == [{k: v for k, v in entry.items() if k != "seconds"} for entry in again["epochs"]]
+    without = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
+    assert without == [{k: v for k, v in entry.items() if k != "seconds"} for entry in again]
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert list((tmp_path / "tensorboard").glob("events.*"))

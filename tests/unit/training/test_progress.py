@@ -1,4 +1,4 @@
-"""Training that counts steps: rounds, the learning rate's decay, looks at held-out photos, checkpoints, going on."""
+"""Training that counts steps: rounds, learning-rate decay, held-out accuracy, checkpoints, resuming."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.helpers.commands import SHAPES
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.loop import optimise
-from training.fitting.progress import Watch, drawn_photos
+from training.fitting.progress import Progress, sample_held_out
 from training.models.registry import build
 
 
@@ -40,15 +40,15 @@ def train(recipe: Recipe, few: list[Photo], freeze: bool, folder: Path | None = 
     return model, history
 
 
-def test_steps_run_over_one_pass_after_another(recipe: Recipe, few: list[Photo]) -> None:
+def test_steps_continue_over_passes_of_the_photos(recipe: Recipe, few: list[Photo]) -> None:
     _, history = train(recipe, few, freeze=True)
     assert [entry["step"] for entry in history] == [2, 4, 6, 8]
-    wanted = [0.01 * 0.9 ** (step // 3) for step in (2, 4, 6, 8)]
-    assert [entry["learning_rate"] for entry in history] == pytest.approx(wanted)
+    expected = [0.01 * 0.9 ** (step // 3) for step in (2, 4, 6, 8)]
+    assert [entry["learning_rate"] for entry in history] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_an_interrupted_training_goes_on_to_the_same_weights(
+def test_an_interrupted_training_ends_with_the_same_weights(
     recipe: Recipe, few: list[Photo], tmp_path: Path, freeze: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = override(recipe, "backbone", dropout=0.5)
@@ -77,7 +77,7 @@ def test_the_last_checkpoints_are_kept(recipe: Recipe, few: list[Photo], tmp_pat
     assert names == ["00000006.safetensors", "00000008.safetensors"]
 
 
-def test_dropout_falls_on_cached_features_while_training_alone(recipe: Recipe, few: list[Photo]) -> None:
+def test_dropout_applies_to_cached_features_only_in_training(recipe: Recipe, few: list[Photo]) -> None:
     plain, _ = train(recipe, few, True)
     dropped, _ = train(override(recipe, "backbone", dropout=0.5), few, True)
     assert not torch.equal(plain.state_dict()["network.11.weight"], dropped.state_dict()["network.11.weight"])
@@ -86,38 +86,38 @@ def test_dropout_falls_on_cached_features_while_training_alone(recipe: Recipe, f
     assert torch.equal(model(photo), model(photo))
 
 
-def test_what_is_told_between_two_checkpoints(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_losses_and_held_out_accuracy_are_printed_between_checkpoints(recipe: Recipe) -> None:
     settings = override(recipe, "train", max_steps=6, save_every=6, report_every=2, evaluate_every=3).train
-    told: list[str] = []
-    asked: list[int] = []
+    lines: list[str] = []
+    evaluated: list[int] = []
 
     def evaluate(step: int) -> Any:
-        asked.append(step)
+        evaluated.append(step)
         return score(torch.eye(3), [Photo(Path("a"), index, "a") for index in range(3)], ("a", "b", "c"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.fitting.progress.err_console.print", lambda line, **_: told.append(line))
-        watch = Watch(settings, None, evaluate)
+        patch.setattr("training.fitting.progress.note", lines.append)
+        shown = Progress(settings, None, evaluate)
         for step, loss in enumerate((1.0, 3.0, 5.0, 7.0), 1):
-            watch.look(step, loss, 0.1)
-    assert [line.partition(":")[0] for line in told] == ["step 2", "step 3", "step 4"]
-    assert "loss 2.00000" in told[0]
-    assert "balanced accuracy 100.0%" in told[1]
-    assert "loss 6.00000" in told[2]
-    assert asked == [3]
+            shown.step(step, loss, 0.1)
+    assert [line.partition(":")[0] for line in lines] == ["step 2", "step 3", "step 4"]
+    assert "loss 2.00000" in lines[0]
+    assert "balanced accuracy 100.0%" in lines[1]
+    assert "loss 6.00000" in lines[2]
+    assert evaluated == [3]
 
 
-def test_held_out_photos_are_drawn_by_the_step(recipe: Recipe) -> None:
+def test_the_step_is_the_seed_of_the_held_out_sample(recipe: Recipe) -> None:
     settings = override(recipe, "train", evaluate_batches=2).train
-    first = drawn_photos(20, settings, 1)
+    first = sample_held_out(20, settings, 1)
     assert first is not None
     assert len(set(first)) == 8
-    assert first == drawn_photos(20, settings, 1) != drawn_photos(20, settings, 2)
-    assert drawn_photos(8, settings, 1) is None
-    assert drawn_photos(20, recipe.train, 1) is None
+    assert first == sample_held_out(20, settings, 1) != sample_held_out(20, settings, 2)
+    assert sample_held_out(8, settings, 1) is None
+    assert sample_held_out(20, recipe.train, 1) is None
 
 
-def test_steps_are_whole_rounds(recipe: Recipe) -> None:
+def test_max_steps_is_a_whole_number_of_rounds(recipe: Recipe) -> None:
     with pytest.raises(UserError, match="make it a multiple of 200"):
         override(recipe, "train", max_steps=300, save_every=200)
     assert override(recipe, "train", max_steps=30, save_every=200).train.rounds == 1

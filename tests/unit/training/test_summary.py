@@ -75,7 +75,7 @@ def test_a_frozen_recipe_pruned_was_trained_in_full(tmp_path: Path) -> None:
     [
         (["clasroom"], "did you mean classroom?"),
         (["runs/nowhere/x"], "give a recipe's name or .yaml file, or a folder of runs/RECIPE/"),
-        (["tests"], "is no complete run"),
+        (["tests"], "is not a complete run"),
         (["shapes", "--backbone", "resnet19"], "backbone.name"),
         (["shapes", "--height", "4"], "input.height"),
         (["shapes", "--batch", "0"], "--batch and --depth must be 1 or more"),

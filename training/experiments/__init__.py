@@ -1,0 +1,1 @@
+"""Runs that consist of several trainings: sweeps over backbones, cross-validation."""
