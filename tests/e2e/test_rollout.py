@@ -1,10 +1,10 @@
-"""A version replaces another on a real server: step by step, refused, undone, beside others."""
+"""A version replaces another on a real server: steps, refusals, undoing, several changes at once."""
 
 import json
 import re
 import signal
+import subprocess
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +22,7 @@ from deploy.settings import read_settings
 from deploy.store import copies, desired
 from deploy.torchserve.management import drain
 from tests.helpers.nodes import Node, begun, change_manifest, in_handle, node, rewrite, wait_for_step
+from tests.helpers.waiting import eventually
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
 LABELS = b"self.spec.labels[int(photo.probabilities.argmax())]"
@@ -37,7 +38,7 @@ def here(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
         yield running
 
 
-def test_a_rollout_serves_the_new_one_and_keeps_the_former(here: Node) -> None:
+def test_a_rollout_serves_the_new_version_and_keeps_the_former(here: Node) -> None:
     assert here.answered_by() == "1.1"
     assert here.registered() == {"1.0": 1, "1.1": 1}
     assert here.manifest() == ["1.1", "1.0"]
@@ -51,7 +52,7 @@ def test_a_rollout_serves_the_new_one_and_keeps_the_former(here: Node) -> None:
     assert "reason: the first" in table
 
 
-def test_status_says_what_is_served(here: Node) -> None:
+def test_status_shows_what_is_served(here: Node) -> None:
     found = json.loads(here.deploy("status", "--json").stdout)
     assert found["serving"] is True
     assert found["at_work"] is None
@@ -98,7 +99,7 @@ def edited_with_its_manifest(mar: Path) -> None:
 
 
 def answers_otherwise(mar: Path) -> None:
-    """The graph is right, what is answered is not: only the served door shows it."""
+    """The graph is right, the answer is not: only a prediction shows it."""
     rewrite(mar, {"handler/service.py": lambda text: text.replace(LABELS, b"self.spec.labels[0]")})
 
 
@@ -121,7 +122,7 @@ REFUSALS: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "message"), REFUSALS, ids=[spoil.__name__ for spoil, _ in REFUSALS])
-def test_what_is_refused_leaves_everything_as_it_was(here: Node, spoil: Callable[[Path], None], message: str) -> None:
+def test_a_refused_rollout_changes_nothing(here: Node, spoil: Callable[[Path], None], message: str) -> None:
     version = f"3.{[spoil for spoil, _ in REFUSALS].index(spoil)}"
     here.pack(version)
     spoil(here.store / f"shapes-{version}.mar")
@@ -144,7 +145,7 @@ def test_a_version_that_exists_is_refused(here: Node) -> None:
     )
 
 
-def test_too_little_memory_is_refused_before_anything_starts(here: Node) -> None:
+def test_too_little_memory_is_refused_before_a_worker_starts(here: Node) -> None:
     here.pack("4.0")
     assert_refused(
         here,
@@ -155,7 +156,7 @@ def test_too_little_memory_is_refused_before_anything_starts(here: Node) -> None
     )
 
 
-def test_what_is_no_archive_of_the_store_is_refused(here: Node, tmp_path: Path) -> None:
+def test_a_file_outside_the_store_is_refused(here: Node, tmp_path: Path) -> None:
     other = tmp_path / "shapes-5.0.mar"
     other.write_bytes(b"")
     assert_refused(here, "is not in the store: copy it", "rollout", str(other))
@@ -172,7 +173,7 @@ def test_a_dry_run_changes_nothing(here: Node) -> None:
     assert here.rollout("1.1", "--dry-run", check=False).returncode == 1
 
 
-def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> None:
+def test_a_second_change_is_refused_and_the_message_names_the_first(here: Node) -> None:
     here.pack("6.0", "6.1")
     with begun(here.env, "rollout", "shapes-6.0.mar") as first:
         wait_for_step(here.var, "register")
@@ -180,8 +181,8 @@ def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> No
             done = here.deploy(*words, check=False)
             assert done.returncode == 1
             assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is running", done.stderr)
-        told = json.loads(here.deploy("status", "--json").stdout)["at_work"]
-        assert (told["pid"], told["what"]) == (first.pid, "rollout of shapes 6.0")
+        answer = json.loads(here.deploy("status", "--json").stdout)["at_work"]
+        assert (answer["pid"], answer["what"]) == (first.pid, "rollout of shapes 6.0")
         assert first.wait(timeout=60) == 0
     assert here.answered_by() == "6.0"
     assert here.manifest() == ["6.0", "1.1"]  # the recipe keeps one: 1.0 is retired
@@ -189,7 +190,7 @@ def test_only_one_changes_versions_and_the_others_are_told_who(here: Node) -> No
     assert (here.store / "shapes-1.0.mar").is_file()
 
 
-def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
+def test_rollback_never_returns_to_a_version_that_was_rolled_back_from(here: Node) -> None:
     assert (here.answered_by(), here.manifest()) == ("6.0", ["6.0", "1.1"])
     done = here.deploy("rollback", "--why", "6.0 is worse")
     assert "shapes 1.1 is the default again" in done.stdout
@@ -204,9 +205,9 @@ def test_rollback_goes_back_and_never_forward_again(here: Node) -> None:
         "rollout",
         "shapes-6.0.mar",
     )
-    told = json.loads(here.deploy("rollback", "shapes", "--to", "6.0", "--json").stdout)
-    assert (told["version"], told["previous"], told["state"]) == ("6.0", "1.1", "done")
-    assert [step["name"] for step in told["steps"]] == ["prove", "default"]
+    answer = json.loads(here.deploy("rollback", "shapes", "--to", "6.0", "--json").stdout)
+    assert (answer["version"], answer["previous"], answer["state"]) == ("6.0", "1.1", "done")
+    assert [step["name"] for step in answer["steps"]] == ["prove", "default"]
     assert here.answered_by() == "6.0"
     here.deploy("rollback")
     assert here.answered_by() == "1.1"
@@ -217,8 +218,9 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
     (here.store / "shapes-1.1.mar").unlink()
     with ExitStack() as repair:
         repair.enter_context(deployment_lock(here.var).hold(OwnerKind.REPAIR))
-        with begun(here.env, "rollback", "--to", "6.0") as process:
-            time.sleep(2)
+        with begun(here.env, "rollback", "--to", "6.0", stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith(b"waiting for the keeper's repair")
             assert (process.poll(), here.answered_by()) == (None, "1.1")
             repair.close()
             assert process.wait(timeout=60) == 0
@@ -230,7 +232,7 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(here: N
 
 
 @pytest.mark.parametrize("words", [("rollout", "shapes-6.1.mar"), ("rollback", "--to", "6.0")])
-def test_nothing_is_changed_while_all_is_being_stopped(here: Node, words: tuple[str, ...]) -> None:
+def test_no_change_begins_during_make_down(here: Node, words: tuple[str, ...]) -> None:
     with deployment_lock(here.var).hold(OwnerKind.DOWN):
         assert_refused(here, r"make down \(process \d+ of .*\) is running: run this again when it is over", *words)
 
@@ -241,18 +243,18 @@ def test_rollback_refuses_a_version_without_workers(here: Node) -> None:
     here.client.scale("shapes", "6.0", 1)
 
 
-def test_retire_takes_a_kept_version_out_and_leaves_the_default(here: Node) -> None:
+def test_retire_unregisters_a_kept_version_and_refuses_the_default(here: Node) -> None:
     assert_refused(here, "shapes 1.1 is the default: roll out another version first", "retire", "shapes", "1.1")
     assert_refused(here, "shapes 9.9 is not served .served: 1.1, 6.0.", "retire", "shapes", "9.9")
-    told = json.loads(here.deploy("retire", "shapes", "6.0", "--json").stdout)
-    assert (told["action"], told["version"], told["state"]) == ("retire", "6.0", "done")
+    answer = json.loads(here.deploy("retire", "shapes", "6.0", "--json").stdout)
+    assert (answer["action"], answer["version"], answer["state"]) == ("retire", "6.0", "done")
     assert here.registered() == {"1.1": 1}
     assert here.manifest() == ["1.1"]
     assert (here.store / "shapes-6.0.mar").is_file()
     assert {path.stem for path in (here.var / copies.FOLDER).iterdir()} == {"shapes-1.1"}
 
 
-def test_a_disk_that_fills_at_the_switch_leaves_the_former_one(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_switch_leaves_the_former_version(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     here.pack("6.2")
     before = here.registered(), here.manifest()
 
@@ -280,14 +282,19 @@ def test_ctrl_c_before_the_switch_undoes(here: Node) -> None:
     assert (here.registered(), here.manifest(), here.answered_by()) == (*before, "1.1")
 
 
-def test_draining_waits_for_what_waits_and_for_what_is_in_hand(here: Node) -> None:
-    """Three requests that compute for half a second each: when it returns, all three are answered."""
+def queued(here: Node, version: str) -> int:
+    status = (here.client.describe("shapes", version) or {}).get("jobQueueStatus", {})
+    return int(status.get("pendingRequests", 0))
+
+
+def test_draining_waits_for_queued_and_running_requests(here: Node) -> None:
+    """Three requests of half a second each: all are answered when it returns."""
     busy = "end = time.perf_counter() + 0.5 * (len(data) == 1)\n        while time.perf_counter() < end: pass"
     here.pack("7.0", edits=in_handle(busy))
     here.client.register("shapes-7.0.mar", "shapes")
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(here.ask, "7.0", str(number)) for number in range(3)]
-        time.sleep(0.2)
+        eventually(lambda: queued(here, "7.0"))
         assert not any(future.done() for future in waiting)
         assert not drain(here.client, "shapes", "7.0", 0.1)
         assert drain(here.client, "shapes", "7.0", 30)
@@ -296,8 +303,8 @@ def test_draining_waits_for_what_waits_and_for_what_is_in_hand(here: Node) -> No
     here.deploy("retire", "shapes", "7.0")
 
 
-def test_a_rollout_loses_nothing_of_what_the_former_one_has_in_hand(here: Node) -> None:
-    """The former one takes half a second for each request, so that some wait at any time, also when it goes."""
+def test_a_rollout_loses_no_request_of_the_former_version(here: Node) -> None:
+    """The former version takes half a second per request, so that some are queued when it is replaced."""
     slow = "end = time.perf_counter() + 0.5 * ('slow' in str(data[0])[:200])"
     slow += "\n        while time.perf_counter() < end: pass"
     here.pack("7.1", edits=in_handle(slow))
@@ -323,8 +330,8 @@ def test_a_rollout_loses_nothing_of_what_the_former_one_has_in_hand(here: Node) 
     assert here.registered() == {"7.2": 1}
 
 
-def test_what_stands_in_for_a_dead_default_is_kept_and_the_dead_one_is_not(here: Node) -> None:
-    """What the keeper does when a default cannot be brought back, and a person who then goes on."""
+def test_the_replacement_of_a_dead_default_is_kept_and_the_dead_one_is_not(here: Node) -> None:
+    """The keeper replaces a default that it cannot restore; then a person rolls out another version."""
     here.pack("8.0", "8.1")
     kill_after_the_switch(here, "8.0")
     dead(here, "8.0")
@@ -345,7 +352,7 @@ def test_a_lost_manifest_is_written_again_by_a_rollout_of_what_serves(here: Node
     assert (here.manifest()[0], here.registered(), here.answered_by()) == ("8.1", before, "8.1")
 
 
-def test_killed_and_then_refused_leaves_nothing_and_works_when_it_is_mended(here: Node) -> None:
+def test_a_killed_rollout_that_is_then_refused_leaves_nothing(here: Node) -> None:
     here.pack("8.2")
     with begun(here.env, "rollout", "shapes-8.2.mar"):
         wait_for_step(here.var, "goldens")  # and is killed with the block
@@ -358,7 +365,7 @@ def test_killed_and_then_refused_leaves_nothing_and_works_when_it_is_mended(here
     assert here.answered_by() == "8.2"
 
 
-def test_an_archive_that_went_from_the_store_is_put_back_when_its_version_goes(here: Node) -> None:
+def test_an_archive_that_vanished_is_restored_when_its_version_is_retired(here: Node) -> None:
     kept = here.manifest()[1]
     (here.store / f"shapes-{kept}.mar").unlink()
     done = here.deploy("retire", "shapes", kept, check=False)
@@ -373,12 +380,12 @@ def kill_after_the_switch(here: Node, version: str) -> None:
 
 
 def dead(here: Node, version: str) -> None:
-    """The state in which the keeper leaves a default that it cannot bring back: the kept one stands in."""
+    """The state in which the keeper leaves a default that it cannot restore: the kept version is the default."""
     here.client.set_default("shapes", here.manifest()[1])
     here.client.scale("shapes", version, 0)
 
 
-def test_nothing_is_written_where_nothing_runs(bundle: Path, tmp_path: Path) -> None:
+def test_without_a_server_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
     settings = read_settings({"SERVE_VAR": str(tmp_path / "var"), "SERVE_INFERENCE_PORT": "1"})
     with pytest.raises(UserError, match="is the server running"), deployment(settings, "rollout", "a", "1"):
         pass

@@ -1,4 +1,4 @@
-"""A rollout that is killed at any of its steps: clients are answered all the while, the same command ends it."""
+"""A rollout that is killed at any step: clients are answered all the time, and the same command completes it."""
 
 import json
 import os
@@ -44,11 +44,12 @@ main(["rollout", {archive!r}], prog_name="python -m deploy")
 """
 
 POINTS = {
+    # point -> where the process kills itself: at which call, before, during or after it, with which argument
     "check begins": ("Journal.step", "before", "check"),
     "register begins": ("Journal.step", "before", "register"),
-    "its worker starts": ("Client.register", "during", ""),
+    "a worker starts": ("Client.register", "during", ""),
     "it is registered": ("Client.register", "after", ""),
-    "goldens begin": ("Journal.step", "before", "goldens"),
+    "goldens begins": ("Journal.step", "before", "goldens"),
     "latency begins": ("Journal.step", "before", "latency"),
     "before the switch": ("Client.set_default", "before", ""),
     "after the switch, before the manifest": ("desired.write", "before", ""),
@@ -57,7 +58,27 @@ POINTS = {
     "keep begins": ("Journal.step", "before", "keep"),
     "before an old one is unregistered": ("Client.unregister", "before", ""),
     "after an old one is unregistered": ("Client.unregister", "after", ""),
-    "before its end is written down": ("Journal.end", "before", "done"),
+    "before the end is written": ("Journal.end", "before", "done"),
+}
+CHAINS = {
+    "while a worker starts": ["a worker starts"],
+    "before the switch": [
+        "check begins",
+        "register begins",
+        "it is registered",
+        "goldens begins",
+        "latency begins",
+        "before the switch",
+        "after the switch, before the manifest",
+    ],
+    "after the switch": [
+        "after the manifest",
+        "drain begins",
+        "keep begins",
+        "before an old one is unregistered",
+        "after an old one is unregistered",
+        "before the end is written",
+    ],
 }
 
 
@@ -70,19 +91,24 @@ def here(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
         yield running
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) -> None:
-    version, former = f"1.{list(POINTS).index(point)}", here.manifest()[0]
+def test_every_point_is_in_one_chain() -> None:
+    assert sorted(point for chain in CHAINS.values() for point in chain) == sorted(POINTS)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_rollout_that_is_killed_again_and_again_ends_in_the_same_place(here: Node, chain: str) -> None:
+    """The same command is repeated: it resumes, is killed at the next point, and is at last left alone."""
+    version, former = f"1.{list(CHAINS).index(chain)}", here.manifest()[0]
     here.pack(version)
-    kill(here, version, point)
-    assert here.last().state == "interrupted"
-    assert here.answered_by() in (former, version)
-    assert here.manifest()[0] in (former, version)
+    for point in CHAINS[chain]:
+        kill(here, version, point)
+        assert here.last().state == "interrupted", point
+        assert here.answered_by() in (former, version), point
+        assert here.manifest()[0] in (former, version), point
     left = json.loads(here.deploy("status", "--json", check=False).stdout)["left_over"]
     assert left["what"] == f"rollout of shapes {version}"
 
-    done = here.rollout(version)
-    assert done.returncode == 0
+    here.rollout(version)
     assert here.answered_by() == version
     assert here.manifest() == [version, former]
     assert here.registered() == {version: 1, former: 1}
@@ -90,7 +116,7 @@ def test_killed_and_run_again_it_ends_in_the_same_place(here: Node, point: str) 
 
 
 def test_what_a_killed_rollout_left_is_cleared_by_the_next_one(here: Node) -> None:
-    """Nobody runs the same command again, but rolls out a newer version."""
+    """A newer version is rolled out instead of running the same command again."""
     here.pack("2.0", "2.1")
     kill(here, "2.0", "latency begins")
     former = here.manifest()[0]

@@ -1,4 +1,4 @@
-"""`make serve` as a newcomer uses it: started, pasted from, asked, interrupted."""
+"""`make serve` as a new user runs it: start, paste the curl, predict, interrupt."""
 
 import json
 import os
@@ -7,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click.testing
@@ -26,6 +25,7 @@ from deploy.store.mar import digests, identity
 from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
 from tests.helpers.commands import SHIPPED, command
+from tests.helpers.waiting import default_signals, eventually
 
 
 class Serving:
@@ -35,7 +35,7 @@ class Serving:
         self.process, self.env, self.text = process, env, text
 
     def stop(self, number: int = signal.SIGINT) -> None:
-        """What a terminal does at Ctrl-C: the signal goes to make and all that it started."""
+        """Send a signal as a terminal does at Ctrl-C: to make and all its children."""
         os.killpg(self.process.pid, number)
         self.process.wait(timeout=60)
         self.close()
@@ -58,6 +58,7 @@ def start(env: dict[str, str], bundle: Path) -> Serving:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     assert process.stdout is not None
     lines = []
@@ -77,7 +78,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         running.stop()
 
 
-def test_it_packs_starts_and_prints_a_curl_that_works_when_pasted(serving: Serving) -> None:
+def test_it_packs_starts_and_prints_a_curl_that_works(serving: Serving) -> None:
     pasted = serving.text[serving.text.index("  curl") : serving.text.index("Ctrl-C")]
     label = re.search(r"this one is (\w+)", serving.text)
     done = subprocess.run(["bash", "-c", pasted], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -86,9 +87,9 @@ def test_it_packs_starts_and_prints_a_curl_that_works_when_pasted(serving: Servi
     assert re.search(r"ready after [0-9.]+ s: classroom-1.0", serving.text)
 
 
-def test_the_front_end_leaves_the_cores_to_the_model(serving: Serving) -> None:
+def test_the_front_end_uses_few_threads(serving: Serving) -> None:
     """The serial collector works on the thread that needed it; the second compiler is off; no heap, no front end."""
-    (java,) = (each for each in serving.members() if "org.pytorch.serve.ModelServer" in cmdline(each))
+    (java,) = (process for process in serving.members() if "org.pytorch.serve.ModelServer" in cmdline(process))
     threads = {path.read_text().strip() for path in Path(f"/proc/{java.pid}/task").glob("*/comm")}
     assert "C1 CompilerThre" in threads
     assert not [name for name in threads if name.startswith(("C2 Compiler", "G1 ", "GC Thread"))]
@@ -123,7 +124,7 @@ def test_predict_exits_0_when_all_are_good(serving: Serving) -> None:
     assert json.loads(done.stdout)["model_version"] == "1.0"
 
 
-def test_a_second_one_says_that_one_is_running(serving: Serving) -> None:
+def test_a_second_server_is_refused(serving: Serving) -> None:
     done = command("make", "serve", env=serving.env, check=False)
     assert done.returncode != 0
     assert "a server is running already (make serve, process" in done.stderr
@@ -148,13 +149,13 @@ def test_ctrl_c_leaves_no_process_and_no_key(serving: Serving) -> None:
     members = serving.members()
     assert any("java" in process.name() for process in members)
     serving.stop()
-    _, alive = psutil.wait_procs(members, timeout=5)
+    _, alive = psutil.wait_procs(members, timeout=30)
     assert not alive
     assert not (Path(serving.env["SERVE_VAR"]) / "key_file.json").exists()
     assert command("deploy", "models", env=serving.env, check=False).returncode == 1
 
 
-def test_a_killed_supervisord_has_a_successor_a_killed_serve_leaves_nothing(
+def test_a_killed_supervisord_is_replaced_and_a_killed_serve_leaves_no_process(
     store: Path, bundle: Path, tmp_path: Path
 ) -> None:
     env = own_environment(tmp_path / "var", store)
@@ -175,31 +176,32 @@ def test_a_killed_supervisord_has_a_successor_a_killed_serve_leaves_nothing(
     assert lock.owner() is None
 
 
-def test_down_stops_it_from_elsewhere(store: Path, bundle: Path, tmp_path: Path) -> None:
-    env = own_environment(tmp_path / "var", store)
+def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:
+    env = own_environment(tmp_path / ("deep" * 30) / "var", store)
     running = start(env, bundle)
+    assert "ready after" in running.text
     members = running.members()
     assert command("make", "--no-print-directory", "down", env=env).stdout == "stopped: no process is left\n"
-    assert running.process.wait(timeout=20) == 0
+    assert running.process.wait(timeout=60) == 0
     assert not [process for process in members if process.is_running()]
     running.close()
+    shutil.rmtree(tmp_path / ("deep" * 30))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_it_stops_cleanly_while_it_starts(store: Path, bundle: Path, tmp_path: Path, number: int) -> None:
     words = [sys.executable, "-m", "deploy", "serve", "--bundle", str(bundle)]
     env = {**os.environ, **own_environment(tmp_path / "var", store)}
-    process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals)
     assert process.stderr is not None
-    while not (tmp_path / "var" / "torchserve.pgid").exists():
-        assert process.poll() is None
+    eventually(lambda: (tmp_path / "var" / "torchserve.pgid").exists() or process.poll() is not None)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert errors.strip().endswith("stopped")
     assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
 
 
-def test_another_model_than_the_bundles_is_said(store: Path, copy_of_bundle: Path) -> None:
+def test_a_note_names_a_stored_archive_of_another_run(store: Path, copy_of_bundle: Path) -> None:
     run = json.loads((copy_of_bundle / "run.json").read_text())
     (copy_of_bundle / "run.json").write_text(json.dumps(run | {"id": "another"}))
     runner = click.testing.CliRunner()
@@ -209,14 +211,6 @@ def test_another_model_than_the_bundles_is_said(store: Path, copy_of_bundle: Pat
     assert choose(copy_of_bundle, "1.0", store) == store / "shapes-1.0.mar"
     with pytest.raises(UserError, match=r"scripts/archive.sh .* 7.7"):
         choose(copy_of_bundle, "7.7", store)
-
-
-def test_it_works_from_a_folder_whose_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:
-    env = own_environment(tmp_path / ("deep" * 30) / "var", store)
-    running = start(env, bundle)
-    running.stop()
-    assert "ready after" in running.text
-    shutil.rmtree(tmp_path / ("deep" * 30))
 
 
 def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Path) -> None:
@@ -240,10 +234,3 @@ def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Pat
     assert "GoldenMismatch: goldens/0_0.jpg" in done.stderr
     assert "[0.123, 0.456, 0.421]" in done.stderr
     assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
-
-
-def eventually(what: Callable[[], object], seconds: float = 20) -> None:
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() < begun + seconds
-        time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""`make up`: whatever is killed, damaged or in the way, the same versions serve again. A real TorchServe throughout."""
+"""`make up`: after kills, damaged files and taken ports the same versions serve again. With a real TorchServe."""
 
 import base64
 import contextlib
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from deploy.store.mar import served_version
 from deploy.torchserve.management import Client
 from tests.helpers.commands import command
 from tests.helpers.nodes import begun, wait_for_step
+from tests.helpers.waiting import eventually
 
 DEFAULT, KEPT = "1.1", "1.0"
 
@@ -55,7 +56,7 @@ class Up:
         """Seconds until the same versions serve again."""
         begun = time.monotonic()
         while not self.same():
-            assert time.monotonic() < begun + seconds, self.told()
+            assert time.monotonic() < begun + seconds, self.last_logs()
             time.sleep(0.05)
         return time.monotonic() - begun
 
@@ -77,7 +78,7 @@ class Up:
         answer = requests.get(self.settings.url("keeper") + "/ready", timeout=20)
         return answer.status_code, answer.json()
 
-    def told(self) -> str:
+    def last_logs(self) -> str:
         logs = [self.settings.var / "logs" / f"{name}.log" for name in ("supervisord", "torchserve", "keeper")]
         return "\n".join(path.read_text()[-3000:] for path in logs if path.exists())
 
@@ -111,9 +112,18 @@ class Up:
         supervisor = psutil.Process(self.supervisor())
         return [supervisor, *supervisor.children(recursive=True), *(members(group) if group else [])]
 
+    def attached(self) -> int:
+        """How often a program has attached to a running TorchServe."""
+        return (self.settings.var / "logs" / "torchserve.log").read_text().count('"event": "attached to')
+
+    def more(self, outcomes: list[int | str]) -> None:
+        """Wait for twenty more requests."""
+        count = len(outcomes)
+        eventually(lambda: len(outcomes) > count + 20)
+
     @contextlib.contextmanager
     def trickle(self) -> Iterator[list[int | str]]:
-        """Twenty requests a second from elsewhere; the outcomes are there when the block has ended."""
+        """Twenty requests a second from another thread while the block runs; their outcomes."""
         outcomes: list[int | str] = []
         over = threading.Event()
 
@@ -152,21 +162,14 @@ def up(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     command("deploy", "down", "--now", env=running.env)
 
 
-def eventually(what: Callable[[], object], seconds: float = 20) -> None:
-    begun = time.monotonic()
-    while not what():
-        assert time.monotonic() < begun + seconds
-        time.sleep(0.05)
-
-
-def test_up_prints_a_curl_that_works_when_pasted_and_says_how_it_stops(up: Up) -> None:
+def test_up_prints_a_curl_that_works_and_how_to_stop(up: Up) -> None:
     pasted = up.text[up.text.index("  curl") : up.text.index("make down")]
     done = subprocess.run(["bash", "-c", pasted], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout)["result"] in ("disc", "cross", "stripe")
     assert up.text.endswith("make down stops it.\n")
 
 
-def test_the_keeper_tells_readiness_and_metrics_and_nothing_else(up: Up) -> None:
+def test_the_keeper_serves_only_ready_and_metrics(up: Up) -> None:
     status, answer = up.ready()
     assert (status, answer["ready"], answer["missing"], answer["warnings"]) == (200, True, [], [])
     assert answer["models"] == [{"name": "shapes", "version": DEFAULT}]
@@ -176,19 +179,19 @@ def test_the_keeper_tells_readiness_and_metrics_and_nothing_else(up: Up) -> None
     assert requests.post(url + "/ready", timeout=20).status_code == 405
 
 
-def test_the_keeper_is_asked_from_this_machine_alone(up: Up) -> None:
+def test_the_keeper_listens_on_the_loopback_address_only(up: Up) -> None:
     listening = (c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr)
     assert {place.ip for place in listening if place.port == up.settings.ports["keeper_port"]} == {HOST}
 
 
-def test_a_second_one_is_refused_by_name_and_how_to_stop_it(up: Up, bundle: Path) -> None:
+def test_a_second_server_is_refused_and_the_message_names_the_first(up: Up, bundle: Path) -> None:
     for mode in ("up", "serve"):
         done = command("deploy", mode, "--bundle", bundle, env=up.env, check=False)
         assert done.returncode == 1
-        wanted = (
+        message = (
             rf"a server is running already \(make up, process {up.supervisor()} of .*, since .*\): stop it with make d"
         )
-        assert re.search(wanted, done.stderr), done.stderr
+        assert re.search(message, done.stderr), done.stderr
     assert up.same()
 
 
@@ -222,12 +225,18 @@ def test_a_killed_worker_is_back(up: Up) -> None:
     assert up.wait() < 2 * up.cold
 
 
-def test_a_killed_java_is_back_with_its_versions(up: Up) -> None:
-    before = up.java()
+def test_a_killed_java_is_back_with_its_versions_even_if_archives_are_missing_or_damaged(up: Up) -> None:
+    store, before = up.settings.store, up.java()
+    (store / f"shapes-{DEFAULT}.mar").unlink()
+    damaged = bytearray((store / f"shapes-{KEPT}.mar").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (store / f"shapes-{KEPT}.mar").write_bytes(damaged)
     before.kill()
     eventually(lambda: not alive(before))
     assert up.wait() < 2 * up.cold
-    assert [row.action for row in entries(up.settings.var)][-2:] == ["restore", "restore"]
+    assert [entry.action for entry in entries(up.settings.var)][-2:] == ["restore", "restore"]
+    assert (store / f"shapes-{DEFAULT}.mar").is_file()
+    assert (store / f"shapes-{KEPT}.mar.damaged").read_bytes() == damaged
 
 
 def test_a_killed_keeper_costs_no_request(up: Up) -> None:
@@ -240,55 +249,57 @@ def test_a_killed_keeper_costs_no_request(up: Up) -> None:
     assert up.java() == java
 
 
-def test_a_killed_supervisord_costs_no_request_and_has_a_successor(up: Up) -> None:
+def test_a_killed_supervisord_costs_no_request_and_is_replaced(up: Up) -> None:
     supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.supervision.keeper")
+    attached = up.attached()
     with up.trickle() as outcomes:
         os.kill(supervisor, signal.SIGKILL)
         eventually(lambda: server_lock(up.settings.var).owner() is not None)
         eventually(lambda: not alive(keeper))
         assert up.wait() < 2 * up.cold
-        eventually(lambda: "attached" in (up.settings.var / "logs" / "torchserve.log").read_text())
-        time.sleep(2)
-    assert set(outcomes) == {200} and len(outcomes) > 20
+        eventually(lambda: up.attached() == attached + 1)
+        up.more(outcomes)
+    assert set(outcomes) == {200}
     assert up.java() == java
     assert up.supervisor() != supervisor
     assert len(up.programs()) == 2
 
 
-def test_a_killed_attachment_costs_no_request(up: Up) -> None:
+def test_a_killed_torchserve_program_costs_no_request(up: Up) -> None:
     watcher, java = up.program("deploy.supervision.torchserve_program"), up.java()
+    attached = up.attached()
     with up.trickle() as outcomes:
         watcher.kill()
         eventually(lambda: not alive(watcher))
         assert up.program("deploy.supervision.torchserve_program") != watcher
-        time.sleep(2)
+        eventually(lambda: up.attached() == attached + 1)
+        up.more(outcomes)
     assert set(outcomes) == {200}
     assert up.java() == java
 
 
-def test_workers_that_torchserve_has_given_up_are_revived(up: Up) -> None:
+def test_workers_that_torchserve_gave_up_are_revived(up: Up) -> None:
     up.client.scale("shapes", KEPT, 0)
     assert up.client.ready("shapes", KEPT) == 0
-    assert up.wait() > 10  # TorchServe has time of its own first
+    assert up.wait() > 10  # TorchServe gets time to restart them itself
     assert entries(up.settings.var)[-1].action == "revive"
-    told = r'^classifier_keeper_actions_total\{action="revive"\} [1-9]'
+    sample = r'^classifier_keeper_actions_total\{action="revive"\} [1-9]'
     url = up.settings.url("keeper") + "/metrics"
-    eventually(lambda: re.search(told, requests.get(url, timeout=20).text, re.MULTILINE))
+    eventually(lambda: re.search(sample, requests.get(url, timeout=20).text, re.MULTILINE))
 
 
-def test_while_a_rollout_is_at_work_nothing_is_repaired_and_down_is_refused(up: Up) -> None:
+def test_during_a_rollout_nothing_is_repaired_and_down_is_refused(up: Up) -> None:
     with deployment_lock(up.settings.var).hold(OwnerKind.ROLLOUT, "shapes 9.9"):
         up.client.unregister("shapes", KEPT)
-        time.sleep(4)
+        eventually(lambda: any("rollout of shapes 9.9" in text for text in up.ready()[1]["warnings"]))
         assert up.client.describe("shapes", KEPT) is None
         done = command("deploy", "down", env=up.env, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert "rollout of shapes 9.9 (process" in done.stderr and "--now" in done.stderr
-        assert any("rollout of shapes 9.9" in text for text in up.ready()[1]["warnings"])
     assert up.wait() < 2 * up.cold
 
 
-def test_a_version_that_the_manifest_does_not_know_is_left_alone_but_is_not_the_default(up: Up, bundle: Path) -> None:
+def test_a_version_that_is_not_in_the_manifest_stays_but_not_as_the_default(up: Up, bundle: Path) -> None:
     pack(bundle, "1.2", up.settings.store)
     up.client.register("shapes-1.2.mar", "shapes")
     up.client.set_default("shapes", "1.2")
@@ -297,20 +308,7 @@ def test_a_version_that_the_manifest_does_not_know_is_left_alone_but_is_not_the_
     up.client.unregister("shapes", "1.2")
 
 
-def test_a_missing_and_a_damaged_archive_are_brought_back_at_a_restart(up: Up) -> None:
-    store = up.settings.store
-    (store / f"shapes-{DEFAULT}.mar").unlink()
-    damaged = bytearray((store / f"shapes-{KEPT}.mar").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (store / f"shapes-{KEPT}.mar").write_bytes(damaged)
-    before = up.java()
-    before.kill()
-    eventually(lambda: not alive(before))
-    assert up.wait() < 2 * up.cold
-    assert (store / f"shapes-{KEPT}.mar.damaged").read_bytes() == damaged
-
-
-def test_a_port_that_another_has_taken_at_a_restart_is_waited_for(up: Up) -> None:
+def test_a_port_that_is_taken_at_a_restart_is_waited_for(up: Up) -> None:
     before = up.java()
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -319,8 +317,6 @@ def test_a_port_that_another_has_taken_at_a_restart_is_waited_for(up: Up) -> Non
         log = up.settings.var / "logs" / "torchserve.log"
         taken = f"port {up.settings.ports['management_address']} is taken by process {os.getpid()}"
         eventually(lambda: taken in log.read_text())
-        time.sleep(2)
-        assert log.read_text().count(taken) == 1
         assert up.ready()[0] == 503
     assert up.wait() < 2 * up.cold
 
@@ -334,7 +330,7 @@ def takes(other: socket.socket, port: int) -> bool:
     return True
 
 
-def test_a_damaged_manifest_is_said_and_changes_nothing(up: Up) -> None:
+def test_a_damaged_manifest_is_a_warning_and_changes_nothing(up: Up) -> None:
     path = up.settings.var / desired.FILE
     content = path.read_bytes()
     try:
@@ -346,7 +342,7 @@ def test_a_damaged_manifest_is_said_and_changes_nothing(up: Up) -> None:
     eventually(lambda: up.ready()[1]["warnings"] == [])
 
 
-def test_a_hang_up_restarts_the_programs_and_keeps_the_lock(up: Up) -> None:
+def test_sighup_restarts_the_programs_and_keeps_the_lock(up: Up) -> None:
     supervisor, keeper = up.supervisor(), up.program("deploy.supervision.keeper")
     os.kill(supervisor, signal.SIGHUP)
     eventually(lambda: not alive(keeper))
@@ -378,7 +374,7 @@ def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up
 
 
 def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up, bundle: Path) -> None:
-    """And another `up` would have adopted it: nothing is lost even then."""
+    """Another `up` attaches to it instead: no request is lost even then."""
     keeper, supervisor, java = up.program("deploy.supervision.keeper"), up.supervisor(), up.java()
     keeper.suspend()
     os.kill(supervisor, signal.SIGKILL)
@@ -395,7 +391,7 @@ def test_after_supervisord_and_keeper_are_killed_down_stops_what_is_left(up: Up,
     assert server_lock(up.settings.var).dead_owner() is None
 
 
-def test_a_default_that_is_gone_is_told_and_the_kept_version_serves(bundle: Path, tmp_path: Path) -> None:
+def test_the_kept_version_serves_if_the_default_is_gone(bundle: Path, tmp_path: Path) -> None:
     up = prepared(bundle, tmp_path)
     lose(up, DEFAULT)
     try:
@@ -432,7 +428,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk: Path, tmp_path: Path) -> None:
+def test_on_a_full_disk_it_continues_to_serve_with_a_warning(bundle: Path, small_disk: Path, tmp_path: Path) -> None:
     up = prepared(bundle, tmp_path)
     shutil.copytree(tmp_path / "var", small_disk / "var")
     up = Up({**up.env, "SERVE_VAR": str(small_disk / "var")}, next((bundle / "goldens").iterdir()))
@@ -443,7 +439,7 @@ def test_on_a_full_disk_it_goes_on_serving_and_says_so(bundle: Path, small_disk:
             eventually(lambda: any("full" in text for text in up.ready()[1]["warnings"]))
             up.program(
                 "deploy.supervision.keeper"
-            ).kill()  # first: the next one must do the repair, and say what it cannot write
+            ).kill()  # first, so that the next one does the repair and warns about what it cannot write
             up.client.unregister("shapes", KEPT)
             up.wait()
         assert set(outcomes) == {200}

@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
+from tests.helpers.waiting import default_signals
 
 Edits = Mapping[str, Callable[[bytes], bytes]]
 
@@ -111,15 +111,15 @@ def in_handle(line: str) -> Edits:
 
 
 @contextmanager
-def begun(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of `deploy` at work; ended with the block, so that a test that fails leaves no lock to the next."""
+def begun(env: Mapping[str, str], *words: str, stderr: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+    """A running command of `deploy`; it is killed when the block ends, so that it holds no lock in the next test."""
     process = subprocess.Popen(
         [sys.executable, "-m", "deploy", *words],
         cwd=ROOT,
         env={**os.environ, **env},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+        stderr=stderr,
+        preexec_fn=default_signals,
     )
     with process:
         try:
@@ -129,8 +129,8 @@ def begun(env: Mapping[str, str], *words: str) -> Iterator[subprocess.Popen[byte
 
 
 def wait_for_step(var: Path, name: str) -> None:
-    """Until the change of versions that is at work has begun a step."""
+    """Wait until the running change of versions has begun a step."""
     deadline = time.monotonic() + 60
     while (last := entries(var)[-1]).state is not State.RUNNING or name not in [step.name for step in last.steps[-1:]]:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, last
         time.sleep(0.01)

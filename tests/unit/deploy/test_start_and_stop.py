@@ -1,5 +1,6 @@
 """`up`, `serve` and `down` before and without a TorchServe: two at once, a full disk, a folder of another's."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +18,7 @@ from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, UNNAMED, Lock, LockHeld, OwnerKind, deployment_lock, server_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.supervision import torchserve_program
 from deploy.supervision.supervisor import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
 from deploy.up import down
 from tests.helpers.commands import SHIPPED, command
@@ -169,3 +173,23 @@ def test_a_folder_that_is_new_empty_or_of_an_earlier_version_is_ours(tmp_path: P
     assert tmp_path.stat().st_mode & 0o777 == 0o700
     claim(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b" / DEPLOYMENT).is_file()
+
+
+def test_a_transient_problem_is_retried_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problems = iter([UserError("port 8080 is taken"), UserError("port 8080 is taken"), OSError(28, "disk full")])
+
+    def start() -> None:
+        if problem := next(problems, None):
+            raise problem
+
+    monkeypatch.setattr(torchserve_program, "RETRY_S", 0)
+    server: Any = SimpleNamespace(adopt=lambda: False, start=start, group=7)
+    torchserve_program.attach_or_start(server)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["event"], row.get("why")) for row in rows] == [
+        ("not started", "port 8080 is taken"),
+        ("not started", "[Errno 28] disk full"),
+        ("TorchServe answers", None),
+    ]
