@@ -1,11 +1,10 @@
-"""Metrics and logs of a real TorchServe: each request is found again, and what the dashboard asks for is there."""
+"""Metrics and logs of a real TorchServe: every request is logged and counted, and every queried metric exists."""
 
 import base64
 import json
 import re
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +25,14 @@ from deploy.supervision.metrics import BUCKETS, Metrics
 from deploy.torchserve.process import Server
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
+from tests.helpers.waiting import eventually
 
 PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
 TEXT = base64.b64encode(PHOTO).decode()
 SECRET = "image-id-of-this-test"
 JPEG = {"Content-Type": "image/jpeg"}
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-FOR_PEOPLE = {"console.log"}  # what Java and the launcher print themselves; `console_tail` shows it as it is
+FOR_PEOPLE = {"console.log"}  # output of Java and the launcher, which is not JSON
 
 
 class Log:
@@ -45,20 +45,21 @@ class Log:
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def of(self, answer: requests.Response) -> dict[str, Any]:
-        """The one line of an answer."""
-        wanted = answer.headers["X-Request-Id"]
-        found: list[dict[str, Any]] = until(lambda: [line for line in self.lines() if line["request_id"] == wanted])
-        assert len(found) == 1
-        return found[0]
+        """The line of an answer."""
+        (line,) = self.all_of([answer])
+        return line
 
+    def all_of(self, answers: list[requests.Response]) -> list[dict[str, Any]]:
+        """The lines of answers; waits for them, because a worker's output reaches its log after the answer."""
+        ids = {answer.headers["X-Request-Id"] for answer in answers}
 
-def until(look: Callable[[], Any], limit_s: float = 20) -> Any:
-    """Look until there is something: a worker's output reaches its log a moment after the answer."""
-    deadline = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
+        def complete() -> list[dict[str, Any]]:
+            lines = [line for line in self.lines() if line["request_id"] in ids]
+            return lines if len(lines) >= len(ids) else []
+
+        lines = eventually(complete)
+        assert len(lines) == len(ids)
+        return lines
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ class TestRequestLog:
         assert (line["code"], line["photos"]) == (code, photos)
 
     @pytest.mark.parametrize("model", ["shapes", "shapes/1.0", "shapes_batched"])
-    def test_the_version_is_the_real_one_whatever_the_address(self, server: Server, log: Log, model: str) -> None:
+    def test_the_version_is_the_real_one_for_every_address(self, server: Server, log: Log, model: str) -> None:
         line = log.of(ask(server, model, data=PHOTO, headers=JPEG))
         assert (line["model"], line["version"]) == (model.partition("/")[0], "1.0")
 
@@ -117,13 +118,13 @@ class TestRequestLog:
         assert log.of(answer)["client_request_id"] == "order 7/a=b"
 
     @pytest.mark.parametrize("value", [b"a" * 129, "\u8bfe".encode(), b"a\tb", b"\x01"])
-    def test_an_id_that_is_long_or_not_printable_is_passed_over(self, server: Server, log: Log, value: bytes) -> None:
+    def test_an_id_that_is_long_or_not_printable_is_ignored(self, server: Server, log: Log, value: bytes) -> None:
         answer = ask(server, data=PHOTO, headers={**JPEG, "X-Request-Id": value})
         assert answer.ok
         assert "X-Client-Request-Id" not in answer.headers
         assert log.of(answer)["client_request_id"] is None
 
-    def test_the_answers_own_id_is_torchserves_whatever_a_client_or_the_handler_says(self, server: Server) -> None:
+    def test_the_id_of_an_answer_is_always_torchserves(self, server: Server) -> None:
         """0.12.0 sets the header after the handler, and the prefix header of its source's later state is not in it."""
         for name in ("X-Request-Id", "X-Request-Id-Prefix"):
             answer = ask(server, data=PHOTO, headers={**JPEG, name: "order-7"})
@@ -146,7 +147,7 @@ class TestRequestLog:
             assert answer.status_code == (200 if data == PHOTO else 415)
         assert batches_logged(server) > batches
 
-    def test_a_form_tells_its_photos_bytes(self, server: Server, log: Log) -> None:
+    def test_bytes_of_a_form_are_those_of_its_photos(self, server: Server, log: Log) -> None:
         line = log.of(ask(server, files={"a": ("a.jpg", PHOTO), "b": ("b.jpg", PHOTO)}))
         assert (line["photos"], line["bytes"]) == (2, 2 * len(PHOTO))
 
@@ -193,13 +194,13 @@ class TestEveryLog:
         assert "client_request_id" not in (server.logs / "model_log.log").read_text()
         assert all(set(line) >= {"request_id", "client_request_id"} for line in Log(server).lines())
 
-    def test_what_every_request_says_again_is_left_out(self, server: Server) -> None:
+    def test_lines_that_repeat_the_request_log_are_left_out(self, server: Server) -> None:
         for name in ("ts_log.log", "model_log.log"):
             text = (server.logs / name).read_text()
             assert "[METRICS]" not in text
             assert "Backend received inference" not in text
 
-    def test_a_worker_that_does_not_start_says_why_in_one_line(self, server: Server) -> None:
+    def test_why_a_worker_does_not_start_is_one_line(self, server: Server) -> None:
         why = server.why_no_worker()
         assert re.match(r"RuntimeError: model.onnx cannot be loaded by .*\n\(see .*model_log.log\)", why), why
         assert '"' not in why.splitlines()[0][-3:]
@@ -216,7 +217,7 @@ def _without_graph(mar: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def node(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The running server with a manifest and a journal of this test's own."""
+    """The running server, with a separate manifest and journal for this module."""
     var = tmp_path_factory.mktemp("node")
     (var / "logs").symlink_to(server.logs)
     return replace(server.settings, var=var)
@@ -225,9 +226,10 @@ def node(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, list[dict[str, Any]]]]:
     """Metrics that followed good and bad requests to two models, and the lines of those requests."""
+    names = ("classroom", "shapes", "classroom_batched", "shapes_batched")
+    log.all_of([ask(server, name, data=PHOTO, headers=JPEG) for name in names])  # earlier requests are logged by now
     metrics = Metrics(node)
     metrics.start()
-    before = len(log.lines())
     sent = [ask(server, name, data=PHOTO, headers=JPEG) for name in ("classroom", "shapes") for _ in range(6)]
     sent += [ask(server, data=b"no picture", headers=JPEG), ask(server, json={"image_base64": "%"})]
     sent += [ask(server, data=b"", headers=JPEG) for _ in range(3)]
@@ -240,8 +242,7 @@ def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, l
     metrics.keeper_action("revive")
     Journal(node.var, "rollout", "classroom", "1.0").end(State.DONE)
     Journal(node.var, "rollout", "classroom", "1.1").end(State.FAILED, "no worker")
-    lines = until(lambda: found if len(found := log.lines()[before:]) == len(sent) else None)
-    yield metrics, lines
+    yield metrics, log.all_of(sent)
     metrics.stop()
 
 
@@ -286,7 +287,7 @@ def test_every_request_is_counted_under_its_version_status_and_code(asked: Asked
     assert not counts
 
 
-def test_handler_time_is_in_the_buckets_that_the_log_says(asked: Asked) -> None:
+def test_handler_times_are_in_the_buckets_of_the_log(asked: Asked) -> None:
     found = of_ours(asked[0])
     for model in ("classroom", "shapes"):
         times = [line["seconds"] for line in asked[1] if line["model"] == model]
@@ -299,7 +300,7 @@ def test_handler_time_is_in_the_buckets_that_the_log_says(asked: Asked) -> None:
     assert max(refused) < BUCKETS[-1]
 
 
-# --------------------------------------------- what the dashboard asks for
+# ------------------------------------------ what the dashboard queries
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "config" / "dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -307,17 +308,17 @@ VARIABLES = {"$__rate_interval": "5m", "$__interval": "1m", "$model": ".+"}
 
 
 def expressions() -> dict[str, str]:
-    """Every PromQL expression that people will meet, by where it stands."""
-    found = {f"{panel['title']} {t['refId']}": t["expr"] for panel in PANELS for t in panel["targets"]}
-    found |= {f"annotation {entry['name']}": entry["expr"] for entry in DASHBOARD["annotations"]["list"]}
+    """Every PromQL expression of the dashboard and the alerts, by its place."""
+    queries = {f"{panel['title']} {t['refId']}": t["expr"] for panel in PANELS for t in panel["targets"]}
+    queries |= {f"annotation {entry['name']}": entry["expr"] for entry in DASHBOARD["annotations"]["list"]}
     groups = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())["groups"]
-    found |= {f"alert {rule['alert']}": rule["expr"] for group in groups for rule in group["rules"]}
-    found |= {
+    queries |= {f"alert {rule['alert']}": rule["expr"] for group in groups for rule in group["rules"]}
+    queries |= {
         f"variable {entry['name']}": "{1}{{{0}!=''}}".format(*_label_values(entry["definition"]))
         for entry in DASHBOARD["templating"]["list"]
         if entry["type"] == "query"
     }
-    return {where: _filled(text) for where, text in found.items()}
+    return {where: _filled(text) for where, text in queries.items()}
 
 
 def _label_values(definition: str) -> tuple[str, str]:
@@ -347,7 +348,7 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
 
 
 def matches(matcher: promql_parser.Matcher, labels: dict[str, str]) -> bool:
-    """Whether a sample has the label, and its value is (or, as the matcher says, is not) the one wanted."""
+    """Whether a sample has the label, and its value fulfils the matcher."""
     op, value = str(matcher.op), labels.get(matcher.name)
     if value is None:
         return False
@@ -359,17 +360,16 @@ def matches(matcher: promql_parser.Matcher, labels: dict[str, str]) -> bool:
 def scraped(server: Server, asked: Asked) -> list[Sample]:
     """Both sources, once TorchServe has measured its machine (it does so after its start, then every minute)."""
 
-    def both() -> list[Sample] | None:
+    def both() -> list[Sample]:
         answer = requests.get(server.settings.url("metrics") + "/metrics", timeout=10)
         found = read(answer.text) + of_ours(asked[0])
-        return found if samples(found, "CPUUtilization") else None
+        return found if samples(found, "CPUUtilization") else []
 
-    found: list[Sample] = until(both, 90)
-    return found
+    return eventually(both, 90)
 
 
 @pytest.mark.parametrize("where", expressions())
-def test_every_metric_and_label_that_is_asked_for_exists(where: str, scraped: list[Sample]) -> None:
+def test_every_queried_metric_and_label_exists(where: str, scraped: list[Sample]) -> None:
     found = selectors(expressions()[where])
     assert found
     for selector in found:
@@ -392,7 +392,7 @@ def test_labels_that_legends_and_sums_name_exist(scraped: list[Sample]) -> None:
     assert {name for legend in legends for name in re.findall(r"{{(\w+)}}", legend)} <= known
 
 
-def test_the_parser_finds_what_stands_in_an_expression() -> None:
+def test_the_parser_finds_every_selector() -> None:
     """The tests above are only as good as this."""
     found = selectors(
         'sum(rate(a{b="1"}[5m])) / on () group_left () scalar(c) > 0 unless (max_over_time(d[1h:1m]) > 1)'
@@ -402,7 +402,7 @@ def test_the_parser_finds_what_stands_in_an_expression() -> None:
         selectors("sum(rate(a[5m])")
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
+def test_the_dashboard_has_the_fields_that_grafana_needs() -> None:
     assert DASHBOARD["schemaVersion"] >= 39
     assert {entry["type"] for entry in DASHBOARD["templating"]["list"]} == {"datasource", "query"}
     identities = [panel["id"] for panel in DASHBOARD["panels"]]
@@ -413,7 +413,7 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]

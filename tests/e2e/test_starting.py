@@ -1,7 +1,6 @@
-"""Two `up` and a `down` in the same moment: whoever is slower is told, and nothing is left running."""
+"""Two `up` and a `down` at the same moment: one `up` is refused, and no process is left."""
 
 import threading
-import time
 from pathlib import Path
 
 from deploy.host.locks import deployment_lock, server_lock
@@ -9,10 +8,11 @@ from deploy.host.processes import group_of_server
 from deploy.host.var import claim
 from deploy.settings import own_environment
 from tests.helpers.commands import SHIPPED, command
+from tests.helpers.waiting import eventually
 
 
-def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:
-    """One of them wins; the other is refused in one line; `down` finds what has hardly begun."""
+def test_two_up_and_one_down_at_once(tmp_path: Path) -> None:
+    """One of them starts; the other is refused in one line; `down` stops a server that has just begun to start."""
     env = own_environment(tmp_path / "var", tmp_path / "store")
     claim(tmp_path / "var")
     lines: list[tuple[int, str]] = []
@@ -22,14 +22,12 @@ def test_two_up_at_once_and_a_down_at_once(tmp_path: Path) -> None:
         lines.append((done.returncode, done.stderr))
 
     both = [threading.Thread(target=up) for _ in range(2)]
-    for each in both:
-        each.start()
-    deadline = time.monotonic() + 30
-    while deployment_lock(tmp_path / "var").owner() is None:
-        assert time.monotonic() < deadline
+    for thread in both:
+        thread.start()
+    eventually(deployment_lock(tmp_path / "var").owner)
     stopped = command("deploy", "down", env=env)
-    for each in both:
-        each.join()
+    for thread in both:
+        thread.join()
     assert stopped.stdout == "stopped: no process is left\n"
     loser, winner = sorted((error for _, error in lines), key=len)
     assert loser.count("\n") == 1 and "(" in loser and loser.startswith("Error: ")
