@@ -74,8 +74,8 @@ def roll_out(
     """
     new = find_archive(archive, settings.store)
     with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
-        found = preflight(settings, work.client, new, work.journal.entry.id)
-        Rollout(work, new, found, keep).run()
+        initial = preflight(settings, work.client, new, work.journal.entry.id)
+        Rollout(work, new, initial, keep).run()
     return work.journal.entry.to_json()
 
 
@@ -92,12 +92,12 @@ def plan_rollout(settings: Settings, archive: Path, keep: int | None = None) -> 
 class Rollout:
     """The steps of one rollout."""
 
-    def __init__(self, work: Deployment, new: Archive, found: Preflight, keep: int | None) -> None:
-        self.work, self.new, self.found, self.keep = work, new, found, keep
+    def __init__(self, work: Deployment, new: Archive, initial: Preflight, keep: int | None) -> None:
+        self.work, self.new, self.initial, self.keep = work, new, initial, keep
         self.client, self.settings = work.client, work.settings
         self.before = desired.read(work.settings.var)
-        self.already_switched = found.state is RolloutState.INTERRUPTED_AFTER_SWITCH
-        work.journal.set(previous=found.former and found.former.version)
+        self.already_switched = initial.state is RolloutState.INTERRUPTED_AFTER_SWITCH
+        work.journal.set(previous=initial.former and initial.former.version)
 
     def run(self) -> None:
         """All steps; a failure before the switch undoes them, after it the same command resumes."""
@@ -125,12 +125,12 @@ class Rollout:
     @property
     def former(self) -> ServedVersion | None:
         """The version that answers until the switch."""
-        return self.found.former
+        return self.initial.former
 
     def _check(self) -> Plan:
         """Everything that needs no worker."""
         with self.work.step("check") as step:
-            plan = make_plan(self.settings, self.client, self.new, self.found, self.keep)
+            plan = make_plan(self.settings, self.client, self.new, self.initial, self.keep)
             self.work.journal.set(digest=plan.entry.digest)
             profile.note_if_ignored(self.settings, plan.entry)
             step.set(note=plan.checked)
@@ -213,7 +213,7 @@ class Rollout:
 
         If the manifest was lost it lists none; then kept versions stay until the next rollout.
         """
-        if self.found.state is RolloutState.UNLISTED_DEFAULT:
+        if self.initial.state is RolloutState.UNLISTED_DEFAULT:
             return
         listed = {entry.version for entry in desired.read(self.settings.var) if entry.name == self.new.name}
         ours = {entry.version for entry in entries(self.settings.var) if entry.name == self.new.name}
@@ -231,7 +231,7 @@ class Rollout:
         Returns:
             whether the node is as it was before the rollout.
         """
-        if self.already_switched or self.found.state is RolloutState.UNLISTED_DEFAULT:
+        if self.already_switched or self.initial.state is RolloutState.UNLISTED_DEFAULT:
             return not self.already_switched
         try:
             if self.former is not None and self.client.default(self.new.name) == self.new.version:

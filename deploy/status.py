@@ -136,7 +136,7 @@ def node_status(settings: Settings) -> NodeStatus:
 
 
 def _versions(settings: Settings) -> tuple[list[VersionStatus], str | None]:
-    """All versions that are registered or should be, and why TorchServe could not be asked."""
+    """All versions that are registered or should be, and why TorchServe does not answer."""
     listed = {(entry.name, entry.version): entry for entry in desired.read(settings.var)}
     try:
         registered = {(row["modelName"], row["modelVersion"]): row for row in Client(settings).models()}

@@ -27,7 +27,7 @@ class Plan:
         options: workers, threads and batches that it is registered with.
         questions: its golden photos as requests.
         keep: how many former versions stay for rollback.
-        checked: what the checks found, for people.
+        checked: the result of the checks, for people.
     """
 
     new: Archive
@@ -66,7 +66,7 @@ class Plan:
         return {"name": self.new.name, "version": self.new.version, "steps": steps}
 
 
-def make_plan(settings: Settings, client: Client, new: Archive, found: Preflight, keep: int | None) -> Plan:
+def make_plan(settings: Settings, client: Client, new: Archive, initial: Preflight, keep: int | None) -> Plan:
     """Check an archive against its manifest, its gate and the memory of this machine.
 
     Args:
@@ -81,8 +81,8 @@ def make_plan(settings: Settings, client: Client, new: Archive, found: Preflight
     memory = _require_memory(settings, client, new, options.workers)
     return Plan(
         new=new,
-        state=found.state,
-        former=found.former,
+        state=initial.state,
+        former=initial.former,
         entry=entry,
         spec=spec,
         options=options,

@@ -110,7 +110,7 @@ class Keeper:
             self.reconciler.warn("disk", text if free_mb < NEARLY_FULL_MB else "")
 
     def _probe(self) -> None:
-        """Keep the metric `classifier_ready` up to date also while nobody requests /ready."""
+        """Keep the metric `classifier_ready` up to date even if no client requests /ready."""
         while True:
             try:
                 ready = bool(self.readiness.answer()["ready"])

@@ -120,7 +120,7 @@ class Reconciler:
             else:
                 self._short_since.pop(key, None)
                 if ready:
-                    self._failures.pop(key, None)  # somebody else repaired it
+                    self._failures.pop(key, None)  # it was repaired by another process
 
     def _plan(self) -> list[Action]:
         return plan(self.entries, Observed(self.models, self._short_since, self._failures), self.clock())

@@ -224,7 +224,7 @@ def node(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def asked(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, list[dict[str, Any]]]]:
+def followed(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics, list[dict[str, Any]]]]:
     """Metrics that followed good and bad requests to two models, and the lines of those requests."""
     names = ("classroom", "shapes", "classroom_batched", "shapes_batched")
     log.all_of([ask(server, name, data=PHOTO, headers=JPEG) for name in names])  # earlier requests are logged by now
@@ -264,15 +264,15 @@ def of_ours(metrics: Metrics) -> list[Sample]:
     return read(metrics.text().decode())
 
 
-def samples(found: list[Sample], name: str, **labels: str) -> list[Sample]:
-    return [s for s in found if s.name == name and labels.items() <= s.labels.items()]
+def samples(scrape: list[Sample], name: str, **labels: str) -> list[Sample]:
+    return [s for s in scrape if s.name == name and labels.items() <= s.labels.items()]
 
 
-Asked = tuple[Metrics, list[dict[str, Any]]]
+Followed = tuple[Metrics, list[dict[str, Any]]]
 
 
-def test_every_request_is_counted_under_its_version_status_and_code(asked: Asked) -> None:
-    found = of_ours(asked[0])
+def test_every_request_is_counted_under_its_version_status_and_code(followed: Followed) -> None:
+    scrape = of_ours(followed[0])
     counts = {
         ("classroom", "200", "ok"): 6,
         ("shapes", "200", "ok"): 6,
@@ -280,23 +280,23 @@ def test_every_request_is_counted_under_its_version_status_and_code(asked: Asked
         ("classroom", "400", "invalid_base64"): 1,
         ("classroom", "400", "empty_image"): 3,
     }
-    for sample in samples(found, "classifier_requests_total"):
+    for sample in samples(scrape, "classifier_requests_total"):
         key = (sample.labels["model"], sample.labels["status"], sample.labels["code"])
         assert sample.value == counts.pop(key, 0), key
         assert sample.labels["version"] == "1.0"
     assert not counts
 
 
-def test_handler_times_are_in_the_buckets_of_the_log(asked: Asked) -> None:
-    found = of_ours(asked[0])
+def test_handler_times_are_in_the_buckets_of_the_log(followed: Followed) -> None:
+    scrape = of_ours(followed[0])
     for model in ("classroom", "shapes"):
-        times = [line["seconds"] for line in asked[1] if line["model"] == model]
-        buckets = {s.labels["le"]: s.value for s in samples(found, "classifier_handler_seconds_bucket", model=model)}
+        times = [line["seconds"] for line in followed[1] if line["model"] == model]
+        buckets = {s.labels["le"]: s.value for s in samples(scrape, "classifier_handler_seconds_bucket", model=model)}
         assert len(buckets) == len(BUCKETS) + 1
         for le, count in buckets.items():
             assert count == sum(seconds <= float(le) for seconds in times), (model, le)
         assert buckets["+Inf"] == len(times)
-    refused = [line["seconds"] for line in asked[1] if line["code"] == "empty_image"]
+    refused = [line["seconds"] for line in followed[1] if line["code"] == "empty_image"]
     assert max(refused) < BUCKETS[-1]
 
 
@@ -322,9 +322,9 @@ def expressions() -> dict[str, str]:
 
 
 def _label_values(definition: str) -> tuple[str, str]:
-    found = re.fullmatch(r"label_values\((\w+), (\w+)\)", definition)
-    assert found, definition
-    return found[2], found[1]
+    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", definition)
+    assert match, definition
+    return match[2], match[1]
 
 
 def _filled(text: str) -> str:
@@ -335,16 +335,16 @@ def _filled(text: str) -> str:
 
 
 def selectors(expression: str) -> list[promql_parser.VectorSelector]:
-    found: list[promql_parser.VectorSelector] = []
+    selected: list[promql_parser.VectorSelector] = []
 
     def visit(node: Any) -> None:
         if isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
+            selected.append(node.vector_selector)
         elif isinstance(node, promql_parser.VectorSelector):
-            found.append(node)
+            selected.append(node)
 
     promql_parser.walk(promql_parser.parse(expression), visit)
-    return found
+    return selected
 
 
 def matches(matcher: promql_parser.Matcher, labels: dict[str, str]) -> bool:
@@ -357,22 +357,22 @@ def matches(matcher: promql_parser.Matcher, labels: dict[str, str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def scraped(server: Server, asked: Asked) -> list[Sample]:
+def scraped(server: Server, followed: Followed) -> list[Sample]:
     """Both sources, once TorchServe has measured its machine (it does so after its start, then every minute)."""
 
     def both() -> list[Sample]:
         answer = requests.get(server.settings.url("metrics") + "/metrics", timeout=10)
-        found = read(answer.text) + of_ours(asked[0])
-        return found if samples(found, "CPUUtilization") else []
+        scrape = read(answer.text) + of_ours(followed[0])
+        return scrape if samples(scrape, "CPUUtilization") else []
 
     return eventually(both, 90)
 
 
 @pytest.mark.parametrize("where", expressions())
 def test_every_queried_metric_and_label_exists(where: str, scraped: list[Sample]) -> None:
-    found = selectors(expressions()[where])
-    assert found
-    for selector in found:
+    selected = selectors(expressions()[where])
+    assert selected
+    for selector in selected:
         if selector.name == "up":  # Prometheus' own; its jobs are those of the example
             jobs = yaml.safe_load((ROOT / "config" / "prometheus.yml").read_text())["scrape_configs"]
             samples_of = [Sample("up", {"job": job["job_name"]}, 1) for job in jobs]
@@ -394,10 +394,10 @@ def test_labels_that_legends_and_sums_name_exist(scraped: list[Sample]) -> None:
 
 def test_the_parser_finds_every_selector() -> None:
     """The tests above are only as good as this."""
-    found = selectors(
+    selected = selectors(
         'sum(rate(a{b="1"}[5m])) / on () group_left () scalar(c) > 0 unless (max_over_time(d[1h:1m]) > 1)'
     )
-    assert {selector.name for selector in found} == {"a", "c", "d"}
+    assert {selector.name for selector in selected} == {"a", "c", "d"}
     with pytest.raises(ValueError):
         selectors("sum(rate(a[5m])")
 

@@ -53,10 +53,10 @@ def test_a_rollout_serves_the_new_version_and_keeps_the_former(here: Node) -> No
 
 
 def test_status_shows_what_is_served(here: Node) -> None:
-    found = json.loads(here.deploy("status", "--json").stdout)
-    assert found["serving"] is True
-    assert found["at_work"] is None
-    rows = {row["version"]: row for row in found["versions"]}
+    node = json.loads(here.deploy("status", "--json").stdout)
+    assert node["serving"] is True
+    assert node["at_work"] is None
+    rows = {row["version"]: row for row in node["versions"]}
     assert {version: rows[version]["role"] for version in ("1.0", "1.1")} == {"1.0": "kept", "1.1": "default"}
     assert rows["1.1"]["workers"] == rows["1.1"]["wanted"] == 1
     assert "shapes 1.1: default" in here.deploy("status").stdout

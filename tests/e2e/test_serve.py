@@ -107,11 +107,11 @@ def test_predict_answers_every_photo_in_order(serving: Serving, tmp_path: Path) 
     good = sorted((SHIPPED / "goldens").glob("*.jpg"))
     bad = tmp_path / "page.jpg"
     bad.write_text("<html>")
-    asked = [good[0], bad, tmp_path / "absent.jpg", good[-1]]
-    done = command("deploy", "predict", *asked, env=serving.env, check=False)
+    photos = [good[0], bad, tmp_path / "absent.jpg", good[-1]]
+    done = command("deploy", "predict", *photos, env=serving.env, check=False)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
-    assert [line["photo"] for line in lines] == [str(path) for path in asked]
+    assert [line["photo"] for line in lines] == [str(path) for path in photos]
     assert [line["status"] for line in lines] == [200, 415, None, 200]
     labels = json.loads((SHIPPED / "recipe.json").read_text())["labels"]
     assert [lines[0]["result"], lines[3]["result"]] == [labels[0], labels[-1]]

@@ -98,9 +98,9 @@ class Up:
     def java(self) -> psutil.Process:
         group = group_of_server(self.settings.var)
         assert group is not None
-        found = java_of(group)
-        assert found is not None
-        return found
+        java = java_of(group)
+        assert java is not None
+        return java
 
     def workers(self) -> list[psutil.Process]:
         group = group_of_server(self.settings.var)

@@ -1,4 +1,4 @@
-"""Five swaps in the middle of a constant load on a real TorchServe: nobody may notice."""
+"""Five swaps under constant load on a real TorchServe: no request is lost or answered wrongly."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ RATE = 20.0
 
 @pytest.fixture(scope="module")
 def versions(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The archives; never refused for their latency, which other tests on the same cores would disturb."""
+    """The archives; not refused for their latency, which other tests on the same cores disturb."""
     work = tmp_path_factory.mktemp("swaps")
     return derived(relaxed(bundle, work / "bundle"), work / "store", SWAPS + 1)
 
@@ -36,7 +36,7 @@ def bench(versions: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def loaded(bench: Bench, versions: list[Path]) -> Result:
-    """A load from before the first to after the last swap."""
+    """A load that begins before the first swap and ends after the last."""
     return bench.through_swaps(versions[1:], 1.0, RATE, bench.roll_out)
 
 
@@ -59,17 +59,17 @@ def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: 
     assert [mar.is_file() for mar in versions] == [True] * len(versions)  # unregistering leaves the store alone
 
 
-def test_a_naive_swap_is_seen_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
-    """The same measure, and a version that is deleted while its queue is full: the load must tell the loss."""
+def test_a_naive_swap_is_reported_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
+    """The control: a version is deleted while its queue is full, and the load must report the loss."""
     client, name = bench.client, bench.name
     last, first = (read_manifest(mar).version for mar in (versions[-1], versions[0]))
     client.register(versions[0].name, name)
     url = f"{bench.load(clients=1).plan.url}/{last}"
-    slow = {"data": [bench.body] * 16}  # of single drawn marks the worker answers more than one generator can ask
+    slow = {"data": [bench.body] * 16}  # with single small photos one generator could not fill the queue
     with Load(url, bench.settings.var, slow, clients=40, limit_s=3) as load:
         sleep_until(load.begun + 1)
         client.set_default(name, first)
-        with contextlib.suppress(UserError):  # TorchServe trips over its own full queue at times
+        with contextlib.suppress(UserError):  # TorchServe sometimes fails on its own full queue
             client.unregister(name, last)
         result = load.stop()
     assert result.unanswered > 0

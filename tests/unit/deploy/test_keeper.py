@@ -81,9 +81,9 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def manifest(settings: Settings) -> list[ServedVersion]:
     """2.0 is the default, 1.0 is kept; both lie in the store, and their copies in var."""
-    made = [packed(settings, version, default=version == "2.0") for version in ("2.0", "1.0")]
-    desired.write(settings.var, made)
-    return made
+    versions = [packed(settings, version, default=version == "2.0") for version in ("2.0", "1.0")]
+    desired.write(settings.var, versions)
+    return versions
 
 
 def packed(settings: Settings, version: str, default: bool) -> ServedVersion:
@@ -356,10 +356,10 @@ def test_ready_means_a_correct_answer_and_is_probed_once_a_second(
     reconciler, _ = keeper(settings)
     reconciler.round()
     endpoint = Endpoint({"result": "yes", "model_version": "2.0"})
-    found = readiness(settings, reconciler, endpoint, monkeypatch)
+    ready = readiness(settings, reconciler, endpoint, monkeypatch)
     expected: dict[str, Any] = {"ready": True, "models": [{"name": "demo", "version": "2.0"}], "missing": []}
     expected |= {"repairing": False, "warnings": []}
-    assert [found.answer() for _ in range(5)] == [expected] * 5
+    assert [ready.answer() for _ in range(5)] == [expected] * 5
     assert endpoint.requests == 1
 
 

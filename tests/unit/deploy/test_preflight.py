@@ -79,8 +79,8 @@ NEXT = Archive(Path("demo-3.0.mar"), "demo", "3.0")
 
 
 def state_of(settings: Settings, server: TorchServe, new: Archive = NEXT) -> tuple[RolloutState, str | None]:
-    found = preflight(settings, server, new)  # type: ignore[arg-type]
-    return found.state, found.former.version if found.former else None
+    result = preflight(settings, server, new)  # type: ignore[arg-type]
+    return result.state, result.former.version if result.former else None
 
 
 def test_the_former_version_is_the_one_that_answers(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The request log, how it is followed, and what the keeper tells Prometheus; the alert rules, tried by promtool."""
+"""The request log, following it, the keeper's metrics, and the alert rules (tested by promtool)."""
 
 import json
 import os
@@ -41,10 +41,10 @@ def log(settings: Settings) -> Path:
 @pytest.fixture
 def metrics(settings: Settings, log: Path) -> Iterator[Metrics]:
     log.write_text("")
-    made = Metrics(settings)
-    made.start()
-    yield made
-    made.stop()
+    running = Metrics(settings)
+    running.start()
+    yield running
+    running.stop()
 
 
 def line(code: str = "ok", version: str = "1.0", seconds: float = 0.012) -> str:
@@ -60,9 +60,9 @@ def add(path: Path, text: str) -> None:
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     """A sample's value; None where no series has exactly these labels."""
     families = text_string_to_metric_families(metrics.text().decode())
-    found = [s.value for family in families for s in family.samples if s.name == name and s.labels == labels]
-    assert len(found) < 2
-    return found[0] if found else None
+    values = [s.value for family in families for s in family.samples if s.name == name and s.labels == labels]
+    assert len(values) < 2
+    return values[0] if values else None
 
 
 def answered(metrics: Metrics, version: str = "1.0", status: str = "200", code: str = "ok") -> float | None:
@@ -75,7 +75,7 @@ class TestTheClientsOwnId:
         assert requestlog.client_request_id({"other": "no", name: "order 7/a=b"}) == "order 7/a=b"
 
     @pytest.mark.parametrize("value", ["", "a" * 129, "a\nb", "a\rSet-Cookie: b", "\x1b[2J", "\u8bfe", "\x7f"])
-    def test_is_passed_over_unless_it_is_short_and_printable(self, value: str) -> None:
+    def test_is_ignored_unless_it_is_short_and_printable(self, value: str) -> None:
         assert requestlog.client_request_id({"X-Request-Id": value}) is None
 
     def test_may_have_128_characters(self) -> None:
@@ -86,7 +86,7 @@ class TestTheClientsOwnId:
         assert requestlog.client_request_id({}) is None
 
 
-def test_a_line_is_one_line_of_ascii_whatever_the_client_sent() -> None:
+def test_a_log_line_is_one_line_of_ascii() -> None:
     text = requestlog.Line("pre\u2028fix\n:1", None, "a", "1.0", 200, "ok", 1, 1, 0.01, 2).as_json()
     assert text.isascii()
     assert len(text.splitlines()) == 1
@@ -177,7 +177,7 @@ class TestRequests:
         assert answered(metrics) == 1
         metrics.stop()
 
-    def test_go_on_through_rotation_truncation_and_absence(self, metrics: Metrics, log: Path) -> None:
+    def test_are_counted_across_rotation_truncation_and_absence(self, metrics: Metrics, log: Path) -> None:
         add(log, line())
         log.rename(log.with_name("requests.1.log"))
         assert answered(metrics) == 1
@@ -188,13 +188,13 @@ class TestRequests:
         add(log, line())
         assert answered(metrics) == 4
 
-    def test_the_thread_keeps_up_when_nobody_scrapes(
+    def test_the_log_is_read_between_scrapes(
         self, metrics: Metrics, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         metrics.stop()
         monkeypatch.setattr("deploy.supervision.metrics.POLL_S", 0.01)
         metrics.start()
-        for number in range(3):  # two rotations: whoever only looks at a scrape has lost the first two files
+        for number in range(3):  # two rotations: reading only at a scrape would lose the first two files
             add(log, line())
             time.sleep(0.3)
             log.rename(log.with_name(f"requests.{number}.log"))
@@ -206,7 +206,7 @@ class TestRequests:
     @pytest.mark.parametrize(
         "odd", ["no json\n", "[]\n", "3\n", "{}\n", '{"model": "a"}\n', "\n", "\u2028\n", '{"seconds": null}\n']
     )
-    def test_a_line_that_is_none_of_ours_is_passed_over(self, metrics: Metrics, log: Path, odd: str) -> None:
+    def test_a_foreign_line_is_ignored(self, metrics: Metrics, log: Path, odd: str) -> None:
         add(log, odd + line())
         assert answered(metrics) == 1
 
@@ -216,8 +216,8 @@ class TestRequests:
         add(log, line(version="2.0", seconds=0.2))
         labels = {"model": "classroom", "version": "1.0"}
         name = "classifier_handler_seconds"
-        wanted = {"0.002": 1, "0.005": 2, "0.01": 2, "0.015": 3, "0.02": 3, "0.03": 4, "5.0": 4, "10.0": 5, "+Inf": 6}
-        for le, count in wanted.items():
+        expected = {"0.002": 1, "0.005": 2, "0.01": 2, "0.015": 3, "0.02": 3, "0.03": 4, "5.0": 4, "10.0": 5, "+Inf": 6}
+        for le, count in expected.items():
             assert value(metrics, f"{name}_bucket", **labels, le=le) == count, le
         assert value(metrics, f"{name}_sum", **labels) == pytest.approx(18.0479)
         assert value(metrics, f"{name}_count", model="classroom", version="2.0") == 1
@@ -226,7 +226,7 @@ class TestRequests:
         assert list(BUCKETS) == sorted(set(BUCKETS))
         assert (BUCKETS[0], BUCKETS[-1]) == (0.002, 10)
 
-    def test_two_of_them_share_nothing(self, metrics: Metrics, settings: Settings, log: Path) -> None:
+    def test_two_instances_share_nothing(self, metrics: Metrics, settings: Settings, log: Path) -> None:
         add(log, line())
         assert answered(metrics) == 1
         assert answered(Metrics(settings)) is None
@@ -249,7 +249,7 @@ class TestWhatIsServed:
         serve(settings, TWO)
         assert value(metrics, "classifier_served", **labels, version="1.0", default="false") is None
 
-    def test_an_archive_that_went_from_the_store(self, metrics: Metrics, settings: Settings) -> None:
+    def test_an_archive_that_is_missing_from_the_store(self, metrics: Metrics, settings: Settings) -> None:
         serve(settings, ONE)
         labels = {"model": "classroom", "version": "1.0"}
         assert value(metrics, "classifier_archive_present", **labels) == 0
@@ -295,7 +295,7 @@ class TestWhatIsServed:
         monkeypatch.setattr("deploy.supervision.metrics.time.monotonic", lambda: later)
         assert answered(metrics, version="0.9") is None
         assert value(metrics, "classifier_handler_seconds_count", model="classroom", version="0.9") is None
-        assert answered(metrics, version="1.1") == 1  # served: however long nobody asks
+        assert answered(metrics, version="1.1") == 1  # served: it keeps its series without requests
 
 
 class TestWhatTheKeeperSays:
@@ -383,7 +383,7 @@ RULES: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["r
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_every_alert_says_how_bad_it_is_and_what_to_type(rule: dict[str, Any]) -> None:
+def test_every_alert_has_a_severity_and_a_command(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "fix"}
@@ -403,7 +403,7 @@ def test_the_example_scrapes_both_default_ports() -> None:
 
 
 @needs_promtool
-def test_promtool_takes_the_rules_and_the_example() -> None:
+def test_promtool_accepts_the_rules_and_the_example() -> None:
     promtool("check", "rules", ALERTS)
     promtool("check", "config", ROOT / "config" / "prometheus.yml")
 
@@ -470,15 +470,15 @@ QUIET = {
 
 
 def rehearse(folder: Path, series: dict[str, str], alerts: dict[str, list[dict[str, str]]]) -> None:
-    """Let promtool say which alerts fire after half an hour of these series."""
+    """Check with promtool which alerts fire after half an hour of these series."""
     severity = {rule["alert"]: rule["labels"]["severity"] for rule in RULES}
     expected = [
         {
             "eval_time": "30m",
             "alertname": name,
-            "exp_alerts": [{"exp_labels": {**labels, "severity": severity[name]}} for labels in found],
+            "exp_alerts": [{"exp_labels": {**labels, "severity": severity[name]}} for labels in firing],
         }
-        for name, found in alerts.items()
+        for name, firing in alerts.items()
     ]
     write_json(folder / "alerts.json", {"groups": [{"name": "all", "rules": _bare(RULES)}]})
     case = {
@@ -491,7 +491,7 @@ def rehearse(folder: Path, series: dict[str, str], alerts: dict[str, list[dict[s
 
 
 def _bare(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without annotations, which promtool would want repeated word for word."""
+    """Without annotations, which promtool would compare word for word."""
     return [{key: value for key, value in rule.items() if key != "annotations"} for rule in rules]
 
 
@@ -514,5 +514,5 @@ def test_three_starts_of_torchserve_in_half_an_hour_are_too_many(tmp_path: Path)
 
 
 @needs_promtool
-def test_no_alert_fires_on_a_node_in_order(tmp_path: Path) -> None:
+def test_no_alert_fires_on_a_healthy_node(tmp_path: Path) -> None:
     rehearse(tmp_path, QUIET, {rule["alert"]: [] for rule in RULES})

@@ -1,4 +1,4 @@
-"""`up`, `serve` and `down` before and without a TorchServe: two at once, a full disk, a folder of another's."""
+"""`up`, `serve` and `down` without a TorchServe: two at once, a full disk, the folder of another program."""
 
 import json
 import resource
@@ -72,8 +72,8 @@ def test_a_full_disk_leaves_a_lock_held_and_unnamed(tmp_path: Path) -> None:
     assert lock.owner() is None
 
 
-def test_a_full_disk_does_not_take_the_name_from_a_lock_that_had_one_before(tmp_path: Path) -> None:
-    """The file is as long as ever: a name is written where the last one stood."""
+def test_a_lock_file_keeps_its_size(tmp_path: Path) -> None:
+    """So a new owner can write its name on a full disk."""
     lock = Lock(tmp_path / "lock")
     with lock.hold(OwnerKind.DOWN):
         size = lock.path.stat().st_size
@@ -115,7 +115,7 @@ def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(
         assert supervisor_of(settings) == server.pid
         monkeypatch.setattr("deploy.up.read_settings", lambda: settings)
         monkeypatch.setattr("deploy.supervision.lifecycle.GONE_S", 5)
-        waiting = threading.Thread(target=server.wait)  # else it stays as a zombie, which is alive to nobody but us
+        waiting = threading.Thread(target=server.wait)  # else the dead process stays a zombie
         waiting.start()
         done = CliRunner().invoke(down)
         waiting.join()
@@ -144,7 +144,7 @@ def test_a_second_start_is_refused_and_the_message_names_the_first(settings: Set
 
 
 @pytest.mark.parametrize("start", ["up", "serve", "rollout"])
-def test_a_folder_of_anothers_is_left_as_it_is(tmp_path: Path, start: str) -> None:
+def test_the_folder_of_another_program_is_not_changed(tmp_path: Path, start: str) -> None:
     folder = tmp_path / "srv"
     (folder / "tmp").mkdir(parents=True)
     (folder / "lock").mkdir()  # as in /var
@@ -165,7 +165,7 @@ def test_a_folder_of_anothers_is_left_as_it_is(tmp_path: Path, start: str) -> No
     "left",
     [[], ["lost+found"], ["deploying.lock", "notes.txt"], ["served.json", "archives"], ["key_file.json", "lock"]],
 )
-def test_a_folder_that_is_new_empty_or_of_an_earlier_version_is_ours(tmp_path: Path, left: list[str]) -> None:
+def test_a_new_or_empty_folder_and_one_of_an_earlier_version_are_accepted(tmp_path: Path, left: list[str]) -> None:
     for name in left:
         (tmp_path / name).touch()
     claim(tmp_path)
