@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from deploy.store.journal import Journal, JournalEntry, State, entries
 from deploy.supervision.metrics import BUCKETS, FORGET_S, Metrics
 from handler import requestlog
 from handler.errors import CODES
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -194,13 +196,16 @@ class TestRequests:
         metrics.stop()
         monkeypatch.setattr("deploy.supervision.metrics.POLL_S", 0.01)
         metrics.start()
-        for number in range(3):  # two rotations: reading only at a scrape would lose the first two files
+        labels = {"model": "classroom", "version": "1.0", "status": "200", "code": "ok"}
+
+        def counted(count: int) -> bool:
+            return metrics._registry.get_sample_value("classifier_requests_total", labels) == count
+
+        for number in range(1, 4):  # two rotations: reading only at a scrape would lose the first two files
             add(log, line())
-            time.sleep(0.3)
-            log.rename(log.with_name(f"requests.{number}.log"))
-            log.with_name(f"requests.{number}.log").unlink()
+            eventually(partial(counted, number))
+            log.unlink()
             log.write_text("")
-            time.sleep(0.3)
         assert answered(metrics) == 3
 
     @pytest.mark.parametrize(
