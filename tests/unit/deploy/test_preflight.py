@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from deploy.change.plan import Plan
 from deploy.change.preflight import TABLE, InManifest, LastRollout, OnServer, RolloutState, preflight, rollout_state
-from deploy.change.session import Refused
+from deploy.change.session import Refused, steps_table
 from deploy.settings import Settings, own_environment, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
@@ -140,3 +141,13 @@ def test_a_plan_lists_the_steps_that_are_left(state: RolloutState, steps: list[s
     )
     assert [name for name, _ in plan.steps()] == steps
     assert plan.as_json()["steps"][0] == "check: 9 files as packed"
+
+
+def test_the_steps_of_a_dry_run_are_readable_in_80_columns() -> None:
+    long = "27 files as packed, run 20261126-140537-classroom-prune; 12345 MB free, 2345 MB needed for two versions"
+    terminal = Console(width=80)
+    with terminal.capture() as capture:
+        terminal.print(steps_table([("check", long), ("default", "1.0 -> 2.0")]))
+    lines = capture.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "".join(" ".join(lines).split()) == "check" + long.replace(" ", "") + "default1.0->2.0"
