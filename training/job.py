@@ -1,18 +1,18 @@
-"""Train as a cloud job: data from one URL, the model's package and its analysis to two others.
+"""Train as a cloud job: read photos from one URL, write the model's package and its analysis to two others.
 
     python -m training job --data_url s3://BUCKET/data_set --train_url s3://BUCKET/resnet --eval_url s3://BUCKET/out
 
-The option names are the cloud's. URLs may be local folders (training/cloud/storage.py). `data_url` holds
-train/LABEL and val/LABEL, or label folders, which are split by source; and, if there, BACKBONE-pre.pth
-(resnet34-pre.pth), whose weights training starts from. Written are
+The option names are the cloud's. URLs may be local folders (training/cloud/storage.py). `data_url` contains
+train/LABEL and val/LABEL, or label folders, which are split by source. Training starts from the weights in
+BACKBONE-pre.pth (resnet34-pre.pth) if that file is there. The job writes
 
     train_url/model/            the package that the cloud serves (training/cloud/package.py)
-    train_url/run/              run.json, curves, weights, resources.jsonl and job.json: what it took
-    eval_url/analysis-train/    what training/analyse.py writes, on the photos that were trained on
-    eval_url/analysis-val/      the same on the held-out ones
+    train_url/run/              run.json, curves, weights, resources.jsonl and job.json (times, resources)
+    eval_url/analysis-train/    the files of training/analyse.py, on the training photos
+    eval_url/analysis-val/      the same on the held-out photos
 
-The same command may be given again: files that were fetched stay, an interrupted training goes on, a finished
-one is not repeated, and what stands at the URLs is replaced when the new is complete.
+The same command can be repeated: fetched files are kept, an interrupted training continues, a finished one is not
+repeated, and the content of the URLs is replaced when the new content is complete.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
 from training.analyse import write_analysis
 from training.cloud.package import build_package
-from training.cloud.resources import Resources, told
+from training.cloud.resources import Resources, in_words
 from training.cloud.storage import copying, fetch, join, publish
 from training.compression.export import calibrated
 from training.data.selection import divide, fingerprint, read_data, sha256
@@ -58,8 +58,8 @@ from training.records.weights import load_model
 @click.option("--eval_url", required=True, metavar="URL", help="Where the analysis goes.")
 @click.option("--recipe", "name", default="flowers", show_default=True, help="A name in config/recipes, or a path.")
 @click.option("--backbone", help="Instead of the recipe's.")
-@click.option("--weights", help="imagenet, none, or a state dict here, instead of BACKBONE-pre.pth and the recipe's.")
-@click.option("--freeze/--full", default=None, help="Train the last layer alone, or all (default: the recipe's).")
+@click.option("--weights", help="imagenet, none, or a local state dict, instead of BACKBONE-pre.pth and the recipe's.")
+@click.option("--freeze/--full", default=None, help="Train only the last layer, or all.  [default: the recipe's]")
 @click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
 @click.option(
     "--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two samples."
@@ -80,7 +80,7 @@ def job(
 ) -> None:
     """Train on the photos at --data_url, write the package and the analysis to the other URLs."""
     recipe = override(override(read_recipe(name), "train", **changes), "backbone", name=backbone, weights=weights)
-    with _own(root / "jobs" / digest([data_url, recipe.name])) as work, Stages() as stages:
+    with _locked(root / "jobs" / digest([data_url, recipe.name])) as work, Stages() as stages:
         with Resources(work / "resources.jsonl", every, stages.tell) as resources:
             stages.begin(f"fetch {data_url}")
             fetch(data_url, work / "data", lambda path: _wanted(path, recipe), stages.tell)
@@ -95,18 +95,18 @@ def job(
             publish(out / "model", join(train_url, "model"), stages.tell)
             for analysis in ("analysis-train", "analysis-val"):
                 publish(out / analysis, join(eval_url, analysis), stages.tell)
-        told_of = {"stages": stages.seconds(), "resources": resources.summary(), "metrics": metrics}
+        usage = {"stages": stages.seconds(), "resources": resources.summary(), "metrics": metrics}
         with copying("written", str(out)):
             shutil.copytree(run, out / "run")
             shutil.copyfile(work / "resources.jsonl", out / "run" / "resources.jsonl")
-            write_json(out / "run" / "job.json", told_of)
+            write_json(out / "run" / "job.json", usage)
         publish(out / "run", join(train_url, "run"), stages.tell)
-        stages.tell(_summary(told_of["resources"], told_of["stages"]))
+        stages.tell(_summary(usage["resources"], usage["stages"]))
     click.echo(f"{join(train_url, 'model')}: {read_record(run).summary}")
 
 
 class Stages:
-    """Progress as lines with the time since the start, which stay readable in a cloud's log; times of the stages."""
+    """Reports progress as lines with the time since the start, readable in a cloud's log; times each stage."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -127,14 +127,18 @@ class Stages:
         click.echo(f"[{time.monotonic() - self.started:7.1f} s] {line}", err=True)
 
     def seconds(self) -> dict[str, float]:
-        """By the first word of each stage that was begun."""
+        """Seconds of each stage, by the first word of its name."""
         ends = [mark for _, mark in self.marks[1:]] + [time.monotonic()]
         return {name.split()[0]: round(end - begun, 1) for (name, begun), end in zip(self.marks, ends, strict=True)}
 
 
 @contextlib.contextmanager
-def _own(folder: Path) -> Iterator[Path]:
-    """The job's folder, for one process at a time."""
+def _locked(folder: Path) -> Iterator[Path]:
+    """The job's folder, locked against a second process.
+
+    Raises:
+        Busy: another job uses it.
+    """
     with copying("written", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
@@ -149,7 +153,7 @@ def _own(folder: Path) -> Iterator[Path]:
 
 
 def _wanted(path: str, recipe: Recipe) -> bool:
-    """Photos in their folders, the table of sources, and this backbone's weights; nothing else that lies there."""
+    """Whether a job needs a file: photos in label folders, the table of sources, and the backbone's weights."""
     top, _, rest = path.partition("/")
     return top in (*PARTS, *recipe.labels, *recipe.aliases) if rest else path in (TABLE, _weights_file(recipe))
 
@@ -159,25 +163,25 @@ def _weights_file(recipe: Recipe) -> str:
 
 
 def _pretrained(recipe: Recipe, work: Path, tell: Callable[[str], None]) -> Recipe:
-    """The recipe with the weights that were fetched, in a folder of their digest: other weights are another run."""
+    """The recipe with the fetched weights, in a folder named by their digest: other weights make another run."""
     file = work / "data" / _weights_file(recipe)
     if not file.is_file():
-        tell(f"no {file.name} there: weights are the recipe's, {recipe.backbone.weights}")
+        tell(f"no {file.name} at the URL: initial weights: {recipe.backbone.weights}")
         return recipe
     tell(f"weights: {file.name}")
-    own = work / "weights" / sha256(file)[:16] / file.name
-    if not own.is_file():
-        with copying("written", str(own)):
-            write_whole(own, file.read_bytes())
-    return override(recipe, "backbone", weights=str(own))
+    copy = work / "weights" / sha256(file)[:16] / file.name
+    if not copy.is_file():
+        with copying("written", str(copy)):
+            write_whole(copy, file.read_bytes())
+    return override(recipe, "backbone", weights=str(copy))
 
 
 def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell: Callable[[str], None]) -> Path:
-    """The run of this recipe on these photos: one that is there, or a new one."""
-    made_from = fingerprint(photos, recipe.labels)
+    """A run of this recipe on these photos: a finished one if there is one, else a new one."""
+    data = fingerprint(photos, recipe.labels)
     for file in sorted((root / recipe.name).glob("*-train/run.json"), reverse=True):
         record = read_record(file.parent)
-        if not fresh and _plain(record) and read_recipe_of(file.parent) == recipe and record.inputs.data == made_from:
+        if not fresh and _plain(record) and read_recipe_of(file.parent) == recipe and record.inputs.data == data:
             tell(f"trained already: {file.parent} (--fresh trains again)")
             return file.parent
     return train_run(recipe, photos, [], root, fresh)[0]
@@ -191,7 +195,7 @@ def _plain(record: RunRecord) -> bool:
 
 
 def _outcome(run: Path, photos: list[Photo], work: Path) -> tuple[Path, dict[str, Any]]:
-    """Make package and analysis below the job's folder.
+    """Write package and analysis below the job's folder.
 
     Returns:
         the folder, and the overall figures on the held-out photos.
@@ -214,5 +218,5 @@ def _summary(resources: dict[str, Any], stages: dict[str, float]) -> str:
         {key: value[which] for key, value in resources.items() if isinstance(value, dict)}
         for which in ("mean", "highest")
     )
-    spent = ", ".join(f"{name} {seconds} s" for name, seconds in stages.items())
-    return f"{spent}; mean: {told(mean)}; highest: {told(highest)}; {resources['cores']} cores"
+    times = ", ".join(f"{name} {seconds} s" for name, seconds in stages.items())
+    return f"{times}; mean: {in_words(mean)}; highest: {in_words(highest)}; {resources['cores']} cores"

@@ -1,1 +1,1 @@
-"""What a run is exported as: ONNX graph, labels, golden photos, numbered versions."""
+"""The content of a bundle: ONNX graph, labels, golden photos; and numbered versions of bundles."""

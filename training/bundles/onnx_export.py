@@ -1,4 +1,4 @@
-"""A model -> its ONNX graph: uint8 in, tempered logits out, everything in one file."""
+"""Export a model as an ONNX graph: uint8 in, calibrated logits out, everything in one file."""
 
 import copy
 import tempfile
@@ -10,38 +10,39 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from common.errors import UserError
+from common.errors import CheckFailed, InvalidInput
 from config.recipe import Export, Recipe
 from dataset.draw import DRAWINGS, draw
 from handler.image import fit, to_array
 from training.models.classifier import Classifier
 
 DYNAMO_OPSET = 18
-"""The lowest opset of torch's newer exporter; what is below is written by the older one, which traces."""
+"""The lowest opset of torch's newer exporter; lower ones need the older exporter, which traces."""
 INT8_OPSET = 13
-"""The lowest opset in which QuantizeLinear has a scale for each channel."""
+"""The lowest opset in which QuantizeLinear has a scale per channel."""
 TOLERANCE = 1e-3
-"""Largest relative difference of a logit between graph and torch, both in f32."""
+"""Largest relative difference of a logit between graph and PyTorch, both in f32."""
 
 
 def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
     """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
 
     Raises:
-        UserError: torch cannot write this network at this opset.
+        InvalidInput: PyTorch cannot export this network at this opset.
     """
     photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
-    export = _old if recipe.export.opset < DYNAMO_OPSET else _new
+    export = _export_traced if recipe.export.opset < DYNAMO_OPSET else _export
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the exporters', of torch's own names
-        warnings.simplefilter("ignore", DeprecationWarning)  # that the older exporter is the older one
+        warnings.simplefilter("ignore", FutureWarning)  # about names inside torch
+        warnings.simplefilter("ignore", DeprecationWarning)  # about the older exporter
         path = Path(work) / "model.onnx"
         try:
             export(model.eval(), photos, path, recipe.export)
         except Exception as error:  # the exporters raise nearly every built-in exception, and several of their own
-            raise UserError(
-                f"{recipe.backbone.name} cannot be written at opset {recipe.export.opset}: set export.opset to "
-                f"{DYNAMO_OPSET} ({' '.join(str(error).split())[:200]})"
+            reason = " ".join(str(error).split())[:200]
+            raise InvalidInput(
+                f"{recipe.backbone.name} cannot be written at opset {recipe.export.opset} ({reason})",
+                f"set export.opset to {DYNAMO_OPSET}",
             ) from error
         graph = onnx.load(str(path))
     strip(graph)
@@ -51,43 +52,43 @@ def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
 
 
 def opset(graph: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a graph uses."""
+    """The version of ONNX's standard operators that a graph uses."""
     return int(max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1))
 
 
-def require_opset(graph: onnx.ModelProto, wanted: int) -> None:
-    """Refuse a graph of another opset than was asked for: exporters raise it silently where they must.
+def require_opset(graph: onnx.ModelProto, expected: int) -> None:
+    """Refuse a graph of another opset than the recipe's: exporters raise the opset silently if they must.
 
     Raises:
-        UserError: naming both.
+        InvalidInput: names both.
     """
-    if opset(graph) != wanted:
-        raise UserError(f"the graph came out at opset {opset(graph)}, not {wanted}: set export.opset to {opset(graph)}")
+    if opset(graph) != expected:
+        problem = f"the graph came out at opset {opset(graph)}, not {expected}"
+        raise InvalidInput(problem, f"set export.opset to {opset(graph)}")
 
 
 def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> float:
-    """The largest |graph - torch| of a logit, on a batch of three drawn photos, by ONNX Runtime on the CPU.
+    """The largest |graph - PyTorch| of a logit, on a batch of three drawn photos, with ONNX Runtime on the CPU.
 
     Raises:
-        UserError: it is above TOLERANCE times the largest logit (or one, if that is larger).
+        CheckFailed: it is above TOLERANCE times the largest logit (or one, if that is larger).
     """
     import onnxruntime
 
     size = recipe.input
     photos = np.stack([to_array(fit(draw(kind, 0), size)) for kind in sorted(DRAWINGS)[:3]])
     with torch.no_grad():
-        wanted = model.eval()(torch.from_numpy(photos)).numpy()
+        expected = model.eval()(torch.from_numpy(photos)).numpy()
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run([recipe.export.output], {recipe.export.input: photos})[0]
-    far = float(np.abs(found - wanted).max())
-    if not far <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-        raise UserError(
-            f"the graph differs from torch by {far:.2g} in a logit: export it at another opset (export.opset)"
-        )
+    logits = session.run([recipe.export.output], {recipe.export.input: photos})[0]
+    far = float(np.abs(logits - expected).max())
+    if not far <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        problem = f"the graph differs from torch by {far:.2g} in a logit"
+        raise CheckFailed(problem, "export it at another opset (export.opset)")
     return far
 
 
-def _new(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+def _export(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
     program = torch.onnx.export(
         model,
         (photos,),
@@ -102,7 +103,7 @@ def _new(model: Classifier, photos: torch.Tensor, path: Path, export: Export) ->
     program.save(str(path), external_data=False)
 
 
-def _old(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+def _export_traced(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
     torch.onnx.export(
         model,
         (photos,),
@@ -116,7 +117,7 @@ def _old(model: Classifier, photos: torch.Tensor, path: Path, export: Export) ->
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Take out what the exporter notes of our source files: stack traces with the paths of this one machine."""
+    """Remove the exporter's stack traces, which contain paths of this machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
@@ -124,7 +125,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def store_as_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Half the bytes: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
+    """Halve the size: large float32 weights become fp16 constants that are cast back when the graph is loaded."""
     graph = copy.deepcopy(graph)
     casts, kept = [], []
     for tensor in graph.graph.initializer:

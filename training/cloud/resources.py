@@ -1,4 +1,4 @@
-"""What a long step uses: processor, memory and GPU, sampled while it runs, and a summary at the end."""
+"""CPU, memory and GPU use of a long step: samples while it runs, and a summary at the end."""
 
 import json
 import threading
@@ -15,15 +15,15 @@ MEGABYTE = 2**20
 
 
 class Resources:
-    """Samples this process while the block runs; each sample is a line of a file, and told.
+    """Samples this process while the `with` block runs; each sample is written to a file and reported.
 
-    A sample: `seconds` since the start; `cpu_percent`, 100 for each core that was busy with this process;
+    A sample: `seconds` since the start; `cpu_percent`, 100 for each core that this process kept busy;
     `memory_mb`, its resident set; `machine_memory_percent`; where there is a GPU `gpu_memory_mb`, of all processes.
 
     Args:
-        path: JSON lines; made anew.
+        path: JSON lines; replaced if it exists.
         every: seconds between two samples.
-        tell: is given each sample as a line for people.
+        tell: called with each sample as a line of text.
     """
 
     def __init__(self, path: Path, every: float, tell: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class Resources:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", encoding="utf-8")
         self.started = time.monotonic()
-        self.process.cpu_percent()  # the first call says 0: it begins the interval
+        self.process.cpu_percent()  # the first call returns 0 and starts the interval
         self.thread.start()
         return self
 
@@ -49,7 +49,7 @@ class Resources:
         self._take()
 
     def summary(self) -> dict[str, Any]:
-        """Seconds, samples, and of each measure its mean and its highest."""
+        """Seconds, samples, cores, and the mean and the maximum (`highest`) of each measure."""
         rows = self.samples
         names = [name for name in rows[0] if name != "seconds"] if rows else []
         return {
@@ -80,10 +80,10 @@ class Resources:
         self.samples.append(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self.tell(told(row))
+        self.tell(in_words(row))
 
 
-def told(row: dict[str, float]) -> str:
+def in_words(row: dict[str, float]) -> str:
     """A sample in words."""
     gpu = f", GPU memory {row['gpu_memory_mb']:.0f} MB" if "gpu_memory_mb" in row else ""
     return f"CPU {row['cpu_percent']:.0f} %, memory {row['memory_mb']:.0f} MB{gpu}"
