@@ -28,7 +28,7 @@ import click
 import requests
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.commands import RESULTS
 from benchmarks.peers import load, work
 from benchmarks.peers.comparison import FORMER, as_json, between_markers, chart, points, read_former, summary, table
 from benchmarks.peers.running import Running, free_ports, label, running

@@ -11,16 +11,15 @@ import json
 import statistics
 import tempfile
 import time
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
 
-from benchmarks.harness.service import put_in_service
+from benchmarks.harness.server import put_in_service
+from benchmarks.harness.versions import drawn_photo
 from common.cli import command
-from dataset.draw import draw
 from deploy.archive import pack
 from deploy.settings import ROOT, own_environment, read_settings
 from deploy.torchserve.process import Server
@@ -53,7 +52,7 @@ def one_round(work: Path, mar: Path) -> dict[str, float]:
     with Server(settings) as server:
         put_in_service(server, mar)
         ready = time.perf_counter() - started
-        body = {"image_id": "1", "image_base64": base64.b64encode(photo()).decode()}
+        body = {"image_id": "1", "image_base64": base64.b64encode(drawn_photo()).decode()}
         spent = [request_ms(server, body) for _ in range(REQUESTS + 10)][10:]
         assert server.process is not None
         sizes = memory(server.process.pid)
@@ -80,13 +79,6 @@ def memory(launcher: int) -> dict[str, float]:
         name = "worker_rss_mb" if "model_service_worker" in " ".join(process.cmdline()) else "java_rss_mb"
         sizes[name] = round(process.memory_info().rss / 1e6, 1)
     return sizes
-
-
-def photo() -> bytes:
-    """A drawn photo of 1000 x 750 as a JPEG file."""
-    buffer = BytesIO()
-    draw("room", 1).resize((1000, 750)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

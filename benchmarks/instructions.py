@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.commands import RESULTS
 from common.cli import command
 from common.files import write_json
 from deploy.settings import ROOT

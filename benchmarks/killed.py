@@ -31,10 +31,10 @@ import click
 import psutil
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS, run_command, sleep_until
+from benchmarks.harness.commands import RESULTS, run_command, sleep_until
 from benchmarks.harness.disk import Skipped, fill, small_disk
 from benchmarks.harness.load import Result
-from benchmarks.harness.node import KEEPER, Node, up
+from benchmarks.harness.server import KEEPER, SupervisedServer, supervised_server
 from benchmarks.harness.versions import relaxed
 from common.cli import command
 from common.errors import CheckFailed, UserError
@@ -56,7 +56,7 @@ class Case:
     """A failure: `do` causes it and returns the time from which to measure; `may_lose` says which requests may fail."""
 
     name: str
-    do: Callable[[Node], float]
+    do: Callable[[SupervisedServer], float]
     may_lose: str = NOTHING
 
 
@@ -69,19 +69,19 @@ def kill(process: psutil.Process) -> float:
     return moment
 
 
-def kill_worker(node: Node) -> float:
+def kill_worker(node: SupervisedServer) -> float:
     version = node.client.describe(node.name, node.versions[0]) or {}
     pid, moment = int(version["workers"][0]["pid"]), time.monotonic()
     os.kill(pid, signal.SIGKILL)
     return moment
 
 
-def delete_archive(node: Node) -> float:
+def delete_archive(node: SupervisedServer) -> float:
     (node.settings.store / f"{node.name}-{node.versions[0]}.mar").unlink()
     return kill(node.java())
 
 
-def take_port(node: Node) -> float:
+def take_port(node: SupervisedServer) -> float:
     """Returns the time at which the port is free again."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,7 +92,7 @@ def take_port(node: Node) -> float:
     return time.monotonic()
 
 
-def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
+def kill_rollout(node: SupervisedServer, now: Callable[[SupervisedServer, str], bool]) -> float:
     """Kill a rollout of the next version as soon as `now` is true, then run the same command again."""
     version = next(version for version in VERSIONS[2:] if version > node.versions[0])
     words = ["deploy", "rollout", f"{node.name}-{version}.mar"]
@@ -114,16 +114,16 @@ def kill_rollout(node: Node, now: Callable[[Node, str], bool]) -> float:
     return moment
 
 
-def worker_starts(node: Node, version: str) -> bool:
+def worker_starts(node: SupervisedServer, version: str) -> bool:
     workers = (node.client.describe(node.name, version) or {}).get("workers", [])
     return any(worker["pid"] > 0 and worker["status"] != "READY" for worker in workers)
 
 
-def switched(node: Node, version: str) -> bool:
+def switched(node: SupervisedServer, version: str) -> bool:
     return node.client.default(node.name) == version
 
 
-def fill_disk(node: Node) -> float:
+def fill_disk(node: SupervisedServer) -> float:
     """Fill the disk completely, unregister the kept version, and kill the keeper."""
     fill(node.settings.var.parent)
     node.client.unregister(node.name, node.versions[1])
@@ -173,11 +173,11 @@ def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
     click.echo("| case | sent | failed | may fail | no answer in 10 s | recovered after | cold starts |")
     click.echo("|---|---|---|---|---|---|---|")
     if others := [case for case in cases if case is not DISK]:
-        with up(work / "var", mars[:2], bundle) as node:
+        with supervised_server(work / "var", mars[:2], bundle) as node:
             report |= {"cold_s": round(node.cold_s, 2), "cases": [one_case(node, case, rate) for case in others]}
     if DISK in cases:
         try:
-            with small_disk(work / "disk") as disk, up(disk / "var", mars[:2], bundle) as node:
+            with small_disk(work / "disk") as disk, supervised_server(disk / "var", mars[:2], bundle) as node:
                 report["cold_s"] = report["cold_s"] or round(
                     node.cold_s, 2
                 )  # each case is compared with the cold start of its server
@@ -188,7 +188,7 @@ def measure(work: Path, cases: list[Case], rate: float) -> dict[str, Any]:
     return report
 
 
-def one_case(node: Node, case: Case, rate: float) -> dict[str, Any]:
+def one_case(node: SupervisedServer, case: Case, rate: float) -> dict[str, Any]:
     """Cause the failure under load, wait for the recovery, continue the load for a while; prints a row."""
     with node.load(rate) as load:
         sleep_until(load.begun + SETTLE_S)

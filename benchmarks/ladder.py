@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from benchmarks.footprint import BUNDLE, photo
-from benchmarks.harness.bench import RESULTS
+from benchmarks.footprint import BUNDLE
+from benchmarks.harness.commands import RESULTS
+from benchmarks.harness.versions import drawn_photo
 from common.cli import command
 from common.files import write_json
 from dataset.draw import draw
@@ -47,7 +48,7 @@ def main(bundle: Path, rounds: int, quick: bool) -> None:
     spec = read_spec(bundle / "recipe.json")
     stages = stages_of(engine.load(bundle / "model.onnx", spec), spec)
     photos = {}
-    for name, data in (("1000 x 750", photo()), ("4000 x 3000", large_photo())):
+    for name, data in (("1000 x 750", drawn_photo()), ("4000 x 3000", large_photo())):
         rows = measure(stages, request_of(data), 3 if quick else rounds)
         photos[name] = {"bytes": len(data), "stages": rows}
         click.echo(f"{name}, {len(data):,} bytes\n\n{table(rows)}\n")

@@ -29,8 +29,8 @@ import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.harness.bench import RESULTS
-from benchmarks.harness.node import KEEPER, Node, up
+from benchmarks.harness.commands import RESULTS
+from benchmarks.harness.server import KEEPER, SupervisedServer, supervised_server
 from benchmarks.harness.versions import derived, make_bundle, relaxed
 from common.cli import command
 from common.errors import CheckFailed
@@ -78,7 +78,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
     with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
         source = relaxed(bundle or make_bundle(Path(work)), Path(work) / "relaxed")
         mars = derived(source, Path(work) / "store", swaps + 1)
-        with up(Path(work) / "var", mars[:1], source, vmargs) as node:
+        with supervised_server(Path(work) / "var", mars[:1], source, vmargs) as node:
             before = node.repairs()
             snapshots = measure(node, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
             repairs = node.repairs() - before
@@ -99,7 +99,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
         raise CheckFailed("; ".join(report["broken"]))
 
 
-def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Snapshot]:
+def measure(node: SupervisedServer, mars: Iterable[Path], collect: bool) -> list[Snapshot]:
     """Swap to each archive, and take a snapshot after each swap."""
     snapshots = []
     for number, mar in enumerate(mars, 1):
@@ -110,7 +110,7 @@ def measure(node: Node, mars: Iterable[Path], collect: bool) -> list[Snapshot]:
     return snapshots
 
 
-def snapshot(node: Node, number: int, collect: bool) -> Snapshot:
+def snapshot(node: SupervisedServer, number: int, collect: bool) -> Snapshot:
     """Measure a running server."""
     java, (keeper,) = node.java(), node.programs(KEEPER)
     workers = java.children(recursive=True)

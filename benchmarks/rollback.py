@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import click
 
 from benchmarks.footprint import BUNDLE
-from benchmarks.harness.bench import RESULTS, run_command
-from benchmarks.harness.node import Node, up
+from benchmarks.harness.commands import RESULTS, run_command
+from benchmarks.harness.server import SupervisedServer, supervised_server
 from common.cli import command
 from common.errors import CheckFailed, Unreachable, UserError
 from common.files import write_json
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 class LightLoad:
     """A load from a thread, and its answers."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: SupervisedServer) -> None:
         self.answers: list[Answer] = []
         self.failed = 0
         self._node, self._client = node, Client(node.settings)
@@ -95,7 +95,7 @@ def main(times: int, out: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         bundle, store = BUNDLE, Path(work) / "store"
         mars = [pack(bundle, version, store) for version in (DEFAULT, KEPT)]
-        with up(Path(work) / "var", mars, bundle) as node, LightLoad(node) as load:
+        with supervised_server(Path(work) / "var", mars, bundle) as node, LightLoad(node) as load:
             spent = [one_rollback(node, load) for _ in range(times)]
     report = summary(spent, len(load.answers), load.failed)
     write_json(out / "rollback.json", report)
@@ -108,7 +108,7 @@ def main(times: int, out: Path) -> None:
         raise CheckFailed("; ".join(report["broken"]))
 
 
-def one_rollback(node: Node, load: LightLoad) -> tuple[float, float]:
+def one_rollback(node: SupervisedServer, load: LightLoad) -> tuple[float, float]:
     """Seconds until the former version answers, and until the command ends; then return to the default version."""
     time.sleep(SETTLE_S)
     begun = time.monotonic()

@@ -14,7 +14,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.commands import RESULTS
 from common.cli import command
 from common.files import write_json
 from config.recipe import override, read_recipe

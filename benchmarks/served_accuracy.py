@@ -19,7 +19,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.harness.service import put_in_service
+from benchmarks.harness.server import put_in_service
 from common.cli import command
 from config.recipe import Recipe
 from dataset.photos import Photo

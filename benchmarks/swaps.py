@@ -23,9 +23,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.footprint import BUNDLE, photo
-from benchmarks.harness.bench import RESULTS, Swap, running
+from benchmarks.footprint import BUNDLE
+from benchmarks.harness.commands import RESULTS
 from benchmarks.harness.load import Result, table
+from benchmarks.harness.server import Swap, measured_server
+from benchmarks.harness.versions import drawn_photo
 from common.cli import command
 from common.errors import CheckFailed
 from common.files import write_json
@@ -106,7 +108,7 @@ def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, pro
     count = max(swaps, naive) + 1
     numbers = progress.track(range(count), description=f"packing {count} versions")
     mars = [pack(bundle, f"1.{number}", work / "store") for number in numbers]
-    with running(work / "var", mars[0], photo()) as bench:
+    with measured_server(work / "var", mars[0], drawn_photo()) as bench:
         with _shown(progress, f"top throughput, {CLIENTS} clients"):
             bench.steady(TOP_S / 2, clients=CLIENTS)  # warm-up
             parts = {"top": bench.steady(TOP_S, clients=CLIENTS)}
@@ -121,7 +123,7 @@ def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, pro
         seen = bench.seen() | {"p99_before_after_ms": [before.percentile(0.99), after.percentile(0.99)]}
     parts |= {WITHOUT: before.joined(after), WITH: loaded}
     if naive:
-        with running(work / "naive", mars[0], photo()) as other:
+        with measured_server(work / "naive", mars[0], drawn_photo()) as other:
             new = progress.track(mars[1 : naive + 1], description=f"{naive} naive swaps")
             parts[NAIVE] = other.through_swaps(new, every, rate, other.swap_naively)
     return Run(parts, bench.swaps, seen)

@@ -26,7 +26,7 @@ import click
 import torch
 
 from benchmarks.document_training import train_as_the_document
-from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.commands import RESULTS
 from common.cli import command
 from common.errors import CheckFailed, InvalidInput
 from common.files import write_json

@@ -4,10 +4,12 @@ import json
 import shutil
 import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
-from benchmarks.harness.bench import run_command
+from benchmarks.harness.commands import run_command
 from common.files import write_json
+from dataset.draw import draw
 from deploy.archive import pack
 from deploy.settings import ROOT
 from deploy.store.mar import TORCHSERVE_MANIFEST, digests, identity, read_manifest, write_manifest
@@ -46,6 +48,13 @@ def goldens_photo(mar: Path) -> bytes:
     """The first golden photo of an archive."""
     contents = zipfile.Path(mar)
     return (contents / goldens.read(contents)[0].photo).read_bytes()
+
+
+def drawn_photo() -> bytes:
+    """A drawn photo of 1000 x 750 as a JPEG file."""
+    buffer = BytesIO()
+    draw("room", 1).resize((1000, 750)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 def _derive(mar: Path, version: str) -> Path:

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.bench import RESULTS
+from benchmarks.harness.commands import RESULTS
 from benchmarks.peers import work
 from benchmarks.peers.systems import System
 from common.files import write_whole

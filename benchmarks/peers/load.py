@@ -13,8 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.footprint import photo as small_photo
 from benchmarks.harness.load import Load
+from benchmarks.harness.versions import drawn_photo
 from benchmarks.peers import work
 from benchmarks.peers.running import Running
 from benchmarks.peers.systems import Place, System
@@ -29,7 +29,7 @@ LIMIT_S = 60
 
 def photos() -> dict[str, str]:
     """The two photos as base64: 1000 x 750, and 4000 x 3000 of about 2.3 MB (the same drawing with noise)."""
-    return {"small": encoded(small_photo()), "big": encoded(_big())}
+    return {"small": encoded(drawn_photo()), "big": encoded(_big())}
 
 
 def closed(server: Running, photo: str, expected: str, clients: int, seconds: float) -> dict[str, Any]:

@@ -293,7 +293,7 @@ def test_draining_waits_for_queued_and_running_requests(here: Node) -> None:
     here.pack("7.0", edits=in_handle(busy))
     here.client.register("shapes-7.0.mar", "shapes")
     with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(here.ask, "7.0", str(number)) for number in range(3)]
+        waiting = [pool.submit(here.predict, "7.0", image_id=str(number)) for number in range(3)]
         eventually(lambda: queued(here, "7.0"))
         assert not any(future.done() for future in waiting)
         assert not drain(here.client, "shapes", "7.0", 0.1)
@@ -313,9 +313,9 @@ def test_a_rollout_loses_no_request_of_the_former_version(here: Node) -> None:
     over = threading.Event()
 
     def ask() -> list[requests.Response]:
-        answers = [here.ask(image_id="slow")]
+        answers = [here.predict(image_id="slow")]
         while not over.is_set():
-            answers.append(here.ask(image_id="slow"))
+            answers.append(here.predict(image_id="slow"))
         return answers
 
     with ThreadPoolExecutor(4) as pool:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.bench import Bench, running, sleep_until
+from benchmarks.harness.commands import sleep_until
 from benchmarks.harness.load import Load, Result
+from benchmarks.harness.server import MeasuredServer, measured_server
 from benchmarks.harness.versions import derived, relaxed
 from common.errors import UserError
 from deploy.store.mar import read_manifest
@@ -25,9 +26,9 @@ def versions(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
 
 
 @pytest.fixture(scope="module")
-def bench(versions: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(versions: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeasuredServer]:
     golden = goldens.read(bundle)[0]
-    with running(
+    with measured_server(
         tmp_path_factory.mktemp("swaps-var"), versions[0], (bundle / golden.photo).read_bytes()
     ) as running_one:
         assert running_one.expected == golden.label
@@ -35,7 +36,7 @@ def bench(versions: list[Path], bundle: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def loaded(bench: Bench, versions: list[Path]) -> Result:
+def loaded(bench: MeasuredServer, versions: list[Path]) -> Result:
     """A load that begins before the first swap and ends after the last."""
     return bench.through_swaps(versions[1:], 1.0, RATE, bench.roll_out)
 
@@ -51,7 +52,9 @@ def test_answers_move_from_version_to_version_in_order(loaded: Result, versions:
     assert loaded.stale == 0
 
 
-def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: Result, versions: list[Path]) -> None:
+def test_each_version_is_registered_and_unregistered_once(
+    bench: MeasuredServer, loaded: Result, versions: list[Path]
+) -> None:
     seen = bench.seen()
     assert loaded.sent
     assert seen["journal"] == seen["log"] == {"registered": SWAPS, "unregistered": SWAPS}
@@ -59,7 +62,7 @@ def test_each_version_is_registered_and_unregistered_once(bench: Bench, loaded: 
     assert [mar.is_file() for mar in versions] == [True] * len(versions)  # unregistering leaves the store alone
 
 
-def test_a_naive_swap_is_reported_to_lose_requests(bench: Bench, loaded: Result, versions: list[Path]) -> None:
+def test_a_naive_swap_is_reported_to_lose_requests(bench: MeasuredServer, loaded: Result, versions: list[Path]) -> None:
     """The control: a version is deleted while its queue is full, and the load must report the loss."""
     client, name = bench.client, bench.name
     last, first = (read_manifest(mar).version for mar in (versions[-1], versions[0]))

@@ -1,6 +1,5 @@
 """A server of its own whose versions a test may change, and archives that are not what they should be."""
 
-import base64
 import json
 import os
 import shutil
@@ -13,12 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import requests
-
+from benchmarks.harness.server import ServedModel, question
 from deploy.archive import pack
-from deploy.settings import ROOT, own_environment, read_settings
-from deploy.store import desired
-from deploy.store.journal import JournalEntry, State, entries
+from deploy.settings import ROOT, own_environment
+from deploy.store.journal import State, entries
 from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
@@ -28,17 +25,14 @@ from tests.helpers.waiting import default_signals
 Edits = Mapping[str, Callable[[bytes], bytes]]
 
 
-class Node:
+class Node(ServedModel):
     """One server with the drawn recipe `shapes`, and the commands that change what it serves."""
 
-    name = "shapes"
-
     def __init__(self, env: dict[str, str], bundle: Path) -> None:
+        golden = goldens.read(bundle)[0]
+        super().__init__(env, "shapes", question((bundle / golden.photo).read_bytes()))
         self.env, self.bundle = env, bundle
-        self.settings = read_settings(env)
         self.server = Server(self.settings)
-        self.client = self.server.client
-        self.var, self.store = self.settings.var, self.settings.store
 
     def pack(self, *versions: str, edits: Edits | None = None) -> None:
         for version in versions:
@@ -51,27 +45,6 @@ class Node:
 
     def rollout(self, version: str, *options: object, check: bool = True, **env: str) -> Any:
         return self.deploy("rollout", f"{self.name}-{version}.mar", *options, check=check, **env)
-
-    def ask(self, version: str = "", image_id: str = "1") -> requests.Response:
-        """A golden photo, of the default or of one version."""
-        golden = goldens.read(self.bundle)[0]
-        encoded = base64.b64encode((self.bundle / golden.photo).read_bytes()).decode()
-        body = {"image_id": image_id, "image_base64": encoded, "detail": True}
-        return self.client.predict(f"{self.name}/{version}" if version else self.name, body)
-
-    def answered_by(self) -> str:
-        return str(self.ask().json()["model_version"])
-
-    def registered(self) -> dict[str, int]:
-        """Version -> workers that are ready."""
-        found = [v for v in self.client.models() if v["modelName"] == self.name]
-        return {str(v["modelVersion"]): self.client.ready(self.name, v["modelVersion"]) for v in found}
-
-    def manifest(self) -> list[str]:
-        return [entry.version for entry in desired.read(self.var)]
-
-    def last(self) -> JournalEntry:
-        return entries(self.var)[-1]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.harness.service import put_in_service
+from benchmarks.harness.server import put_in_service
 from deploy.archive import pack
 from deploy.settings import own_environment, read_settings
 from deploy.torchserve.keys import read_key

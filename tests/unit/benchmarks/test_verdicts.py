@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks import killed, leaks, rollback
-from benchmarks.harness.bench import Swap
 from benchmarks.harness.generator import LOST, UNANSWERED, Sample
 from benchmarks.harness.load import Result
+from benchmarks.harness.server import Swap
 from benchmarks.swaps import WITH, WITHOUT, Run
 
 REQUESTS = 10_000

@@ -43,7 +43,6 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
 EXCEPTIONS = {
     ("training.fitting.sweep", "training.compression.timing"),
     ("training.fitting.sweep", "training.train"),
-    ("benchmarks.peers.load", "benchmarks.footprint"),
 }
 MAX_MODULES = 15
 

@@ -29,7 +29,7 @@ from training.evaluation import schemas
 from training.models.registry import build
 from training.records.weights import load_model
 
-STANDIN = Path(__file__).parents[1] / "standin"
+STANDIN = Path(__file__).parents[2] / "standin"
 
 
 def test_the_recipe_is_the_documents() -> None:
