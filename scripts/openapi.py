@@ -30,7 +30,7 @@ IMAGES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 FRONT_END = {
     400: "The token is missing or wrong, or was issued before the last restart.",
     404: "There is no such model or version.",
-    413: "The body has more than {body} bytes.",
+    413: "The body has more than {body} bytes; this answer may have no body.",
     500: "The worker gave no answer in time, or the photo was sent as application/x-www-form-urlencoded.",
     503: "Too many requests wait, or the version has no worker: send the request again later.",
     507: "The worker ran out of memory.",

@@ -1,6 +1,10 @@
-"""Five swaps under constant load on a real TorchServe: no request is lost or answered wrongly."""
+"""The benchmarks on a real TorchServe: five swaps under constant load lose nothing; `compare` measures our server."""
 
 import contextlib
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ from benchmarks.harness.load import Load, Result
 from benchmarks.harness.server import MeasuredServer, measured_server
 from benchmarks.harness.versions import derived, relaxed
 from common.errors import UserError
+from deploy.settings import ROOT
 from deploy.store.mar import read_manifest
 from handler import goldens
 
@@ -76,3 +81,20 @@ def test_a_naive_swap_is_reported_to_lose_requests(bench: MeasuredServer, loaded
             client.unregister(name, last)
         result = load.stop()
     assert result.unanswered > 0
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="wrk is not installed")
+def test_ours_is_measured_without_an_error_and_docs_stay_unchanged(tmp_path: Path) -> None:
+    before = (ROOT / "docs" / "benchmarks.md").read_bytes()
+    words = [sys.executable, "-m", "benchmarks.compare", "--systems", "ours", "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "compare.json").read_text())
+    assert report["absent"] == {}
+    ours = report["systems"]["ours"]
+    for load in ("one", "eight", "half", "big"):
+        assert ours[load]["errors"] == 0, load
+        assert ours[load]["p50_ms"]["median"] > 0, load
+    assert ours["memory_mb"]["median"] > 100
+    assert (tmp_path / "compare.png").is_file()
+    assert (ROOT / "docs" / "benchmarks.md").read_bytes() == before
