@@ -1,1 +1,1 @@
-"""Photos as batches: decoded once, augmented, loaded."""
+"""Photos as batches: selected, decoded, cached, augmented."""

@@ -1,1 +1,1 @@
-"""How good a model is: metrics, intervals, corruptions, the report."""
+"""Evaluation: predictions, metrics with intervals, corrupted photos, charts, the report."""

@@ -1,4 +1,4 @@
-"""Photos through a model: the logits that it would give, and in which precision it trains."""
+"""Run a PyTorch model on photos; precision, devices and batch norms of training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network makes of photos: logits (N, classes); features (N, channels), which its last layer is given."""
+    """A network's output: logits (N, classes), and features (N, channels), the input of its last layer."""
 
     logits: Tensor
     features: Tensor
 
 
 def answer(model: nn.Module, head: str, pixels: Tensor) -> Answer:
-    """Ask a model, whose last layer is `network.HEAD`, about uint8 photos; f32."""
+    """Logits and features of uint8 photos (N, channels, H, W), in f32; `network.HEAD` is the model's last layer."""
     seen: list[Tensor] = []
     hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
@@ -42,7 +42,7 @@ def predict(model: nn.Module, photos: Sequence[Photo], recipe: Recipe, pictures:
     """Logits, shape (photos, classes), in order, in f32 as they will be served (unless under `autocast`).
 
     Args:
-        pictures: photos that may be decoded already.
+        pictures: a cache of decoded photos.
     """
     model.eval()
     place = next(model.parameters()).device
@@ -52,7 +52,7 @@ def predict(model: nn.Module, photos: Sequence[Photo], recipe: Recipe, pictures:
 
 @torch.no_grad()
 def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, views: int) -> tuple[Tensor, Tensor]:
-    """Logits of so many augmented views of each photo, and the views' labels."""
+    """Logits of `views` augmented views of each photo, shape (views x photos, classes), and the views' labels."""
     model.eval()
     torch.manual_seed(recipe.train.seed)
     loader = batches(list(photos) * views, recipe, BATCH, augment=True, pictures=Pictures(recipe))
@@ -61,10 +61,10 @@ def predict_views(model: Classifier, photos: Sequence[Photo], recipe: Recipe, vi
 
 
 def folded(model: Classifier) -> nn.Module:
-    """A copy of a model for evaluation alone, each batch norm folded into the convolution before it, channels-last.
+    """A copy for evaluation only, with each batch norm folded into the convolution before it, channels-last.
 
-    Its logits are the model's but for rounding. It is the model itself where that cannot be: while weights are
-    being pruned they are no plain parameters, and timm's batch norms hold an activation besides.
+    Its logits equal the model's except for rounding. Returns the model itself if folding is impossible: masked weights
+    are not plain parameters, and timm's batch norms contain an activation.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -74,7 +74,7 @@ def folded(model: Classifier) -> nn.Module:
 
 
 def freeze_norms(model: nn.Module) -> None:
-    """Let batch norms use the statistics that they have, not those of a small batch; their weights still train."""
+    """Make batch norms use their stored statistics instead of a small batch's; their weights still train."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -82,12 +82,12 @@ def freeze_norms(model: nn.Module) -> None:
 
 @torch.no_grad()
 def adapt_norms(model: nn.Module, views: Iterable[Tensor]) -> None:
-    """Let batch norms forget their statistics and take the mean of those of batches, each uint8 (N, channels, H, W)."""
+    """Replace the statistics of batch norms by the mean over batches, each uint8 (N, channels, H, W)."""
     norms = [module for module in model.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's name for the plain mean of all batches
+        norm.momentum = None  # None: PyTorch averages over all batches
         norm.train()
     for pixels in views:
         model(pixels)
@@ -97,7 +97,7 @@ def adapt_norms(model: nn.Module, views: Iterable[Tensor]) -> None:
 
 
 def autocast(recipe: Recipe) -> torch.autocast:
-    """bf16 where the recipe and the processor agree on it."""
+    """Mixed precision with bf16, if the recipe and the processor allow it."""
     return torch.autocast(DEVICE.type, torch.bfloat16, enabled=uses_bf16(recipe))
 
 

@@ -1,1 +1,1 @@
-"""Networks by name: built, loaded, reshaped after pruning."""
+"""Networks: the registry of backbones, the classifier around them, shapes after pruning."""
