@@ -89,13 +89,13 @@ class ServedModel:
 
 @dataclass
 class MeasuredServer(ServedModel):
-    """A running server, the request that it is asked, and the swaps that were made on it."""
+    """A running server, the request that is sent to it, and the swaps so far."""
 
     expected: str | None = None
     swaps: list[Swap] = field(default_factory=list)
 
     def learn(self) -> None:
-        """Take the answer of now for the right one."""
+        """Send the request once, and expect the same label from now on."""
         self.expected = self.client.predict(self.name, self.body).json()["result"]
 
     def load(self, rate: float | None = None, clients: int | None = None) -> Load:
@@ -110,7 +110,7 @@ class MeasuredServer(ServedModel):
             return load.stop()
 
     def through_swaps(self, mars: Iterable[Path], every_s: float, rate: float, swap: Callable[[Path], None]) -> Result:
-        """A load, and in its course a swap to each archive, one in `every_s` (later if the one before takes longer)."""
+        """A load with a swap to each archive, one every `every_s` seconds (later if the swap before takes longer)."""
         with self.load(rate) as load:
             number = 0
             for number, mar in enumerate(mars, 1):
@@ -120,7 +120,7 @@ class MeasuredServer(ServedModel):
             return load.stop()
 
     def roll_out(self, mar: Path) -> None:
-        """Swap by the command that a person types; the old version is drained and unregistered.
+        """Swap by `deploy rollout`, which drains and unregisters the old version.
 
         Raises:
             UserError: with the last words of the command that failed.
@@ -130,7 +130,7 @@ class MeasuredServer(ServedModel):
         self._note(mar, begun)
 
     def swap_naively(self, mar: Path) -> None:
-        """Swap as one does who trusts that unregistering waits for what was asked."""
+        """Swap without draining, as if unregistering waited for open requests."""
         old, begun = self.client.default(self.name), time.monotonic()
         self.client.register(mar.name, self.name)
         self.client.set_default(self.name, read_manifest(mar).version)
@@ -142,7 +142,7 @@ class MeasuredServer(ServedModel):
         self.swaps.append(Swap(read_manifest(mar).version, begun, time.monotonic()))
 
     def seen(self) -> dict[str, Any]:
-        """What the journals, TorchServe's access log and its API say of all swaps; the first replaced nothing."""
+        """The swaps according to journal, access log and API, without the first, which replaced nothing."""
         done = [e for e in entries(self.settings.var) if (e.action, e.state) == ("rollout", State.DONE)]
         steps = [step for entry in done[1:] for step in entry.steps]
         logs = sorted((self.settings.var / "logs").glob("access_log*.log"))
@@ -273,7 +273,7 @@ def supervised_server(
 
 
 def _code_with(vmargs: str, folder: Path) -> Path:
-    """A copy of the code with other arguments for Java: config.properties is the one place that gives them."""
+    """A copy of the code with other arguments for Java, which only config.properties sets."""
     for package in _CODE:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "config" / "config.properties"
@@ -282,7 +282,7 @@ def _code_with(vmargs: str, folder: Path) -> Path:
 
 
 def put_in_service(server: Server, mar: Path) -> None:
-    """Register an archive, and prove that its version answers a golden photo rightly.
+    """Register an archive, and check that its version answers a golden photo correctly.
 
     Raises:
         UserError: it was refused, its worker did not start, or the answer is wrong.

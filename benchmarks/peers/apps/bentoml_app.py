@@ -20,5 +20,5 @@ class Classifier:
     @bentoml.api(route="/predict")
     def predict(self, image_id: str, image_base64: str, detail: bool = False) -> dict[str, Any]:
         """One photo."""
-        asked = {"image_id": image_id, "image_base64": image_base64, "detail": detail}
-        return work.answer(self.classify, asked)
+        request = {"image_id": image_id, "image_base64": image_base64, "detail": detail}
+        return work.answer(self.classify, request)

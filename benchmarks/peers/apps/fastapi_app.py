@@ -14,8 +14,8 @@ app = FastAPI()
 classify = work.load("onnxruntime")
 
 
-class Asked(BaseModel):
-    """The document's request."""
+class Photo(BaseModel):
+    """The request of the classroom document."""
 
     image_id: str
     image_base64: str
@@ -23,6 +23,6 @@ class Asked(BaseModel):
 
 
 @app.post("/predict")
-def predict(asked: Asked) -> dict[str, Any]:
+def predict(photo: Photo) -> dict[str, Any]:
     """One photo; FastAPI calls this in a pool of threads."""
-    return work.answer(classify, asked.model_dump())
+    return work.answer(classify, photo.model_dump())

@@ -70,7 +70,7 @@ def _pillow(data: bytes, height: int, width: int) -> Array:
     from PIL import Image
 
     photo = Image.open(BytesIO(data))
-    photo.draft("RGB", (width, height))  # JPEG's own scaling, down to no less than the wanted size
+    photo.draft("RGB", (width, height))  # scaled JPEG decoding, to at least the size of the input
     return np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
 
 
