@@ -1,12 +1,12 @@
-"""A recipe: all that makes one task differ from another, as data.
+"""A recipe: everything in which one task differs from another, as data.
 
     from config.recipe import read_recipe
     read_recipe("classroom")            # config/recipes/classroom.yaml
     read_recipe("path/to/mine.yaml")
 
-`handler.spec` has the serving half, this file adds drawing, training, pruning,
-the gate and the export. Every default is the document's own setting, unless its
-comment says otherwise (shared documents, "classroom", sections 6.3 and 6.4).
+`handler.spec` has the serving half of a recipe. This module adds drawing, training, pruning, the gate and the export.
+Defaults are the settings of the classroom document (sections 6.3 and 6.4; docs/sources.md), unless a comment says
+otherwise.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from common.errors import UserError
+from common.errors import InvalidInput, NotFound
 from handler.spec import Section, Spec
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -40,7 +40,7 @@ BackboneName = Literal[
     "scenes_net",
 ]
 INPUTS = {"cifar_net": (3, 32, 32), "mnist_net": (1, 28, 28)}
-"""Backbones that take one input shape alone: channels, height, width. All others take RGB of any size."""
+"""Backbones with one fixed input: (channels, height, width). All others accept RGB of any size."""
 
 
 class Backbone(Section):
@@ -64,15 +64,15 @@ class Backbone(Section):
 
 
 class Augment(Section):
-    """What is done to a training photo each time it is seen; ranges are drawn from uniformly.
+    """Random changes to a training photo, drawn anew each time it is used. Ranges are uniform.
 
-    `scale` is the share of the area that a crop keeps (torchvision's RandomResizedCrop;
-    its defaults are the document's); with `sides` the shorter side is brought to a length of that range instead, in
-    pixels, and a crop of the recipe's size is taken anywhere. `brightness`, `contrast` and `saturation` are
-    ColorJitter's; the contrast may be a range of factors. `jpeg` re-encodes at a quality of that range, `shrink` first
-    scales down by a factor of that range: scraped photos were both, and the
-    file type must not give the class away. `border` is the share of photos that
-    get bars above and below or beside them, as screenshots of photos have.
+    `scale`: share of the area that a crop keeps (torchvision's RandomResizedCrop, with the document's default).
+    `sides`: instead of `scale`, resize the shorter side to a length of this range (pixels), then crop the recipe's size
+    anywhere. `ratio`: aspect ratio of a crop. `flip`: share of photos that are mirrored. `border`: share of photos
+    that get black bars on two sides, like screenshots of photos. `brightness`, `contrast` and `saturation`: as in
+    torchvision's ColorJitter; the contrast may be a range of factors. `jpeg`: re-encode at a quality of this range.
+    `shrink`: first scale down by a factor of this range. Photos from the web have been through both, and the label
+    must not be recognisable from the file type.
     """
 
     scale: tuple[Positive, Share] = (0.08, 1.0)
@@ -95,21 +95,30 @@ class Augment(Section):
 
 
 class Fit(Section):
-    """One optimisation: SGD, Adam or AdamW with a schedule, for so many epochs or, if `max_steps` is given, batches.
+    """One optimisation: SGD, Adam or AdamW with a learning rate schedule.
 
-    Steps run over one pass of the photos after another, in rounds of `save_every`: after each the model is scored, on
-    `evaluate_batches` batches of held-out photos drawn anew (all, if null), and a checkpoint is kept. A round takes
-    the place of an epoch in `patience`, `step_size` and `copies`. `decay`: the learning rate is multiplied by `decay`
-    after `every` steps.
+    Its length is given in one of two ways:
+
+    - `epochs` passes over the photos. A round is an epoch.
+    - `max_steps` batches, over as many passes as needed; `epochs` is ignored then. A round is `save_every` steps.
+
+    After each round the model is evaluated and a checkpoint is written. `patience`, `step_size` and `Train.copies`
+    count rounds. With `max_steps`, an evaluation uses `evaluate_batches` random batches of held-out photos (null: all).
+
+    Learning rate schedules: `step` multiplies it by `gamma` after every `step_size` rounds; `cosine` lowers it to zero;
+    `decay` multiplies it by `decay` after every `every` steps.
     """
 
+    # Length in epochs
     epochs: int = Field(5, ge=0, le=10_000)
+    # Length in steps: these keys have an effect only if max_steps is given
     max_steps: int | None = Field(None, ge=1, le=10_000_000, description="batches, instead of epochs")
-    save_every: int = Field(200, ge=1, description="steps of a round; all of them, where there are fewer")
-    report_every: int | None = Field(None, ge=1, description="batches from one printed loss to the next")
-    evaluate_every: int | None = Field(None, ge=1, description="steps from one look at held-out photos to the next")
-    evaluate_batches: int | None = Field(None, ge=1, description="batches of held-out photos in such a look")
-    keep_checkpoints: int = Field(0, ge=0, le=100, description="the last so many that were kept stay in the run")
+    save_every: int = Field(200, ge=1, description="steps per round, at most max_steps")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between two evaluations")
+    evaluate_batches: int | None = Field(None, ge=1, description="batches of held-out photos per evaluation")
+    keep_checkpoints: int = Field(0, ge=0, le=100, description="number of the latest checkpoints that stay in the run")
+    # Both
+    report_every: int | None = Field(None, ge=1, description="batches between two printed losses")
     batch_size: int = Field(8, ge=1, le=4096)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: Positive = 0.001
@@ -121,67 +130,70 @@ class Fit(Section):
     decay: Share = 0.9
     every: int = Field(250, ge=1)
     keep: Literal["best", "last"] = "best"
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a lower validation loss")
-    class_weights: bool = Field(False, description="weigh classes inversely to their counts")
-    sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: classes equally often")
-    distill: Share = Field(0.0, description="share of the loss that comes from the teacher")
-    match: float = Field(0.0, ge=0, description="weight of the teacher's features: what its last layer is given")
+    patience: int | None = Field(None, ge=1, description="stop after this many rounds without a lower validation loss")
+    class_weights: bool = Field(False, description="weight classes inversely to their number of photos")
+    sampling: Literal["shuffle", "balanced"] = Field("shuffle", description="balanced: draw all classes equally often")
+    distill: Share = Field(0.0, description="share of the loss that comes from the teacher's probabilities")
+    match: float = Field(0.0, ge=0, description="weight of the loss between the student's and the teacher's features")
     norms: Literal["batch", "frozen", "adapted"] = Field(
         "batch",
-        description="frozen: batch norms keep their statistics; adapted: under freeze they first take the training "
-        "photos', as in the document's loop, where nothing stops them",
+        description="frozen: batch norms keep their statistics; adapted: with freeze, they first take those of the "
+        "training photos, because the document's loop leaves batch norms in training mode",
     )
 
     @model_validator(mode="after")
     def _whole_rounds(self) -> "Fit":
         if self.max_steps and self.max_steps % self.round_steps:
             raise ValueError(
-                f"max_steps {self.max_steps} is no whole number of rounds: make it a multiple of {self.save_every}"
+                f"max_steps {self.max_steps} is not a multiple of save_every: make it a multiple of {self.save_every}"
             )
         return self
 
     @property
     def round_steps(self) -> int:
-        """Batches from one checkpoint to the next, where steps are counted."""
+        """Steps per round, if the length is given in steps."""
         return min(self.save_every, self.max_steps or self.save_every)
 
     @property
     def rounds(self) -> int:
-        """How often the model is scored and kept: epochs, or rounds of steps."""
+        """Number of rounds, each ending with an evaluation and a checkpoint."""
         return self.max_steps // self.round_steps if self.max_steps else self.epochs
 
     @property
     def learns_from_teacher(self) -> bool:
-        """Whether any of the loss comes from a teacher."""
+        """Whether the loss has a part that comes from a teacher."""
         return self.distill > 0 or self.match > 0
 
 
 class Train(Fit):
-    """`freeze` trains the last layer alone. `validation`: the share held out, by source.
+    """Training of a network.
 
-    When the last layer trains alone, `copies` augmented views of each photo go through the other layers once, and
-    the epochs take turns with them. `cache` never changes what is trained, only how often a photo is decoded.
+    `freeze`: train only the last layer. `copies` augmented views of each photo then pass through the other layers once,
+    and the epochs use them in turn. `validation`: share of the photos that is held out, by source. `cache` affects
+    only how often a photo is decoded, never the result.
     """
 
     freeze: bool = False
-    copies: int = Field(4, ge=1, le=1000, description="augmented views of each photo, when the last layer trains alone")
-    cache: int | None = Field(None, ge=0, description="megabytes of decoded photos in memory; half of what is free")
+    copies: int = Field(4, ge=1, le=1000, description="augmented views of each photo, with freeze")
+    cache: int | None = Field(
+        None, ge=0, description="megabytes of decoded photos in memory; default: half of the free memory"
+    )
     validation: float = Field(0.2, gt=0, lt=1)
-    precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 where the CPU has it")
+    precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 if the CPU supports it")
     seed: int = 0
 
 
 class Prune(Fit):
-    """What pruning removes, and the fine-tune after it.
+    """Pruning, and the fine-tuning after it.
 
-    `unstructured` (the document's): `amount` is the share of weights set to zero, over all layers together; the
-    fine-tune keeps the zeros. `layers`: `convolutions` are all but the down-sampling ones; `document` is the
-    document's list for ResNet-18, batch norms of the first layers included.
+    `unstructured` (as in the document): sets the share `amount` of all weights to zero; fine-tuning keeps the zeros.
+    `layers`: `convolutions` are all except the down-sampling ones; `document` is the document's list for ResNet-18,
+    which includes the batch norms of the first layers.
 
-    `channel`: `amount` is the share of channels taken out of every convolution, in `steps` equal steps with a
-    fine-tune after each; widths are rounded to multiples of `round_to`, to the nearest and never to none. The
-    result is the largest step that loses at most `gate.max_loss` and `most_flips` photos net (lost minus won)
-    on the held-out photos.
+    `channel`: removes the share `amount` of the channels of every convolution, in `steps` equal steps with
+    fine-tuning after each. The numbers of channels are rounded to the nearest multiple of `round_to`, never to zero.
+    The result is the last step whose loss of accuracy on the held-out photos is at most `gate.max_loss`, and whose net
+    regressions (photos that only the parent gets right minus those that only the child does) are at most `most_flips`.
     """
 
     method: Literal["unstructured", "channel"] = "unstructured"
@@ -189,27 +201,27 @@ class Prune(Fit):
     amount: float = Field(0.45, ge=0, lt=1)
     steps: int = Field(3, ge=1, le=20)
     round_to: int = Field(16, ge=1, le=256)
-    most_flips: int = Field(2, ge=0, description="photos lost minus photos won; of int8 against float, too")
+    most_flips: int = Field(2, ge=0, description="most net regressions; also of int8 compared with float")
 
     @model_validator(mode="after")
     def _layers_fit_method(self) -> "Prune":
         if self.method == "channel" and self.layers == "document":
-            raise ValueError("layers: document is for method unstructured: leave layers out, or set method")
+            raise ValueError("layers: document requires method unstructured: leave layers out, or change method")
         return self
 
 
 class Gate(Section):
-    """What a run must reach to be packed: mean of the classes' accuracies, and points lost to its parent."""
+    """Conditions for exporting a run: least balanced accuracy, and largest loss of it compared with the parent."""
 
     mean_accuracy: Share = 0.95
     max_loss: Share = 0.01
 
 
 class Export(Section):
-    """`int8: auto` quantises as much as keeps the gate and `prune.most_flips`; otherwise weights are stored as fp16.
+    """`int8: auto` quantises as many layers as the gate and `prune.most_flips` permit; otherwise weights are fp16.
 
-    `opset`: of the graph, exactly. Below 18 torch's older exporter makes it, and below 13 there is no int8, whose
-    scales by channel came with that. `input` and `output` are the tensors' names; serving does not look at them.
+    `opset`: of the graph. Below 18 torch's older exporter is used. Below 13 there is no int8, because opset 13
+    introduced scales per channel. `input` and `output`: names of the graph's tensors; serving does not depend on them.
     """
 
     int8: Literal["auto", "never"] = "auto"
@@ -221,14 +233,14 @@ class Export(Section):
     @model_validator(mode="after")
     def _two_names(self) -> "Export":
         if self.input == self.output:
-            raise ValueError(f"input and output are both {self.input}: give two names")
+            raise ValueError(f"input and output are both {self.input}: give different names")
         return self
 
 
 class Recipe(Spec):
-    """A whole recipe. Fields are documented on their sections.
+    """A complete recipe. The sections document their fields.
 
-    `aliases`: other names by which photos come, as folders or in tables -> the label that they are read as.
+    `aliases`: other names for labels in data sets, as folders or in tables -> the label.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -248,24 +260,26 @@ class Recipe(Spec):
     def _sides_hold_the_crop(self) -> "Recipe":
         longest = max(self.input.height, self.input.width)
         if self.augment.sides and self.augment.sides[0] < longest:
-            raise ValueError(f"augment.sides begins at {self.augment.sides[0]}: a crop of {longest} does not fit in")
+            raise ValueError(
+                f"augment.sides begins at {self.augment.sides[0]}, below the crop of {longest}: begin at {longest}"
+            )
         return self
 
     @model_validator(mode="after")
     def _drawings_fit_labels(self) -> "Recipe":
-        strange = set(self.drawn) - set(self.labels)
-        if strange:
-            raise ValueError(f"drawn: {sorted(strange)} are no labels: legal are {list(self.labels)}")
+        unknown = set(self.drawn) - set(self.labels)
+        if unknown:
+            raise ValueError(f"drawn: {sorted(unknown)} are not labels: legal are {list(self.labels)}")
         return self
 
     @model_validator(mode="after")
     def _aliases_are_of_labels(self) -> "Recipe":
-        strange = set(self.aliases.values()) - set(self.labels)
-        if strange:
-            raise ValueError(f"aliases: {sorted(strange)} are no labels: legal are {list(self.labels)}")
+        unknown = set(self.aliases.values()) - set(self.labels)
+        if unknown:
+            raise ValueError(f"aliases: {sorted(unknown)} are not labels: legal are {list(self.labels)}")
         both = set(self.aliases) & set(self.labels)
         if both:
-            raise ValueError(f"aliases: {sorted(both)} are labels themselves: leave them out")
+            raise ValueError(f"aliases: {sorted(both)} are labels already: leave them out")
         return self
 
     @model_validator(mode="after")
@@ -273,8 +287,8 @@ class Recipe(Spec):
         name, pool = self.backbone.name, self.backbone.pool
         seen = (self.input.channels, self.input.height // pool, self.input.width // pool)
         if seen != INPUTS.get(name, (3, *seen[1:])):
-            wanted = "{} x {} x {}".format(*INPUTS[name]) if name in INPUTS else "3 channels"
-            raise ValueError(f"{name} takes {wanted}: set input, or another backbone")
+            required = "{} x {} x {}".format(*INPUTS[name]) if name in INPUTS else "3 channels"
+            raise ValueError(f"{name} requires an input of {required}: change input, or use another backbone")
         return self
 
 
@@ -282,26 +296,26 @@ def read_recipe(name: str | Path) -> Recipe:
     """Read and validate a recipe by name or path.
 
     Raises:
-        UserError: naming file, key, value and legal values.
+        InvalidInput, NotFound: the message has the file, key, value and legal values.
     """
     path = _find(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InvalidInput(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     return validated(content, str(path))
 
 
 def validated(content: Any, origin: str) -> Recipe:
-    """Make a recipe of plain data.
+    """Make a recipe from plain data.
 
     Raises:
-        UserError: for each fault a line that names origin, key, value and legal values.
+        InvalidInput: with one line per error: origin, key, value and legal values.
     """
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
+        raise InvalidInput("\n".join(f"{origin}: {_explain(entry)}" for entry in error.errors())) from error
 
 
 def from_saved(text: str) -> Recipe:
@@ -317,10 +331,10 @@ def from_saved(text: str) -> Recipe:
 
 
 def override(recipe: Recipe, section: str, **values: Any) -> Recipe:
-    """A recipe with the command line's changes to a section, validated again; None changes nothing.
+    """Change values of a section, as options of a command do, and validate the result. None changes nothing.
 
     Raises:
-        UserError: a change is not legal.
+        InvalidInput: a value is not legal.
     """
     content = recipe.model_dump()
     content[section] |= {key: value for key, value in values.items() if value is not None}
@@ -328,7 +342,7 @@ def override(recipe: Recipe, section: str, **values: Any) -> Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that lie in config/recipes."""
+    """The names of the recipes in config/recipes."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -338,7 +352,7 @@ def _find(name: str | Path) -> Path:
     if str(name) not in names():
         near = difflib.get_close_matches(str(name), names(), 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"no recipe {name}: {hint}legal are {', '.join(names())}, or a path to a .yaml file")
+        raise NotFound(f"no recipe {name}", f"{hint}legal are {', '.join(names())}, or a path to a .yaml file")
     return FOLDER / f"{name}.yaml"
 
 

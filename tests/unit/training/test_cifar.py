@@ -50,12 +50,12 @@ def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("mnist", {"input": {"height": 28, "width": 28}}, "mnist_net takes 1 x 28 x 28"),
-        ("cifar10", {"input": {"height": 64, "width": 32}}, "cifar_net takes 3 x 32 x 32"),
-        ("shapes", {"input": {"height": 64, "width": 96, "channels": 1}}, "smallnet takes 3 channels"),
+        ("mnist", {"input": {"height": 28, "width": 28}}, "mnist_net requires an input of 1 x 28 x 28"),
+        ("cifar10", {"input": {"height": 64, "width": 32}}, "cifar_net requires an input of 3 x 32 x 32"),
+        ("shapes", {"input": {"height": 64, "width": 96, "channels": 1}}, "smallnet requires an input of 3 channels"),
         ("shapes", {"input": {"height": 64, "width": 96, "channels": 2}}, "input.channels"),
         ("cifar10", {"aliases": {"airplane": "plain"}}, "legal are .*'plane'"),
-        ("cifar10", {"aliases": {"car": "plane"}}, "are labels themselves"),
+        ("cifar10", {"aliases": {"car": "plane"}}, "are labels already"),
         ("cifar10", {"train": {"report_every": 0}}, "train.report_every"),
     ],
 )
