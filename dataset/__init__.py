@@ -1,1 +1,1 @@
-"""Photos before any model sees them: read, grouped by source, drawn."""
+"""Photos before training: fetch, draw, convert, audit, label and split them."""

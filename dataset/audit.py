@@ -1,43 +1,44 @@
-"""Which files of a folder can be used: each is decoded whole, and gets a verdict and its reason in a table.
+"""Check which files of a folder are usable photos: decode each completely, and write a table of verdicts.
 
-    python -m dataset audit PHOTOS                       # writes PHOTOS/audit.tsv, touches nothing else
-    python -m dataset audit PHOTOS --move-to REJECTED    # then moves all that is not ok, keeping folders
+    python -m dataset audit PHOTOS                       # writes PHOTOS/audit.tsv and changes nothing else
+    python -m dataset audit PHOTOS --move-to REJECTED    # also moves every file that is not ok, keeping subfolders
 
 Columns: path (relative to the table), verdict, reason, format and mode (as stored), size (WIDTHxHEIGHT in pixels,
-upright as EXIF says), bytes, sha256, phash (perceptual hash). Verdicts, the first that holds:
+upright according to EXIF), bytes, sha256, phash (perceptual hash). The verdict is the first that applies:
 
-    not_a_photo       no still picture that serving takes: gif, mp4, html, psd, heic, animated ...
-    too_large         more bytes or pixels than the recipe's limits: refused before it is decoded
-    truncated         its end is missing: no end marker, or shorter than its header says
-    corrupt           damaged inside, unreadable, or its decoder crashed
-    too_small         decoded, but its shorter side is below --min-side
-    exact_duplicate   the same bytes as another
-    near_duplicate    the same picture as another (`dataset.auditing.duplicates`)
+    not_a_photo       not a still image in a format that serving accepts: GIF, MP4, HTML, PSD, HEIC, animated ...
+    too_large         more bytes or pixels than the recipe's limits; not decoded
+    truncated         the end is missing: no end marker, or shorter than the header says
+    corrupt           damaged inside, unreadable, or the decoder crashed
+    too_small         the shorter side is below --min-side
+    exact_duplicate   has the same bytes as another file
+    near_duplicate    shows the same as another file (`dataset.auditing.duplicates`)
     ok
 
-Stopped by Ctrl-C or kill -9, it goes on from the journal beside the table (.audit.tsv.partial) when run again.
+If it is stopped by Ctrl-C or kill -9, run it again: it continues from the journal next to the table
+(.audit.tsv.partial).
 """
 
 import filecmp
 import os
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import track
 
 from common.cli import command
-from common.errors import UserError
+from common.console import err_console
+from common.errors import CannotWrite, InvalidInput, NotFound, UserError
+from common.files import copy_whole
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import printable
-from dataset.files import files_of
+from dataset.photos import files_of
 from dataset.tables import Row, read_rows, write_rows
 
 COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha256", "phash")
@@ -52,45 +53,50 @@ VERDICTS = (
     "near_duplicate",
 )
 MINIMUM = 500
-"""The document's least number of photos (section 6.3, its demands on the data)."""
+"""Minimum number of photos that the classroom document requires (section 6.3)."""
 EXAMPLES = 10
 _MOVED = "; moved to "
 
 
 @command(epilog="Example: python -m dataset audit runs/drawn --recipe shapes")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The table.  [default: FOLDER/audit.tsv]")
-@click.option("--recipe", "name", default="classroom", show_default=True, help="Whose limits hold.")
-@click.option("--min-side", default=MIN_SIDE, show_default=True, type=click.IntRange(1), help="Least shorter side, px.")
-@click.option("--move-to", type=click.Path(file_okay=False, path_type=Path), help="Move what is not ok there.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Table to write.  [default: FOLDER/audit.tsv]"
+)
+@click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the limits.")
+@click.option(
+    "--min-side", default=MIN_SIDE, show_default=True, type=click.IntRange(1), help="Minimum shorter side, pixels."
+)
+@click.option(
+    "--move-to", type=click.Path(file_okay=False, path_type=Path), help="Move files that are not ok to this folder."
+)
 def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Path | None) -> None:
-    """Decode each file of FOLDER whole and say in a table what is wrong with it. Nothing is moved unless asked."""
+    """Decode each file of FOLDER and write a table of what is wrong with it. Files are moved only with --move-to."""
     recipe, out = read_recipe(name), out or folder / "audit.tsv"
     if move_to is not None and move_to.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"--move-to {move_to} lies in {folder}: give a folder outside of it")
-    _moved_before(out)  # first of all: --out may name a table that is not ours to replace
-    journal = Journal(out, {"folder": str(folder.resolve()), "min_side": min_side, **_limits(recipe)})
-    try:
-        if journal.plan and move_to is not None:
-            click.echo(f"{out}: going on with the {len(journal.plan)} moves of the run that was stopped")
-        else:
-            _audit(folder, out, recipe, min_side, move_to, journal)
-        _carry_out(journal.plan)
-    except KeyboardInterrupt:
-        raise UserError("stopped: run the same command again to go on") from None
-    finally:
-        journal.close()
-        if not (journal.known or journal.plan):
-            journal.remove()
-    journal.remove()
-    _tell(read_rows(out), folder, out, name)
+        raise InvalidInput(f"--move-to {move_to} is inside {folder}", "give a folder outside of it")
+    _moved_before(out)  # fails if --out is a table of another kind, which must not be replaced
+    with Journal(out, {"folder": str(folder.resolve()), "min_side": min_side, **_limits(recipe)}) as journal:
+        try:
+            if journal.plan and move_to is not None:
+                click.echo(f"{out}: continuing with the {len(journal.plan)} moves of the stopped run")
+            else:
+                _audit(folder, out, recipe, min_side, move_to, journal)
+            _carry_out(journal.plan)
+        except KeyboardInterrupt:
+            raise UserError("stopped", "run the same command again to continue") from None
+        finally:
+            if not (journal.known or journal.plan):
+                journal.remove()
+        journal.remove()
+    _report(read_rows(out), folder, out, name)
 
 
 def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path | None, journal: Journal) -> None:
-    """Inspect, judge, write the table and plan the moves."""
+    """Inspect the files, write the table and plan the moves."""
     journal.plan = []
-    paths = _listed(folder, out)
-    facts = _inspected(folder, paths, journal, inspector(recipe.limits, min_side))
+    paths = _list_files(folder, out)
+    facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side))
     rows = _rows(paths, facts, out)
     plan: list[tuple[str, str]] = []
     for path, row in zip(paths, rows, strict=True):
@@ -103,43 +109,42 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
         journal.add_plan(plan)
 
 
-def _listed(folder: Path, out: Path) -> list[Path]:
+def _list_files(folder: Path, out: Path) -> list[Path]:
     try:
         paths = [path for path in files_of(folder) if path.absolute() != out.absolute()]
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be listed: {error.strerror}") from error
+        raise InvalidInput(f"{error.filename} cannot be listed: {error.strerror}") from error
     if not paths:
-        raise UserError(f"{folder}: no file to audit: give a folder of photos")
+        raise NotFound(f"{folder} has no file to audit", "give a folder of photos")
     return paths
 
 
-def _inspected(folder: Path, paths: Sequence[Path], journal: Journal, inspect: Callable[[Path], Facts]) -> list[Facts]:
-    """Facts of each path, from the journal where file and time are the same."""
+def _inspect(folder: Path, paths: Sequence[Path], journal: Journal, inspect: Callable[[Path], Facts]) -> list[Facts]:
+    """The facts of each path, from the journal if the file's size and time are unchanged."""
     keys = [_key(folder, path) for path in paths]
     new = [index for index, key in enumerate(keys) if key not in journal.known]
     if len(new) < len(paths):
-        click.echo(f"{len(paths) - len(new)} of {len(paths)} files are known from the run that was stopped", err=True)
-    found = inspect_all([paths[index] for index in new], inspect)
-    console = Console(stderr=True)
-    for place, facts in track(found, "decoding", total=len(new), console=console, transient=True):
-        journal.add(keys[new[place]], facts)
+        click.echo(f"{len(paths) - len(new)} of {len(paths)} files are known from the stopped run", err=True)
+    results = inspect_all([paths[index] for index in new], inspect)
+    for position, facts in track(results, "decoding", total=len(new), console=err_console, transient=True):
+        journal.add(keys[new[position]], facts)
     return [journal.known[key] for key in keys]
 
 
 def _key(folder: Path, path: Path) -> tuple[str, int, int]:
     try:
         status = path.stat()
-    except OSError:  # gone since it was listed: the inspection says so
+    except OSError:  # deleted since it was listed: the inspection reports it
         return path.relative_to(folder).as_posix(), 0, 0
     return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
 def _rows(paths: Sequence[Path], facts: Sequence[Facts], out: Path) -> list[Row]:
     names = [Path(os.path.relpath(path, out.parent)).as_posix() for path in paths]
-    twice = duplicates(names, facts)
+    repeated = duplicates(names, facts)
     rows = []
     for index, (name, fact) in enumerate(zip(names, facts, strict=True)):
-        verdict, reason, _ = twice.get(index, (fact.verdict, fact.reason, 0))
+        verdict, reason, _ = repeated.get(index, (fact.verdict, fact.reason, 0))
         size = f"{fact.width}x{fact.height}" if fact.width else ""
         row = {"path": name, "verdict": verdict, "reason": reason, "size": size, "bytes": str(fact.bytes)}
         rows.append({**row, **{key: getattr(fact, key) for key in ("format", "mode", "sha256", "phash")}})
@@ -147,13 +152,13 @@ def _rows(paths: Sequence[Path], facts: Sequence[Facts], out: Path) -> list[Row]
 
 
 def _moved_before(out: Path) -> list[Row]:
-    """Rows of files that an earlier run moved away: the table still says where they are."""
+    """Rows of files that an earlier run moved away. They are kept, to show where the files are."""
     rows = read_rows(out, COLUMNS) if out.is_file() else []
     return [row for row in rows if _MOVED in row["reason"] and not os.path.lexists(out.parent / row["path"])]
 
 
 def _free(target: Path, taken: set[str]) -> Path:
-    """A name that nobody has, numbered if needed: nothing is overwritten."""
+    """The target with a number if it is taken: no file is overwritten."""
     number, free = 1, target.absolute()
     while str(free) in taken or os.path.lexists(free):
         free = target.absolute().with_name(f"{target.stem}-{number}{target.suffix}")
@@ -166,27 +171,25 @@ def _carry_out(plan: Sequence[tuple[str, str]]) -> None:
         try:
             _move(Path(source), Path(target))
         except OSError as error:
-            raise UserError(
-                f"{source} cannot be moved to {target}: {error.strerror}: make room, then run again to go on"
+            raise CannotWrite(
+                target, error, f"free some disk space, then run the same command to go on moving {source}"
             ) from error
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file whole, also to another disk; done already is no error, and nothing is overwritten."""
+    """Move a file, also to another disk. If it has been moved already, do nothing; never overwrite another file."""
     if not os.path.lexists(source):
         return
     if os.path.lexists(target):
         if not filecmp.cmp(source, target, shallow=False):
-            raise FileExistsError(0, "another file is there", str(target))
-        source.unlink()  # stopped between copying and removing
+            raise FileExistsError(0, "another file has this name", str(target))
+        source.unlink()  # the former run was stopped between copying and removing
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.rename(target)
-    except OSError:  # another disk: whole beside its place first, as `write_whole`
-        beside = target.with_name(f".{target.name}.partial")
-        shutil.copy2(source, beside, follow_symlinks=False)
-        beside.replace(target)
+    except OSError:  # on another disk
+        copy_whole(source, target, keep_metadata=True)
         source.unlink()
 
 
@@ -194,22 +197,26 @@ def _limits(recipe: Recipe) -> dict[str, int]:
     return {"bytes": recipe.limits.bytes, "pixels": recipe.limits.pixels}
 
 
-def _tell(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
-    gone = [row for row in rows if _MOVED in row["reason"]]
-    found = Counter(row["verdict"] for row in rows)
+def _report(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
+    moved = [row for row in rows if _MOVED in row["reason"]]
+    count = Counter(row["verdict"] for row in rows)
     for verdict in VERDICTS:
-        if found[verdict]:
-            click.echo(f"{found[verdict]:7d}  {verdict}")
+        if count[verdict]:
+            click.echo(f"{count[verdict]:7d}  {verdict}")
     for row in _examples(rows):
         click.echo(printable(f"  {row['path']}: {row['verdict']}: {row['reason']}"))
-    if found["ok"] < MINIMUM:
-        click.secho(f"the document asks for at least {MINIMUM} photos: {found['ok']} are usable", fg="yellow", err=True)
-    click.echo(f"{out}: verdict and reason of {len(rows)} files" + (f", {len(gone)} moved away" if gone else ""))
+    if count["ok"] < MINIMUM:
+        click.secho(
+            f"only {count['ok']} photos are usable; at least {MINIMUM} are recommended (classroom document, 6.3)",
+            fg="yellow",
+            err=True,
+        )
+    click.echo(f"{out}: verdict and reason of {len(rows)} files" + (f", {len(moved)} moved away" if moved else ""))
     click.echo(printable(f"next: python -m dataset stats {shlex.quote(str(folder))} --recipe {recipe}"))
 
 
 def _examples(rows: Sequence[Row]) -> list[Row]:
-    """A few of each fault rather than many of the first."""
+    """The first rows of every verdict other than ok, rather than many of one."""
     seen: Counter[str] = Counter()
     ranked = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Pictures for people: contact sheets of photos, and plots as whole files."""
+"""Images for people: contact sheets of photos, and plots saved as files."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 _CAPTION = 20  # pixels below a tile
 _GAP = 8
 _GREY = (190, 190, 190)
-# Fonts that know scripts which matplotlib's own does not: whichever is installed.
+# Fonts for scripts that matplotlib's default font lacks; those that are installed are used.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "SimHei", "PingFang SC")
 
 
 def contact_sheet(entries: Sequence[tuple[Path | Image.Image, str]], columns: int = 6, tile: int = 240) -> Image.Image:
-    """Lay photos out in a grid, each whole on a square tile with a caption below; an unreadable one is a grey tile.
+    """Arrange photos in a grid, each uncropped on a square tile with a caption; an unreadable photo is a grey tile.
 
     Args:
-        entries: (photo or its file, caption), row by row. A caption is cut where it is wider than its tile.
-        columns: of the grid; fewer where there are fewer entries.
+        entries: (photo or its file, caption), row by row. A caption that is wider than its tile is shortened.
+        columns: of the grid, at most.
         tile: side of a tile in pixels.
 
     Returns:
@@ -42,28 +42,17 @@ def contact_sheet(entries: Sequence[tuple[Path | Image.Image, str]], columns: in
     for place, (source, caption) in enumerate(entries):
         x, y = _GAP + place % columns * across, _GAP + place // columns * down
         sheet.paste(_tile(source, tile), (x, y))
-        pen.text((x, y + tile + 3), _fitting(printable(caption), font, tile), fill="black", font=font)
+        pen.text((x, y + tile + 3), _shorten(printable(caption), font, tile), fill="black", font=font)
     return sheet
 
 
 def printable(text: str) -> str:
-    """Names as a terminal or a font can show them: bytes that are no UTF-8 and control characters become `?`."""
+    """A name that a terminal and a font can display: control characters and bytes that are not UTF-8 become `?`."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture as PNG, whole.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
-
-
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a plot as PNG, whole, and close it.
+    """Write a plot as PNG, completely or not at all, and close it.
 
     Raises:
         OSError: it cannot be written.
@@ -73,7 +62,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
     buffer = BytesIO()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that no font here knows: boxes
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # no installed font has this script: boxes are drawn
             figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     finally:
         pyplot.close(figure)
@@ -81,7 +70,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 
 def prepare_plots() -> None:
-    """Draw to files only (no screen is needed), with fonts for any script that are installed here."""
+    """Make matplotlib draw to files, without a screen, and use the installed fonts for any script."""
     import matplotlib
     from matplotlib import font_manager
 
@@ -98,7 +87,7 @@ def _tile(source: Path | Image.Image, side: int) -> Image.Image:
     return ImageOps.pad(photo.convert("RGB"), (side, side), color="white")
 
 
-def _fitting(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: int) -> str:
+def _shorten(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", width: int) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:

@@ -1,39 +1,39 @@
-"""Fetch a well-known data set with torchvision, as label folders that `--data` takes.
+"""Download a well-known data set with torchvision, into label folders that `--data` accepts.
 
     python -m dataset fetch cifar10 --out runs/cifar10
     python -m dataset fetch mnist --out runs/mnist --files DOWNLOADS
 
-torchvision downloads the files into --files and checks their digests; what lies there already is not downloaded again.
-Writes OUT/train/LABEL/00000.png ... and OUT/val/..., whole or not at all. `val` is the data set's own test part: the
-recipes of these sets keep the last epoch, so that nothing is chosen by it.
+torchvision downloads the files into --files and checks their digests; files that are already there are not downloaded
+again. Writes OUT/train/LABEL/00000.png ... and OUT/val/..., completely or not at all. `val` is the test part of the
+data set. It does not influence the model, because the recipes of these data sets keep the last epoch.
 """
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.progress import track
 
 from common.cli import command
-from common.errors import UserError
+from common.console import err_console
+from common.errors import NotFound
+from common.files import new_folder, writing
 from dataset.photos import PARTS
 
 FILES = Path("var/downloads")
 Writer = Callable[[Path], None]
-"""Writes one photo to a path without extension."""
+"""Writes one photo to a path; appends the suffix."""
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set of torchvision.
 
-    `read`: where its files lie, the part -> label and writer of each photo. `files`: what is downloaded, below --files.
+    `read`: (folder of the downloads, part) -> label and writer of each photo. `files`: the downloads, below --files.
     """
 
     read: Callable[[Path, str], Iterator[tuple[str, Writer]]]
@@ -42,31 +42,24 @@ class Source:
 
 @command(epilog="Example: python -m dataset fetch mnist --out runs/mnist")
 @click.argument("name", type=click.Choice(["cifar10", "mnist", "pets"]))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to create.")
 @click.option(
-    "--files", default=FILES, show_default=True, type=click.Path(path_type=Path), help="Where the downloaded files lie."
+    "--files", default=FILES, show_default=True, type=click.Path(path_type=Path), help="Folder for the downloads."
 )
 def fetch(name: str, out: Path, files: Path) -> None:
-    """Fetch the data set NAME into a folder of label folders, split into train and val."""
-    if out.exists():
-        raise UserError(f"{out} exists: remove it, or give another --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        files.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
-            folder = Path(work) / "photos"
-            counts = {part: _write(folder / part, name, files, part) for part in PARTS[:2]}
-            folder.rename(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}: give another --out") from error
-    told = ", ".join(f"{count} photos in {part}" for part, count in counts.items())
-    click.echo(f"{out}: {told}; next: python -m training train {name} --data {out}")
+    """Download the data set NAME into label folders, split into train and val."""
+    with new_folder(out) as folder:
+        with writing(files, "give another --files"):
+            files.mkdir(parents=True, exist_ok=True)
+        counts = {part: _write(folder / part, name, files, part) for part in PARTS[:2]}
+    summary = ", ".join(f"{count} photos in {part}" for part, count in counts.items())
+    click.echo(f"{out}: {summary}; next: python -m training train {name} --data {out}")
 
 
 def _write(folder: Path, name: str, files: Path, part: str) -> int:
-    """Write one part; how many photos it has."""
+    """Write one part. Returns: the number of photos."""
     photos = list(_read(name, files, part))
-    for index, (label, write) in enumerate(track(photos, part, console=Console(stderr=True), transient=True)):
+    for index, (label, write) in enumerate(track(photos, part, console=err_console, transient=True)):
         (folder / label).mkdir(parents=True, exist_ok=True)
         write(folder / label / f"{index:05d}")
     return len(photos)
@@ -77,18 +70,18 @@ def _read(name: str, files: Path, part: str) -> Iterator[tuple[str, Writer]]:
     try:
         yield from source.read(files, part)
     except (RuntimeError, OSError, EOFError) as error:  # urllib's errors are OSErrors, a digest's RuntimeErrors
-        wanted = ", ".join(str(files / file) for file in source.files)
-        raise UserError(
-            f"{name} cannot be fetched here ({' '.join(str(error).split())[:120]}): put {wanted} in place yourself, "
-            "then run this again"
+        paths = ", ".join(str(files / file) for file in source.files)
+        raise NotFound(
+            f"{name} cannot be downloaded ({' '.join(str(error).split())[:120]})",
+            f"download {paths} yourself, then run this again",
         ) from error
 
 
 def _cifar10(files: Path, part: str) -> Iterator[tuple[str, Writer]]:
     from torchvision.datasets import CIFAR10
 
-    found = CIFAR10(files, train=part == PARTS[0], download=True)
-    return ((found.classes[target], _png(photo)) for photo, target in _items(found))
+    data = CIFAR10(files, train=part == PARTS[0], download=True)
+    return ((data.classes[target], _png(photo)) for photo, target in _items(data))
 
 
 def _mnist(files: Path, part: str) -> Iterator[tuple[str, Writer]]:
@@ -98,18 +91,18 @@ def _mnist(files: Path, part: str) -> Iterator[tuple[str, Writer]]:
 
 
 def _pets(files: Path, part: str) -> Iterator[tuple[str, Writer]]:
-    """Photos as they are, by the lists that lie beside them (torchvision's own class converts each to RGB)."""
+    """The original files, by the lists next to them (torchvision's class would convert each photo to RGB)."""
     from torchvision.datasets import OxfordIIITPet
 
     split = "trainval" if part == PARTS[0] else "test"
-    found = OxfordIIITPet(files, split, download=True)
+    data = OxfordIIITPet(files, split, download=True)
     place = files / "oxford-iiit-pet"
     rows = [line.split() for line in (place / "annotations" / f"{split}.txt").read_text(encoding="utf-8").splitlines()]
-    return ((found.classes[int(row[1]) - 1], _copy(place / "images" / f"{row[0]}.jpg")) for row in rows)
+    return ((data.classes[int(row[1]) - 1], _copy(place / "images" / f"{row[0]}.jpg")) for row in rows)
 
 
-def _items(found: Any) -> Iterator[Any]:
-    return (found[index] for index in range(len(found)))
+def _items(data: Any) -> Iterator[Any]:
+    return (data[index] for index in range(len(data)))
 
 
 def _png(photo: Any) -> Writer:
@@ -117,7 +110,7 @@ def _png(photo: Any) -> Writer:
 
 
 def _copy(source: Path) -> Writer:
-    """A second name of a file where the disk allows it, else a copy."""
+    """Hard-link the file if the disk allows it, otherwise copy it."""
 
     def write(path: Path) -> None:
         target = path.with_suffix(source.suffix)
@@ -139,4 +132,4 @@ SOURCES = {
     ),
     "pets": Source(_pets, ("oxford-iiit-pet/images.tar.gz", "oxford-iiit-pet/annotations.tar.gz")),
 }
-"""By the name of the recipe that trains on it."""
+"""Name of the recipe -> the data set that it is for."""

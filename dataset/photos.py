@@ -1,15 +1,15 @@
-"""Labelled photos, from folders or a table -> a list of photos with label, source and part.
+"""Labelled photos, from folders, lists or a table -> a list of photos with label, source and part.
 
-    FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder for each label
-    FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --folders`)
-    FOLDER/labels.txt, trainval.txt, test.txt                    lists (dataset/lists.py)
-    TABLE.tsv                                                    columns path, label; source, split where there are
+    FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder per label
+    FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --out FOLDER`)
+    FOLDER/labels.txt, trainval.txt, test.txt                    lists (dataset/tables.py)
+    TABLE.tsv                                                    columns path and label; optional source and split
 
-SOURCES.tsv in a FOLDER (columns `path` and `source`, any others) says where a photo comes from; `group`, which
-`dataset split` writes, joins sources that share a picture; `made_from` marks the copies of `dataset balance`. Photos of
-one source share rooms, people and screens: they must not stand on both sides of a split. Without a source
-every photo is its own. Paths are relative to the folder or the table. A recipe's aliases (`airplane: plane`) are
-other names of a label's folder, and of the label in a table.
+The optional FOLDER/SOURCES.tsv (columns `path`, `source` and any others) tells where each photo comes from. Its column
+`group`, which `dataset split` writes, joins sources that share an image; `made_from` marks the copies that
+`dataset balance` made. Photos of one source show the same rooms, people and screens, so all of them must be in the same
+part of a split. A photo without a source counts as its own source. Paths are relative to the folder or the table. A
+recipe's aliases (`airplane: plane`) are other names for a label, as a folder and in a table.
 """
 
 import os
@@ -17,25 +17,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from common.errors import UserError
-from dataset.files import files_of
-from dataset.lists import is_listed, read_lists
-from dataset.tables import Row, read_rows
+from common.errors import InvalidInput, NotFound
+from dataset.tables import Row, has_lists, read_lists, read_rows
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
 Aliases = Mapping[str, str]
-"""Another name -> the label that it is read as."""
+"""Alias -> label."""
 UNLABELLED = -1
-"""The label index of a photo that nobody labelled."""
+"""The label index of a photo without a label."""
+_NO_PHOTOS = (".tsv", ".json", ".md")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A picture file, the index of its label, where it comes from, and its part of a split (`PARTS`, or none).
+    """An image file with the index of its label, its source, and its part of a split (one of `PARTS`, or "").
 
-    `row` is what the table says of it besides.
+    `row` holds all columns of its row in the table.
     """
 
     path: Path
@@ -46,23 +46,46 @@ class Photo:
 
     @property
     def is_copy(self) -> bool:
-        """Whether `dataset balance` made it: to be trained on, never to be tested or split."""
+        """Whether `dataset balance` made it. Copies are used for training only."""
         return bool(self.row.get("made_from"))
+
+
+def files_of(folder: Path, links: bool = False) -> list[Path]:
+    """List the files of a folder and its subfolders that may be photos, sorted by path.
+
+    Every command uses this rule. Hidden files and folders (`.DS_Store`, unfinished downloads), tables and notes
+    (.tsv, .json, .md), and everything that is not a regular file are ignored.
+
+    Args:
+        links: include symbolic links to files. Without them, no file outside the folder is read or moved.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    files = []
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() not in _NO_PHOTOS and (links or not path.is_symlink()) and path.is_file():
+                files.append(path)
+    return sorted(files)
 
 
 def read_photos(
     place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None, aliases: Aliases | None = None
 ) -> list[Photo]:
-    """List the photos of a folder or a table, label by label, in order of their paths.
+    """List the photos of a folder or a table, label by label, sorted by path.
 
     Args:
-        place: a folder with one folder for each label (others are passed over), such a folder split
-            into parts, or a table; rows of a table without a label are passed over.
-        where: keep only photos whose row in the table, or in the folder's SOURCES.tsv, has these values.
+        place: a folder with one folder per label (other folders are ignored), such a folder split into parts, a
+            folder of lists, or a table (rows without a label are ignored).
+        labels: the recipe's; a photo's label is its index here.
+        where: keep only photos whose row, in the table or in the folder's SOURCES.tsv, has these values.
+        aliases: other names of labels.
 
     Raises:
-        UserError: a label's folder is missing, a row has another label or no file, nothing is left, or
-            `where` asks for a column that the table does not have.
+        UserError: the folder of a label is missing, a row has an unknown label or no file, a label has no photos
+            left, or a column of `where` does not exist.
     """
     rows_of = _rows_of_folder if place.is_dir() else _rows_of_table
     rows = rows_of(place, labels, where or {}, aliases or {})
@@ -73,89 +96,41 @@ def read_photos(
         for row in rows
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
     ]
-    _refuse_empty(photos, labels, place)
+    _require_every_label(photos, labels, place)
     return photos
 
 
 def split_parts(folder: Path, labels: Sequence[str], aliases: Aliases | None = None) -> list[str]:
-    """The parts of a split folder (`train` and others of `PARTS`), none for a folder of label folders."""
+    """The parts of a split folder (`train` and others of `PARTS`); an empty list if it is not split."""
     if all(_folders_of(folder, label, aliases or {}) for label in labels) or not (folder / PARTS[0]).is_dir():
         return []
     return [part for part in PARTS if (folder / part).is_dir()]
 
 
 def counts(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
-    """How many photos each label has."""
-    found = Counter(photo.label for photo in photos)
-    return {label: found[index] for index, label in enumerate(labels)}
-
-
-def folds(photos: Sequence[Photo], count: int, seed: int) -> list[list[int]]:
-    """Split into folds by source, classes as evenly as sources allow.
-
-    Returns:
-        for each fold the indices of its photos, ascending; together each index once.
-
-    Raises:
-        UserError: fewer sources than folds.
-
-    Source: scikit-learn's StratifiedGroupKFold.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    sources = [photo.source for photo in photos]
-    if len(set(sources)) < count:
-        raise UserError(f"{len(set(sources))} sources cannot make {count} folds: add sources or ask for fewer")
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    labels = [photo.label for photo in photos]
-    return [sorted(map(int, test)) for _, test in splitter.split(sources, labels, sources)]
-
-
-def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Photo], list[Photo]]:
-    """Split into training and held-out photos, no source on both sides.
-
-    Returns:
-        training, held out: the fold that comes nearest to `share` in every class.
-
-    Raises:
-        UserError: too few sources for both sides to have every class.
-    """
-    count = max(2, round(1 / share))
-    labels = {photo.label for photo in photos}
-    best: tuple[float, list[int]] | None = None
-    for attempt in range(seed, seed + 8):
-        for fold in folds(photos, count, attempt):
-            parts = [sum(photos[i].label == label for i in fold) for label in labels]
-            wholes = [sum(photo.label == label for photo in photos) for label in labels]
-            if any(part in (0, whole) for part, whole in zip(parts, wholes, strict=True)):
-                continue
-            distance = max(abs(part / whole - share) for part, whole in zip(parts, wholes, strict=True))
-            if best is None or distance < best[0]:
-                best = (distance, fold)
-    if best is None:
-        raise UserError("a class has too few sources to be on both sides of a split: add photos from others")
-    held = set(best[1])
-    return [p for i, p in enumerate(photos) if i not in held], [p for i, p in enumerate(photos) if i in held]
+    """Label -> number of photos."""
+    by_index = Counter(photo.label for photo in photos)
+    return {label: by_index[index] for index, label in enumerate(labels)}
 
 
 def _folders_of(folder: Path, label: str, aliases: Aliases) -> list[Path]:
-    """The folders of a label: its own, and those of its other names."""
-    names = [label, *(other for other, meant in aliases.items() if meant == label)]
+    """The existing folders of a label, under its name and its aliases."""
+    names = [label, *(alias for alias, target in aliases.items() if target == label)]
     return [folder / name for name in names if (folder / name).is_dir()]
 
 
 def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     table = _sources(folder, where)
-    if is_listed(folder):
+    if has_lists(folder):
         return [{**table.get(row["path"], {}), **row} for row in read_lists(folder, labels)]
     rows = []
     for part in split_parts(folder, labels, aliases) or [""]:
-        places = {label: _folders_of(folder / part, label, aliases) for label in labels}
-        missing = [label for label, found in places.items() if not found]
+        folders = {label: _folders_of(folder / part, label, aliases) for label in labels}
+        missing = [label for label, places in folders.items() if not places]
         if missing:
-            raise UserError(f"{folder / part}: no folder {', '.join(missing)}: one folder for each label is read")
-        for label, found in places.items():
-            for path in (path for place in found for path in files_of(place, links=True)):
+            raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", "create one folder per label")
+        for label, places in folders.items():
+            for path in (path for place in places for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
                 rows.append({**table.get(name, {}), "path": name, "label": label, "split": part})
     return rows
@@ -163,25 +138,28 @@ def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     rows: dict[str, Row] = {}
-    for read in read_rows(table, ("path", "label", *where)):
-        row = {"split": "", **{key: value for key, value in read.items() if key}}
+    for cells in read_rows(table, ("path", "label", *where)):
+        row = {"split": "", **{key: value for key, value in cells.items() if key}}
         row["label"] = aliases.get(row["label"], row["label"])
-        fault = _fault(row, rows.get(os.path.normpath(row["path"])), table, labels) if row["label"] else ""
-        if fault:
-            raise UserError(f"{table}: {row['path']}: {fault}")
         if row["label"]:
-            rows[os.path.normpath(row["path"])] = row
+            name = os.path.normpath(row["path"])
+            _check(row, rows.get(name), table, labels)
+            rows[name] = row
     return sorted(rows.values(), key=lambda row: row["path"])
 
 
-def _fault(row: Row, before: Row | None, table: Path, labels: Sequence[str]) -> str:
+def _check(row: Row, before: Row | None, table: Path, labels: Sequence[str]) -> None:
+    problem = fix = ""
     if row["label"] not in labels:
-        return f"{row['label']} is no label: legal are {', '.join(labels)}"
-    if row["split"] not in ("", *PARTS):
-        return f"split {row['split']}: legal are {', '.join(PARTS)}"
-    if before and (before["label"], before["split"]) != (row["label"], row["split"]):
-        return "two rows that differ: leave one"
-    return "" if (table.parent / row["path"]).is_file() else "there is no such file: paths are relative to the table"
+        problem, fix = f"unknown label {row['label']}", f"use one of {', '.join(labels)}"
+    elif row["split"] not in ("", *PARTS):
+        problem, fix = f"unknown split {row['split']}", f"use one of {', '.join(PARTS)}"
+    elif before and (before["label"], before["split"]) != (row["label"], row["split"]):
+        problem, fix = "two rows differ", "delete one"
+    elif not (table.parent / row["path"]).is_file():
+        problem, fix = "there is no such file", "paths are relative to the table"
+    if problem:
+        raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
 
 
 def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
@@ -190,11 +168,15 @@ def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
         rows = read_rows(path, ("path", *where))
         return {row["path"]: {key: value for key, value in row.items() if key} for row in rows}
     if where:
-        raise UserError(f"{path} is missing: without it photos cannot be chosen by {', '.join(where)}")
+        raise NotFound(f"photos cannot be selected by {', '.join(where)}, because {path} does not exist")
     return {}
 
 
-def _refuse_empty(photos: list[Photo], labels: Sequence[str], place: Path) -> None:
+def _require_every_label(photos: list[Photo], labels: Sequence[str], place: Path) -> None:
     empty = [label for label, count in counts(photos, labels).items() if not count]
     if empty:
-        raise UserError(f"{place}: no photo of {', '.join(empty)} is left to read")
+        raise NotFound(f"{place} has no usable photo of {', '.join(empty)}")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

@@ -1,9 +1,9 @@
-"""Draw a set of photos, so that every command can be tried with no photos at hand.
+"""Draw sample photos, to try every command without a data set.
 
     python -m dataset sample runs/drawn --recipe classroom --count 40
 
-writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo is its own
-source and openly licensed. Run again, it goes on where it was interrupted.
+writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo is a separate source with an open
+licence. If it is interrupted, run it again to continue.
 """
 
 from io import BytesIO
@@ -13,8 +13,8 @@ import click
 from rich.progress import track
 
 from common.cli import command
-from common.errors import UserError
-from common.files import write_whole
+from common.errors import InvalidInput
+from common.files import write_whole, writing
 from config.recipe import Recipe, read_recipe
 from dataset.draw import draw
 from dataset.photos import TABLE
@@ -23,31 +23,32 @@ from dataset.tables import Row, write_rows
 
 @command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels and drawings.")
-@click.option("--count", default=40, show_default=True, type=click.IntRange(1), help="Photos of each label.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same photos.")
+@click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels and drawings.")
+@click.option("--count", default=40, show_default=True, type=click.IntRange(1), help="Photos per label.")
+@click.option("--seed", default=0, show_default=True, help="The same seed gives the same photos.")
 def sample(folder: Path, name: str, count: int, seed: int) -> None:
-    """Draw a set of photos into FOLDER, one folder for each label."""
+    """Draw sample photos into FOLDER, one folder per label."""
     recipe = read_recipe(name)
     draw_set(folder, recipe, count, seed)
-    click.echo(f"{folder}: {count} drawn photos of each of {', '.join(recipe.labels)}")
+    click.echo(f"{folder}: {count} drawn photos for each of {', '.join(recipe.labels)}")
 
 
 def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
-    """Draw `count` photos of each label, JPEG at mixed qualities and PNG in turn.
+    """Draw `count` photos of each label: three JPEGs of different qualities, then a PNG, and so on.
 
     Raises:
-        UserError: a label has no drawing, or the folder cannot be written.
+        InvalidInput: a label has no drawing.
+        CannotWrite: the folder cannot be written.
     """
-    without = [label for label in recipe.labels if label not in recipe.drawn]
-    if without:
-        raise UserError(f"recipe {recipe.name} has no drawing for {', '.join(without)}: add it under drawn")
-    try:
+    missing = [label for label in recipe.labels if label not in recipe.drawn]
+    if missing:
+        raise InvalidInput(
+            f"recipe {recipe.name} has no drawing for {', '.join(missing)}", "add it to the recipe's drawn section"
+        )
+    with writing(folder):
         plan = [(label, index) for label in recipe.labels for index in range(count)]
         rows = [_draw_one(folder, recipe, *pair, seed) for pair in track(plan, "drawing", transient=True)]
         write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> Row:

@@ -1,17 +1,17 @@
-"""Split labelled photos into training, validation and, on request, test.
+"""Split labelled photos into a training, a validation and an optional test part.
 
     python -m dataset split PHOTOS --recipe classroom                       # runs/classroom/split.tsv
     python -m dataset split PHOTOS --recipe classroom --out SPLIT           # SPLIT/train/online/...
 
-30 % to train on and 70 % to validate on, as the document has it: with few photos a small validation part
-would prove little. Photos of one source, and near duplicates, never stand on both sides; so the shares are the
-nearest that whole sources allow, and are printed. Copies that `dataset balance` made are left out. A table (not a
-folder) that is split again keeps its `test` photos: what was never trained on stays so.
+By default 30 % of the photos are for training and 70 % for validation, as in the classroom document: with few photos, a
+small validation part would prove little. Photos of one source, and near duplicates, are always in the same part. So the
+shares are only as close to the requested ones as whole sources allow; they are printed. Copies that `dataset balance`
+made are left out. If the output is an existing table, its `test` photos stay in the test part, so that no model is
+ever trained on them.
 """
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,28 +19,33 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from common.cli import command
-from common.errors import UserError
+from common.console import err_console
+from common.errors import CheckFailed, InvalidInput
+from common.files import new_folder, require_absent
 from config.recipe import Recipe, read_recipe
-from dataset.auditing.duplicates import similar_groups
+from dataset.auditing.duplicates import connected_groups, similar_groups
+from dataset.contact_sheet import printable
 from dataset.photos import PARTS, TABLE, Photo, read_photos
 from dataset.splitting.search import FEW, assign
 from dataset.tables import Row, read_rows, write_rows
 
-console = Console(stderr=True)
-
 
 @command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7 --out runs/split")
 @click.argument("place", type=click.Path(exists=True, path_type=Path))
-@click.option("--recipe", "name", default="classroom", show_default=True, help="Whose labels.")
-@click.option("--out", type=click.Path(path_type=Path), help="A .tsv, or a folder.  [default: runs/RECIPE/split.tsv]")
-@click.option("--train", default=0.3, show_default=True, type=click.FloatRange(0, 1), help="Share to train on.")
-@click.option("--test", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share kept for the end.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same photos, same split.")
+@click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="A .tsv table, or a folder to create.  [default: runs/RECIPE/split.tsv]",
+)
+@click.option("--train", default=0.3, show_default=True, type=click.FloatRange(0, 1), help="Share for training.")
+@click.option("--test", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share for the final test.")
+@click.option("--seed", default=0, show_default=True, help="The same seed and photos give the same split.")
 @click.option("--few-sources", is_flag=True, help=f"Allow a part with fewer than {FEW} sources of a class.")
 @click.option("--near/--no-near", default=True, show_default=True, help="Keep near duplicates together.")
 def split(
@@ -55,43 +60,38 @@ def split(
 ) -> None:
     """Split the photos of PLACE (label folders, or a table) into train, val and test."""
     if train <= 0 or train + test >= 1:
-        raise UserError(f"--train {train} --test {test} leave nothing for a part: both and val need photos")
+        raise InvalidInput(
+            f"--train {train} and --test {test} leave a part without photos",
+            "give a --train above 0 and a sum below 1: the rest is for validation",
+        )
     recipe = read_recipe(name)
     out = out or Path("runs") / recipe.name / "split.tsv"
-    if out.suffix != ".tsv" and out.exists():
-        raise UserError(f"{out} exists: remove it, or give another --out")
+    if out.suffix != ".tsv":
+        require_absent(out)
     photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
     groups, frozen = group(photos, recipe, near), frozen_test(out, photos)
     test = max(test, len(frozen) / len(photos))
     if train + test >= 1:
-        raise UserError(f"{out} keeps {test:.0%} for the test: give a --train below {1 - test:.2f}")
+        raise InvalidInput(f"{out} keeps {test:.0%} of the photos for the test", f"give a --train below {1 - test:.2f}")
     shares = (train, 1 - train - test, test)
-    photos = joined(photos, groups)
+    photos = with_groups(photos, groups)
     parts = divide(photos, groups, shares, recipe, seed, frozen)
     if not few_sources:
-        refuse_few(parts, groups, recipe)
+        require_sources(parts, groups, recipe)
     (write_table if out.suffix == ".tsv" else write_folders)(out, parts, recipe)
-    show(parts, recipe, shares)
+    print_shares(parts, recipe, shares)
     click.echo(f"{out}: next: python -m training train {name} --data {out}")
 
 
 def group(photos: Sequence[Photo], recipe: Recipe, near: bool) -> list[int]:
-    """The group of each photo: photos that share a source or look alike, directly or through others."""
+    """A group number for each photo: photos that share a source or look alike, directly or through others."""
     sources = {source: index for index, source in enumerate(dict.fromkeys(photo.source for photo in photos))}
     alike = similar_groups([photo.path for photo in photos], recipe.limits, "comparing") if near else range(len(photos))
-    parent = list(range(len(sources)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first: dict[int, int] = {}
-    for photo, look in zip(photos, alike, strict=True):
-        source = sources[photo.source]
-        parent[root(source)] = root(first.setdefault(look, source))
-    return [root(sources[photo.source]) for photo in photos]
+    # Items are the sources, followed by the groups of photos that look alike; each photo links one of each.
+    source_of = np.array([sources[photo.source] for photo in photos], np.int64)
+    look_of = np.array(alike, np.int64) + len(sources)
+    groups = connected_groups(len(sources) + len(photos), source_of, look_of)
+    return [int(group) for group in groups[source_of]]
 
 
 def divide(
@@ -102,26 +102,29 @@ def divide(
     seed: int,
     frozen: frozenset[Path] = frozenset(),
 ) -> list[Photo]:
-    """The photos with their parts.
+    """Assign each photo to a part.
 
     Args:
-        groups: photos of one group stay together.
-        shares: of `PARTS`.
-        frozen: photos (resolved paths) whose groups go to the test part.
+        groups: a group number for each photo; photos of one group stay together.
+        shares: of the parts in `PARTS`.
+        frozen: photos (resolved paths) whose groups stay in the test part.
+
+    Returns:
+        the photos with `part` set.
     """
-    place = {name: index for index, name in enumerate(dict.fromkeys(groups))}
-    counts = np.zeros((len(place), len(recipe.labels)), np.int64)
-    fixed: list[int | None] = [None] * len(place)
+    position = {name: index for index, name in enumerate(dict.fromkeys(groups))}
+    counts = np.zeros((len(position), len(recipe.labels)), np.int64)
+    fixed: list[int | None] = [None] * len(position)
     for photo, name in zip(photos, groups, strict=True):
-        counts[place[name], photo.label] += 1
+        counts[position[name], photo.label] += 1
         if photo.path.resolve() in frozen:
-            fixed[place[name]] = PARTS.index("test")
+            fixed[position[name]] = PARTS.index("test")
     chosen = assign(counts, shares, seed, fixed)
-    return [replace(photo, part=PARTS[chosen[place[name]]]) for photo, name in zip(photos, groups, strict=True)]
+    return [replace(photo, part=PARTS[chosen[position[name]]]) for photo, name in zip(photos, groups, strict=True)]
 
 
-def joined(photos: Sequence[Photo], groups: Sequence[int]) -> list[Photo]:
-    """The photos with a column `group` where near duplicates join sources: later steps keep them together too."""
+def with_groups(photos: Sequence[Photo], groups: Sequence[int]) -> list[Photo]:
+    """Add a column `group` to photos whose sources are joined by near duplicates, for later steps to keep together."""
     sources: dict[int, dict[str, None]] = {}
     for photo, name in zip(photos, groups, strict=True):
         sources.setdefault(name, {})[photo.source] = None
@@ -132,43 +135,43 @@ def joined(photos: Sequence[Photo], groups: Sequence[int]) -> list[Photo]:
 
 
 def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
-    """The test photos of a split that is there already.
+    """The test photos of an existing split.
 
     Raises:
-        UserError: some of them are not among the photos: the table is of others.
+        InvalidInput: some of them are not among the photos, so the table is for other photos.
     """
     if table.suffix != ".tsv" or not table.exists():
         return frozenset()
     rows = read_rows(table, ("path", "split"))
     frozen = {(table.parent / row["path"]).resolve() for row in rows if row["split"] == "test"}
-    lost = frozen - {photo.path.resolve() for photo in photos}
-    if lost:
-        raise UserError(
-            f"{table} keeps {len(lost)} photos for the test that are not here ({min(lost).name} ...): "
-            "give another --out, or remove the table if they are no longer needed"
+    missing = frozen - {photo.path.resolve() for photo in photos}
+    if missing:
+        raise InvalidInput(
+            f"{table} keeps {len(missing)} photos for the test that are missing here ({min(missing).name} ...)",
+            "give another --out, or remove the table if they are no longer needed",
         )
     return frozenset(frozen)
 
 
-def refuse_few(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe) -> None:
-    """Refuse a part that has too few sources of a class.
+def require_sources(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe) -> None:
+    """Require at least `FEW` sources of every class in every part.
 
     Raises:
-        UserError: naming part and class.
+        CheckFailed: naming part and class.
     """
-    held = {(photo.part, photo.label, name) for photo, name in zip(photos, groups, strict=True)}
-    found = Counter((part, label) for part, label, _ in held)
+    present = {(photo.part, photo.label, name) for photo, name in zip(photos, groups, strict=True)}
+    sources = Counter((part, label) for part, label, _ in present)
     for part in PARTS:
         for index, label in enumerate(recipe.labels):
-            if any(photo.part == part for photo in photos) and found[part, index] < FEW:
-                raise UserError(
-                    f"{part} would have {found[part, index]} sources of {label}, at least {FEW} are wanted: "
-                    "add photos from other sources, or give --few-sources"
+            if any(photo.part == part for photo in photos) and sources[part, index] < FEW:
+                raise CheckFailed(
+                    f"{part} would have {sources[part, index]} sources of {label}, fewer than {FEW}",
+                    "add photos from other sources, or give --few-sources",
                 )
 
 
 def write_table(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:
-    """Write path, label, source and split of each photo; paths are relative to the table."""
+    """Write path, label, source and split of each photo, with paths relative to the table."""
     columns = list(dict.fromkeys(["path", "label", "source", "split", *(key for p in photos for key in p.row)]))
     base = out.resolve().parent
     write_rows(out, columns, [_row(photo, os.path.relpath(photo.path.resolve(), base), recipe) for photo in photos])
@@ -178,41 +181,41 @@ def write_folders(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:
     """Copy the photos to OUT/PART/LABEL/, with a SOURCES.tsv; OUT appears when it is complete.
 
     Raises:
-        UserError: it cannot be written.
+        AlreadyExists, CannotWrite: as `new_folder`.
     """
     rows: list[Row] = []
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as work:
-            folder = Path(work) / "split"
-            for part in dict.fromkeys(photo.part for photo in photos):
-                for label in recipe.labels:
-                    (folder / part / label).mkdir(parents=True)
-            for photo in track(photos, "copying", console=console, transient=True):
-                name = _free(folder, Path(photo.part) / recipe.labels[photo.label] / photo.path.name)
-                shutil.copy2(photo.path, folder / name)
-                rows.append(_row(photo, name.as_posix(), recipe))
-            columns = dict.fromkeys(["path", "source", *(key for row in rows for key in row)])
-            write_rows(folder / TABLE, [name for name in columns if name not in ("label", "split")], rows)
-            folder.rename(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}: give another --out") from error
+    with new_folder(out) as folder:
+        for part in dict.fromkeys(photo.part for photo in photos):
+            for label in recipe.labels:
+                (folder / part / label).mkdir(parents=True)
+        for photo in track(photos, "copying", console=err_console, transient=True):
+            name = _free(folder, Path(photo.part) / recipe.labels[photo.label] / photo.path.name)
+            shutil.copy2(photo.path, folder / name)
+            rows.append(_row(photo, name.as_posix(), recipe))
+        columns = dict.fromkeys(["path", "source", *(key for row in rows for key in row)])
+        write_rows(folder / TABLE, [name for name in columns if name not in ("label", "split")], rows)
 
 
-def show(photos: Sequence[Photo], recipe: Recipe, shares: Sequence[float]) -> None:
-    """Print photos, sources and reached shares by part and class."""
-    table = Table("part", "wanted", *(f"{label}" for label in recipe.labels), "photos", "sources")
-    for part, share in zip(PARTS, shares, strict=True):
-        inside = [photo for photo in photos if photo.part == part]
-        if not inside:
-            continue
-        cells = []
-        for index, _ in enumerate(recipe.labels):
-            count, whole = (sum(photo.label == index for photo in some) for some in (inside, photos))
-            cells.append(f"{count} ({count / whole:.0%})")
-        together = f"{len(inside)} ({len(inside) / len(photos):.0%})"
-        table.add_row(part, f"{share:.0%}", *cells, together, str(len({photo.source for photo in inside})))
-    console.print(table)
+def print_shares(photos: Sequence[Photo], recipe: Recipe, shares: Sequence[float]) -> None:
+    """Print photos, sources and shares of each part: one row per class, which fits 80 columns with many classes."""
+    parts = [part for part in PARTS if any(photo.part == part for photo in photos)]
+    requested = dict(zip(PARTS, shares, strict=True))
+    table = Table(Column("class", overflow="fold"))
+    for part in parts:
+        table.add_column(f"{part} ({requested[part]:.0%})", no_wrap=True)
+    for index, label in enumerate(recipe.labels):
+        members = [photo for photo in photos if photo.label == index]
+        table.add_row(Text(printable(label)), *(_share(members, part) for part in parts))
+    table.add_section()
+    table.add_row("photos", *(_share(photos, part) for part in parts))
+    sources = ({photo.source for photo in photos if photo.part == part} for part in parts)
+    table.add_row("sources", *(str(len(names)) for names in sources))
+    err_console.print(table)
+
+
+def _share(photos: Sequence[Photo], part: str) -> str:
+    count = sum(photo.part == part for photo in photos)
+    return f"{count} ({count / len(photos):.0%})"
 
 
 def _row(photo: Photo, path: str, recipe: Recipe) -> Row:
@@ -221,7 +224,7 @@ def _row(photo: Photo, path: str, recipe: Recipe) -> Row:
 
 
 def _free(folder: Path, name: Path) -> Path:
-    """The name, or with a number where another source has a photo of the same name."""
+    """The name, with a number if another photo of the part has the same name."""
     number, free = 1, name
     while (folder / free).exists():
         number += 1

@@ -1,38 +1,48 @@
-"""Tables as people and spreadsheets read them: tab-separated, UTF-8, one row a photo, first line names the columns."""
+"""Labelled photos as text files: tab-separated tables, and the lists of a converted data set.
+
+A table is UTF-8 with one row per photo; its first line names the columns. A folder of lists has labels.txt (one class
+per line), and trainval.txt and test.txt with lines `CLASS PATH`. CLASS is counted from 0, the first line of labels.txt;
+PATH is relative to the folder and may contain blanks. The photos of trainval.txt are trained on, except those that the
+recipe holds out (`train.validation`); test.txt is the `test` part of the split. `dataset convert` writes such folders.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import InvalidInput
 from common.files import write_whole, writing
 
 Row = dict[str, str]
 
+LABELS = "labels.txt"
+LISTS = {"trainval": "", "test": "test"}
+"""Name of a list -> the part of a split that it holds."""
 
-def read_rows(path: Path, need: Sequence[str] = ()) -> list[Row]:
+
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     """Read a table.
 
     Args:
-        need: columns that it must have.
+        columns: the columns that it must have.
 
     Returns:
-        rows as csv.DictReader makes them: cells beyond the last column are a list under the key None.
+        rows as from csv.DictReader: cells beyond the last column are a list under the key None.
 
     Raises:
-        UserError: it cannot be read, or lacks a column.
+        InvalidInput: it cannot be read, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", restval="")
-            columns = reader.fieldnames or []
+            present = reader.fieldnames or []
             rows = list(reader)
     except (OSError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}") from error
-    absent = [column for column in need if column not in columns]
-    if absent:
-        raise UserError(f"{path}: no column {', '.join(absent)}: it has {', '.join(columns)}")
+        raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise InvalidInput(f"{path} has no column {', '.join(missing)}", f"its columns are {', '.join(present)}")
     return rows
 
 
@@ -47,8 +57,8 @@ def write_rows(
     Raises:
         CannotWrite: the former content of `path` is unchanged.
     """
-    text, kept = StringIO(), list(rows)
-    returns = any("\r" in str(value) for row in kept for value in row.values())  # csv quotes all but these
+    text, rows = StringIO(), list(rows)
+    returns = any("\r" in str(value) for row in rows for value in row.values())  # csv does not quote \r otherwise
     writer = csv.DictWriter(
         text,
         columns,
@@ -59,6 +69,63 @@ def write_rows(
         quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL,
     )
     writer.writeheader()
-    writer.writerows(kept)
+    writer.writerows(rows)
     with writing(path, fix):
         write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def has_lists(folder: Path) -> bool:
+    """Whether a folder describes its photos by lists."""
+    return (folder / LABELS).is_file() and (folder / "trainval.txt").is_file()
+
+
+def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
+    """Read the photos of a folder of lists, as rows of path, label and split.
+
+    Raises:
+        InvalidInput: a list cannot be read, labels.txt differs from the recipe, a line is invalid, a photo is
+            missing, or a photo is in both lists.
+    """
+    listed = _lines(folder / LABELS)
+    if listed != list(labels):
+        raise InvalidInput(
+            f"{folder / LABELS} is not the recipe's list of labels ({len(listed)} and {len(labels)} labels)",
+            "give the recipe the same labels in the same order",
+        )
+    rows: dict[str, Row] = {}
+    for name, part in LISTS.items():
+        path = folder / f"{name}.txt"
+        if name != "trainval" and not path.is_file():
+            continue
+        for number, line in enumerate(_lines(path), 1):
+            row = {**_row(folder, f"{path}:{number}", line, listed), "split": part}
+            if rows.setdefault(row["path"], row)["split"] != part:
+                raise InvalidInput(f"{path}:{number}: {row['path']} is in trainval.txt too", "delete one of the lines")
+    return list(rows.values())
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a list completely or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _row(folder: Path, place: str, line: str, labels: Sequence[str]) -> Row:
+    index, _, name = line.partition(" ")
+    if not index.isdecimal() or int(index) >= len(labels) or not name:
+        raise InvalidInput(
+            f"{place}: invalid line {line[:60]!r}", f"write CLASS PATH, CLASS from 0 to {len(labels) - 1}"
+        )
+    if not (folder / name).is_file():
+        raise InvalidInput(f"{place}: {name}: there is no such file", f"paths are relative to {folder}")
+    return {"path": name, "label": labels[int(index)]}

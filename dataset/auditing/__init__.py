@@ -1,1 +1,1 @@
-"""Which files can be used: decoding, duplicates, a journal to resume from."""
+"""Checking files: inspection, duplicates, and the journal from which a stopped audit continues."""

@@ -1,11 +1,10 @@
-"""One file -> what can be said of it, and many files at once.
+"""Inspect files: decode each completely and report its verdict, size and hashes; many files in parallel.
 
-A file is decoded whole by `handler.image.open_photo`, with the recipe's limits: what is `ok` here is exactly what
-serving takes. Each file is read in a process of its own pool, so that a decoder that crashes or runs out
-of memory costs one verdict and not the run.
+A file is decoded by `handler.image.open_photo` with the recipe's limits, so `ok` means exactly that serving accepts it.
+Worker processes do the decoding: a decoder that crashes or exhausts the memory costs one verdict, not the run.
 
-What cannot be seen: libjpeg decodes most flipped bits of a JPEG to wrong colours without an error, and so does
-Pillow for BMP, uncompressed TIFF and JPEG 2000; serving takes those too.
+Limitation: libjpeg decodes most flipped bits of a JPEG to wrong colours without an error, and so does Pillow for BMP,
+uncompressed TIFF and JPEG 2000. Serving accepts such files too.
 """
 
 import hashlib
@@ -20,26 +19,26 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import imagehash
 import numpy as np
 from PIL import ExifTags, Image
 
-from dataset.auditing.truncation import cut_short
 from handler.errors import RequestError
 from handler.image import FORMATS, open_photo
 from handler.spec import Limits
 
 HASH_SIDE = 12
-"""phash of 12 x 12 = 144 bits, 36 hexadecimal digits; why 12: see `dataset.auditing.duplicates`."""
+"""A perceptual hash has 12 x 12 = 144 bits, 36 hexadecimal digits; `dataset.auditing.duplicates` says why."""
 
 MIN_SIDE = 64
-"""Pixels of the shorter side: the smallest input of our recipes; below it a photo is all interpolation."""
+"""Minimum of the shorter side in pixels: the smallest input of the photo recipes; below it, a photo is enlarged."""
 
-# Standard deviation in grey levels: the flattest real photo we have has 11; below 2 a hash is of noise alone.
+# Standard deviation in grey levels. The flattest real photo at hand has 11; below 2, a hash describes only noise.
 _BLANK = 2.0
-_AHEAD = 4  # files a worker: enough that none waits, few enough that memory stays flat
+_QUEUED = 4  # files per worker: enough to keep it busy, few enough to keep the memory constant
 _VERDICTS = {
     "unsupported_format": "not_a_photo",
     "animated_image": "not_a_photo",
@@ -47,7 +46,7 @@ _VERDICTS = {
     "too_many_pixels": "too_large",
     "empty_image": "truncated",
 }
-_OTHERS = (
+_OTHER_FORMATS = (
     (b"GIF8", "GIF"),
     (b"%PDF", "PDF"),
     (b"PK\3\4", "ZIP"),
@@ -60,9 +59,9 @@ _OTHERS = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found: columns of the audit's table. `width` and `height` are upright (EXIF), 0 where unknown.
+    """Result of an inspection: columns of the audit's table. `width` and `height` are upright (EXIF), 0 if unknown.
 
-    `format` and `mode` are as stored. `phash` is empty where nothing was decoded and where the picture is blank.
+    `format` and `mode` are as stored. `phash` is empty if the file was not decoded or the image is blank.
     """
 
     verdict: str
@@ -77,17 +76,19 @@ class Facts:
 
 
 def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE) -> Facts:
-    """Read, hash and decode one file; a fault of the file is a verdict, never an error."""
+    """Read, hash and decode one file. A problem with the file is a verdict, never an exception."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
-            data = file.read(limits.bytes + 1)  # one more: `open_photo` refuses it, and memory stays flat
+            data = file.read(
+                limits.bytes + 1
+            )  # one byte over the limit: `open_photo` refuses it, and the memory stays constant
     except OSError as error:
-        return Facts("corrupt", f"it cannot be read: {error.strerror}")
+        return Facts("corrupt", f"the file cannot be read: {error.strerror}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a broken EXIF block, a picture between Pillow's limit and ours
+        warnings.simplefilter("ignore")  # a broken EXIF block, an image between Pillow's limit and the recipe's
         facts = replace(_header(path, data), bytes=size, sha256=digest)
         try:
             photo = open_photo(data, limits)
@@ -95,13 +96,15 @@ def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE) -> Facts
             return _refused(facts, data, error)
     facts = replace(facts, width=photo.width, height=photo.height, phash=hash_photo(photo))
     if min(photo.size) < min_side:
-        return replace(facts, verdict="too_small", reason=f"its shorter side has less than {min_side} pixels")
+        return replace(
+            facts, verdict="too_small", reason=f"its shorter side has {min(photo.size)} pixels, fewer than {min_side}"
+        )
     return facts
 
 
 def hash_photo(photo: Image.Image) -> str:
-    """Perceptual hash (DCT of a thumbnail, Zauner 2010, by ImageHash) in hexadecimal; empty for a blank picture."""
-    # ImageHash's own first step, done here so that blank pictures are told by the same thumbnail.
+    """Perceptual hash (DCT of a thumbnail, Zauner 2010, by ImageHash) in hexadecimal; empty for a blank image."""
+    # The first step of ImageHash, done here to detect blank images by the same thumbnail.
     thumbnail = photo.convert("L").resize((4 * HASH_SIDE, 4 * HASH_SIDE), Image.Resampling.LANCZOS)
     if float(np.asarray(thumbnail).std()) < _BLANK:
         return ""
@@ -109,13 +112,13 @@ def hash_photo(photo: Image.Image) -> str:
 
 
 def upright_size(photo: Image.Image) -> tuple[int, int]:
-    """Width and height as a viewer shows the picture, from the header alone."""
+    """Width and height as a viewer displays the image; reads only the header."""
     try:
-        # Not photo.getexif(): for a PNG without EXIF that decodes the whole file.
-        turned = Image.Image.getexif(photo).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except Exception:  # a broken EXIF block: shown as it lies
-        turned = False
-    return (photo.height, photo.width) if turned else photo.size
+        # Not photo.getexif(), which decodes the complete file if a PNG has no EXIF.
+        sideways = Image.Image.getexif(photo).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception:  # a broken EXIF block: viewers ignore it
+        sideways = False
+    return (photo.height, photo.width) if sideways else photo.size
 
 
 def inspect_all(
@@ -124,35 +127,40 @@ def inspect_all(
     """Inspect files on all cores.
 
     Args:
-        inspect: a function of a module, or a partial of one: it travels to other processes.
+        inspect: a module-level function or a partial of one; it is pickled for the worker processes.
+        workers: number of processes; default: one per core.
 
     Yields:
-        (index of the path, its facts), as they come. A file that killed its process is `corrupt`.
+        (index of the path, its facts), in order of completion. A file that killed its process is `corrupt`.
     """
     todo = deque(range(len(paths)))
     workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
     while todo:
         lost = yield from _until_broken(paths, todo, inspect, workers)
-        for index in lost:
-            alone = deque([index])
-            if (yield from _until_broken(paths, alone, inspect, 1)):
-                yield index, Facts("corrupt", "reading it killed the process: a decoder crashed, or memory ran out")
+        for index in lost:  # one at a time, to find the file that kills its process
+            if (yield from _until_broken(paths, deque([index]), inspect, 1)):
+                yield (
+                    index,
+                    Facts(
+                        "corrupt", "decoding it killed the process: the decoder crashed, or the memory was exhausted"
+                    ),
+                )
 
 
 def inspector(limits: Limits, min_side: int = MIN_SIDE) -> Callable[[Path], Facts]:
-    """`inspect_photo` with its limits, as `inspect_all` takes it."""
+    """`inspect_photo` with its limits, as an argument for `inspect_all`."""
     return partial(inspect_photo, limits=limits, min_side=min_side)
 
 
 def _until_broken(
     paths: Sequence[Path], todo: deque[int], inspect: Callable[[Path], Facts], workers: int
 ) -> Generator[tuple[int, Facts], None, list[int]]:
-    """Take from `todo` until it is empty, or a process died; returns those that were in its hands then."""
+    """Work through `todo` until it is empty or a process dies; returns the files that were in progress then."""
     running: dict[Future[Facts], int] = {}
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare)
     try:
         while todo or running:
-            while todo and len(running) < _AHEAD * workers:
+            while todo and len(running) < _QUEUED * workers:
                 running[pool.submit(inspect, paths[todo[0]])] = todo[0]
                 todo.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -166,13 +174,13 @@ def _until_broken(
 
 
 def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes to stderr by itself
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes warnings directly to stderr
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _leave_with_parent() -> None:
-    """A parent that is killed (-9) cannot stop its pool."""
+def _exit_with_parent() -> None:
+    """Exit when the parent does: if it is killed (-9), it cannot stop its pool."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -184,28 +192,28 @@ def _header(path: Path, data: bytes) -> Facts:
         with Image.open(path) as photo:
             width, height = upright_size(photo)
             return Facts("ok", "", photo.format or "", photo.mode, width, height)
-    except Exception:  # Pillow raises nearly every built-in exception on what is no picture
-        return Facts("ok", "", _other(data))
+    except Exception:  # Pillow raises nearly every built-in exception on files that are not images
+        return Facts("ok", "", _other_format(data))
 
 
-def _other(data: bytes) -> str:
-    """What a file that Pillow does not know is, by its first bytes."""
+def _other_format(data: bytes) -> str:
+    """The format of a file that Pillow cannot open, from its first bytes; empty if unknown."""
     if data[4:8] == b"ftyp":
         return "HEIC" if data[8:12] in (b"heic", b"heix", b"mif1", b"msf1") else "MP4"
     start = data[:64].lstrip().lower()
-    return next((name for magic, name in _OTHERS if start.startswith(magic.lower())), "")
+    return next((name for magic, name in _OTHER_FORMATS if start.startswith(magic.lower())), "")
 
 
 def _refused(facts: Facts, data: bytes, error: RequestError) -> Facts:
     known = facts.format in (*FORMATS, "MPO")
     if error.code == "unsupported_format" and not known:
-        return replace(facts, verdict="not_a_photo", reason=f"{facts.format or 'an unknown kind of file'}: {error}")
+        return replace(facts, verdict="not_a_photo", reason=f"{facts.format or 'unknown'}: {error}")
     if error.code == "image_too_large" and not known:
         return replace(facts, verdict="not_a_photo", reason=f"{facts.format or 'unknown'}, {facts.bytes} bytes")
     if error.code != "corrupt_image":
         return replace(facts, verdict=_VERDICTS[error.code], reason=error.message)
     if cut_short(data):
-        return replace(facts, verdict="truncated", reason="the file ends before its picture does: fetch it again")
+        return replace(facts, verdict="truncated", reason="the end of the file is missing: fetch it again")
     return replace(facts, verdict="corrupt", reason=_damage(error))
 
 
@@ -213,4 +221,57 @@ def _damage(error: RequestError) -> str:
     cause = "" if error.__cause__ is None else " ".join(str(error.__cause__).split())
     if not cause or "object at 0x" in cause:
         return error.message
-    return f"damaged inside: {cause}"
+    return f"the data is damaged: {cause}"
+
+
+def cut_short(data: bytes) -> bool:
+    """Whether a damaged image file lacks its end, rather than being wrong inside.
+
+    Decided by the format's own rule: the end marker (JPEG, PNG, JPEG 2000), the length in the header (WebP, BMP), or
+    boxes (AVIF, JP2) or strips (TIFF) that extend beyond the last byte.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg_cut_short(data)
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"RIFF"):
+        return 8 + int.from_bytes(data[4:8], "little") > len(data)
+    if data.startswith(b"BM"):
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return _tiff_cut_short(data)
+    if data.startswith(b"\xff\x4f\xff\x51"):
+        return not data.endswith(b"\xff\xd9")
+    return _boxes_cut_short(data)
+
+
+def _jpeg_cut_short(data: bytes) -> bool:
+    offset = 2
+    while data[offset : offset + 1] == b"\xff" and data[offset + 1 : offset + 2] != b"\xda":
+        offset += 2 + int.from_bytes(
+            data[offset + 2 : offset + 4], "big"
+        )  # skip segments: a thumbnail has its own end marker
+    return data.find(b"\xff\xd9", offset) < 0
+
+
+def _tiff_cut_short(data: bytes) -> bool:
+    if int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") >= len(data):
+        return True
+    try:
+        tags = Image.open(BytesIO(data), formats=("TIFF",)).tag_v2  # type: ignore[attr-defined]
+        starts, counts = tags.get(273) or tags.get(324), tags.get(279) or tags.get(325)
+        return any(start + count > len(data) for start, count in zip(starts, counts, strict=True))
+    except Exception:  # the directory is damaged
+        return False
+
+
+def _boxes_cut_short(data: bytes) -> bool:
+    offset = 0
+    while offset < len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[offset + 8 : offset + 16], "big")
+        if size < 8:  # 0: up to the end of the file; other sizes are damage
+            return data[offset + 4 : offset + 8] == b"jp2c" and not data.endswith(b"\xff\xd9")
+        offset += size
+    return offset > len(data)

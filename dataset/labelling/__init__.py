@@ -1,1 +1,1 @@
-"""The labelling page: server, assignments, decisions, suggestions."""
+"""The labelling page: its server, the assignment of photos, the decisions, the model's suggestions."""

@@ -1,1 +1,1 @@
-"""Which photos go to which part of a split."""
+"""Dividing photos by source: the parts of a split, folds, a held-out part."""

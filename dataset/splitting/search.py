@@ -1,4 +1,4 @@
-"""Groups of photos -> parts of a split, every class as near to its share as whole groups allow."""
+"""Assign groups of photos to the parts of a split, with every class as close to its share as whole groups allow."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,31 @@ import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
 FEW = 2
-"""A part with one source of a class would be measured, or trained, on that source's habits alone."""
+"""Minimum number of sources of a class in a part. With one, the part would show the peculiarities of that source."""
 _RESTARTS = 24
 _MOVES = 400
 
 
 def assign(groups: Counts, shares: Sequence[float], seed: int, fixed: Sequence[int | None] = ()) -> list[int]:
-    """Find a part for every group.
+    """Choose a part for every group by local search.
 
-    From a greedy start (largest group first) and from random ones, single moves and swaps of two groups while they
-    bring the classes nearer to their shares; the best of all. A part with fewer than `FEW` groups of a class is
-    avoided first.
+    The search starts from a greedy assignment (largest group first) and from random ones. It moves single groups and
+    swaps pairs as long as this brings the classes closer to their shares, and returns the best result. At least `FEW`
+    groups of each class in each part have priority over the shares.
 
     Args:
-        groups: photos of each class, shape (groups, classes).
-        shares: of the parts, adding up to 1; a share of 0 leaves its part empty.
-        fixed: a part for groups that must not move, None for the others.
+        groups: number of photos of each class, shape (groups, classes).
+        shares: of the parts, with sum 1; a part with share 0 stays empty.
+        seed: of the random starts.
+        fixed: for each group the part that it must stay in, or None.
 
     Returns:
-        the index of its part, for each group.
+        for each group the index of its part.
     """
     search = _Search(groups, np.asarray(shares, float), list(fixed) or [None] * len(groups))
     starts = _RESTARTS if len(groups) <= 512 else 2
-    found = [search.run(np.random.default_rng([seed, start]), greedy=start == 0) for start in range(starts)]
-    return [int(part) for part in min(found, key=search.cost)]
+    results = [search.run(np.random.default_rng([seed, start]), greedy=start == 0) for start in range(starts)]
+    return [int(part) for part in min(results, key=search.cost)]
 
 
 class _Search:
@@ -52,11 +53,11 @@ class _Search:
         return float(self._cost(*self._tables(parts)))
 
     def _cost(self, photos: Counts, sources: Counts) -> npt.NDArray[np.float64]:
-        """Squared distances from the shares, and far more for each missing source; over the last two axes."""
+        """Squared distances from the shares plus penalties for missing sources, summed over the last two axes."""
         distance = (((photos - self.target) / self.total) ** 2).sum((-1, -2))
         lacking = np.clip(FEW - sources, 0, None) * (self.shares > 0)[:, None]
-        strangers = photos * (self.shares == 0)[:, None]
-        cost: npt.NDArray[np.float64] = distance + 10 * lacking.sum((-1, -2)) + 1000 * strangers.sum((-1, -2))
+        misplaced = photos * (self.shares == 0)[:, None]
+        cost: npt.NDArray[np.float64] = distance + 10 * lacking.sum((-1, -2)) + 1000 * misplaced.sum((-1, -2))
         return cost
 
     def _tables(self, parts: Counts) -> tuple[Counts, Counts]:
@@ -70,8 +71,8 @@ class _Search:
         np.add.at(placed, parts[~self.free], self.groups[~self.free])
         order = rng.permutation(np.flatnonzero(self.free))
         for group in order[np.argsort(-self.groups[order].sum(1), kind="stable")]:
-            want = ((self.target - placed) / self.total * self.groups[group]).sum(1)
-            parts[group] = int(np.where(self.shares > 0, want, -np.inf).argmax())
+            gain = ((self.target - placed) / self.total * self.groups[group]).sum(1)
+            parts[group] = int(np.where(self.shares > 0, gain, -np.inf).argmax())
             placed[parts[group]] += self.groups[group]
         return parts
 
@@ -80,7 +81,7 @@ class _Search:
         return np.where(self.free, drawn, self.fixed)
 
     def _move(self, parts: Counts) -> bool:
-        """The single move that helps most."""
+        """Make the single move that reduces the cost most. Returns: whether there was one."""
         photos, sources = self._tables(parts)
         costs = self._moved_costs(parts, photos, sources)
         group, part = np.unravel_index(costs.argmin(), costs.shape)
@@ -98,17 +99,17 @@ class _Search:
         return np.where(self.free[:, None], costs, np.inf)
 
     def _swap(self, parts: Counts) -> bool:
-        """The first exchange of two groups that helps; only where groups are few and so large."""
+        """Swap the first two groups that reduce the cost; only if there are few groups, which then are large."""
         if len(parts) > 60:
             return False
         now = self.cost(parts)
         free = np.flatnonzero(self.free)
-        for position, one in enumerate(free):
-            for other in free[position + 1 :]:
-                if parts[one] == parts[other]:
+        for position, first in enumerate(free):
+            for second in free[position + 1 :]:
+                if parts[first] == parts[second]:
                     continue
-                parts[[one, other]] = parts[[other, one]]
+                parts[[first, second]] = parts[[second, first]]
                 if self.cost(parts) < now - 1e-12:
                     return True
-                parts[[one, other]] = parts[[other, one]]
+                parts[[first, second]] = parts[[second, first]]
         return False

@@ -20,7 +20,8 @@ import yaml
 
 from common.errors import UserError
 from config.recipe import read_recipe
-from dataset.photos import Photo, hold_out, read_photos
+from dataset.photos import Photo, read_photos
+from dataset.splitting.folds import hold_out
 from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime

@@ -12,7 +12,8 @@ import torch
 from common.console import err_console, note
 from common.files import write_json
 from config.recipe import Recipe
-from dataset.photos import Photo, folds, hold_out
+from dataset.photos import Photo
+from dataset.splitting.folds import folds, hold_out
 from handler.image import Pixels, open_photo, to_input
 from training.compression.export import calibrated, export_model
 from training.compression.gate import compare

@@ -1,4 +1,4 @@
-"""`dataset audit`: verdicts on real files, duplicates, what a crash or a kill leaves, and moving."""
+"""`dataset audit`: verdicts on real files, duplicates, resuming after a crash or kill, and moving files."""
 
 import os
 import random
@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner, Result
@@ -20,12 +21,12 @@ from PIL import Image, ImageEnhance
 
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
-from dataset.auditing.duplicates import near_groups, similar_groups
-from dataset.auditing.inspect import Facts, hash_photo, inspect_all, inspect_photo, inspector
-from dataset.auditing.truncation import cut_short
+from dataset.auditing.duplicates import connected_groups, near_groups, similar_groups
+from dataset.auditing.inspect import Facts, cut_short, hash_photo, inspect_all, inspect_photo, inspector
+from dataset.auditing.journal import Journal
 from dataset.contact_sheet import contact_sheet
 from dataset.draw import draw
-from dataset.files import files_of
+from dataset.photos import files_of
 from dataset.tables import Row, read_rows
 from deploy.settings import ROOT
 from handler.spec import Limits
@@ -57,13 +58,13 @@ def verdict(tmp_path: Path, data: bytes, limits: Limits | None = None) -> Facts:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TAKEN if kind not in ("one_pixel",)])
-def test_what_serving_takes_is_ok(tmp_path: Path, kind: str) -> None:
+def test_files_that_serving_accepts_are_ok(tmp_path: Path, kind: str) -> None:
     found = verdict(tmp_path, TAKEN[kind]())
     assert (found.verdict, found.reason, len(found.phash), len(found.sha256)) == ("ok", "", 36, 64)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_serving_refuses_is_not_ok(tmp_path: Path, kind: str) -> None:
+def test_files_that_serving_refuses_are_not_ok(tmp_path: Path, kind: str) -> None:
     expected = {"unsupported_format": "not_a_photo", "animated_image": "not_a_photo", "too_many_pixels": "too_large"}
     cut = kind.endswith(("_truncated", "_only")) or kind == "empty"
     found = verdict(tmp_path, REFUSED[kind][0]())
@@ -100,32 +101,32 @@ def test_a_file_cut_anywhere_is_truncated(tmp_path: Path, form: str, share: floa
 
 
 @pytest.mark.parametrize(("form", "least"), [("jpeg", 0), ("progressive", 8), ("png", 10), ("webp", 5), ("avif", 10)])
-def test_flipped_bits_are_corrupt_and_never_called_truncated(tmp_path: Path, form: str, least: int) -> None:
+def test_flipped_bits_are_never_reported_as_truncated(tmp_path: Path, form: str, least: int) -> None:
     rng, found = random.Random(3), Counter[str]()
     for _ in range(10):
         data = bytearray(FORMS[form]())
         for _ in range(40):
             data[rng.randrange(len(data) // 4, len(data) - 30)] ^= 1 << rng.randrange(8)
         found[verdict(tmp_path, bytes(data)).verdict] += 1
-    assert set(found) <= {"corrupt", "ok"}  # libjpeg lets most of them pass: see dataset.auditing.inspect
+    assert set(found) <= {"corrupt", "ok"}  # libjpeg accepts most of them: see dataset.auditing.inspect
     assert found["corrupt"] >= least
 
 
-def test_limits_are_the_recipe_s_and_hold_before_decoding(tmp_path: Path) -> None:
+def test_the_recipe_s_limits_apply_before_decoding(tmp_path: Path) -> None:
     assert verdict(tmp_path, encode(photo(), "PNG"), Limits(bytes=1000)).verdict == "too_large"
     assert verdict(tmp_path, encode(photo(), "PNG"), Limits(pixels=1000)).verdict == "too_large"
     assert verdict(tmp_path, b"\0\0\0\x18ftypmp42" + bytes(5000), Limits(bytes=1000)).verdict == "not_a_photo"
     assert verdict(tmp_path, bomb()).verdict == "too_large"
 
 
-def test_size_is_upright_and_small_photos_are_told(tmp_path: Path) -> None:
+def test_size_is_upright_and_small_photos_are_reported(tmp_path: Path) -> None:
     found = verdict(tmp_path, turned(6))
     assert (found.width, found.height, found.format, found.mode) == (240, 320, "JPEG", "RGB")
     small = verdict(tmp_path, encode(photo().resize((300, 63)), "PNG"))
     assert (small.verdict, small.width) == ("too_small", 300)
 
 
-def test_a_folder_is_told_in_a_table(tmp_path: Path) -> None:
+def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     sound = encode(photo(), "PNG")
     again = encode(photo().resize((200, 150)), "JPEG", quality=50)
     put(tmp_path, a__1_dot_png=sound, b__2_dot_png=sound, a__small_dot_jpg=again, a__3_dot_gif=animated("GIF"))
@@ -144,12 +145,12 @@ def test_a_folder_is_told_in_a_table(tmp_path: Path) -> None:
     }
     assert "a/1.png" in found["b/2.png"]["reason"] and "a/1.png" in found["a/small.jpg"]["reason"]
     assert found["a/1.png"]["size"] == "320x240" and found["a/1.png"]["bytes"] == str(len(sound))
-    assert "asks for at least 500 photos: 2 are usable" in done.stderr
+    assert "only 2 photos are usable; at least 500 are recommended" in done.stderr
     assert "next: python -m dataset stats" in done.stdout
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 
-def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
+def test_links_outside_the_folder_are_ignored(tmp_path: Path) -> None:
     inside, outside = put(tmp_path / "in", a_dot_png=b"x"), put(tmp_path / "out", b_dot_png=b"x")
     (inside / "link.png").symlink_to(inside / "a.png")
     (inside / "away.png").symlink_to(outside / "b.png")
@@ -162,7 +163,7 @@ def test_links_lead_nowhere_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{empty}"], "no file to audit"),
+        (["{empty}"], "has no file to audit: give a folder of photos"),
         (["{full}", "--out", "/proc/none/audit.tsv"], "give another --out"),
         (["{full}", "--out", "{full}/mine.tsv"], "no column path"),
         (["{full}", "--move-to", "{full}/bad"], "give a folder outside"),
@@ -178,7 +179,7 @@ def test_faults_name_the_fix(tmp_path: Path, arguments: list[str], words: str) -
     assert (tmp_path / "full" / "mine.tsv").read_bytes() == b"name\tage\n"
 
 
-def test_nothing_is_moved_unless_asked_and_then_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_files_are_moved_only_with_move_to_and_never_overwritten(tmp_path: Path) -> None:
     photos, bad = put(tmp_path / "in", a__1_dot_png=encode(photo(), "PNG"), a__2_dot_jpg=b"x"), tmp_path / "bad"
     put(bad, a__2_dot_jpg=b"somebody's")
     assert run(photos).exit_code == 0 and (photos / "a" / "2.jpg").is_file()
@@ -192,7 +193,7 @@ def test_nothing_is_moved_unless_asked_and_then_nothing_is_overwritten(tmp_path:
         assert run(photos).exit_code == 0
 
 
-def test_moves_that_were_stopped_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_moves_are_finished_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"{n}_dot_jpg": bytes([n]) for n in range(1, 5)}
     photos, bad = put(tmp_path / "in", **files), tmp_path / "bad"
     rename, calls = Path.rename, Counter[str]()
@@ -217,7 +218,7 @@ def test_moves_that_were_stopped_are_finished(tmp_path: Path, monkeypatch: pytes
     assert len(rows(photos / "audit.tsv")) == 4
 
 
-def test_killed_it_goes_on_where_it_was_and_leaves_no_process(tmp_path: Path) -> None:
+def test_after_kill_9_it_continues_and_no_process_is_left(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     data = encode(draw("discs", 1).resize((1600, 1200)), "PNG")
@@ -246,22 +247,26 @@ def test_killed_it_goes_on_where_it_was_and_leaves_no_process(tmp_path: Path) ->
     assert len(found) == 60 and found["0.png"]["verdict"] == "not_a_photo" and not journal.exists()
 
 
-def test_a_full_disk_is_one_line_and_can_be_gone_on_from(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_the_next_run_continues(tmp_path: Path) -> None:
     photos = put(tmp_path / "in", **{f"{number}_dot_jpg": bytes([number]) for number in range(30)})
     words = [sys.executable, "-m", "dataset", "audit", str(photos)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=little_room, timeout=120)
-    assert done.returncode == 1 and "make room, then run again" in done.stderr and "Traceback" not in done.stderr
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=limit_file_size, timeout=120)
+    assert (
+        done.returncode == 1
+        and "free some disk space, then run the same command to continue" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not (photos / "audit.tsv").exists()
     done_again = run(photos)
     assert done_again.exit_code == 0 and "of 30 files are known" in done_again.stderr
     assert len(rows(photos / "audit.tsv")) == 30
 
 
-def little_room() -> None:
+def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
 
-def deadly(path: Path) -> Facts:
+def exit_on_poison(path: Path) -> Facts:
     if path.name == "poison":
         os._exit(9)
     return Facts("ok", path.name)
@@ -269,7 +274,7 @@ def deadly(path: Path) -> Facts:
 
 def test_a_file_that_kills_its_process_costs_one_verdict() -> None:
     paths = [Path("poison" if number in (3, 11) else str(number)) for number in range(20)]
-    found = dict(inspect_all(paths, deadly, workers=2))
+    found = dict(inspect_all(paths, exit_on_poison, workers=2))
     assert sorted(found) == list(range(20))
     assert [index for index, facts in found.items() if facts.verdict == "corrupt"] == [3, 11]
     assert found[0].reason == "0" and "killed" in found[3].reason
@@ -294,7 +299,7 @@ def test_changed_copies_are_near_and_other_photos_are_not(drawing: str, kind: st
     assert near_groups(hashes) == [*range(6), *range(6)]
 
 
-def test_near_groups_chain_and_leave_the_unknown_alone() -> None:
+def test_near_groups_form_chains_and_empty_hashes_are_alone() -> None:
     hashes = ["", f"{0:036x}", f"{2**20 - 1:036x}", f"{2**40 - 1:036x}", f"{2**144 - 1:036x}", ""]
     assert near_groups(hashes, 20) == [0, 1, 1, 1, 4, 5]
     assert near_groups(hashes, 19) == [0, 1, 2, 3, 4, 5]
@@ -311,7 +316,56 @@ def test_ten_thousand_hashes_are_grouped_in_seconds() -> None:
     assert time.monotonic() - started < 60
 
 
-def test_similar_groups_join_blank_pictures_by_their_bytes_only(tmp_path: Path) -> None:
+def former_groups(count: int, links: list[tuple[int, int]]) -> list[int]:
+    """Union-find, as it was before scipy: the first item of each item's group."""
+    parent = list(range(count))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    for first, second in links:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return [root(index) for index in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_connected_groups_equal_the_former_union_find(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 60))
+    links = rng.integers(0, count, (int(rng.integers(0, 50)), 2))
+    assert connected_groups(count, links[:, 0], links[:, 1]).tolist() == former_groups(count, links.tolist())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_near_groups_equal_the_former_union_find(seed: int) -> None:
+    """With 16-bit hashes and more than two blocks of them."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 2**16, 300).tolist()
+    hashes = ["" if value % 7 == 0 else f"{value:04x}" for value in values]
+    links = [
+        (i, j)
+        for i, first in enumerate(values)
+        for j, second in enumerate(values[:i])
+        if hashes[i] and hashes[j] and (first ^ second).bit_count() <= 1
+    ]
+    groups = near_groups(hashes, 1)
+    assert groups == former_groups(len(hashes), links)
+    assert 1 < len(set(groups)) < 300
+
+
+def test_a_second_audit_of_the_same_table_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, a_dot_png=encode(photo(), "PNG"))
+    with Journal(tmp_path / "audit.tsv", {}):
+        done = run(tmp_path)
+    assert done.exit_code == 1
+    assert "another audit is writing" in done.stderr and "wait for it, or give another --out" in done.stderr
+    assert run(tmp_path).exit_code == 0
+
+
+def test_similar_groups_join_blank_images_by_their_bytes_only(tmp_path: Path) -> None:
     white, grey = encode(Image.new("RGB", (99, 99), "white"), "PNG"), encode(Image.new("RGB", (99, 99), "grey"), "PNG")
     put(tmp_path, a_dot_png=white, b_dot_png=grey, c_dot_png=white, d_dot_jpg=b"x", e_dot_jpg=b"")
     put(tmp_path, f_dot_png=encode(photo(), "PNG"), g_dot_jpg=encode(photo(), "JPEG"))
@@ -325,7 +379,7 @@ def test_the_sharper_of_two_near_duplicates_is_kept(tmp_path: Path) -> None:
     assert (found["a.jpg"]["verdict"], found["b.png"]["verdict"]) == ("near_duplicate", "ok")
 
 
-def test_contact_sheets_take_unreadable_photos_and_any_script(tmp_path: Path) -> None:
+def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) -> None:
     put(tmp_path, bad_dot_jpg=b"x")
     sheet = contact_sheet([(photo(), "sound"), (tmp_path / "bad.jpg", "坏 caf\udce9 " * 20)], columns=6, tile=100)
     assert sheet.size == (2 * 108 + 8, 128 + 8)
@@ -334,7 +388,7 @@ def test_contact_sheets_take_unreadable_photos_and_any_script(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not ODD.is_dir(), reason="the shared odd pictures are not here")
-def test_odd_files_of_the_world_get_a_sensible_verdict(tmp_path: Path) -> None:
+def test_real_awkward_files_get_a_sensible_verdict(tmp_path: Path) -> None:
     limits = read_recipe("classroom").limits
     paths = files_of(ODD)
     found = {paths[index].name[:2]: facts for index, facts in inspect_all(paths, inspector(limits))}

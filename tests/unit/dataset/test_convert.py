@@ -1,4 +1,4 @@
-"""Oxford-IIIT's layout -> lists, and lists -> photos with their part."""
+"""`dataset convert`: from Oxford-IIIT Pet to lists, and from lists to photos with their part."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ LABELS = list(pictures.OXFORD)
 
 @pytest.fixture
 def oxford(tmp_path: Path) -> Path:
-    """As torchvision's class leaves it, one photo broken."""
+    """The layout that torchvision's class leaves, with one damaged photo."""
     pictures.oxford(tmp_path / "root" / "oxford-iiit-pet")
     broken = tmp_path / "root" / "oxford-iiit-pet" / "images" / "american_bulldog_3.jpg"
     broken.write_bytes(broken.read_bytes()[:500])
@@ -31,10 +31,10 @@ def convert(oxford: Path, out: Path) -> Result:
     return CliRunner().invoke(main, ["convert", "pets", str(oxford), "--out", str(out)], standalone_mode=True)
 
 
-def test_lists_as_the_document_has_them(oxford: Path, tmp_path: Path) -> None:
+def test_lists_have_the_format_of_the_document(oxford: Path, tmp_path: Path) -> None:
     done = convert(oxford, tmp_path / "pets")
     assert done.exit_code == 0, done.output
-    assert "american_bulldog_3.jpg cannot be read: left out" in done.output
+    assert "american_bulldog_3.jpg cannot be read and is left out" in done.output
     assert (tmp_path / "pets" / "labels.txt").read_text().split() == LABELS
     lines = (tmp_path / "pets" / "trainval.txt").read_text().splitlines()
     assert lines[:2] == [
@@ -49,7 +49,7 @@ def test_lists_as_the_document_has_them(oxford: Path, tmp_path: Path) -> None:
     assert (tmp_path / "pets" / "trainval" / "Abyssinian" / "Abyssinian_0.jpg").read_bytes() == source.read_bytes()
 
 
-def test_test_photos_are_neither_trained_on_nor_held_out(oxford: Path, tmp_path: Path) -> None:
+def test_photos_of_the_test_list_are_neither_trained_on_nor_held_out(oxford: Path, tmp_path: Path) -> None:
     convert(oxford, tmp_path / "pets")
     photos = read_photos(tmp_path / "pets", LABELS)
     assert sorted(photo.part for photo in photos) == [""] * 17 + ["test"] * 2
@@ -69,11 +69,11 @@ def test_test_photos_are_neither_trained_on_nor_held_out(oxford: Path, tmp_path:
         ("annotations/trainval.txt", "Abyssinian_0 0 1 1\n", "is not NAME CLASS SPECIES BREED"),
         ("annotations/trainval.txt", "../Abyssinian_0 1 1 1\n", "is not NAME CLASS SPECIES BREED"),
         ("annotations/trainval.txt", "Abyssinian_0 3 1 1\n", "Abyssinian is class 3 and 1"),
-        ("annotations/trainval.txt", "Bengal_0 4 1 1\n", "no photo of class 3"),
+        ("annotations/trainval.txt", "Bengal_0 4 1 1\n", "the lists have no photo of class 3: correct them"),
         ("annotations/test.txt", "Bengal_0 1 1 1\n", "class 1 is Abyssinian and Bengal"),
     ],
 )
-def test_a_wrong_list_is_refused(oxford: Path, tmp_path: Path, name: str, text: str, fault: str) -> None:
+def test_an_invalid_published_list_is_refused(oxford: Path, tmp_path: Path, name: str, text: str, fault: str) -> None:
     (oxford / "oxford-iiit-pet" / name).write_text(text)
     done = convert(oxford, tmp_path / "pets")
     assert done.exit_code == 1
@@ -100,7 +100,7 @@ def read(folder: Path) -> list[Photo]:
         ("test.txt", "0 trainval/Abyssinian/Abyssinian_0.jpg\n", "is in trainval.txt too"),
     ],
 )
-def test_wrong_lists_are_not_read(oxford: Path, tmp_path: Path, name: str, text: str, fault: str) -> None:
+def test_invalid_lists_are_refused(oxford: Path, tmp_path: Path, name: str, text: str, fault: str) -> None:
     convert(oxford, tmp_path / "pets")
     (tmp_path / "pets" / name).write_text(text)
     with pytest.raises(UserError, match=fault):

@@ -1,4 +1,4 @@
-"""`dataset fetch`: torchvision reads the files, label folders come out; what cannot be downloaded is named."""
+"""`dataset fetch`: label folders from torchvision's files, and errors that name the missing downloads."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_mnist_becomes_label_folders_that_its_recipe_reads(tmp_path: Path) -> No
         assert np.array_equal(np.asarray(photo), photos[13])
 
 
-def test_pets_are_the_files_themselves(tmp_path: Path) -> None:
+def test_pets_are_copied_unchanged(tmp_path: Path) -> None:
     place = tmp_path / "files" / "oxford-iiit-pet"
     for name in ("images", "annotations"):
         (place / name).mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_without_a_download_the_error_says_which_file_goes_where(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files"]
 
 
-def test_a_folder_that_is_there_is_never_written_into(tmp_path: Path) -> None:
+def test_an_existing_folder_is_never_written_into(tmp_path: Path) -> None:
     done = run("mnist", "--out", tmp_path)
     assert done.exit_code == 1
-    assert "exists: remove it" in done.stderr
+    assert "already exists: remove it" in done.stderr

@@ -1,11 +1,12 @@
-"""Splits by source: nothing of a source on both sides."""
+"""Reading labelled photos, and dividing them by source."""
 
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from dataset.photos import Photo, counts, folds, hold_out, read_photos
+from dataset.photos import Photo, counts, read_photos
+from dataset.splitting.folds import folds, hold_out
 from dataset.tables import read_rows, write_rows
 
 
@@ -38,7 +39,7 @@ def test_held_out_sources_are_not_trained_on_and_have_every_class() -> None:
 
 def test_a_class_of_one_source_cannot_be_split() -> None:
     one = [Photo(Path(str(i)), i % 2, "all the same") for i in range(8)]
-    with pytest.raises(UserError, match="sources"):
+    with pytest.raises(UserError, match="5 folds need at least 5 sources, and there are 1"):
         hold_out(one, 0.2, 0)
 
 
@@ -49,23 +50,26 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_read_photos_takes_sources_and_conditions_from_the_table(tmp_path: Path) -> None:
+def test_read_photos_uses_sources_and_conditions_from_the_table(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/2.jpg", "b/sub/3.jpg", "other/4.jpg")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\na/1.jpg\tx\tyes\na/2.jpg\ty\tno\nb/sub/3.jpg\tz\tyes\n")
     found = read_photos(tmp_path, ("a", "b"), {"free": "yes"})
     assert [(p.path.name, p.label, p.source) for p in found] == [("1.jpg", 0, "x"), ("3.jpg", 1, "z")]
 
 
-def test_without_a_table_every_photo_is_its_own_source(tmp_path: Path) -> None:
+def test_without_a_table_every_photo_is_a_separate_source(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     assert [p.source for p in read_photos(tmp_path, ("a", "b"))] == ["a/1.jpg", "b/1.jpg"]
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
-    [({"free": "maybe"}, "no photo of a, b"), ({"licence": "x"}, "no column licence: it has path, source, free")],
+    [
+        ({"free": "maybe"}, "has no usable photo of a, b"),
+        ({"licence": "x"}, "no column licence: its columns are path, source, free"),
+    ],
 )
-def test_conditions_that_leave_nothing(tmp_path: Path, where: dict[str, str], words: str) -> None:
+def test_conditions_that_no_photo_meets(tmp_path: Path, where: dict[str, str], words: str) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\n")
     with pytest.raises(UserError, match=words):
@@ -74,12 +78,12 @@ def test_conditions_that_leave_nothing(tmp_path: Path, where: dict[str, str], wo
 
 def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg")
-    with pytest.raises(UserError, match="no folder b"):
+    with pytest.raises(UserError, match="has no folder b: create one folder per label"):
         read_photos(tmp_path, ("a", "b"))
 
 
 def test_a_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
-    """With a byte order mark, Windows line ends, a cell too many, rows that are not labelled yet."""
+    """With a byte order mark, Windows line ends, an additional cell, and rows without a label."""
     table = tmp_path / "labels.tsv"
     rows = [
         "path\tlabel\tfree",
@@ -107,6 +111,6 @@ def test_any_name_survives_a_table(tmp_path: Path, name: str) -> None:
     assert read_rows(tmp_path / "t.tsv") == [{"path": name, "label": "a"}]
 
 
-def test_hidden_files_and_notes_are_no_photos(tmp_path: Path) -> None:
+def test_hidden_files_and_notes_are_ignored(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/.DS_Store", "a/.1.jpg.x7", "a/1.json", "a/README.md", "a/.trash/2.jpg", "b/1.jpg")
     assert [p.path.name for p in read_photos(tmp_path, ("a", "b"))] == ["1.jpg", "1.jpg"]

@@ -1,7 +1,8 @@
-"""Splits: whole sources, near duplicates together, the nearest reachable shares, a test part that stays frozen."""
+"""`dataset split` and `balance`: sources and near duplicates stay together, shares are as close as possible."""
 
 import itertools
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import click.testing
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 
+import dataset.split
 from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.balance import balance, brighten, plan, saturate
-from dataset.photos import Photo, counts, read_photos
+from dataset.photos import PARTS, Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
@@ -26,7 +29,7 @@ LABELS = ("disc", "stripe", "cross")
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_shares_are_the_nearest_that_whole_groups_allow(seed: int) -> None:
-    """Against every possible split of ten groups."""
+    """Compared with every possible split of ten groups."""
     groups = np.random.default_rng(seed).integers(0, 40, (10, 2))
     search = _Search(groups, np.array((0.3, 0.7)), [None] * 10)
     best = min(search.cost(np.array(parts)) for parts in itertools.product((0, 1), repeat=10))
@@ -39,29 +42,36 @@ def test_many_small_groups_reach_the_shares_exactly() -> None:
     assert np.bincount(parts).tolist() == [300, 500, 200]
 
 
-def test_fixed_groups_stay_and_a_share_of_nothing_is_empty() -> None:
+def test_fixed_groups_stay_and_a_part_with_share_0_is_empty() -> None:
     groups = np.ones((20, 2), np.int64)
     parts = assign(groups, (0.5, 0.5, 0.0), 3, [1, 1, *[None] * 18])
     assert parts[:2] == [1, 1]
     assert Counter(parts) == {0: 10, 1: 10}
 
 
-def test_two_groups_of_each_class_on_a_side_come_before_the_share() -> None:
+def test_two_groups_of_each_class_have_priority_over_the_share() -> None:
     groups = np.array([[50, 0], [1, 0], [1, 0], [48, 0], [0, 10], [0, 10], [0, 10], [0, 10]])
     parts = np.array(assign(groups, (0.5, 0.5), 0))
     for part in (0, 1):
         assert ((groups[parts == part] > 0).sum(0) >= FEW).all()
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+@pytest.fixture(scope="module")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn") / "photos"
     draw_set(folder, read_recipe(SHAPES), 10, 0)
     return folder
 
 
-def run(*arguments: object) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(split, [str(word) for word in arguments])
+@pytest.fixture
+def photos(drawn_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn_once, tmp_path / "photos"))
+
+
+def run(*arguments: object, near: bool = False) -> click.testing.Result:
+    """Run the command; without `near` it does not hash the photos, which takes seconds."""
+    words = [*arguments, "--near" if near else "--no-near"]
+    return click.testing.CliRunner().invoke(split, [str(word) for word in words])
 
 
 def test_a_table_gives_the_same_photos_as_the_folders(photos: Path, tmp_path: Path) -> None:
@@ -89,7 +99,7 @@ def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path)
                 pictures.encode(pictures.photo("stripes", index), "JPEG")
             )
             table.write(f"stripe/same{index}.jpg\tone place\tyes\n")
-    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5")
+    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5", near=True)
     assert done.exit_code == 0, done.output
     part = {p.path.stem: p.part for p in read_photos(tmp_path / "s.tsv", LABELS) if p.label == 0}
     assert all(part[f"copy{index}"] == part[f"000{index}"] for index in range(6))
@@ -97,7 +107,7 @@ def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path)
     assert len({p.part for p in found if p.row["source"] == "one place"}) == 1
 
 
-def test_what_was_kept_for_the_test_stays_there(photos: Path, tmp_path: Path) -> None:
+def test_photos_of_the_test_part_stay_there(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.tsv"
     assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.2").exit_code == 0
     before = {p.path for p in read_photos(out, LABELS) if p.part == "test"}
@@ -110,7 +120,7 @@ def test_what_was_kept_for_the_test_stays_there(photos: Path, tmp_path: Path) ->
     assert before < {p.path for p in read_photos(out, LABELS) if p.part == "test"}
 
 
-def test_a_class_of_one_source_is_refused_unless_told(photos: Path, tmp_path: Path) -> None:
+def test_a_class_with_one_source_is_refused_without_few_sources(photos: Path, tmp_path: Path) -> None:
     table = photos / "SOURCES.tsv"
     table.write_text(re.sub(r"drawn/disc/\d+", "one place", table.read_text()))
     done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv")
@@ -124,28 +134,28 @@ def test_a_class_of_one_source_is_refused_unless_told(photos: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--train", "0.8", "--test", "0.2"], "leave nothing"),
+        (["--train", "0.8", "--test", "0.2"], "leave a part without photos"),
         (["--out", "{tmp}"], "exists"),
         (["--out", "/proc/none/s.tsv"], "cannot be written"),
         (["--out", "/proc/none/folder"], "cannot be written"),
         (["--recipe", "nothing"], "no recipe nothing"),
     ],
 )
-def test_what_is_wrong_is_one_line(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_errors_are_one_line(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     done = run(photos, "--recipe", SHAPES, *(word.format(tmp=tmp_path) for word in arguments))
     assert done.exit_code == 1
     assert words in done.output.splitlines()[-1]
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_table_with_a_strange_label_or_part_is_refused(tmp_path: Path) -> None:
+def test_a_table_with_an_unknown_label_or_part_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
     (tmp_path / "a.jpg").touch()
     for text, words in (
-        ("a.jpg\tcircle\t", "circle is no label"),
-        ("a.jpg\tdisc\tdev", "split dev"),
+        ("a.jpg\tcircle\t", "unknown label circle"),
+        ("a.jpg\tdisc\tdev", "unknown split dev"),
         ("b.jpg\tdisc\ttrain", "no such file"),
-        ("a.jpg\tdisc\t\n./a.jpg\tcross\t", "two rows that differ"),
+        ("a.jpg\tdisc\t\n./a.jpg\tcross\t", "two rows differ"),
     ):
         table.write_text(f"path\tlabel\tsplit\n{text}\n")
         with pytest.raises(UserError, match=words):
@@ -163,7 +173,7 @@ def run_balance(folder: Path, *more: str) -> click.testing.Result:
     return click.testing.CliRunner().invoke(balance, [str(folder), "--recipe", str(SHAPES), *more])
 
 
-def test_balance_grows_the_smaller_class_of_the_training_side_alone(photos: Path, tmp_path: Path) -> None:
+def test_balance_adds_copies_to_the_smaller_class_of_the_training_part_only(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     validation = sorted((folder / "val").rglob("*"))
     done = run_balance(folder)
@@ -187,19 +197,19 @@ def test_every_makes_both_changes_of_each_photo(photos: Path, tmp_path: Path) ->
     assert len(list((folder / "train" / "disc").iterdir())) == 3 * originals
 
 
-def test_even_classes_are_left_alone() -> None:
+def test_balanced_classes_are_unchanged() -> None:
     photos = [Photo(Path(str(index)), index % 3, str(index)) for index in range(9)]
     assert plan(photos, read_recipe(SHAPES), every=False) == []
     assert plan(photos, read_recipe(SHAPES), every=True) == []
 
 
-def test_balance_wants_a_split(photos: Path) -> None:
+def test_balance_requires_a_split(photos: Path) -> None:
     done = run_balance(photos)
     assert done.exit_code == 1
     assert "is not split" in done.output
 
 
-def test_saturation_is_that_of_hsv() -> None:
+def test_saturation_equals_a_change_in_hsv() -> None:
     import colorsys
 
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
@@ -213,7 +223,7 @@ def test_saturation_is_that_of_hsv() -> None:
     assert np.asarray(saturate(grey, np.random.default_rng(0))).tolist() == np.asarray(grey).tolist()
 
 
-def test_brightness_moves_all_channels_alike_within_a_fifth() -> None:
+def test_brightness_shifts_all_channels_equally_by_at_most_a_fifth() -> None:
     grey = Image.new("RGB", (2, 2), (100, 120, 140))
     shifts = set()
     for seed in range(50):
@@ -223,7 +233,7 @@ def test_brightness_moves_all_channels_alike_within_a_fifth() -> None:
     assert -51 <= min(shifts) < -20 < 20 < max(shifts) <= 51
 
 
-def test_copies_are_not_split_again(photos: Path, tmp_path: Path) -> None:
+def test_copies_of_balance_are_not_split(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     assert run_balance(folder).exit_code == 0
     assert any(photo.is_copy for photo in read_photos(folder, LABELS))
@@ -231,25 +241,64 @@ def test_copies_are_not_split_again(photos: Path, tmp_path: Path) -> None:
     assert not [p for p in read_photos(tmp_path / "again.tsv", LABELS) if p.path.name.startswith("saturation_")]
 
 
-def test_a_test_part_is_not_lost_by_accident(photos: Path, tmp_path: Path) -> None:
+def test_an_existing_test_part_is_not_overwritten(photos: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "s.tsv", tmp_path / "other"
     draw_set(other, read_recipe(SHAPES), 8, 99)
     assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.3").exit_code == 0
     before = out.read_bytes()
     done = run(other, "--recipe", SHAPES, "--out", out)
     assert done.exit_code == 1
-    assert "9 photos for the test that are not here" in done.output
+    assert "9 photos for the test that are missing here" in done.output
     done = run(photos, "--recipe", SHAPES, "--out", out, "--train", "0.8")
     assert done.exit_code == 1
-    assert "keeps 30% for the test: give a --train below 0.70" in done.output
+    assert "keeps 30% of the photos for the test: give a --train below 0.70" in done.output
     assert out.read_bytes() == before
 
 
-def test_sources_that_share_a_picture_are_one_group_later_too(photos: Path, tmp_path: Path) -> None:
+def test_sources_that_share_an_image_are_one_group_in_later_steps(photos: Path, tmp_path: Path) -> None:
     first, second = photos / "disc" / "0000.jpg", photos / "disc" / "copy.jpg"
     Image.open(first).save(second, quality=50)
     with (photos / "SOURCES.tsv").open("a") as table:
         table.write("disc/copy.jpg\tanother place\tyes\n")
-    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5").exit_code == 0
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--train", "0.5", near=True).exit_code == 0
     source = {p.path: p.source for p in read_photos(tmp_path / "s.tsv", LABELS)}
     assert source[first.resolve()] == source[second.resolve()]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_equal_the_former_union_find(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    count = 30
+    sources, looks = rng.integers(0, 25, count).tolist(), rng.integers(0, 25, count).tolist()
+    photos = [Photo(Path(str(index)), 0, str(source)) for index, source in enumerate(sources)]
+    monkeypatch.setattr(dataset.split, "similar_groups", lambda *_: looks)
+    groups = dataset.split.group(photos, read_recipe(SHAPES), near=True)
+    parent = {source: source for source in sources}  # the former union-find
+
+    def root(source: int) -> int:
+        while parent[source] != source:
+            source = parent[source]
+        return source
+
+    first: dict[int, int] = {}
+    for source, look in zip(sources, looks, strict=True):
+        parent[root(source)] = root(first.setdefault(look, source))
+    expected = [root(source) for source in sources]
+    assert len(set(groups)) == len(set(expected)) == len(set(zip(groups, expected, strict=True)))
+
+
+def test_the_shares_are_readable_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [f"British_Shorthair_{number}" for number in range(35)] + ["教室里的课程" * 8, "[bold]"]
+    recipe = read_recipe(SHAPES).model_copy(update={"labels": tuple(labels)})
+    photos = [
+        Photo(Path(f"{index}-{part}"), index, f"{index}-{part}", part)
+        for index in range(37)
+        for part in PARTS
+        for _ in "ab"
+    ]
+    dataset.split.print_shares(photos, recipe, (0.3, 0.5, 0.2))
+    lines = capsys.readouterr().err.splitlines()
+    assert all(cell_len(line) <= 80 for line in lines)
+    text = "\n".join(lines)
+    assert "British_Shorthair_34" in text and "[bold]" in text and "…" not in text
+    assert "train (30%)" in text and "74 (33%)" in text

@@ -1,4 +1,4 @@
-"""`dataset stats`: counts, sizes without decoding, the document's proposed size, plots."""
+"""`dataset stats`: counts, sizes from the headers, the proposed input size, plots."""
 
 import json
 import os
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from rich.cells import cell_len
 
-from dataset.stats import dense_range, stats
+from common.console import console
+from dataset.stats import SizedPhoto, class_table, dense_range, stats
 from tests.helpers.pictures import bomb, encode, photo, turned
 
 LABELS = ("disc", "stripe", "cross")
@@ -37,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_document_s_distribution_gives_the_document_s_size(seed: int) -> None:
+def test_the_distribution_of_the_document_gives_its_input_size(seed: int) -> None:
     """Dense between 500 and 1000 and between 250 and 750, thin up to 2000: 750 x 500."""
     rng = np.random.default_rng(seed)
     widths = [*rng.integers(500, 1001, 800), *rng.integers(1000, 2001, 200)]
@@ -52,7 +54,7 @@ def test_the_document_s_distribution_gives_the_document_s_size(seed: int) -> Non
     ("values", "expected"),
     [([640], (650, 650)), ([32] * 9, (32, 32)), ([32, 33], (31, 34)), ([1920] * 50 + [1280], (1850, 1950))],
 )
-def test_few_or_equal_sizes(values: list[int], expected: tuple[int, int]) -> None:
+def test_few_or_equal_sizes_have_a_range(values: list[int], expected: tuple[int, int]) -> None:
     assert np.abs(np.subtract(dense_range(values), expected)).max() <= (1 if values[0] < 200 else 50)
 
 
@@ -112,7 +114,7 @@ def test_a_split_folder_and_tables_are_read(photos: Path, tmp_path: Path) -> Non
     ("arguments", "words"),
     [
         (["{empty}"], "no photo to count"),
-        (["{text}"], "none of 1 files is a photo"),
+        (["{text}"], "none of the 1 files in"),
         (["{photos}", "--recipe", "shapes", "--out", "/proc/none"], "give another --out"),
         (["{text}", "--recipe", "shape"], "did you mean shapes"),
     ],
@@ -124,3 +126,15 @@ def test_faults_name_the_fix(photos: Path, tmp_path: Path, arguments: list[str],
     places = {name: str(tmp_path / name) for name in ("empty", "text", "photos")}
     done = run(*[argument.format(**places) for argument in arguments])
     assert done.exit_code == 1 and words in done.stderr and not isinstance(done.exception, OSError)
+
+
+def test_the_table_of_classes_is_readable_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["disc", "教室里的课程" * 12, "[bold]", "caf\udce9"]
+    photos = [SizedPhoto(Path("a"), label, f"source {n}", 1920, 1080) for n, label in enumerate(labels * 3)]
+    console.print(class_table(photos))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(cell_len(line) <= 80 for line in lines)
+    text = "\n".join(lines)
+    assert "…" not in text and "[bold]" in text and "caf?" in text
+    assert text.count("1920x1080") == 4 and text.count("课") == 12
+    assert "median size" in lines[1]
