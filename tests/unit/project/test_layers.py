@@ -1,6 +1,5 @@
 """The arrows that docs/architecture.md draws: which module may import which. Imports inside functions count."""
 
-import ast
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -105,10 +104,3 @@ def test_no_folder_has_more_than_fifteen_modules() -> None:
         for folder in folders()
     }
     assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
-
-
-def test_imports_name_their_module_in_full() -> None:
-    for folder in folders():
-        for path in folder.glob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                assert not isinstance(node, ast.ImportFrom) or node.level == 0, f"{path}:{node.lineno}"
