@@ -49,7 +49,7 @@ CASES = [
     ("dataset split {empty} --recipe {recipe} --out {empty}/s.tsv", "no folder disc"),
     ("dataset balance {empty} --recipe {recipe}", "is not split"),
     ("training train {recipe} --data {empty} --runs {empty}/r", "no folder disc"),
-    ("training train {recipe} --data {bare} --runs {empty}/r", "no photo of disc"),
+    ("training train {recipe} --data {bare} --runs {empty}/r", "no usable photo of disc"),
     ("training prune {empty} --data {photos}", "is not a complete run"),
     ("training evaluate {empty} --data {photos}", "is not a complete run"),
     ("training evaluate {run} --data {photos} --ambiguous {empty}", "is empty"),
