@@ -30,6 +30,12 @@ def refused(*arguments: object) -> str:
     return done.stderr
 
 
+def fits(table: str) -> None:
+    """Readable in a terminal of 80 columns: nothing is cut off."""
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+
+
 def lines(done: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -132,6 +138,7 @@ def test_runs_are_listed_with_metrics_and_lineage(place: Path) -> None:
     assert prune["mean_accuracy"] == known["metrics"]["mean_accuracy"]
     assert (prune["seconds"], prune["commit"]) == (known["seconds"], known["commit"])
     table = run("runs").stdout
+    fits(table)
     assert f"└ {prune['id']}" in table
     assert f"{known['metrics']['mean_accuracy']:.1%}" in table
 
@@ -197,6 +204,7 @@ def test_two_runs_are_compared(place: Path) -> None:
         "recipe.train.epochs", "packages.torch", "validation"
     }  # fmt: skip
     shown = run("runs", "--compare", train.name, changed.name)
+    fits(shown.stdout)
     assert "recipe.train.epochs" in shown.stdout
     assert "validated on different photos" in shown.stderr
     assert "gate.passed" in run("runs", "--compare", train.name, prune / "bundle").stdout
