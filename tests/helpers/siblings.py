@@ -110,14 +110,14 @@ def draw_bar(index: int, name: str, seed: int) -> Image.Image:
     return photo if recipe.input.channels == 1 else photo.convert("RGB")
 
 
-def draw_bars(folder: Path, name: str) -> Path:
+def draw_bars(folder: Path, name: str, count: int = PHOTOS_PER_LABEL) -> Path:
     """Label folders, named as the published data set names them where the recipe uses another word."""
     recipe = read_recipe(name)
     others = {label: alias for alias, label in recipe.aliases.items()}
     for index, label in enumerate(recipe.labels):
         place = folder / others.get(label, label)
         place.mkdir(parents=True)
-        for seed in range(PHOTOS_PER_LABEL):
+        for seed in range(count):
             draw_bar(index, name, seed).save(place / f"{seed:02d}.png")
     return folder
 
