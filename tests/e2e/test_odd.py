@@ -1,4 +1,4 @@
-"""Real awkward files, posted one by one and batched between good photos: no 5xx, every neighbour answered.
+"""Real awkward files, sent one by one and in batches with good photos: no 5xx, and every good photo is answered.
 
 They lie outside the repository, in ../shared/data/odd (or $ODD_PICTURES).
 """

@@ -1,7 +1,7 @@
-"""The handler on a real unpacked archive with a mock context: batches, statuses, and what it refuses to start on.
+"""The handler on a real unpacked archive with a mock context: batches, statuses, and refusals to start.
 
-The first part runs over every recipe of config/recipes, with random weights: a recipe that is added
-there is tested here by its file alone.
+The first part runs over every recipe of config/recipes, with random weights, so a new recipe is tested here
+automatically.
 """
 
 import base64
@@ -66,7 +66,7 @@ def test_photos_of_a_batch_are_decoded_at_the_same_time(
     together = threading.Barrier(min(2, any_service.spec.runtime.threads))
 
     def waiting(*arguments: Any) -> Any:
-        together.wait(20)  # broken, where one photo waits for the other
+        together.wait(20)  # breaks if one photo waits for the other
         return preprocess(*arguments)
 
     monkeypatch.setattr("handler.service.preprocess", waiting)
@@ -83,14 +83,14 @@ def test_photos_of_a_batch_are_decoded_at_the_same_time(
         (b'{"image_base64": "%%%"}', 400, "invalid_base64"),
     ],
 )
-def test_every_recipe_refuses_with_its_own_status(
+def test_every_recipe_refuses_bad_requests_with_their_status(
     any_service: ClassifierService, every: Path, body: bytes, status: int, code: str
 ) -> None:
     answers, now = ask(any_service, every, body)
     assert (now.get_response_status(0)[0], answers[0]["error"]["code"]) == (status, code)
 
 
-def test_every_recipe_tells_what_is_no_photo_from_what_is_too_large(
+def test_every_recipe_distinguishes_unsupported_from_too_large_files(
     any_service: ClassifierService, every: Path
 ) -> None:
     gif = pictures.encode(pictures.photo(), "GIF")
@@ -99,7 +99,7 @@ def test_every_recipe_tells_what_is_no_photo_from_what_is_too_large(
     assert [now.get_response_status(index)[0] for index in range(3)] == [415, 413, 200]
 
 
-def test_every_recipe_takes_a_list_and_answers_in_order(any_service: ClassifierService, every: Path) -> None:
+def test_every_recipe_accepts_a_list_and_answers_in_order(any_service: ClassifierService, every: Path) -> None:
     photo = base64.b64encode(pictures.encode(pictures.photo(), "PNG")).decode()
     items = [{"image_id": 1, "image_base64": photo}, {"image_id": 2, "image_base64": "%%%"}]
     answers, now = ask(any_service, every, json.dumps({"data": items}).encode())
@@ -111,7 +111,7 @@ def test_every_recipe_takes_a_list_and_answers_in_order(any_service: ClassifierS
     assert now.get_response_status(0)[0] == 400
 
 
-def test_no_recipe_starts_on_another_graph(every: Path, tmp_path: Path) -> None:
+def test_no_recipe_starts_with_goldens_of_another_graph(every: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(every, tmp_path / "edited"))
     rows = json.loads((folder / "goldens.json").read_text())
     tolerance = json.loads((folder / "recipe.json").read_text())["goldens"]["tolerance"]
@@ -121,7 +121,7 @@ def test_no_recipe_starts_on_another_graph(every: Path, tmp_path: Path) -> None:
         started(folder)
 
 
-def test_each_request_of_a_batch_keeps_its_own_status(service: ClassifierService, unpacked: Path) -> None:
+def test_each_request_of_a_batch_gets_its_own_status(service: ClassifierService, unpacked: Path) -> None:
     golden = goldens.read(unpacked)[0]
     good = (unpacked / golden.photo).read_bytes()
     bodies = [
@@ -139,7 +139,7 @@ def test_each_request_of_a_batch_keeps_its_own_status(service: ClassifierService
     assert answers[0] == answers[4] == {"image_id": "1", "result": golden.label}
 
 
-def test_an_answer_does_not_depend_on_its_neighbours(service: ClassifierService, unpacked: Path) -> None:
+def test_an_answer_does_not_depend_on_the_rest_of_its_batch(service: ClassifierService, unpacked: Path) -> None:
     bodies = [
         json.dumps(
             {"image_base64": base64.b64encode((unpacked / g.photo).read_bytes()).decode(), "detail": True}
@@ -151,7 +151,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(service: ClassifierService,
     assert together == alone
 
 
-def test_a_bug_with_one_photo_is_a_500_of_that_photo_alone(
+def test_a_bug_with_one_photo_is_a_500_for_that_photo_only(
     service: ClassifierService, unpacked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = handler.image.preprocess
@@ -168,13 +168,13 @@ def test_a_bug_with_one_photo_is_a_500_of_that_photo_alone(
     assert answers[0]["error"]["code"] == "internal_error"
 
 
-def test_it_counts_its_time(service: ClassifierService, unpacked: Path) -> None:
+def test_handler_time_is_measured(service: ClassifierService, unpacked: Path) -> None:
     _, now = ask(service, unpacked, b"{}")
     assert now.metrics.times == ["HandlerTime"]
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_it_refuses_to_start_on_a_wrong_golden_answer(unpacked: Path, tmp_path: Path, label: bool) -> None:
+def test_it_refuses_to_start_with_a_wrong_golden_answer(unpacked: Path, tmp_path: Path, label: bool) -> None:
     folder = Path(shutil.copytree(unpacked, tmp_path / "edited"))
     rows = json.loads((folder / "goldens.json").read_text())
     was = rows[0]["probabilities"]
