@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import NotFound
 from common.files import write_json
-from config.recipe import Recipe
+from config.recipe import Recipe, from_saved
 from training.data.selection import Fingerprint
 
 RUN, RECIPE = "run.json", "recipe.json"
@@ -369,7 +369,7 @@ def read_recipe_of(folder: Path) -> Recipe:
         NotFound: the folder is not a complete run.
     """
     try:
-        return Recipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
+        return from_saved((folder / RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _incomplete(folder) from error
 

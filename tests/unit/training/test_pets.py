@@ -18,6 +18,7 @@ from tests.helpers import pictures
 from training.__main__ import main
 from training.data.augment import Augmenter
 from training.models.registry import BACKBONES, Architecture, NoWeights, build
+from training.records.run import read_recipe_of
 
 
 def test_the_documents_settings() -> None:
@@ -42,13 +43,15 @@ def test_vgg16_takes_torchvisions_weights_and_only_the_recipe_adds_dropout() -> 
     assert [module.p for module in network.modules() if isinstance(module, nn.Dropout)] == [0.0, 0.0]
 
 
-def test_a_width_is_an_unknown_key_but_runs_of_former_versions_are_read() -> None:
+def test_a_width_is_an_unknown_key_but_runs_of_former_versions_are_read(tmp_path: Path) -> None:
     recipe = read_recipe("pets")
     content = recipe.model_dump(mode="json")
     content["backbone"]["width"] = 1.0
     with pytest.raises(UserError, match=r"backbone\.width: unknown key; legal are dropout, mean, name"):
         validated(content, "mine.yaml")
     assert from_saved(json.dumps(content)) == recipe
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    assert read_recipe_of(tmp_path) == recipe
     content["backbone"]["width"] = 0.5
     with pytest.raises(ValueError, match="width"):
         from_saved(json.dumps(content))
