@@ -325,8 +325,9 @@ def from_saved(text: str) -> Recipe:
         ValueError: it is not JSON, or not a valid recipe.
     """
     content = json.loads(text)
-    if isinstance(content, dict) and content.get("backbone", {}).get("width") == 1:
-        del content["backbone"]["width"]  # a key of former versions, which wrote its default into every file
+    backbone = content.get("backbone") if isinstance(content, dict) else None
+    if isinstance(backbone, dict) and backbone.get("width") == 1:
+        del backbone["width"]  # a key of former versions, which wrote its default into every file
     return Recipe.model_validate(content)
 
 
