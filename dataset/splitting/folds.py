@@ -1,5 +1,6 @@
 """Folds for cross-validation and a held-out part, without a source on both sides."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from common.errors import InvalidInput
@@ -15,7 +16,7 @@ def folds(photos: Sequence[Photo], count: int, seed: int) -> list[list[int]]:
         for each fold the indices of its photos, ascending; each index is in one fold.
 
     Raises:
-        InvalidInput: there are fewer sources than folds.
+        InvalidInput: there are fewer sources than folds, or every class has fewer photos than folds.
 
     Source: scikit-learn's StratifiedGroupKFold.
     """
@@ -27,8 +28,14 @@ def folds(photos: Sequence[Photo], count: int, seed: int) -> list[list[int]]:
             f"{count} folds need at least {count} sources, and there are {len(set(sources))}",
             "add photos from other sources, or use fewer folds",
         )
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     labels = [photo.label for photo in photos]
+    largest = max(Counter(labels).values())
+    if largest < count:
+        raise InvalidInput(
+            f"{count} folds need at least {count} photos of a class, and the largest class has {largest}",
+            "add photos, use fewer folds, or hold out a larger share",
+        )
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     return [sorted(map(int, test)) for _, test in splitter.split(sources, labels, sources)]
 
 

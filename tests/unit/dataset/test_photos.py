@@ -43,6 +43,12 @@ def test_a_class_of_one_source_cannot_be_split() -> None:
         hold_out(one, 0.2, 0)
 
 
+def test_a_small_share_of_few_photos_is_refused() -> None:
+    few = [Photo(Path(str(i)), i % 2, f"source {i}") for i in range(10)]
+    with pytest.raises(UserError, match="10 folds need at least 10 photos of a class, and the largest class has 5"):
+        hold_out(few, 0.1, 0)
+
+
 def make(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
