@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def test_real_awkward_files(server: Server, model: str) -> None:
     golden = goldens.read(SHIPPED)[-1]
     good = (SHIPPED / golden.photo).read_bytes()
-    asked = [(path.name, data) for path in FILES for data in (path.read_bytes(), good)]
+    sent = [(path.name, data) for path in FILES for data in (path.read_bytes(), good)]
 
     def ask(entry: tuple[str, bytes]) -> tuple[int, dict[str, object]]:
         body = {"image_id": entry[0], "image_base64": base64.b64encode(entry[1]).decode()}
@@ -43,11 +43,11 @@ def test_real_awkward_files(server: Server, model: str) -> None:
 
     batches = batches_logged(server)
     with ThreadPoolExecutor(1 if model == "classroom" else 8) as pool:
-        answers = list(pool.map(ask, asked))
-    for (name, data), (status, content) in zip(asked, answers, strict=True):
-        wanted, code = (200, None) if data is good else EXPECTED.get(name[:2], (200, None))
+        answers = list(pool.map(ask, sent))
+    for (name, data), (status, content) in zip(sent, answers, strict=True):
+        expected, code = (200, None) if data is good else EXPECTED.get(name[:2], (200, None))
         error = content.get("error")
-        assert (status, error["code"] if isinstance(error, dict) else None) == (wanted, code), name
+        assert (status, error["code"] if isinstance(error, dict) else None) == (expected, code), name
         assert content["image_id"] == name
         if data is good:
             assert content["result"] == golden.label

@@ -15,7 +15,9 @@ from tests.helpers.siblings import NAMES, bundle_of
 
 
 @pytest.fixture(scope="module")
-def doors(sibling: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
+def endpoints(
+    sibling: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Endpoint]]:
     """One server with all of them, each packed and rolled out."""
     folder = tmp_path_factory.mktemp("siblings")
     bundles = {name: bundle_of(sibling(name), name) for name in NAMES}
@@ -26,63 +28,63 @@ def doors(sibling: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
         yield {name: Endpoint(here.server, name, bundle) for name, bundle in bundles.items()}
 
 
-def likeliest(door: Endpoint, index: int) -> str:
+def likeliest(endpoint: Endpoint, index: int) -> str:
     """The label that the graph gave a golden photo when it was exported."""
-    scores = door.goldens[index].probabilities
-    return str(door.labels[scores.index(max(scores))])
+    scores = endpoint.goldens[index].probabilities
+    return str(endpoint.labels[scores.index(max(scores))])
 
 
 @pytest.mark.parametrize(("name", "shape"), [("cifar10", [3, 32, 32]), ("mnist", [1, 28, 28])])
-def test_the_cifar_documents_client(doors: dict[str, Endpoint], name: str, shape: list[int]) -> None:
-    door = doors[name]
-    good = [{"content_type": "image/jpeg", "data": door.text_of(index), "shape": shape} for index in (0, -1)]
-    answer = door.post(headers={"Content-Type": "application/json"}, data=json.dumps({"data": good}))
+def test_the_cifar_documents_client(endpoints: dict[str, Endpoint], name: str, shape: list[int]) -> None:
+    endpoint = endpoints[name]
+    good = [{"content_type": "image/jpeg", "data": endpoint.text_of(index), "shape": shape} for index in (0, -1)]
+    answer = endpoint.post(headers={"Content-Type": "application/json"}, data=json.dumps({"data": good}))
     assert answer.status_code == 200
-    assert answer.json() == [{"image_id": None, "result": likeliest(door, index)} for index in (0, -1)]
+    assert answer.json() == [{"image_id": None, "result": likeliest(endpoint, index)} for index in (0, -1)]
     bad = [{**good[0], "shape": [3, 224, 224]}, {**good[0], "data": "?"}, {**good[0], "content_type": "text/html"}]
-    mixed = door.post(json={"data": [bad[0], good[1], *bad[1:]]})
+    mixed = endpoint.post(json={"data": [bad[0], good[1], *bad[1:]]})
     assert mixed.status_code == 200
     codes = [item.get("error", {}).get("code") for item in mixed.json()]
     assert codes == ["invalid_request", None, "invalid_base64", "unsupported_format"]
-    assert mixed.json()[1]["result"] == likeliest(door, -1)
-    assert door.post(json={"data": bad}).status_code == 400
+    assert mixed.json()[1]["result"] == likeliest(endpoint, -1)
+    assert endpoint.post(json={"data": bad}).status_code == 400
 
 
-def test_pets_answer_the_three_likeliest(doors: dict[str, Endpoint]) -> None:
-    door = doors["pets"]
-    answer = door.post(json={"image_id": "cat", "image_base64": door.text_of(0)}).json()
+def test_pets_answer_the_three_likeliest(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints["pets"]
+    answer = endpoint.post(json={"image_id": "cat", "image_base64": endpoint.text_of(0)}).json()
     assert set(answer) == {"image_id", "result", "top"}
     scores = [entry["score"] for entry in answer["top"]]
-    assert answer["result"] == answer["top"][0]["label"] == likeliest(door, 0)
+    assert answer["result"] == answer["top"][0]["label"] == likeliest(endpoint, 0)
     assert scores == sorted(scores, reverse=True)
-    assert scores == pytest.approx(sorted(door.goldens[0].probabilities, reverse=True)[:3], abs=0.02)
+    assert scores == pytest.approx(sorted(endpoint.goldens[0].probabilities, reverse=True)[:3], abs=0.02)
 
 
-def test_the_flowers_form(doors: dict[str, Endpoint]) -> None:
-    door = doors["flowers"]
-    answer = door.post(files={"images": ("rose.jpg", door.bytes_of(0), "image/jpeg")})
-    assert (answer.status_code, answer.json()) == (200, {"image_id": None, "result": likeliest(door, 0)})
+def test_the_flowers_form(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints["flowers"]
+    answer = endpoint.post(files={"images": ("rose.jpg", endpoint.bytes_of(0), "image/jpeg")})
+    assert (answer.status_code, answer.json()) == (200, {"image_id": None, "result": likeliest(endpoint, 0)})
 
 
-def test_scenes_are_answered_as_their_graph_does(doors: dict[str, Endpoint]) -> None:
-    door = doors["scenes11"]
-    for index, golden in enumerate(door.goldens[:3]):
-        answer = door.post(json={"image_base64": door.text_of(index), "detail": True}).json()
-        assert answer["result"] == likeliest(door, index)
+def test_scenes_are_answered_as_their_graph_does(endpoints: dict[str, Endpoint]) -> None:
+    endpoint = endpoints["scenes11"]
+    for index, golden in enumerate(endpoint.goldens[:3]):
+        answer = endpoint.post(json={"image_base64": endpoint.text_of(index), "detail": True}).json()
+        assert answer["result"] == likeliest(endpoint, index)
         assert list(answer["probabilities"].values()) == pytest.approx(golden.probabilities, abs=0.02)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(doors: dict[str, Endpoint], name: str) -> None:
-    door = doors[name]
+def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(endpoints: dict[str, Endpoint], name: str) -> None:
+    endpoint = endpoints[name]
 
-    def told(**arguments: Any) -> tuple[int, str]:
-        answer = door.post(**arguments)
+    def error(**arguments: Any) -> tuple[int, str]:
+        answer = endpoint.post(**arguments)
         return answer.status_code, answer.json()["error"]["code"]
 
-    spoken = door.post(json={"image_id": 7, "image_base64": str(base64.b64encode(door.bytes_of(0)))})
-    assert (spoken.status_code, spoken.json()["result"]) == (200, likeliest(door, 0))
-    assert told(json={"image_id": "1"}) == (400, "missing_image")
-    assert told(data=b"{", headers={"Content-Type": "application/json"}) == (400, "invalid_json")
-    assert told(files={"images": ("x.gif", b"GIF89a")}) == (415, "unsupported_format")
-    assert told(data=door.bytes_of(0)[:-40], headers={"Content-Type": "image/jpeg"}) == (400, "corrupt_image")
+    spoken = endpoint.post(json={"image_id": 7, "image_base64": str(base64.b64encode(endpoint.bytes_of(0)))})
+    assert (spoken.status_code, spoken.json()["result"]) == (200, likeliest(endpoint, 0))
+    assert error(json={"image_id": "1"}) == (400, "missing_image")
+    assert error(data=b"{", headers={"Content-Type": "application/json"}) == (400, "invalid_json")
+    assert error(files={"images": ("x.gif", b"GIF89a")}) == (415, "unsupported_format")
+    assert error(data=endpoint.bytes_of(0)[:-40], headers={"Content-Type": "image/jpeg"}) == (400, "corrupt_image")

@@ -65,8 +65,8 @@ def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, se
     split, runs = tmp_path / "split", tmp_path / "runs"
 
     audit = command("dataset", "audit", scraped, "--recipe", recipe, "--move-to", tmp_path / "refused")
-    found = {row["path"]: row["verdict"] for row in rows(scraped / "audit.tsv")}
-    assert {path: verdict for path, verdict in found.items() if verdict != "ok"} == VERDICTS
+    verdicts = {row["path"]: row["verdict"] for row in rows(scraped / "audit.tsv")}
+    assert {path: verdict for path, verdict in verdicts.items() if verdict != "ok"} == VERDICTS
     assert "500" in audit.stdout + audit.stderr
     assert {path.relative_to(tmp_path / "refused").as_posix() for path in (tmp_path / "refused").rglob("*.*")} == set(
         VERDICTS
@@ -93,8 +93,8 @@ def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, se
     command("deploy", "archive", pruned / "bundle", "1.0", env={"SERVE_STORE": str(settings.store)})
     server.client.register("walk-1.0.mar", "walk")
     try:
-        told = command("training", "predict", pruned / "bundle", *validation).stdout.splitlines()
-        for path, line in zip(validation, map(json.loads, told), strict=True):
+        lines = command("training", "predict", pruned / "bundle", *validation).stdout.splitlines()
+        for path, line in zip(validation, map(json.loads, lines), strict=True):
             body = {"image_id": path.name, "image_base64": base64.b64encode(path.read_bytes()).decode()}
             answer = server.client.predict("walk", {**body, "detail": True}).json()
             assert (answer["image_id"], answer["result"]) == (path.name, line["result"])
@@ -106,12 +106,12 @@ def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, se
 def examples(room: str) -> dict[str, str]:
     """The example of each command's --help, in the order in which the room lists its commands."""
     listed = command(room, "--help").stdout.partition("Commands:")[2]
-    found = {}
+    texts = {}
     for name in re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE):
         text = command(room, name, "--help").stdout.partition("Example: ")[2]
-        found[name] = " ".join(text.split())
-        assert found[name], f"python -m {room} {name} --help has no example"
-    return found
+        texts[name] = " ".join(text.split())
+        assert texts[name], f"python -m {room} {name} --help has no example"
+    return texts
 
 
 ORDER = {
@@ -155,10 +155,10 @@ def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_
     write_mnist(tmp_path / "var" / "downloads" / "MNIST" / "raw", 20)  # as if downloaded
     pictures.oxford(tmp_path / "runs" / "oxford")
     for room in rooms:
-        found = examples(room)
-        assert set(found) == set(ORDER[room])
+        texts = examples(room)
+        assert set(texts) == set(ORDER[room])
         for name in ORDER[room]:
-            text = found[name]
+            text = texts[name]
             for step in re.findall(r"ID-(\w+)", text):
                 text = text.replace(f"ID-{step}", newest(tmp_path / "runs" / "shapes", step).name)
             words = shlex.split(text)
@@ -173,12 +173,12 @@ def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_
 def test_every_example_of_deploy_runs(tmp_path: Path) -> None:
     """A life of the shipped model: up, replaced, asked, rolled back, down. `serve` is in test_serve.py."""
     env = {**os.environ, **own_environment(tmp_path / "var", tmp_path / "store")}
-    found = examples("deploy")
-    assert set(found) == {*ORDER["deploy"], "serve"}
+    texts = examples("deploy")
+    assert set(texts) == {*ORDER["deploy"], "serve"}
     try:
         for name in ORDER["deploy"]:
-            inner = re.search(r"\$\((python .*?)\)", found[name])
-            words = shlex.split(inner[1] if inner else found[name])
+            inner = re.search(r"\$\((python .*?)\)", texts[name])
+            words = shlex.split(inner[1] if inner else texts[name])
             assert words[:4] == ["python", "-m", "deploy", name]
             done = subprocess.run(
                 [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
@@ -187,4 +187,4 @@ def test_every_example_of_deploy_runs(tmp_path: Path) -> None:
             assert done.stdout.strip(), words
     finally:
         command("deploy", "down", "--now", env=env)
-    assert shutil.which("curl") is None or "curl" in found["token"]
+    assert shutil.which("curl") is None or "curl" in texts["token"]

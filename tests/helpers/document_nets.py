@@ -25,8 +25,8 @@ class _Document(nn.Module):
         x = x.view(-1, 16 * self.side * self.side)
         x = F.relu(self.fc1(x))
         x = F.relu(self.fc2(x))
-        found: Tensor = self.fc3(x)
-        return found
+        logits: Tensor = self.fc3(x)
+        return logits
 
 
 class Net(_Document):

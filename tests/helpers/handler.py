@@ -25,9 +25,9 @@ def context(folder: Path) -> Context:
 
 
 def started(folder: Path) -> ClassifierService:
-    made = ClassifierService()
-    made.initialize(context(folder))
-    return made
+    service = ClassifierService()
+    service.initialize(context(folder))
+    return service
 
 
 def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[Any], Context]:

@@ -58,8 +58,8 @@ def client_of(env: dict[str, str]) -> Any:
 def keys(env: dict[str, str], bucket: str, prefix: str = "") -> dict[str, bytes]:
     """Every object below a prefix, by its key without it."""
     client = client_of(env)
-    found = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    names = [row["Key"] for page in found for row in page.get("Contents", [])]
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    names = [row["Key"] for page in pages for row in page.get("Contents", [])]
     return {
         name.removeprefix(prefix): client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in sorted(names)
     }

@@ -130,10 +130,10 @@ def test_a_changed_golden_answer_is_refused(copy_of_bundle: Path, tmp_path: Path
 
 @pytest.mark.parametrize("rows", [0, 3, "margin"])
 def test_too_few_or_uncertain_goldens_are_refused(copy_of_bundle: Path, tmp_path: Path, rows: int | str) -> None:
-    found = json.loads((copy_of_bundle / "goldens.json").read_text())
+    goldens = json.loads((copy_of_bundle / "goldens.json").read_text())
     if rows == "margin":
-        found[0]["probabilities"] = [0.4, 0.35, 0.25]
-    kept = found if rows == "margin" else found[: int(rows)]
+        goldens[0]["probabilities"] = [0.4, 0.35, 0.25]
+    kept = goldens if rows == "margin" else goldens[: int(rows)]
     (copy_of_bundle / "goldens.json").write_text(json.dumps(kept))
     (tmp_path / "store").mkdir()
     assert ("is 0.050, below 0.3" if rows == "margin" else "fewer than the 8 of the recipe") in refusal(

@@ -81,15 +81,15 @@ def test_a_summary_has_the_median_and_the_spread_of_all_rounds() -> None:
 
 def test_errors_of_all_loads_and_rounds_are_added() -> None:
     rows = [measured(10, 100, eight=figures(1, 100, errors=2)), measured(10, 100, half=figures(1, 50, errors=3))]
-    found = summary({"ours": rows})["ours"]
-    assert (found["eight"]["errors"], found["half"]["errors"]) == (2, 3)
-    (point,) = (point for point in points({"ours": found}) if point.text == "errors of ours")
+    medians = summary({"ours": rows})["ours"]
+    assert (medians["eight"]["errors"], medians["half"]["errors"]) == (2, 3)
+    (point,) = (point for point in points({"ours": medians}) if point.text == "errors of ours")
     assert (point.value, point.kept) == (5.0, False)
 
 
 def test_the_bounds_compare_medians_with_the_right_system() -> None:
-    found = {point.text: point for point in points(summary(example()))}
-    values = {text: round(point.value, 3) for text, point in found.items() if point.value is not None}
+    by_text = {point.text: point for point in points(summary(example()))}
+    values = {text: round(point.value, 3) for text, point in by_text.items() if point.value is not None}
     assert values["p50 at 1 client, the document's chain / ours"] == 13.0
     assert values["p50 at 1 client, ours / the best bare script"] == 2.0  # 10 / 5: of our model, the best
     assert values["requests/s at 8 clients, ours / the better chain"] == 12.5
@@ -100,7 +100,7 @@ def test_the_bounds_compare_medians_with_the_right_system() -> None:
     assert values["p99 / p50 of ours at half load, constant rate"] == 2.0
     assert values["p50 of ours, 4000 x 3000 / 1000 x 750"] == 15.0 * 10 / 30  # median of 45, 50, 150 over 10
     assert values["memory_mb, ours / former"] == 0.9
-    assert {text for text, point in found.items() if point.kept is False} == {
+    assert {text for text, point in by_text.items() if point.kept is False} == {
         "p50 at 1 client, ours / the best bare script",
         "requests/s at 8 clients, ours / fastapi:document",
     }
@@ -114,10 +114,10 @@ def test_a_bound_that_was_not_measured_is_neither_kept_nor_missed() -> None:
 
 
 def report() -> dict[str, Any]:
-    found = summary(example())
+    medians = summary(example())
     absent = {"pytriton:ours": "does not install: no wheel"}
     frame = {"rounds": 3, "seconds": 8.0, "warm_s": 4.0, "cores": 2, "cpu": "a processor"}
-    return {**frame, "systems": found, "points": as_json(points(found)), "absent": absent}
+    return {**frame, "systems": medians, "points": as_json(points(medians)), "absent": absent}
 
 
 def test_the_table_has_systems_bounds_and_missing_systems() -> None:
@@ -238,12 +238,12 @@ def test_the_photos_are_what_the_table_says() -> None:
 
     from PIL import Image
 
-    found = {name: load.decoded(photo) for name, photo in load.photos().items()}
-    assert {name: Image.open(BytesIO(data)).size for name, data in found.items()} == {
+    photos = {name: load.decoded(photo) for name, photo in load.photos().items()}
+    assert {name: Image.open(BytesIO(data)).size for name, data in photos.items()} == {
         "small": (1000, 750),
         "big": (4000, 3000),
     }
-    assert 2_000_000 < len(found["big"]) < 2_600_000
+    assert 2_000_000 < len(photos["big"]) < 2_600_000
     assert not any(NUMBER in photo for photo in load.photos().values())
 
 
@@ -253,8 +253,8 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_n
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        number = asked["image_id"]
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        number = request["image_id"]
         label = "online" if number.isdigit() and int(number) % 4 == 0 else "offline"
         content = json.dumps({"image_id": number, "result": label}).encode()
         self.send_response(200)
@@ -318,8 +318,8 @@ def test_a_system_that_does_not_start_is_reported_and_the_others_are_measured(
     monkeypatch.setattr(compare, "loads", lambda *_: row)
     photos = {"small": "abc", "big": "abc"}
     expected = {name: {"offline": 0.9, "online": 0.1} for name in photos}
-    found, absent = compare.measure([bad, good], 2, compare.Plan(1.0, 1.0, photos, expected, tmp_path, tmp_path))
-    assert found == {"good": [row, row]}
+    results, absent = compare.measure([bad, good], 2, compare.Plan(1.0, 1.0, photos, expected, tmp_path, tmp_path))
+    assert results == {"good": [row, row]}
     assert "no such model" in absent["bad"]
 
 
@@ -340,8 +340,8 @@ def test_an_interrupt_reports_the_complete_rounds(
     plan = compare.Plan(1, 1, {}, {}, tmp_path, tmp_path)
     both = [replace(small(), name=name) for name in ("a", "b")]
     with interruptible():
-        found, _ = compare.measure(both, 9, plan)
-    assert found == {"a": [{"left": 4}, {"left": 1}], "b": [{"left": 3}, {"left": 2}]}
+        results, _ = compare.measure(both, 9, plan)
+    assert results == {"a": [{"left": 4}, {"left": 1}], "b": [{"left": 3}, {"left": 2}]}
     left = 1
     with interruptible(), pytest.raises(KeyboardInterrupt):
         compare.measure(both, 9, plan)

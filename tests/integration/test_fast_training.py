@@ -69,7 +69,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_memory_for_photos_changes_no_weight(recipe: Recipe, few: list[Photo], freeze: bool) -> None:
-    found = []
+    trained = []
     for cache in (0, 1, 100):
         changed = override(recipe, "train", cache=cache)
         torch.manual_seed(0)
@@ -77,9 +77,9 @@ def test_the_memory_for_photos_changes_no_weight(recipe: Recipe, few: list[Photo
         if freeze:
             model.freeze()
         optimise(model, few, few, changed, changed.train)
-        found.append(model)
-    assert same(found[0], found[1])
-    assert same(found[0], found[2])
+        trained.append(model)
+    assert same(trained[0], trained[1])
+    assert same(trained[0], trained[2])
 
 
 def test_each_photo_is_decoded_once_for_each_use(
@@ -116,13 +116,13 @@ def test_free_memory_is_the_default_limit(recipe: Recipe, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("shape", "wanted"),
+    ("shape", "size"),
     [((1000, 1000), (200, 200)), ((4000, 400), (1000, 100)), ((90, 400), (90, 400)), ((4000, 90), (4000, 90))],
 )
 def test_what_is_augmented_keeps_twice_the_size_in_both_directions(
-    shape: tuple[int, int], wanted: tuple[int, int]
+    shape: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    assert bounded(Image.new("RGB", shape), Input(height=50, width=100)).size == wanted
+    assert bounded(Image.new("RGB", shape), Input(height=50, width=100)).size == size
 
 
 def test_a_picture_of_the_cache_is_never_changed() -> None:
@@ -170,8 +170,8 @@ def test_folded_batch_norms_change_no_answer_and_not_the_model(recipe: Recipe, n
         model.train()(photos)  # statistics other than the first ones
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
-        wanted = model.eval()(photos)
-        assert torch.allclose(folded(model)(photos), wanted, atol=1e-3, rtol=1e-3)
+        expected = model.eval()(photos)
+        assert torch.allclose(folded(model)(photos), expected, atol=1e-3, rtol=1e-3)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     if name != "efficientnet_lite0":  # timm's batch norms hold their activation, and stay
         assert not [part for part in folded(model).modules() if isinstance(part, nn.BatchNorm2d)]
@@ -263,19 +263,19 @@ def test_a_model_comes_back_as_other_code_expects_it(recipe: Recipe, few: list[P
     model, teacher = build(recipe.backbone, 3), build(recipe.backbone, 3)
     settings = recipe.train.model_copy(update={"distill": 0.5})
     optimise(model, few, few, recipe, settings, teacher)
-    for each in (model, teacher):
-        assert all(parameter.is_contiguous() for parameter in each.parameters())
-        assert not each.training
+    for network in (model, teacher):
+        assert all(parameter.is_contiguous() for parameter in network.parameters())
+        assert not network.training
 
 
 def test_photos_without_a_label_are_learnt_from_the_teacher_alone() -> None:
     logits = torch.tensor([[1.0, -1.0], [0.5, 0.2], [0.0, 3.0]])
-    wanted = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    target = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     labels = torch.tensor([0, UNLABELLED, 1])
-    given, teacher, distill = Answer(logits, logits), Answer(wanted, wanted), Fit(distill=0.7)
+    given, teacher, distill = Answer(logits, logits), Answer(target, target), Fit(distill=0.7)
     criterion = nn.CrossEntropyLoss(ignore_index=UNLABELLED)
     hard = nn.functional.cross_entropy(logits[[0, 2]], labels[[0, 2]])
-    soft = -(wanted.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+    soft = -(target.softmax(1) * logits.log_softmax(1)).sum(1).mean()
     assert loop._loss(criterion, given, labels, teacher, distill) == pytest.approx(float(0.3 * hard + 0.7 * soft))
     none = torch.full((3,), UNLABELLED)
     assert loop._loss(criterion, given, none, teacher, distill) == pytest.approx(float(0.7 * soft))
@@ -284,10 +284,10 @@ def test_photos_without_a_label_are_learnt_from_the_teacher_alone() -> None:
 
 def test_the_features_to_match_are_told_in_their_own_variance() -> None:
     same = torch.zeros(3, 2)
-    wanted = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])
-    given = Answer(same, wanted + 5)
-    loss = loop._loss(nn.CrossEntropyLoss(), given, torch.zeros(3).long(), Answer(same, wanted), Fit(match=2.0))
-    assert float(loss) == pytest.approx(float(torch.tensor(2.0).log()) + 2 * 25 / float(wanted.var()))
+    target = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])
+    given = Answer(same, target + 5)
+    loss = loop._loss(nn.CrossEntropyLoss(), given, torch.zeros(3).long(), Answer(same, target), Fit(match=2.0))
+    assert float(loss) == pytest.approx(float(torch.tensor(2.0).log()) + 2 * 25 / float(target.var()))
 
 
 def test_matching_brings_the_features_of_a_damaged_model_back(recipe: Recipe, few: list[Photo]) -> None:
@@ -301,8 +301,8 @@ def test_matching_brings_the_features_of_a_damaged_model_back(recipe: Recipe, fe
 
     def distance() -> float:
         with torch.no_grad():
-            found, wanted = (answer(each.eval(), each.head, pixels).features for each in (model, teacher))
-        return float((found - wanted).square().mean())
+            features, target = (answer(network.eval(), network.head, pixels).features for network in (model, teacher))
+        return float((features - target).square().mean())
 
     before = distance()
     settings = Fit(match=1.0, norms="frozen", epochs=40, batch_size=3, optimizer="adamw", learning_rate=0.003)
@@ -327,7 +327,7 @@ def test_unlabelled_photos_move_the_student(recipe: Recipe, few: list[Photo], fr
     torch.manual_seed(5)
     teacher = build(recipe.backbone, 3).eval()
     hidden = [replace(photo, label=UNLABELLED) for photo in few]
-    found = []
+    trained = []
     for photos in (few, [*few, *hidden]):
         torch.manual_seed(0)
         model = build(recipe.backbone, 3)
@@ -336,19 +336,19 @@ def test_unlabelled_photos_move_the_student(recipe: Recipe, few: list[Photo], fr
         history = optimise(model, photos, few, recipe, settings, teacher)
         assert all(math.isfinite(entry["training_loss"]) for entry in history)
         assert all(0 <= entry["training_accuracy"] <= 1 for entry in history)
-        found.append(model)
-    assert not same(*found)
+        trained.append(model)
+    assert not same(*trained)
 
 
 def test_views_are_drawn_by_the_same_seed_whatever_was_drawn_before(recipe: Recipe, few: list[Photo]) -> None:
-    made = []
+    drawn = []
     for before in (0, 7):
         torch.manual_seed(1)
         model = build(recipe.backbone, 3)
         model.freeze()
         torch.rand(before)
-        made.append(Features(model, few, few, recipe, recipe.train, None).views[0][0])
-    assert torch.equal(*made)
+        drawn.append(Features(model, few, few, recipe, recipe.train, None).views[0][0])
+    assert torch.equal(*drawn)
 
 
 def run(*words: object) -> str:
@@ -418,8 +418,8 @@ def test_unreadable_photos_are_named(recipe: Recipe, few: list[Photo], tmp_path:
 def test_predictions_are_the_same_with_a_cache(recipe: Recipe, few: list[Photo]) -> None:
     model = build(recipe.backbone, 3)
     pictures = Pictures(recipe)
-    wanted = predict(model, few, recipe)
-    assert all(torch.equal(wanted, predict(model, few, recipe, pictures)) for _ in range(2))
+    expected = predict(model, few, recipe)
+    assert all(torch.equal(expected, predict(model, few, recipe, pictures)) for _ in range(2))
 
 
 @pytest.mark.parametrize("freeze", [False, True])

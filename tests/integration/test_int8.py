@@ -39,9 +39,9 @@ def model(recipe: Recipe, few: list[Photo]) -> Classifier:
     from training.models.registry import build
 
     torch.manual_seed(0)
-    made = build(recipe.backbone, 3)
-    optimise(made, few, few, recipe, recipe.train.model_copy(update={"epochs": 3}))
-    return made
+    trained = build(recipe.backbone, 3)
+    optimise(trained, few, few, recipe, recipe.train.model_copy(update={"epochs": 3}))
+    return trained
 
 
 def quantised_layers(graph: Any) -> int:
@@ -136,5 +136,5 @@ def test_layers_are_put_back_to_float_until_the_budget_holds(
     monkeypatch.setattr(module, "budget_used", budget_used)
     mixed = quantise_within(plain, recipe, few, few, expected)
     assert 0 < quantised_layers(mixed) < quantised_layers(whole)
-    found = export._candidate(MIXED, mixed, recipe, few).logits
-    assert compare(expected, found, few).mean_change <= 0.8 * moved * (1 + 1e-2)
+    logits = export._candidate(MIXED, mixed, recipe, few).logits
+    assert compare(expected, logits, few).mean_change <= 0.8 * moved * (1 + 1e-2)

@@ -20,9 +20,9 @@ SECTION = PAGE.partition("## Your own task in ten minutes")[2].partition("\n## "
 
 
 def block(kind: str) -> str:
-    found = re.search(rf"```{kind}\n(.*?)```", SECTION, re.DOTALL)
-    assert found, f"the worked example has no {kind}"
-    return found[1]
+    match = re.search(rf"```{kind}\n(.*?)```", SECTION, re.DOTALL)
+    assert match, f"the worked example has no {kind}"
+    return match[1]
 
 
 @pytest.fixture(scope="module")

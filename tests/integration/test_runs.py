@@ -55,10 +55,10 @@ def test_predict_asks_a_run_in_torch(runs: Path, drawn: Path) -> None:
     recipe, model, _ = load_model(newest(runs, "prune"))
     pixels = preprocess(photo.read_bytes(), recipe.input, recipe.limits)
     with torch.no_grad():
-        wanted = model(torch.from_numpy(pixels)[None]).softmax(1)[0]
+        expected = model(torch.from_numpy(pixels)[None]).softmax(1)[0]
     assert list(line["probabilities"]) == list(recipe.labels)
-    assert list(line["probabilities"].values()) == pytest.approx(wanted.tolist(), abs=1e-5)
-    assert line["result"] == recipe.labels[int(wanted.argmax())]
+    assert list(line["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert line["result"] == recipe.labels[int(expected.argmax())]
     assert line["confidence"] == max(line["probabilities"].values())
     assert line["unsure"] == (line["confidence"] < recipe.answer.unsure_below)
     assert (line["photo"], line["device"]) == (str(photo), "cpu")
@@ -230,9 +230,9 @@ def test_a_run_that_others_came_from_is_not_deleted(place: Path) -> None:
 
 def test_parent_and_child_go_together_when_a_person_agrees(place: Path) -> None:
     train, prune = newest(place, "train"), newest(place, "prune")
-    asked = run("runs", "--delete", train.name, prune, answer="n\n")
-    assert asked.exit_code == 1
-    assert f"{prune.relative_to(place.parent.parent)} and the bundle in it" in asked.stdout
+    declined = run("runs", "--delete", train.name, prune, answer="n\n")
+    assert declined.exit_code == 1
+    assert f"{prune.relative_to(place.parent.parent)} and the bundle in it" in declined.stdout
     assert train.is_dir()
     assert prune.is_dir()
     done = run("runs", "--delete", train.name, prune, answer="y\n")

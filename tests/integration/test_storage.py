@@ -63,8 +63,8 @@ def test_publishing_here_replaces_what_was_there(tmp_path: Path) -> None:
 def test_a_failed_copy_here_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = lay(tmp_path / "to", {"old.txt": b"old"})
 
-    def full(source: Path, beside: Path) -> None:
-        lay(beside, {"a.txt": b"on"})
+    def full(source: Path, partial: Path) -> None:
+        lay(partial, {"a.txt": b"on"})
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
@@ -79,7 +79,7 @@ def test_killed_between_the_two_renames_what_was_there_comes_back(
 ) -> None:
     lay(tmp_path / ".to.before", {"old.txt": b"old"})
 
-    def full(source: Path, beside: Path) -> None:
+    def full(source: Path, partial: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
@@ -103,22 +103,22 @@ def test_a_folder_comes_back_from_s3_with_a_marker(s3: Env, tmp_path: Path, sche
 
 def test_fetching_again_copies_only_what_changed(s3: Env, tmp_path: Path) -> None:
     put(s3, "photos", {f"again/{name}": data for name, data in FILES.items()} | {"again/.hidden": b"x"})
-    told: list[str] = []
-    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, told.append)
+    notes: list[str] = []
+    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, notes.append)
     put(s3, "photos", {"again/a.txt": b"longer"})
     lay(tmp_path / "back", {"inner/gone.txt": b"no longer there", ".b.txt.partial": b"half"})
-    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, told.append)
-    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, told.append)
-    assert told == ["fetched 3 of 3 files", "fetched 1 of 1 files"]
+    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, notes.append)
+    storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, notes.append)
+    assert notes == ["fetched 3 of 3 files", "fetched 1 of 1 files"]
     assert seen(tmp_path / "back") == FILES | {"a.txt": b"longer"}
 
 
 def failing_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     """The server goes away after so many uploads."""
-    kept, made = s3fs.S3FileSystem._put_file, iter(range(calls))
+    kept, passed = s3fs.S3FileSystem._put_file, iter(range(calls))
 
     async def fails(self: Any, *arguments: Any, **extra: Any) -> Any:
-        if next(made, None) is None:
+        if next(passed, None) is None:
             raise OSError("the server is gone")
         return await kept(self, *arguments, **extra)
 
@@ -143,8 +143,8 @@ def test_a_failed_last_step_leaves_no_marker_and_can_be_repeated(
     storage.publish(lay(tmp_path / "old", {"a.txt": b"old"}), "s3://photos/half/to", quiet)
     with monkeypatch.context() as patch:
         fs, _ = storage.file_system("s3://photos")  # fsspec gives the same one again
-        copy, made = fs.cp_file, iter(range(1))
-        patch.setattr(fs, "cp_file", lambda *pair: copy(*pair) if next(made, None) is not None else fs.no_such_thing)
+        copy, first = fs.cp_file, iter(range(1))
+        patch.setattr(fs, "cp_file", lambda *pair: copy(*pair) if next(first, None) is not None else fs.no_such_thing)
         with pytest.raises(UserError, match="s3://photos/half/to cannot be written"):
             storage.publish(lay(tmp_path / "from", FILES), "s3://photos/half/to", quiet)
     assert f"to/{storage.SUCCESS}" not in keys(s3, "photos", "half/")

@@ -57,14 +57,14 @@ def test_no_partial_run_is_left(runs: Path) -> None:
 def test_the_exported_graph_is_the_model(runs: Path, drawn: Path, tmp_path: Path) -> None:
     recipe, model, _ = load_model(newest(runs, "prune"))
     _, held = hold_out(read_photos(drawn, recipe.labels), recipe.train.validation, recipe.train.seed)
-    wanted = predict(model, held, recipe).softmax(1).numpy()
+    expected = predict(model, held, recipe).softmax(1).numpy()
     plain = to_onnx(model, recipe)
     for graph, tolerance in ((plain, 1e-4), (store_as_fp16(plain), 5e-3)):
         (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
         infer = engine.load(tmp_path / "model.onnx", recipe)
         photos = PhotoSet(held, recipe, augment=False)
-        found = np.stack([infer(photos[index][0].numpy()) for index in range(len(photos))])
-        assert np.abs(found - wanted).max() < tolerance
+        actual = np.stack([infer(photos[index][0].numpy()) for index in range(len(photos))])
+        assert np.abs(actual - expected).max() < tolerance
 
 
 def test_the_precision_is_pinned(runs: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, dra
     """kill -9 after an epoch, then the same command; another seed gives other weights."""
     words = ["training", "train", short, "--data", drawn, "--epochs", 6]
     command(*words, "--runs", tmp_path / "whole")
-    wanted = newest(tmp_path / "whole" / "shapes", "train")
+    uninterrupted = newest(tmp_path / "whole" / "shapes", "train")
     place = tmp_path / "killed" / "shapes"
     process = subprocess.Popen(
         [sys.executable, "-m", *map(str, words), "--runs", str(tmp_path / "killed")],
@@ -220,14 +220,14 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, dra
     assert partial.suffix == ".partial", "it was done before it could be killed"
     done = command(*words, "--runs", tmp_path / "killed")
     assert "resuming " in done.stderr
-    (found,) = place.iterdir()
-    assert found.name == partial.stem
-    assert weights(found) == weights(wanted)
-    assert not {"checkpoint.pt", "progress.json", "key"} & {path.name for path in found.iterdir()}
-    assert (found / "curves.png").is_file()
-    assert list((found / "tensorboard").glob("events.*"))
+    (continued,) = place.iterdir()
+    assert continued.name == partial.stem
+    assert weights(continued) == weights(uninterrupted)
+    assert not {"checkpoint.pt", "progress.json", "key"} & {path.name for path in continued.iterdir()}
+    assert (continued / "curves.png").is_file()
+    assert list((continued / "tensorboard").glob("events.*"))
     command(*words, "--runs", tmp_path / "other", "--seed", 1)
-    assert weights(newest(tmp_path / "other" / "shapes", "train")) != weights(wanted)
+    assert weights(newest(tmp_path / "other" / "shapes", "train")) != weights(uninterrupted)
 
 
 def test_an_interrupted_run_of_another_command_is_left_alone(short: Path, drawn: Path, tmp_path: Path) -> None:
@@ -292,8 +292,10 @@ def test_a_run_without_channels_walks_on_like_any_other(runs: Path, drawn: Path,
     recipe.write_text(yaml.safe_dump(loose))
     run("training", "train", recipe, "--data", drawn, "--epochs", 0, "--init-from", pruned, "--runs", tmp_path)
     assert weights(newest(tmp_path / "shapes", "train")) == weights(pruned)
-    told = refused("training", "prune", parent, "--data", drawn, "--runs", tmp_path, *words[:2], "--layers", "document")
-    assert "prune: " in told and "leave layers out" in told
+    message = refused(
+        "training", "prune", parent, "--data", drawn, "--runs", tmp_path, *words[:2], "--layers", "document"
+    )
+    assert "prune: " in message and "leave layers out" in message
 
 
 def test_fine_tuning_starts_from_another_run(runs: Path, drawn: Path, tmp_path: Path) -> None:
@@ -310,14 +312,14 @@ def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
     from training import train
     from training.experiments import sweep
 
-    made: list[str] = []
+    trained: list[str] = []
     real = sweep.train_member
     interruption = iter([True])
 
     def member(recipe: Any, *rest: Any) -> SweepRow:
-        if len(made) == 2 and next(interruption, False):
+        if len(trained) == 2 and next(interruption, False):
             raise KeyboardInterrupt
-        made.append(f"{recipe.backbone.name} {recipe.train.freeze}")
+        trained.append(f"{recipe.backbone.name} {recipe.train.freeze}")
         return real(recipe, *rest)
 
     monkeypatch.setattr(sweep, "train_member", member)
@@ -326,7 +328,7 @@ def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
     assert runner.invoke(train.train, words).exit_code == 1
     done = runner.invoke(train.train, words)
     assert done.exit_code == 0, done.output
-    assert made == ["smallnet False", "smallnet True", "resnet18 False", "resnet18 True"]
+    assert trained == ["smallnet False", "smallnet True", "resnet18 False", "resnet18 True"]
     folder = newest(tmp_path / "shapes", "sweep")
     lines = (folder / "table.md").read_text().splitlines()
     assert len(lines) == 6
@@ -410,9 +412,9 @@ def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tm
     plain, taught_run = sorted((tmp_path / "runs" / "shapes").glob("*-train"))
     for more in ([], ["--unlabelled", str(others)]):
         assert invoke(prune, [str(taught_run), *given, *more]).exit_code == 0
-    without, made = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
-    assert json.loads((made / "run.json").read_text())["unlabelled"]["photos"] == 6
-    assert weights(without) != weights(made)
+    without, with_unlabelled = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
+    assert json.loads((with_unlabelled / "run.json").read_text())["unlabelled"]["photos"] == 6
+    assert weights(without) != weights(with_unlabelled)
     assert "is held out as" in invoke(prune, [str(taught_run), *given, "--unlabelled", str(drawn)]).output
     assert "set prune.distill" in invoke(prune, [str(plain), *given, "--unlabelled", str(others)]).output
 

@@ -32,28 +32,28 @@ class Cloud:
         self.config = json.loads((package / "config.json").read_text(encoding="utf-8"))
         assert self.config["model_type"] == "PyTorch"
         for dependency in self.config["dependencies"]:
-            for wanted in dependency["packages"]:
-                have = metadata.version(wanted["package_name"]).partition("+")[0]
-                assert have == wanted["package_version"], wanted
+            for required in dependency["packages"]:
+                have = metadata.version(required["package_name"]).partition("+")[0]
+                assert have == required["package_version"], required
         (self.api,) = self.config["apis"]
         base: Any = importlib.import_module("model_service.pytorch_model_service").PTServingBaseService
         module = importlib.import_module("customize_service")
-        found: list[Any] = [
+        classes: list[Any] = [
             value for _, value in inspect.getmembers(module, inspect.isclass) if issubclass(value, base)
         ]
-        (service,) = (value for value in found if value is not base)
+        (service,) = (value for value in classes if value is not base)
         self.service: Any = service("model", str(package / "weights.pth"))
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         return self.answer(Request(environ))(environ, start_response)
 
     def answer(self, request: Request) -> Response:
-        wanted = self.api["request"]
+        expected = self.api["request"]
         if (request.path, request.method.lower()) != (self.api["url"], self.api["method"]):
             return Response("no such api", 404)
-        if request.mimetype != wanted["Content-type"]:
-            return Response(f"send {wanted['Content-type']}", 415)
-        fault = jsonschema.exceptions.best_match(validator(wanted["data"]).iter_errors(dict(request.files)))
+        if request.mimetype != expected["Content-type"]:
+            return Response(f"send {expected['Content-type']}", 415)
+        fault = jsonschema.exceptions.best_match(validator(expected["data"]).iter_errors(dict(request.files)))
         if fault:
             return Response(fault.message, 400)
         data = {name: {file.filename: file.stream for file in files} for name, files in request.files.lists()}

@@ -25,14 +25,14 @@ from tests.helpers.siblings import EPOCHS, PHOTOS_PER_LABEL, bundle_of
 
 
 @pytest.fixture(scope="module", params=["cifar10", "mnist"])
-def made(request: pytest.FixtureRequest, sibling: Callable[[str], Path]) -> Path:
+def bundle(request: pytest.FixtureRequest, sibling: Callable[[str], Path]) -> Path:
     return bundle_of(sibling(request.param), request.param)
 
 
 @pytest.fixture(scope="module")
-def unpacked(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
-    mar = pack(made, "1.0", folder)
+    mar = pack(bundle, "1.0", folder)
     shutil.unpack_archive(mar, folder / "unpacked", "zip")
     return folder / "unpacked"
 
@@ -68,7 +68,7 @@ def read_recipe_of(folder: Path) -> Any:
 
 
 def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unpacked: Path) -> None:
-    found = goldens.read(unpacked)
+    rows = goldens.read(unpacked)
     bad: list[dict[str, Any]] = [
         {"shape": [3, 224, 224]},
         {"shape": "32"},
@@ -76,11 +76,11 @@ def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unp
         {"data": "?"},
     ]
     answers, status = ask(
-        unpacked, [entry(unpacked, found[3]), *(entry(unpacked, found[0], **c) for c in bad), entry(unpacked, found[1])]
+        unpacked, [entry(unpacked, rows[3]), *(entry(unpacked, rows[0], **c) for c in bad), entry(unpacked, rows[1])]
     )
     assert status == 200
-    assert answers[0] == {"image_id": None, "result": found[3].label}
-    assert answers[5] == {"image_id": None, "result": found[1].label}
+    assert answers[0] == {"image_id": None, "result": rows[3].label}
+    assert answers[5] == {"image_id": None, "result": rows[1].label}
     codes = [answer["error"]["code"] for answer in answers[1:5]]
     assert codes == ["invalid_request", "invalid_request", "unsupported_format", "invalid_base64"]
     assert str(list(read_recipe_of(unpacked).input.shape)) in answers[1]["error"]["message"]
@@ -99,12 +99,12 @@ def test_the_status_is_400_only_if_all_items_fail(unpacked: Path) -> None:
     assert [set(answer) for answer in answers] == [{"image_id", "error"}] * 2
 
 
-def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(made: Path) -> None:
+def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(bundle: Path) -> None:
     """As the document loads it, and our own weights, which are of the same epoch (keep: last), answer alike."""
     from training.records.weights import load_model
 
-    recipe, model, _ = load_model(made.parent)
-    state = torch.load(made.parent / "checkpoint.pth", weights_only=True)
+    recipe, model, _ = load_model(bundle.parent)
+    state = torch.load(bundle.parent / "checkpoint.pth", weights_only=True)
     assert set(state) == {"epoch", "model_state_dict", "optimizer_state_dict"}
     assert state["epoch"] == EPOCHS - 1
     net: nn.Module = Net() if recipe.name == "cifar10" else NetOfMnist()
@@ -116,10 +116,10 @@ def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(made: Path) -> N
         assert not torch.allclose(net(F.relu(photos / 255)), model(photos), atol=1e-2)
 
 
-def test_the_running_loss_is_printed_and_recorded(made: Path) -> None:
-    run = json.loads((made.parent / "run.json").read_text())
+def test_the_running_loss_is_printed_and_recorded(bundle: Path) -> None:
+    run = json.loads((bundle.parent / "run.json").read_text())
     batches = len(range(0, sum(run["data"]["photos"].values()) - sum(run["validation"]["photos"].values()), 8))
-    log = (made.parents[3] / "train.log").read_text()
+    log = (bundle.parents[3] / "train.log").read_text()
     printed = {
         (int(e), int(b)): float(loss) for e, b, loss in re.findall(r"\[(\d+), +(\d+)\] loss: (\d\.\d{3})\n", log)
     }
@@ -132,8 +132,8 @@ def test_the_running_loss_is_printed_and_recorded(made: Path) -> None:
     assert min(recorded, key=recorded.__getitem__)[0] > 1
 
 
-def test_training_tells_the_accuracy_of_each_class_under_the_documents_names(made: Path) -> None:
-    run = json.loads((made.parent / "run.json").read_text())
+def test_training_tells_the_accuracy_of_each_class_under_the_documents_names(bundle: Path) -> None:
+    run = json.loads((bundle.parent / "run.json").read_text())
     recipe = read_recipe(run["recipe"])
     assert set(run["metrics"]["accuracy"]) == set(recipe.labels)
     assert run["data"]["photos"] == dict.fromkeys(recipe.labels, PHOTOS_PER_LABEL)

@@ -40,11 +40,11 @@ def test_the_recipe_is_the_documents() -> None:
 
 
 def test_it_is_trained_exported_and_answers_a_form(sibling: Callable[[str], Path]) -> None:
-    made = bundle_of(sibling("flowers"), "flowers")
-    told = command("training", "predict", made, *sorted((made / "goldens").iterdir())).stdout.splitlines()
-    wanted = {row["photo"]: row["label"] for row in json.loads((made / "goldens.json").read_text())}
-    for line in map(json.loads, told):
-        assert line["result"] == wanted[f"goldens/{Path(line['photo']).name}"]
+    bundle = bundle_of(sibling("flowers"), "flowers")
+    lines = command("training", "predict", bundle, *sorted((bundle / "goldens").iterdir())).stdout.splitlines()
+    expected = {row["photo"]: row["label"] for row in json.loads((bundle / "goldens.json").read_text())}
+    for line in map(json.loads, lines):
+        assert line["result"] == expected[f"goldens/{Path(line['photo']).name}"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def job(place: Path, env: dict[str, str], code: int = 0, **urls: str) -> Result:
 
 def test_a_job_reads_from_and_writes_to_object_storage(place: Path, job_done: dict[str, Any]) -> None:
     there = keys(job_done["env"], "flowers")
-    made = {name for name in there if not name.startswith("data_set/")}
+    written = {name for name in there if not name.startswith("data_set/")}
     assert {
         "resnet/model/config.json",
         "resnet/model/customize_service.py",
@@ -106,8 +106,8 @@ def test_a_job_reads_from_and_writes_to_object_storage(place: Path, job_done: di
         "out/analysis-val/all_samples.json",
         "out/analysis-val/tmp_model_analysis.npz",
         "out/analysis-val/_SUCCESS",
-    } <= made
-    assert not [name for name in made if ".partial" in name]
+    } <= written
+    assert not [name for name in written if ".partial" in name]
     said = job_done["done"].stderr
     assert "weights: smallnet-pre.pth" in said
     assert re.search(r"CPU \d+ %, memory \d+ MB", said)
@@ -118,12 +118,12 @@ def test_a_job_reads_from_and_writes_to_object_storage(place: Path, job_done: di
 
 def test_a_job_logs_what_it_used(job_done: dict[str, Any]) -> None:
     there = keys(job_done["env"], "flowers", "resnet/run/")
-    told = json.loads(there["job.json"])
-    assert list(told["stages"]) == ["fetch", "train", "analyse", "write"]
-    assert told["resources"]["memory_mb"]["highest"] > 100
+    record = json.loads(there["job.json"])
+    assert list(record["stages"]) == ["fetch", "train", "analyse", "write"]
+    assert record["resources"]["memory_mb"]["highest"] > 100
     samples = [json.loads(line) for line in there["resources.jsonl"].decode().splitlines()]
-    assert told["resources"]["samples"] == len(samples) > 1
-    assert max(row["cpu_percent"] for row in samples) == told["resources"]["cpu_percent"]["highest"] > 0
+    assert record["resources"]["samples"] == len(samples) > 1
+    assert max(row["cpu_percent"] for row in samples) == record["resources"]["cpu_percent"]["highest"] > 0
 
 
 def test_a_job_given_again_trains_nothing_and_fetches_nothing(place: Path, job_done: dict[str, Any]) -> None:
@@ -180,16 +180,16 @@ def serve(folder: Path) -> Iterator[str]:
             assert process.stdout
             line = process.stdout.readline()
             assert line, f"the stand-in ended with {process.wait(30)}"
-            told = json.loads(line)
-            assert told["sees"] == []
-            yield f"http://127.0.0.1:{told['port']}/"
+            started = json.loads(line)
+            assert started["sees"] == []
+            yield f"http://127.0.0.1:{started['port']}/"
         finally:
             process.terminate()
 
 
 def test_the_package_answers_the_documents_form(place: Path, job_done: dict[str, Any], cloud: str) -> None:
-    told = json.loads(keys(job_done["env"], "flowers", "out/analysis-val/")["all_samples.json"])
-    for path, row in told.items():
+    samples = json.loads(keys(job_done["env"], "flowers", "out/analysis-val/")["all_samples.json"])
+    for path, row in samples.items():
         answer = requests.post(cloud, files={"images": (place / "data_set" / path).read_bytes()}, timeout=60)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json"), answer.text
         assert answer.json()["predicted_label"] == row["predicted"]
@@ -225,10 +225,10 @@ def test_packages_of_real_networks_answer_as_the_model_does(name: str, place: Pa
     photo = sorted((place / "data_set" / "val" / "roses").iterdir())[0]
     pixels = torch.from_numpy(preprocess(photo.read_bytes(), recipe.input, recipe.limits))[None]
     with torch.no_grad():
-        wanted = model(pixels).softmax(1)[0].tolist()
+        expected = model(pixels).softmax(1)[0].tolist()
     for url in serve(tmp_path):
         scores = dict(requests.post(url, files={"images": photo.read_bytes()}, timeout=60).json()["scores"])
-    assert [scores[label] for label in recipe.labels] == pytest.approx(wanted, abs=1e-4)
+    assert [scores[label] for label in recipe.labels] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_weights_at_data_url_are_where_training_starts(place: Path, weights: bytes, tmp_path: Path) -> None:

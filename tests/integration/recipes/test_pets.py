@@ -20,12 +20,12 @@ from training.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def made(sibling: Callable[[str], Path]) -> Path:
+def pets_folder(sibling: Callable[[str], Path]) -> Path:
     return sibling("pets")
 
 
-def test_a_run_counts_steps_and_keeps_its_checkpoints(made: Path) -> None:
-    folder = newest(made / "runs" / "pets", "train")
+def test_a_run_counts_steps_and_keeps_its_checkpoints(pets_folder: Path) -> None:
+    folder = newest(pets_folder / "runs" / "pets", "train")
     facts = json.loads((folder / "run.json").read_text())
     assert [entry["step"] for entry in facts["epochs"]] == [100, 200, 300]
     assert facts["trained_parameters"] == 256 * 3 + 3
@@ -33,8 +33,8 @@ def test_a_run_counts_steps_and_keeps_its_checkpoints(made: Path) -> None:
     assert kept and set(kept) <= {f"{step:08d}.safetensors" for step in (100, 200, 300)}
 
 
-def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_path: Path) -> None:
-    shutil.unpack_archive(pack(bundle_of(made, "pets"), "1.0", tmp_path / "store"), tmp_path / "unpacked", "zip")
+def test_the_archive_answers_with_the_three_likeliest_labels(pets_folder: Path, tmp_path: Path) -> None:
+    shutil.unpack_archive(pack(bundle_of(pets_folder, "pets"), "1.0", tmp_path / "store"), tmp_path / "unpacked", "zip")
     service = ClassifierService()
     service.initialize(context(tmp_path / "unpacked"))
     golden = goldens.read(tmp_path / "unpacked")[0]
@@ -53,9 +53,9 @@ def test_the_archive_answers_with_the_three_likeliest_labels(made: Path, tmp_pat
 
 
 @narrow_networks()
-def test_versions_go_up_by_one_and_only_when_better(made: Path, tmp_path: Path) -> None:
-    trained, to = newest(made / "runs" / "pets", "train"), tmp_path / "versions"
-    words = ["export", str(trained), "--data", str(made / "photos"), "--to", str(to)]
+def test_versions_go_up_by_one_and_only_when_better(pets_folder: Path, tmp_path: Path) -> None:
+    trained, to = newest(pets_folder / "runs" / "pets", "train"), tmp_path / "versions"
+    words = ["export", str(trained), "--data", str(pets_folder / "photos"), "--to", str(to)]
     run(main, *words, "--if-better")
     refused = CliRunner().invoke(main, [*words, "--if-better"], catch_exceptions=True)
     assert refused.exit_code == 1

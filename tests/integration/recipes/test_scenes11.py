@@ -22,30 +22,30 @@ from training.predict import predict
 
 
 @pytest.fixture(scope="module")
-def made(sibling: Callable[[str], Path]) -> Path:
+def bundle(sibling: Callable[[str], Path]) -> Path:
     return bundle_of(sibling("scenes11"), "scenes11")
 
 
-def test_the_graph_is_as_the_document_asks(made: Path) -> None:
-    graph = onnx.load(made / "model.onnx")
+def test_the_graph_is_as_the_document_asks(bundle: Path) -> None:
+    graph = onnx.load(bundle / "model.onnx")
     onnx.checker.check_model(graph)
     assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 11)]
     assert [value.name for value in (*graph.graph.input, *graph.graph.output)] == ["input", "output"]
     shape = graph.graph.input[0].type.tensor_type.shape.dim
     assert (shape[0].dim_param, *(side.dim_value for side in shape[1:])) == ("batch", 3, 256, 256)
-    facts = json.loads((made / "run.json").read_text())
+    facts = json.loads((bundle / "run.json").read_text())
     assert facts["opset"] == 11
     assert 0 <= facts["torch_difference"] < 1e-3
     assert facts["int8"] == "int8 is left out: its scales by channel need export.opset 13 or more"
     assert list(facts["variants"]) == ["fp16 weights, f32 arithmetic"]
 
 
-def test_labels_lie_beside_the_graph(made: Path) -> None:
-    assert tuple(np.load(made / "labels.npy", allow_pickle=False)) == read_spec(made / "recipe.json").labels
+def test_labels_lie_beside_the_graph(bundle: Path) -> None:
+    assert tuple(np.load(bundle / "labels.npy", allow_pickle=False)) == read_spec(bundle / "recipe.json").labels
 
 
-def test_its_archive_starts_and_answers_its_goldens(made: Path, tmp_path: Path) -> None:
-    folder = unpacked(pack(made, "1.0", tmp_path), tmp_path / "unpacked")
+def test_its_archive_starts_and_answers_its_goldens(bundle: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack(bundle, "1.0", tmp_path), tmp_path / "unpacked")
     spec = read_spec(folder / "recipe.json")
     run = engine.load(folder / "model.onnx", spec)
     assert goldens.check(folder, spec, engine.from_bytes(run, spec)) < 1e-3
@@ -63,17 +63,17 @@ finally:
 """
 
 
-def test_onnx_predict_needs_no_torch_and_answers_as_the_bundle(made: Path, tmp_path: Path) -> None:
-    photo, chart = made / "goldens" / "pattern_0.jpg", tmp_path / "chart.png"
-    words = ["onnx-predict", photo, "--bundle", made, "--top", "11", "--chart", chart]
+def test_onnx_predict_needs_no_torch_and_answers_as_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    photo, chart = bundle / "goldens" / "pattern_0.jpg", tmp_path / "chart.png"
+    words = ["onnx-predict", photo, "--bundle", bundle, "--top", "11", "--chart", chart]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert "imported: []" in done.stdout
     assert chart.read_bytes().startswith(b"\x89PNG")
-    told = CliRunner().invoke(predict, [str(made), str(photo)], standalone_mode=False).output
-    first = json.loads(told)["result"]
+    printed = CliRunner().invoke(predict, [str(bundle), str(photo)], standalone_mode=False).output
+    first = json.loads(printed)["result"]
     assert next(line for line in done.stdout.splitlines() if "│" in line).split("│")[1].strip() == first
 
 
@@ -86,16 +86,16 @@ def test_a_run_of_it_can_be_exported_at_another_opset_with_int8(tmp_path: Path) 
     )
     photos = label_folders(tmp_path / "photos", read_recipe(recipe).labels)
     with narrow_networks():
-        made = trained_bundle(recipe, photos, tmp_path)
-    facts = json.loads((made / "run.json").read_text())
+        bundle = trained_bundle(recipe, photos, tmp_path)
+    facts = json.loads((bundle / "run.json").read_text())
     assert facts["opset"] == 18
     assert "int8" in facts["variants"]
     assert "int8" not in facts
 
 
 @narrow_networks()
-def test_export_refuses_an_existing_bundle(made: Path) -> None:
+def test_export_refuses_an_existing_bundle(bundle: Path) -> None:
     from training.export import export
 
     with pytest.raises(Exception, match="exists: remove it"):
-        invoke(export, made.parent, "--data", made.parent.parent.parent.parent / "photos")
+        invoke(export, bundle.parent, "--data", bundle.parent.parent.parent.parent / "photos")

@@ -29,7 +29,7 @@ class Backend:
     """Reads requests of any number of connections, and has each answered by `reply(socket, number of the request)`."""
 
     def __init__(self, reply: Reply, var: Path) -> None:
-        self.reply, self.var, self.asked, self.opened = reply, var, 0, 0
+        self.reply, self.var, self.received, self.opened = reply, var, 0, 0
         self.keys: list[str] = []
         self.new_key("first")
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -55,9 +55,9 @@ class Backend:
     def _serve(self, sock: socket.socket) -> None:
         try:
             while head := _read_request(sock):
-                self.asked += 1
+                self.received += 1
                 self.keys.append(head.partition(b"Bearer ")[2].partition(b"\r\n")[0].decode())
-                self.reply(sock, self.asked)
+                self.reply(sock, self.received)
         except OSError:
             return
 
@@ -112,7 +112,7 @@ def offered(
 def test_right_answers_over_kept_connections() -> None:
     with backend(lambda sock, _: answer(sock)) as server:
         result = offered(server)
-    assert 18 <= result.sent == server.asked <= 22
+    assert 18 <= result.sent == server.received <= 22
     assert result.statuses == {200: result.sent}
     assert (result.failed, result.unanswered, result.lost, result.wrong, result.stale) == (0, 0, 0, 0, 0)
     assert result.versions == {"1.0": result.sent}
@@ -125,7 +125,7 @@ def test_a_missing_answer_is_unanswered_and_not_repeated() -> None:
         result = offered(server)
     assert result.unanswered == (result.sent + 1) // 2
     assert result.statuses == {200: result.sent // 2}
-    assert server.asked == result.sent
+    assert server.received == result.sent
     assert result.percentile(0.99) == 500  # it counts with the time limit
 
 
@@ -140,7 +140,7 @@ def test_a_connection_that_closes_early_is_lost_and_not_repeated() -> None:
         result = offered(server)
     assert result.lost == result.sent // 3
     assert result.statuses == {200: result.sent - result.lost}
-    assert server.asked == result.sent
+    assert server.received == result.sent
 
 
 def test_a_connection_that_was_closed_between_two_requests_is_opened_again() -> None:
@@ -151,7 +151,7 @@ def test_a_connection_that_was_closed_between_two_requests_is_opened_again() -> 
     with backend(and_close) as server:
         result = offered(server)
     assert result.statuses == {200: result.sent}
-    assert server.opened == server.asked == result.sent
+    assert server.opened == server.received == result.sent
 
 
 def test_a_503_is_failed_and_its_connection_is_not_used_again() -> None:
@@ -190,7 +190,7 @@ def test_without_a_key_every_request_is_lost() -> None:
         (server.var / "key_file.json").unlink()
         result = offered(server, seconds=0.3)
     assert result.lost == result.sent > 0
-    assert server.asked == 0
+    assert server.received == 0
 
 
 def test_nothing_listens(tmp_path: Path) -> None:

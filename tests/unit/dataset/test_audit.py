@@ -59,17 +59,17 @@ def verdict(tmp_path: Path, data: bytes, limits: Limits | None = None) -> Facts:
 
 @pytest.mark.parametrize("kind", [kind for kind in TAKEN if kind not in ("one_pixel",)])
 def test_files_that_serving_accepts_are_ok(tmp_path: Path, kind: str) -> None:
-    found = verdict(tmp_path, TAKEN[kind]())
-    assert (found.verdict, found.reason, len(found.phash), len(found.sha256)) == ("ok", "", 36, 64)
+    inspection = verdict(tmp_path, TAKEN[kind]())
+    assert (inspection.verdict, inspection.reason, len(inspection.phash), len(inspection.sha256)) == ("ok", "", 36, 64)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_files_that_serving_refuses_are_not_ok(tmp_path: Path, kind: str) -> None:
     expected = {"unsupported_format": "not_a_photo", "animated_image": "not_a_photo", "too_many_pixels": "too_large"}
     cut = kind.endswith(("_truncated", "_only")) or kind == "empty"
-    found = verdict(tmp_path, REFUSED[kind][0]())
-    assert found.verdict == ("truncated" if cut else expected.get(REFUSED[kind][2], "corrupt"))
-    assert found.reason and not found.phash
+    inspection = verdict(tmp_path, REFUSED[kind][0]())
+    assert inspection.verdict == ("truncated" if cut else expected.get(REFUSED[kind][2], "corrupt"))
+    assert inspection.reason and not inspection.phash
 
 
 FORMS: dict[str, Callable[[], bytes]] = {
@@ -102,14 +102,14 @@ def test_a_file_cut_anywhere_is_truncated(tmp_path: Path, form: str, share: floa
 
 @pytest.mark.parametrize(("form", "least"), [("jpeg", 0), ("progressive", 8), ("png", 10), ("webp", 5), ("avif", 10)])
 def test_flipped_bits_are_never_reported_as_truncated(tmp_path: Path, form: str, least: int) -> None:
-    rng, found = random.Random(3), Counter[str]()
+    rng, counts = random.Random(3), Counter[str]()
     for _ in range(10):
         data = bytearray(FORMS[form]())
         for _ in range(40):
             data[rng.randrange(len(data) // 4, len(data) - 30)] ^= 1 << rng.randrange(8)
-        found[verdict(tmp_path, bytes(data)).verdict] += 1
-    assert set(found) <= {"corrupt", "ok"}  # libjpeg accepts most of them: see dataset.auditing.inspect
-    assert found["corrupt"] >= least
+        counts[verdict(tmp_path, bytes(data)).verdict] += 1
+    assert set(counts) <= {"corrupt", "ok"}  # libjpeg accepts most of them: see dataset.auditing.inspect
+    assert counts["corrupt"] >= least
 
 
 def test_the_recipe_s_limits_apply_before_decoding(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_the_recipe_s_limits_apply_before_decoding(tmp_path: Path) -> None:
 
 
 def test_size_is_upright_and_small_photos_are_reported(tmp_path: Path) -> None:
-    found = verdict(tmp_path, turned(6))
-    assert (found.width, found.height, found.format, found.mode) == (240, 320, "JPEG", "RGB")
+    inspection = verdict(tmp_path, turned(6))
+    assert (inspection.width, inspection.height, inspection.format, inspection.mode) == (240, 320, "JPEG", "RGB")
     small = verdict(tmp_path, encode(photo().resize((300, 63)), "PNG"))
     assert (small.verdict, small.width) == ("too_small", 300)
 
@@ -134,8 +134,8 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"b/caf\xe9 \t5.png")).write_bytes(encode(photo("crosses"), "PNG"))
     done = run(tmp_path)
     assert done.exit_code == 0, done.output
-    found = rows(tmp_path / "audit.tsv")
-    assert {name: row["verdict"] for name, row in found.items()} == {
+    audited = rows(tmp_path / "audit.tsv")
+    assert {name: row["verdict"] for name, row in audited.items()} == {
         "a/1.png": "ok",
         "a/3.gif": "not_a_photo",
         "a/4.jpg": "truncated",
@@ -143,8 +143,8 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
         "b/2.png": "exact_duplicate",
         "b/caf\udce9 \t5.png": "ok",
     }
-    assert "a/1.png" in found["b/2.png"]["reason"] and "a/1.png" in found["a/small.jpg"]["reason"]
-    assert found["a/1.png"]["size"] == "320x240" and found["a/1.png"]["bytes"] == str(len(sound))
+    assert "a/1.png" in audited["b/2.png"]["reason"] and "a/1.png" in audited["a/small.jpg"]["reason"]
+    assert audited["a/1.png"]["size"] == "320x240" and audited["a/1.png"]["bytes"] == str(len(sound))
     assert "only 2 photos are usable; at least 500 are recommended" in done.stderr
     assert "next: python -m dataset stats" in done.stdout
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
@@ -243,8 +243,8 @@ def test_after_kill_9_it_continues_and_no_process_is_left(tmp_path: Path) -> Non
     done = run(photos)
     assert done.exit_code == 0, done.output
     assert f"{known} of 60" in done.stderr or f"{known - 1} of 60" in done.stderr
-    found = rows(photos / "audit.tsv")
-    assert len(found) == 60 and found["0.png"]["verdict"] == "not_a_photo" and not journal.exists()
+    audited = rows(photos / "audit.tsv")
+    assert len(audited) == 60 and audited["0.png"]["verdict"] == "not_a_photo" and not journal.exists()
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_continues(tmp_path: Path) -> None:
@@ -274,10 +274,10 @@ def exit_on_poison(path: Path) -> Facts:
 
 def test_a_file_that_kills_its_process_costs_one_verdict() -> None:
     paths = [Path("poison" if number in (3, 11) else str(number)) for number in range(20)]
-    found = dict(inspect_all(paths, exit_on_poison, workers=2))
-    assert sorted(found) == list(range(20))
-    assert [index for index, facts in found.items() if facts.verdict == "corrupt"] == [3, 11]
-    assert found[0].reason == "0" and "killed" in found[3].reason
+    inspected = dict(inspect_all(paths, exit_on_poison, workers=2))
+    assert sorted(inspected) == list(range(20))
+    assert [index for index, facts in inspected.items() if facts.verdict == "corrupt"] == [3, 11]
+    assert inspected[0].reason == "0" and "killed" in inspected[3].reason
 
 
 def changed(image: Image.Image, kind: str) -> Image.Image:
@@ -375,8 +375,8 @@ def test_similar_groups_join_blank_images_by_their_bytes_only(tmp_path: Path) ->
 def test_the_sharper_of_two_near_duplicates_is_kept(tmp_path: Path) -> None:
     put(tmp_path, a_dot_jpg=encode(photo().resize((160, 120)), "JPEG"), b_dot_png=encode(photo(), "PNG"))
     assert run(tmp_path).exit_code == 0
-    found = rows(tmp_path / "audit.tsv")
-    assert (found["a.jpg"]["verdict"], found["b.png"]["verdict"]) == ("near_duplicate", "ok")
+    audited = rows(tmp_path / "audit.tsv")
+    assert (audited["a.jpg"]["verdict"], audited["b.png"]["verdict"]) == ("near_duplicate", "ok")
 
 
 def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) -> None:
@@ -391,10 +391,10 @@ def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) 
 def test_real_awkward_files_get_a_sensible_verdict(tmp_path: Path) -> None:
     limits = read_recipe("classroom").limits
     paths = files_of(ODD)
-    found = {paths[index].name[:2]: facts for index, facts in inspect_all(paths, inspector(limits))}
-    assert {facts.verdict for facts in found.values()} <= set(VERDICTS)
-    assert {found[number].verdict for number in ("01", "02", "04", "05", "08", "31", "40", "43", "49")} == {
+    inspected = {paths[index].name[:2]: facts for index, facts in inspect_all(paths, inspector(limits))}
+    assert {facts.verdict for facts in inspected.values()} <= set(VERDICTS)
+    assert {inspected[number].verdict for number in ("01", "02", "04", "05", "08", "31", "40", "43", "49")} == {
         "not_a_photo"
     }
-    assert {found[number].verdict for number in ("16", "28")} == {"truncated"}
-    assert {found[number].verdict for number in ("07", "10", "11", "22", "38", "41", "46", "47")} == {"ok"}
+    assert {inspected[number].verdict for number in ("16", "28")} == {"truncated"}
+    assert {inspected[number].verdict for number in ("07", "10", "11", "22", "38", "41", "46", "47")} == {"ok"}

@@ -26,8 +26,8 @@ def test_mnist_becomes_label_folders_that_its_recipe_reads(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     assert "30 photos in train, 30 photos in val" in done.output
     labels = read_recipe("mnist").labels
-    found = read_photos(tmp_path / "out", labels)
-    assert counts(found, labels) == dict.fromkeys(labels, 6)
+    downloaded = read_photos(tmp_path / "out", labels)
+    assert counts(downloaded, labels) == dict.fromkeys(labels, 6)
     with Image.open(tmp_path / "out" / "train" / "3" / "00013.png") as photo:
         assert np.array_equal(np.asarray(photo), photos[13])
 

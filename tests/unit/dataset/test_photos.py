@@ -10,8 +10,8 @@ from dataset.splitting.folds import folds, hold_out
 from dataset.tables import read_rows, write_rows
 
 
-def photos(sources: int = 10, each: int = 4) -> list[Photo]:
-    return [Photo(Path(f"{s}-{i}"), (s + i) % 2, f"source {s}") for s in range(sources) for i in range(each)]
+def photos(sources: int = 10, per_source: int = 4) -> list[Photo]:
+    return [Photo(Path(f"{s}-{i}"), (s + i) % 2, f"source {s}") for s in range(sources) for i in range(per_source)]
 
 
 def test_folds_test_each_photo_once_and_share_no_source() -> None:
@@ -59,8 +59,8 @@ def make(folder: Path, *names: str) -> Path:
 def test_read_photos_uses_sources_and_conditions_from_the_table(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/2.jpg", "b/sub/3.jpg", "other/4.jpg")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\na/1.jpg\tx\tyes\na/2.jpg\ty\tno\nb/sub/3.jpg\tz\tyes\n")
-    found = read_photos(tmp_path, ("a", "b"), {"free": "yes"})
-    assert [(p.path.name, p.label, p.source) for p in found] == [("1.jpg", 0, "x"), ("3.jpg", 1, "z")]
+    kept = read_photos(tmp_path, ("a", "b"), {"free": "yes"})
+    assert [(p.path.name, p.label, p.source) for p in kept] == [("1.jpg", 0, "x"), ("3.jpg", 1, "z")]
 
 
 def test_without_a_table_every_photo_is_a_separate_source(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_a_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
     ]
     table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
     make(tmp_path, "x/1.jpg", "x/2.jpg", "3.jpg", "4.jpg", "5.jpg")
-    found = read_photos(table, ("a", "b"), {"free": "yes"})
-    assert [(p.path, p.label, p.source) for p in found] == [
+    kept = read_photos(table, ("a", "b"), {"free": "yes"})
+    assert [(p.path, p.label, p.source) for p in kept] == [
         (tmp_path / "x/1.jpg", 0, "x/1.jpg"),
         (tmp_path / "x/2.jpg", 0, "x/2.jpg"),
         (tmp_path / "3.jpg", 1, "3.jpg"),

@@ -103,8 +103,8 @@ def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
     part = {p.path.stem: p.part for p in read_photos(tmp_path / "s.tsv", LABELS) if p.label == 0}
     assert all(part[f"copy{index}"] == part[f"000{index}"] for index in range(6))
-    found = read_photos(tmp_path / "s.tsv", LABELS)
-    assert len({p.part for p in found if p.row["source"] == "one place"}) == 1
+    rows_read = read_photos(tmp_path / "s.tsv", LABELS)
+    assert len({p.part for p in rows_read if p.row["source"] == "one place"}) == 1
 
 
 def test_photos_of_the_test_part_stay_there(photos: Path, tmp_path: Path) -> None:
@@ -213,12 +213,12 @@ def test_saturation_equals_a_change_in_hsv() -> None:
     import colorsys
 
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
-    found = np.asarray(saturate(photo, np.random.default_rng(7)))
+    saturated = np.asarray(saturate(photo, np.random.default_rng(7)))
     factor = np.random.default_rng(7).uniform(5, 10)
-    for before, after in zip(np.asarray(photo).reshape(-1, 3), found.reshape(-1, 3), strict=True):
+    for before, after in zip(np.asarray(photo).reshape(-1, 3), saturated.reshape(-1, 3), strict=True):
         hue, saturation, value = colorsys.rgb_to_hsv(*before / 255)
-        wanted = np.array(colorsys.hsv_to_rgb(hue, min(1, saturation * factor), value)) * 255
-        assert np.abs(after - wanted).max() <= 1
+        expected = np.array(colorsys.hsv_to_rgb(hue, min(1, saturation * factor), value)) * 255
+        assert np.abs(after - expected).max() <= 1
     grey = Image.new("RGB", (4, 4), (90, 90, 90))
     assert np.asarray(saturate(grey, np.random.default_rng(0))).tolist() == np.asarray(grey).tolist()
 

@@ -65,16 +65,16 @@ def test_counts_plots_and_sizes_are_written(photos: Path, tmp_path: Path) -> Non
     out = tmp_path / "out"
     done = run(photos, "--recipe", "shapes", "--out", out)
     assert done.exit_code == 0, done.output
-    found = json.loads((out / "stats.json").read_text())
-    assert found["by_class"] == {"disc": 10, "stripe": 8, "cross": 8} and found["photos"] == 26
-    assert found["by_class_and_source"]["cross"] == {"phone 0": 4, "phone 1": 4} and found["by_source"]["phone 1"] == 12
-    assert found["unreadable"] == [str(photos / "disc" / "bad.jpg")] and "bad.jpg: unreadable" in done.stdout
-    assert found["quantiles"]["width"][-1] == 9000
-    assert found["recipe"] == {"width": 96, "height": 64}
+    facts = json.loads((out / "stats.json").read_text())
+    assert facts["by_class"] == {"disc": 10, "stripe": 8, "cross": 8} and facts["photos"] == 26
+    assert facts["by_class_and_source"]["cross"] == {"phone 0": 4, "phone 1": 4} and facts["by_source"]["phone 1"] == 12
+    assert facts["unreadable"] == [str(photos / "disc" / "bad.jpg")] and "bad.jpg: unreadable" in done.stdout
+    assert facts["quantiles"]["width"][-1] == 9000
+    assert facts["recipe"] == {"width": 96, "height": 64}
     for name in ("w_distribu.png", "h_distribu.png", "wh_joint.png"):
         with Image.open(out / name) as plot:
             assert min(plot.size) > 300 and len(set(plot.convert("L").tobytes())) > 20
-    proposed = found["proposed"]
+    proposed = facts["proposed"]
     assert f"proposed input: W {proposed['width']} x H {proposed['height']}" in done.stdout
 
 
@@ -84,8 +84,8 @@ def test_sizes_are_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     (tmp_path / "b.png").write_bytes(encode(photo(), "PNG", exif=exif))
     assert run(tmp_path, "--out", tmp_path / "out").exit_code == 0
-    found = json.loads((tmp_path / "out" / "stats.json").read_text())
-    assert set(found["quantiles"]["width"]) == {240} and set(found["quantiles"]["height"]) == {320}
+    facts = json.loads((tmp_path / "out" / "stats.json").read_text())
+    assert set(facts["quantiles"]["width"]) == {240} and set(facts["quantiles"]["height"]) == {320}
 
 
 def test_photos_without_labels_and_with_any_name_are_counted_as_one(tmp_path: Path) -> None:

@@ -119,9 +119,11 @@ OTHER = ServedVersion("b", "1.0", "b-1.0.mar", "d3", default=True)
 
 def test_a_switch_keeps_the_former_default_first_and_leaves_other_names_alone(tmp_path: Path) -> None:
     desired.write(tmp_path, desired.switched([A, OTHER], B, A))
-    found = desired.read(tmp_path)
-    assert [(entry.name, entry.version) for entry in found if entry.default] == [("a", "2.0"), ("b", "1.0")]
-    back = desired.switched(found, next(entry for entry in found if entry.version == "1.0" and entry.name == "a"), B)
+    entries = desired.read(tmp_path)
+    assert [(entry.name, entry.version) for entry in entries if entry.default] == [("a", "2.0"), ("b", "1.0")]
+    back = desired.switched(
+        entries, next(entry for entry in entries if entry.version == "1.0" and entry.name == "a"), B
+    )
     default = desired.default_of(back, "a")
     assert default is not None
     assert default.version == "1.0"
@@ -156,9 +158,9 @@ def test_an_action_whose_process_died_is_interrupted(tmp_path: Path) -> None:
         with work.step("check"):
             (running,) = journal.entries(tmp_path)
             assert (running.state, running.pid) == (State.RUNNING, os.getpid())
-    (found,) = journal.entries(tmp_path)  # it was never ended, and nobody is at work
-    assert found.state == State.INTERRUPTED
-    assert (found.steps[0].seconds or 0) >= 0
+    (entry,) = journal.entries(tmp_path)  # it was never ended, and nobody is at work
+    assert entry.state == State.INTERRUPTED
+    assert (entry.steps[0].seconds or 0) >= 0
     work.end(State.DONE)
     assert journal.entries(tmp_path)[0].state == State.DONE
 
@@ -228,8 +230,8 @@ def test_a_process_with_the_id_of_a_dead_one_does_not_own_its_journal_entry(tmp_
 def test_a_switch_leaves_one_default_even_if_another_version_was_answering(tmp_path: Path) -> None:
     """1.0 was answering instead of 2.0, which had lost its workers; 3.0 is rolled out."""
     new = ServedVersion("a", "3.0", "a-3.0.mar", "d4", default=True)
-    found = desired.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
-    assert [(entry.name, entry.version, entry.default) for entry in found] == [
+    entries = desired.switched([replace(B, default=True), replace(A, default=False), OTHER], new, A)
+    assert [(entry.name, entry.version, entry.default) for entry in entries] == [
         ("a", "3.0", True),
         ("a", "1.0", False),
         ("a", "2.0", False),

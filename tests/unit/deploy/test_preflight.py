@@ -114,9 +114,9 @@ def test_facts_come_from_the_manifest_torchserve_and_the_journal(settings: Setti
 
 
 def test_the_rollout_that_looks_does_not_count_itself(settings: Settings) -> None:
-    own = Journal(settings.var, "rollout", "demo", "3.0")
+    running = Journal(settings.var, "rollout", "demo", "3.0")
     with pytest.raises(Refused, match=r"registered, but not by a rollout: .* deploy retire demo 3\.0"):
-        preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, own.entry.id)  # type: ignore[arg-type]
+        preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, running.entry.id)  # type: ignore[arg-type]
 
 
 def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> None:

@@ -78,8 +78,8 @@ def test_there_is_no_import_cycle(graph: grimp.ImportGraph) -> None:
 
 def test_no_test_imports_another(graph: grimp.ImportGraph) -> None:
     tests = {module for module in graph.modules if module.rpartition(".")[2].startswith("test_")}
-    found = {(importer, test) for test in tests for importer in graph.find_modules_that_directly_import(test)}
-    assert found == set()
+    imports = {(importer, test) for test in tests for importer in graph.find_modules_that_directly_import(test)}
+    assert imports == set()
 
 
 def test_click_is_imported_only_by_commands(graph: grimp.ImportGraph) -> None:

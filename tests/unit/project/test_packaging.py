@@ -84,8 +84,8 @@ def imported_by(*packages: str) -> set[str]:
     graph = grimp.build_graph(*packages, include_external_packages=True, cache_dir=None)
     modules = [name for name in graph.modules if name.startswith(packages) and not name.startswith(NOT_OURS)]
     names = {top for module in modules for top in tops(graph.find_modules_directly_imported_by(module))}
-    found = metadata.packages_distributions()
-    return {normalised(found[name][0]) if name in found else name for name in names}
+    distributions = metadata.packages_distributions()
+    return {normalised(distributions[name][0]) if name in distributions else name for name in names}
 
 
 NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # each runs in another environment

@@ -81,7 +81,7 @@ def test_features_that_are_matched_keep_their_channels(recipe: Recipe, name: str
     assert feeding(model, changed) == kept
     full = widths(model)
     step = ladder(full, changed, kept)[-1]
-    assert {layer for layer in full if step[layer] == full[layer] > 16} == {each for each in kept if full[each] > 16}
+    assert {name for name in full if step[name] == full[name] > 16} == {name for name in kept if full[name] > 16}
     assert widths(remove(model, step, changed)) == step
 
 
@@ -119,8 +119,8 @@ def test_the_least_important_channels_go(recipe: Recipe) -> None:
         for name in ("6.weight", "7.weight"):
             parent.network.get_parameter(name)[7:55] *= 1e-3
         parent.network.get_parameter("11.weight")[:, 7:55] *= 1e-3
-    wanted = {**widths(parent), "6": 16}
-    child = remove(parent, wanted, recipe)
+    remaining = {**widths(parent), "6": 16}
+    child = remove(parent, remaining, recipe)
     kept = [*range(7), *range(55, 64)]
     assert torch.equal(child.network.get_parameter("6.weight"), parent.network.get_parameter("6.weight")[kept])
     assert torch.equal(child.network.get_parameter("0.weight"), first)
@@ -178,9 +178,9 @@ def test_an_impossible_budget_keeps_the_unpruned_model(recipe: Recipe, few: list
     with torch.no_grad():  # no photo is answered clearly, so a smaller network answers some otherwise
         parent.network.get_parameter("11.bias").sub_(predict(parent, few, recipe).mean(0))
     right = predict(parent, few, recipe).argmax(1)
-    own = [Photo(photo.path, int(label), photo.source) for photo, label in zip(few, right, strict=True)]
+    relabelled = [Photo(photo.path, int(label), photo.source) for photo, label in zip(few, right, strict=True)]
     strict = override(override(recipe, "gate", max_loss=0), "prune", most_flips=0, epochs=0)
-    model, result = prune_channels(parent, strict, own, own)
+    model, result = prune_channels(parent, strict, relabelled, relabelled)
     assert result.chosen_step == 0, "a network that was never trained again answered all as before"
     assert "the unpruned model is kept" in result.summary
     assert same(parent, model)
@@ -213,12 +213,12 @@ def test_an_interrupted_run_resumes_at_the_step(
     recipe = override(recipe, "prune", epochs=2)
     parent = used(recipe)
     expected = prune_channels(copy.deepcopy(parent), recipe, few, few)[0]
-    made: list[int] = []
+    channels: list[int] = []
     real, whole = loop.optimise, Recorder.epoch
     left = iter(range(99))
 
     def optimise(model: Any, *rest: Any) -> Any:
-        made.append(widths(model)["6"])
+        channels.append(widths(model)["6"])
         if place == "between steps" and next(left) == 1:
             raise Stop
         return real(model, *rest)
@@ -242,7 +242,7 @@ def test_an_interrupted_run_resumes_at_the_step(
     with pytest.raises(Stop):
         run()
     folder, record = run()
-    assert made == [48, 32, 32], "the first step was made once"
+    assert channels == [48, 32, 32], "the first step ran once"
     _, model, read = load_model(folder)
     assert same(expected, model)
     assert read.as_json() == record.as_json()
@@ -265,12 +265,12 @@ def test_pooled_pixels_are_means_and_both_engines_agree(recipe: Recipe, tmp_path
     assert not {"Gather", "Range"} & {node.op_type for node in graph.graph.node}
     (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
     with torch.no_grad():
-        wanted = model(photos(recipe)).softmax(1).numpy()
+        expected = model(photos(recipe)).softmax(1).numpy()
     for name in ("onnxruntime", "openvino"):
         changed = recipe.model_copy(update={"runtime": Runtime(engine=name)})
         run = engine.load(tmp_path / "model.onnx", changed)
-        found = np.stack([run(photo.numpy()) for photo in photos(recipe)])
-        assert np.abs(found - wanted).max() < 1e-5
+        actual = np.stack([run(photo.numpy()) for photo in photos(recipe)])
+        assert np.abs(actual - expected).max() < 1e-5
 
 
 def test_pooling_is_a_quarter_of_the_work(recipe: Recipe) -> None:

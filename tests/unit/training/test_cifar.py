@@ -31,8 +31,8 @@ def test_a_state_dict_of_the_document_loads_and_answers_as_there(
     model = build(Backbone(name=recipe.backbone.name, weights=str(path)), 10).eval()
     model.network.load_state_dict(net.state_dict())  # --weights leaves the last layer out
     photos = torch.randint(0, 256, (5, *recipe.input.shape), dtype=torch.uint8)
-    wanted = net((photos.float() / 255 - 0.5) / 0.5)
-    assert torch.allclose(model(photos), wanted, atol=1e-5)
+    expected = net((photos.float() / 255 - 0.5) / 0.5)
+    assert torch.allclose(model(photos), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cifar_net", "mnist_net", "scenes_net", "smallnet"])
@@ -48,7 +48,7 @@ def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "told"),
+    ("name", "changes", "message"),
     [
         ("mnist", {"input": {"height": 28, "width": 28}}, "mnist_net requires an input of 1 x 28 x 28"),
         ("cifar10", {"input": {"height": 64, "width": 32}}, "cifar_net requires an input of 3 x 32 x 32"),
@@ -59,8 +59,8 @@ def grey(recipe_like: Any, **changes: Any) -> dict[str, Any]:
         ("cifar10", {"train": {"report_every": 0}}, "train.report_every"),
     ],
 )
-def test_a_recipe_that_cannot_work_is_refused(name: str, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_recipe_that_cannot_work_is_refused(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         validated(grey(name, **changes), "mine.yaml")
 
 
@@ -68,11 +68,11 @@ def test_one_channel_is_pillows_luma_of_what_is_seen(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     size = Input(height=28, width=28, channels=1)
-    found = preprocess((tmp_path / "a.png").read_bytes(), size, Limits())
-    assert found.shape == (1, 28, 28)
-    assert found.dtype == np.uint8
+    array = preprocess((tmp_path / "a.png").read_bytes(), size, Limits())
+    assert array.shape == (1, 28, 28)
+    assert array.dtype == np.uint8
     luma = (pixels @ [0.299, 0.587, 0.114])[None]
-    assert np.abs(found - luma).max() <= 1
+    assert np.abs(array - luma).max() <= 1
     three = to_array(fit(Image.fromarray(pixels), Input(height=28, width=28)))
     assert np.array_equal(three, pixels.transpose(2, 0, 1))
 
@@ -90,8 +90,8 @@ def test_photos_under_another_name_are_read_as_the_label(tmp_path: Path) -> None
     for name in ("airplane/1.png", "plane/2.png", "automobile/3.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"-")
-    found = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
-    read = {photo.path.relative_to(tmp_path).as_posix(): photo.label for photo in found}
+    photos = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
+    read = {photo.path.relative_to(tmp_path).as_posix(): photo.label for photo in photos}
     assert read == {"airplane/1.png": 0, "plane/2.png": 0, "automobile/3.png": 1}
     with pytest.raises(UserError, match="no folder car"):
         read_photos(tmp_path, ("plane", "car"))
@@ -106,17 +106,17 @@ def test_a_split_folder_may_have_other_names_too(tmp_path: Path) -> None:
             (tmp_path / part / name).mkdir(parents=True)
             (tmp_path / part / name / "1.png").write_bytes(b"-")
     assert split_parts(tmp_path, ("plane", "car"), ALIASES) == ["train", "val"]
-    found = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
-    assert sorted((photo.part, photo.label) for photo in found) == [("train", 0), ("train", 1), ("val", 0), ("val", 1)]
+    photos = read_photos(tmp_path, ("plane", "car"), aliases=ALIASES)
+    assert sorted((photo.part, photo.label) for photo in photos) == [("train", 0), ("train", 1), ("val", 0), ("val", 1)]
 
 
 def test_the_running_loss_is_of_the_last_batches_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    def told(every: int | None) -> list[dict[str, float]]:
+    def reports(every: int | None) -> list[dict[str, float]]:
         shown = Progress(Fit(report_every=every), None, lambda step: pytest.fail("nothing is evaluated"), epoch=1)
         for batch, loss in enumerate((1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 9.0), 101):
             shown.step(batch, loss, 0.1)
         return shown.reports
 
-    assert told(3) == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
+    assert reports(3) == [{"batch": 3, "loss": 2.0}, {"batch": 6, "loss": 5.0}]
     assert "[2,     6] loss: 5.000" in capsys.readouterr().err
-    assert told(None) == []
+    assert reports(None) == []

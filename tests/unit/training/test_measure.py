@@ -41,10 +41,10 @@ def test_a_model_as_sure_as_it_is_right_has_no_calibration_error() -> None:
 
 
 def test_confidence_is_told_by_quartiles_and_the_recipes_threshold() -> None:
-    found = spread(torch.tensor([[0.5, 0.5, 0], [0.7, 0.3, 0], [0.9, 0.1, 0], [1.0, 0, 0]]), read_recipe(SHAPES))
-    assert found["photos"] == 4
-    assert found["median"] == pytest.approx(0.8, abs=1e-4)
-    assert found["unsure"] == 0.25
+    summary = spread(torch.tensor([[0.5, 0.5, 0], [0.7, 0.3, 0], [0.9, 0.1, 0], [1.0, 0, 0]]), read_recipe(SHAPES))
+    assert summary["photos"] == 4
+    assert summary["median"] == pytest.approx(0.8, abs=1e-4)
+    assert summary["unsure"] == 0.25
 
 
 def test_the_first_photo_warms_up_and_is_not_counted() -> None:
@@ -67,10 +67,10 @@ def evaluation(logits: list[list[float]], labels: list[int], changed: list[list[
 
 
 def test_the_hardest_photo_is_the_one_most_surely_wrong() -> None:
-    found = evaluation([[2, 0, 0], [9, 0, 0], [0, 1, 0]], [0, 1, 1], [[2, 0, 0], [9, 0, 0], [0, 0, 3]])
-    assert found.hardest(2) == [1, 2]
-    assert found.as_json()["changes"]["x"]["answers_that_changed"] == 1
-    assert found.as_json()["ambiguous"] is None
+    evaluated = evaluation([[2, 0, 0], [9, 0, 0], [0, 1, 0]], [0, 1, 1], [[2, 0, 0], [9, 0, 0], [0, 0, 3]])
+    assert evaluated.hardest(2) == [1, 2]
+    assert evaluated.as_json()["changes"]["x"]["answers_that_changed"] == 1
+    assert evaluated.as_json()["ambiguous"] is None
 
 
 KEPT = ("turned by EXIF", "all re-encoded as JPEG 75", "640 pixels, JPEG 35")

@@ -35,11 +35,11 @@ def test_wilson_without_trials_says_nothing() -> None:
 
 def test_balanced_accuracy_does_not_depend_on_class_sizes() -> None:
     logits = torch.tensor([[9.0, 0.0]] * 90 + [[9.0, 0.0]] * 5 + [[0.0, 9.0]] * 5)
-    found = score(logits, photos([0] * 90 + [1] * 10), ("a", "b"))
-    assert found.accuracy == {"a": 1.0, "b": 0.5}
-    assert found.mean_accuracy == 0.75
-    assert found.confusion == [[90, 0], [5, 5]]
-    low, high = found.interval
+    scores = score(logits, photos([0] * 90 + [1] * 10), ("a", "b"))
+    assert scores.accuracy == {"a": 1.0, "b": 0.5}
+    assert scores.mean_accuracy == 0.75
+    assert scores.confusion == [[90, 0], [5, 5]]
+    low, high = scores.interval
     assert low < 0.75 < high
 
 

@@ -39,8 +39,8 @@ def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
 
 def test_uint8_is_scaled_inside_the_model() -> None:
     scale = build(Backbone(name="efficientnet_lite0", weights="none"), 2).scale
-    found = scale(torch.tensor([0, 127, 255], dtype=torch.uint8).expand(1, 3, 1, 3))
-    assert found[0, 0, 0].tolist() == pytest.approx([-127 / 128, 0, 1], abs=1e-6)
+    scaled = scale(torch.tensor([0, 127, 255], dtype=torch.uint8).expand(1, 3, 1, 3))
+    assert scaled[0, 0, 0].tolist() == pytest.approx([-127 / 128, 0, 1], abs=1e-6)
 
 
 def test_lite0_has_the_packages_imagenet_weights() -> None:
@@ -130,13 +130,13 @@ def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, 
 
 
 @pytest.mark.parametrize(
-    ("found", "parent", "passed"),
+    ("accuracy", "parent", "passed"),
     [(0.95, 0.95, True), (0.9499, 0.95, False), (0.97, 0.98, True), (0.97, 0.981, False), (0.99, 0.96, True)],
 )
-def test_the_gate_wants_enough_and_little_lost(found: float, parent: float, passed: bool) -> None:
-    verdict = gate(found, parent, read_recipe("classroom"))
+def test_the_gate_wants_enough_and_little_lost(accuracy: float, parent: float, passed: bool) -> None:
+    verdict = gate(accuracy, parent, read_recipe("classroom"))
     assert verdict.passed is passed
-    assert verdict.lost == pytest.approx(parent - found, abs=1e-5)
+    assert verdict.lost == pytest.approx(parent - accuracy, abs=1e-5)
 
 
 def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
@@ -212,11 +212,11 @@ def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path
     assert any("downsample" in name for name in untouched)
     assert all(torch.equal(before[name], after[name]) for name in untouched)
     save_state_dicts(tmp_path, changed, parent, child)
-    for name, wanted in (("18_model_ft_params.pth", parent), ("pruned_18_model_ft_params.pth", child)):
+    for name, saved in (("18_model_ft_params.pth", parent), ("pruned_18_model_ft_params.pth", child)):
         plain = models.resnet18(num_classes=3).eval()
         plain.load_state_dict(torch.load(tmp_path / name, weights_only=True))
         photo = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
-        assert torch.allclose(plain(wanted.scale(photo)), wanted(photo), atol=1e-4)
+        assert torch.allclose(plain(saved.scale(photo)), saved(photo), atol=1e-4)
 
 
 def test_balanced_sampling_draws_classes_equally_often(recipe: Recipe, few: list[Photo]) -> None:
@@ -264,13 +264,13 @@ def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], 
         model, pruned = prune_model(build(short.backbone, 3).eval(), short, few, few, recorder)
         return model, pruned.epochs
 
-    wanted, history = make(None)
+    uninterrupted, history = make(None)
     with pytest.raises(Stop):
         make(Stops(tmp_path))
     torch.manual_seed(12345)
     torch.rand(7)
-    found, again = make(Recorder(tmp_path))
-    assert all(torch.equal(value, found.state_dict()[name]) for name, value in wanted.state_dict().items())
+    continued, again = make(Recorder(tmp_path))
+    assert all(torch.equal(value, continued.state_dict()[name]) for name, value in uninterrupted.state_dict().items())
     without = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
     assert without == [{k: v for k, v in entry.items() if k != "seconds"} for entry in again]
     assert (tmp_path / "curves.png").stat().st_size > 1000

@@ -40,16 +40,16 @@ def model_of(recipe: Recipe) -> Classifier:
         return build(recipe.backbone, len(recipe.labels), recipe.input).eval()
 
 
-@pytest.mark.parametrize(("wanted", "output"), [(11, "output"), (13, "answers"), (18, "logits"), (20, "logits")])
-def test_opset_and_names_are_as_asked(wanted: int, output: str) -> None:
-    recipe = scenes(opset=wanted, input="photo", output=output)
+@pytest.mark.parametrize(("version", "output"), [(11, "output"), (13, "answers"), (18, "logits"), (20, "logits")])
+def test_opset_and_names_are_as_asked(version: int, output: str) -> None:
+    recipe = scenes(opset=version, input="photo", output=output)
     model = model_of(recipe)
-    made = to_onnx(model, recipe)
-    assert [(entry.domain, entry.version) for entry in made.opset_import] == [("", wanted)]
-    assert [value.name for value in (*made.graph.input, *made.graph.output)] == ["photo", output]
-    assert difference(model, made, recipe) < 1e-4
-    assert difference(model, store_as_fp16(made), recipe) < 1e-2
-    session = onnxruntime.InferenceSession(store_as_fp16(made).SerializeToString())
+    exported = to_onnx(model, recipe)
+    assert [(entry.domain, entry.version) for entry in exported.opset_import] == [("", version)]
+    assert [value.name for value in (*exported.graph.input, *exported.graph.output)] == ["photo", output]
+    assert difference(model, exported, recipe) < 1e-4
+    assert difference(model, store_as_fp16(exported), recipe) < 1e-2
+    session = onnxruntime.InferenceSession(store_as_fp16(exported).SerializeToString())
     for count in (1, 5):
         photos = np.zeros((count, 3, 32, 32), np.uint8)
         assert session.run(None, {"photo": photos})[0].shape == (count, 11)
@@ -73,11 +73,11 @@ def test_an_opset_that_the_exporter_quietly_leaves_out_is_told() -> None:
 def test_a_graph_that_is_not_the_model_is_told() -> None:
     recipe = scenes()
     model = model_of(recipe)
-    made = to_onnx(model, recipe)
+    exported = to_onnx(model, recipe)
     with torch.no_grad():
         model.network.fc3[0].bias[4] += 0.5  # type: ignore[index, union-attr]
     with pytest.raises(UserError, match=r"differs from torch by 0\.5 "):
-        difference(model, made, recipe)
+        difference(model, exported, recipe)
 
 
 def test_two_tensors_have_two_names() -> None:
@@ -123,7 +123,7 @@ def test_a_graph_as_text_and_as_picture(bundle: Path, tmp_path: Path) -> None:
     text = (tmp_path / "graph.txt").read_text()
     assert len(re.findall(r"= Conv\[", text)) == 4
     texts = [e.text for e in ElementTree.parse(tmp_path / "graph.svg").iter("{http://www.w3.org/2000/svg}text")]
-    kinds = [str(each).split()[0] for each in texts]
+    kinds = [str(line).split()[0] for line in texts]
     assert (kinds.count("Conv"), kinds.count("Gemm"), kinds.count("MaxPool")) == (4, 3, 4)
     assert kinds[0] == "input" and kinds[-1] == "output"
     assert "Conv (batch, 2, 32, 32)" in texts
@@ -159,10 +159,12 @@ def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "grey.png")
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.no_grad():
-        wanted = net(((torch.full((1, 3, 32, 32), 128 / 255)) - mean) / std).softmax(1)[0]
-    told = ask(tmp_path / "grey.png", "--model", path, "--labels", labels, "--top", 11, "--chart", tmp_path / "c.png")
-    found = {int(index): float(percent) for index, percent in re.findall(r"c\d+ +│ (\d+) +│ ([\d.]+)", told)}
-    assert found == pytest.approx({index: 100 * float(p) for index, p in enumerate(wanted)}, abs=0.006)
+        expected = net(((torch.full((1, 3, 32, 32), 128 / 255)) - mean) / std).softmax(1)[0]
+    printed = ask(
+        tmp_path / "grey.png", "--model", path, "--labels", labels, "--top", 11, "--chart", tmp_path / "c.png"
+    )
+    percents = {int(index): float(percent) for index, percent in re.findall(r"c\d+ +│ (\d+) +│ ([\d.]+)", printed)}
+    assert percents == pytest.approx({index: 100 * float(p) for index, p in enumerate(expected)}, abs=0.006)
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,11 @@ def test_imagenet_weights_give_the_same_logits_under_the_recipes_scaling(monkeyp
 
     monkeypatch.setitem(BACKBONES, "vgg16", Architecture(construct, "4"))
     photo = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    own = build(Backbone(name="vgg16"), 3)(photo)
+    unscaled = build(Backbone(name="vgg16"), 3)(photo)
     moved = build(Backbone(name="vgg16", mean=(123.0, 110.0, 100.0), std=(1.0, 1.0, 1.0)), 3)(photo)
-    assert torch.allclose(own, moved, atol=1e-4)
+    assert torch.allclose(unscaled, moved, atol=1e-4)
     random = build(Backbone(name="vgg16", weights="none", mean=(123.0, 110.0, 100.0), std=(1.0, 1.0, 1.0)), 3)(photo)
-    assert not torch.allclose(own, random, atol=1e-2)
+    assert not torch.allclose(unscaled, random, atol=1e-2)
 
 
 def test_a_crop_of_sides_shows_a_share_of_the_shorter_side() -> None:

@@ -32,12 +32,12 @@ def facts(folder: Path, *arguments: object) -> dict[str, Any]:
 @pytest.mark.parametrize(("way", "trainable"), [("--freeze", 1_026), ("--full", 11_177_538)])
 def test_the_documents_figures(tmp_path: Path, way: str, trainable: int) -> None:
     """Section 6.3's two tables: 4.01 and 42.64 "MB" are MiB of float32."""
-    found = facts(tmp_path, *DOCUMENT, way)
-    assert found["parameters"]["total"] == 11_177_538
-    assert found["parameters"]["trainable"] == trainable
-    assert found["parameters"]["frozen"] == 11_177_538 - trainable
-    assert found["parameters"]["trainable_share"] == pytest.approx(trainable / 11_177_538, abs=1e-6)
-    sizes = found["mebibytes"]
+    described = facts(tmp_path, *DOCUMENT, way)
+    assert described["parameters"]["total"] == 11_177_538
+    assert described["parameters"]["trainable"] == trainable
+    assert described["parameters"]["frozen"] == 11_177_538 - trainable
+    assert described["parameters"]["trainable_share"] == pytest.approx(trainable / 11_177_538, abs=1e-6)
+    sizes = described["mebibytes"]
     assert (sizes["input"], sizes["parameters"]) == (4.01, 42.64)
     assert sizes["total"] == pytest.approx(sizes["input"] + sizes["forward_backward"] + sizes["parameters"], abs=0.02)
 
