@@ -20,7 +20,7 @@ def endpoint(request: pytest.FixtureRequest, server: Server, bundle: Path) -> En
     return Endpoint(server, request.param, SHIPPED if request.param == "classroom" else bundle)
 
 
-def test_the_request_of_the_source_document_gets_its_answer(endpoint: Endpoint) -> None:
+def test_the_request_of_the_classroom_document_is_answered(endpoint: Endpoint) -> None:
     for index, golden in enumerate(endpoint.goldens):
         answer = endpoint.post(json={"image_id": "12345", "image_base64": endpoint.text_of(index)})
         assert answer.status_code == 200
@@ -46,7 +46,7 @@ def test_detail(endpoint: Endpoint) -> None:
     )
 
 
-def test_a_list_answers_each_in_order(endpoint: Endpoint) -> None:
+def test_items_of_a_list_are_answered_in_order(endpoint: Endpoint) -> None:
     data = [
         {"content_type": "image/jpeg", "data": endpoint.text_of(0), "shape": [3, 1, 1]},
         {"data": "!"},
@@ -132,7 +132,7 @@ def test_detail_of_raw_bytes_by_header(endpoint: Endpoint) -> None:
         (b'{"image_id": "1", "image_base64": "AAA="}', "application/x-www-form-urlencoded", "invalid_request"),
     ],
 )
-def test_bad_requests_say_why(endpoint: Endpoint, body: bytes, kind: str, code: str) -> None:
+def test_a_bad_request_is_answered_with_its_error_code(endpoint: Endpoint, body: bytes, kind: str, code: str) -> None:
     answer = endpoint.post(data=body, headers={"Content-Type": kind})
     assert answer.headers["Content-Type"] == "application/json"
     assert (answer.json()["error"]["code"], answer.status_code // 100) == (code, 4)

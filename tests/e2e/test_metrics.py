@@ -124,13 +124,13 @@ class TestRequestLog:
         assert "X-Client-Request-Id" not in answer.headers
         assert log.of(answer)["client_request_id"] is None
 
-    def test_the_id_of_an_answer_is_always_torchserves(self, server: Server) -> None:
+    def test_the_request_id_of_an_answer_is_always_torchserves(self, server: Server) -> None:
         """0.12.0 sets the header after the handler, and the prefix header of its source's later state is not in it."""
         for name in ("X-Request-Id", "X-Request-Id-Prefix"):
             answer = ask(server, data=PHOTO, headers={**JPEG, name: "order-7"})
             assert re.fullmatch(UUID, answer.headers["X-Request-Id"])
 
-    def test_requests_of_a_batch_keep_their_own_ids(self, server: Server, log: Log) -> None:
+    def test_every_request_of_a_batch_keeps_its_id(self, server: Server, log: Log) -> None:
         batches = batches_logged(server)
         sent = [(f"client-{number}", PHOTO if number % 3 else b"no picture") for number in range(24)]
 
@@ -183,7 +183,7 @@ class TestEveryLog:
         assert any("exception" in json.loads(line) for line in paths["ts_log.log"].read_text().splitlines())
         assert "Traceback" in paths["model_log.log"].read_text()
 
-    def test_holds_no_photo_no_name_of_one_and_no_key(self, server: Server) -> None:
+    def test_logs_contain_no_photo_no_file_name_and_no_key(self, server: Server) -> None:
         keys = [entry["key"] for entry in json.loads((server.settings.var / "key_file.json").read_text()).values()]
         for path in server.logs.iterdir():
             text = path.read_text(errors="replace")
@@ -200,7 +200,7 @@ class TestEveryLog:
             assert "[METRICS]" not in text
             assert "Backend received inference" not in text
 
-    def test_why_a_worker_does_not_start_is_one_line(self, server: Server) -> None:
+    def test_the_reason_of_a_failed_worker_start_is_one_line(self, server: Server) -> None:
         why = server.why_no_worker()
         assert re.match(r"RuntimeError: model.onnx cannot be loaded by .*\n\(see .*model_log.log\)", why), why
         assert '"' not in why.splitlines()[0][-3:]

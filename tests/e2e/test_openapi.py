@@ -104,7 +104,9 @@ def test_forms(server: Server, names: list[str]) -> None:
         ("1.0", {"data": PHOTO, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}, 500),
     ],
 )
-def test_what_the_front_end_answers(server: Server, version: str, arguments: dict[str, Any], status: int) -> None:
+def test_errors_of_the_front_end_match_the_schema(
+    server: Server, version: str, arguments: dict[str, Any], status: int
+) -> None:
     case = BY_VERSION.Case(path_parameters={"version": version})
     answer = server.client.ask("inference", "POST", f"/predictions/classroom/{version}", **arguments)
     assert answer.status_code == status

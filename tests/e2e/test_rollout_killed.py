@@ -115,7 +115,7 @@ def test_a_rollout_that_is_killed_again_and_again_ends_in_the_same_place(here: N
     assert here.last().state == "done"
 
 
-def test_what_a_killed_rollout_left_is_cleared_by_the_next_one(here: Node) -> None:
+def test_the_next_rollout_cleans_up_after_a_killed_one(here: Node) -> None:
     """A newer version is rolled out instead of running the same command again."""
     here.pack("2.0", "2.1")
     kill(here, "2.0", "latency begins")

@@ -138,7 +138,7 @@ def test_a_taken_port_is_named(serving: Serving, tmp_path: Path) -> None:
     assert "SERVE_INFERENCE_PORT=PORT" in done.stderr
 
 
-def test_runtime_files_are_the_owners_alone(serving: Serving) -> None:
+def test_only_their_owner_can_read_the_runtime_files(serving: Serving) -> None:
     var = Path(serving.env["SERVE_VAR"])
     assert var.stat().st_mode & 0o077 == 0
     assert (var / "key_file.json").stat().st_mode & 0o077 == 0

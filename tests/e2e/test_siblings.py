@@ -35,7 +35,9 @@ def likeliest(endpoint: Endpoint, index: int) -> str:
 
 
 @pytest.mark.parametrize(("name", "shape"), [("cifar10", [3, 32, 32]), ("mnist", [1, 28, 28])])
-def test_the_cifar_documents_client(endpoints: dict[str, Endpoint], name: str, shape: list[int]) -> None:
+def test_the_client_of_the_cifar_document_is_answered(
+    endpoints: dict[str, Endpoint], name: str, shape: list[int]
+) -> None:
     endpoint = endpoints[name]
     good = [{"content_type": "image/jpeg", "data": endpoint.text_of(index), "shape": shape} for index in (0, -1)]
     answer = endpoint.post(headers={"Content-Type": "application/json"}, data=json.dumps({"data": good}))
@@ -60,13 +62,13 @@ def test_pets_answer_the_three_likeliest(endpoints: dict[str, Endpoint]) -> None
     assert scores == pytest.approx(sorted(endpoint.goldens[0].probabilities, reverse=True)[:3], abs=0.02)
 
 
-def test_the_flowers_form(endpoints: dict[str, Endpoint]) -> None:
+def test_a_form_is_answered_by_flowers(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints["flowers"]
     answer = endpoint.post(files={"images": ("rose.jpg", endpoint.bytes_of(0), "image/jpeg")})
     assert (answer.status_code, answer.json()) == (200, {"image_id": None, "result": likeliest(endpoint, 0)})
 
 
-def test_scenes_are_answered_as_their_graph_does(endpoints: dict[str, Endpoint]) -> None:
+def test_scenes_get_the_answer_of_their_graph(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints["scenes11"]
     for index, golden in enumerate(endpoint.goldens[:3]):
         answer = endpoint.post(json={"image_base64": endpoint.text_of(index), "detail": True}).json()
@@ -75,7 +77,9 @@ def test_scenes_are_answered_as_their_graph_does(endpoints: dict[str, Endpoint])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_takes_str_of_bytes_and_refuses_with_its_own_codes(endpoints: dict[str, Endpoint], name: str) -> None:
+def test_every_recipe_accepts_str_of_bytes_and_answers_bad_requests_with_error_codes(
+    endpoints: dict[str, Endpoint], name: str
+) -> None:
     endpoint = endpoints[name]
 
     def error(**arguments: Any) -> tuple[int, str]:

@@ -201,7 +201,7 @@ def test_only_supervisord_holds_the_lock(up: Up) -> None:
     assert holding == [up.supervisor()]
 
 
-def test_files_are_the_owners_alone(up: Up) -> None:
+def test_only_their_owner_can_read_the_files(up: Up) -> None:
     assert up.settings.var.stat().st_mode & 0o777 == 0o700
     logs = [path for path in (up.settings.var / "logs").iterdir() if path.is_file()]
     assert {"supervisord.log", "torchserve.log", "keeper.log", "ts_log.log"} <= {path.name for path in logs}
@@ -239,7 +239,7 @@ def test_a_killed_java_is_back_with_its_versions_even_if_archives_are_missing_or
     assert (store / f"shapes-{KEPT}.mar.damaged").read_bytes() == damaged
 
 
-def test_a_killed_keeper_costs_no_request(up: Up) -> None:
+def test_killing_the_keeper_loses_no_request(up: Up) -> None:
     keeper, java = up.program("deploy.supervision.keeper"), up.java()
     with up.trickle() as outcomes:
         keeper.kill()
@@ -249,7 +249,7 @@ def test_a_killed_keeper_costs_no_request(up: Up) -> None:
     assert up.java() == java
 
 
-def test_a_killed_supervisord_costs_no_request_and_is_replaced(up: Up) -> None:
+def test_killing_supervisord_loses_no_request_and_it_is_replaced(up: Up) -> None:
     supervisor, java, keeper = up.supervisor(), up.java(), up.program("deploy.supervision.keeper")
     attached = up.attached()
     with up.trickle() as outcomes:
@@ -265,7 +265,7 @@ def test_a_killed_supervisord_costs_no_request_and_is_replaced(up: Up) -> None:
     assert len(up.programs()) == 2
 
 
-def test_a_killed_torchserve_program_costs_no_request(up: Up) -> None:
+def test_killing_the_torchserve_program_loses_no_request(up: Up) -> None:
     watcher, java = up.program("deploy.supervision.torchserve_program"), up.java()
     attached = up.attached()
     with up.trickle() as outcomes:

@@ -106,7 +106,7 @@ def test_the_bounds_compare_medians_with_the_right_system() -> None:
     }
 
 
-def test_a_bound_that_was_not_measured_is_neither_kept_nor_missed() -> None:
+def test_a_bound_without_a_measurement_is_neither_kept_nor_missed() -> None:
     assert all(point.kept is None for point in points({}))
     assert str(points({})[0]).endswith("not measured")
     assert Point("x", 3.0, 3.0, at_least=False).kept is True
@@ -406,7 +406,7 @@ def test_a_peer_that_cannot_be_installed_is_reported(tmp_path: Path, monkeypatch
     assert seen.returncode == 0  # the project's packages, behind its own
 
 
-def test_why_a_system_is_absent_is_one_line_without_folders_of_this_machine() -> None:
+def test_the_reason_of_an_absent_system_is_one_line_without_local_paths() -> None:
     said = 'it ended:\n  File "/home/me/lib/tracker.py", line 9\n  ' + "x" * 300 + "\n  OSError: http://127.0.0.1/a b"
     result = compare.short(said)
     assert result.startswith('it ended: File "tracker.py", line 9') and result.endswith("OSError: http://127.0.0.1/a b")

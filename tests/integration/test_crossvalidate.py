@@ -53,7 +53,7 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
     assert not list((tmp_path / "runs" / "shapes").glob("*.folds.json"))
 
 
-def test_a_real_fold_walks_the_whole_way(short: Path, drawn: Path) -> None:
+def test_a_real_fold_runs_from_start_to_end(short: Path, drawn: Path) -> None:
     recipe = read_recipe(short)
     photos = read_photos(drawn, recipe.labels)
     result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6])

@@ -68,7 +68,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_the_memory_for_photos_changes_no_weight(recipe: Recipe, few: list[Photo], freeze: bool) -> None:
+def test_the_photo_cache_changes_no_weight(recipe: Recipe, few: list[Photo], freeze: bool) -> None:
     trained = []
     for cache in (0, 1, 100):
         changed = override(recipe, "train", cache=cache)
@@ -91,7 +91,7 @@ def test_each_photo_is_decoded_once_for_each_use(
     assert dict(seen) == {photo.path: 1 for photo in few}
 
 
-def test_a_full_memory_is_told_once_and_photos_are_decoded_again(
+def test_a_full_cache_is_reported_once_and_photos_are_decoded_again(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = Pictures(recipe, 100)
@@ -119,9 +119,7 @@ def test_free_memory_is_the_default_limit(recipe: Recipe, monkeypatch: pytest.Mo
     ("shape", "size"),
     [((1000, 1000), (200, 200)), ((4000, 400), (1000, 100)), ((90, 400), (90, 400)), ((4000, 90), (4000, 90))],
 )
-def test_what_is_augmented_keeps_twice_the_size_in_both_directions(
-    shape: tuple[int, int], size: tuple[int, int]
-) -> None:
+def test_photos_to_augment_keep_twice_the_input_size(shape: tuple[int, int], size: tuple[int, int]) -> None:
     assert bounded(Image.new("RGB", shape), Input(height=50, width=100)).size == size
 
 
@@ -224,7 +222,7 @@ def test_a_frozen_epoch_is_the_epoch_that_it_replaces(recipe: Recipe, few: list[
 
 
 @pytest.mark.parametrize("norms", ["batch", "adapted"])
-def test_norms_of_a_frozen_network_take_the_photos_statistics_only_when_asked(
+def test_norms_of_a_frozen_network_take_the_photos_statistics_only_on_request(
     recipe: Recipe, few: list[Photo], norms: str
 ) -> None:
     still = recipe.model_copy(update={"augment": Augment(scale=(1, 1), ratio=(1.5, 1.5))})
@@ -282,7 +280,7 @@ def test_photos_without_a_label_are_learnt_from_the_teacher_alone() -> None:
     assert float(loop._loss(criterion, given, none, None, Fit())) == 0
 
 
-def test_the_features_to_match_are_told_in_their_own_variance() -> None:
+def test_the_distance_of_matched_features_is_divided_by_the_teachers_variance() -> None:
     same = torch.zeros(3, 2)
     target = torch.tensor([[0.0, 10.0], [20.0, 30.0], [40.0, 50.0]])
     given = Answer(same, target + 5)
@@ -340,7 +338,7 @@ def test_unlabelled_photos_move_the_student(recipe: Recipe, few: list[Photo], fr
     assert not same(*trained)
 
 
-def test_views_are_drawn_by_the_same_seed_whatever_was_drawn_before(recipe: Recipe, few: list[Photo]) -> None:
+def test_views_depend_only_on_the_seed(recipe: Recipe, few: list[Photo]) -> None:
     drawn = []
     for before in (0, 7):
         torch.manual_seed(1)
@@ -423,7 +421,7 @@ def test_predictions_are_the_same_with_a_cache(recipe: Recipe, few: list[Photo])
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_the_documents_loop_trains_what_it_says(
+def test_the_documents_loop_trains_the_parameters_that_it_names(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, freeze: bool
 ) -> None:
     monkeypatch.setattr(document_training, "WORKERS", 0)

@@ -94,7 +94,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("words", "message"), CASES, ids=[words for words, _ in CASES])
-def test_it_is_one_line_and_nothing_is_left(place: dict[str, str], words: str, message: str) -> None:
+def test_the_error_is_one_line_and_nothing_is_left(place: dict[str, str], words: str, message: str) -> None:
     room, *arguments = words.format(**place).split()
     before = set(Path(place["empty"]).rglob("*"))
     group = importlib.import_module(f"{room}.__main__").main

@@ -49,7 +49,7 @@ def place(runs: Path, bundle: Path, drawn: Path, tmp_path: Path, monkeypatch: py
     return tmp_path / "runs" / "shapes"
 
 
-def test_predict_asks_a_run_in_torch(runs: Path, drawn: Path) -> None:
+def test_predict_runs_a_run_in_torch(runs: Path, drawn: Path) -> None:
     photo = sorted((drawn / "stripe").iterdir())[0]
     (line,) = lines(run("predict", newest(runs, "prune"), photo, "--device", "cpu"))
     recipe, model, _ = load_model(newest(runs, "prune"))
@@ -64,7 +64,7 @@ def test_predict_asks_a_run_in_torch(runs: Path, drawn: Path) -> None:
     assert (line["photo"], line["device"]) == (str(photo), "cpu")
 
 
-def test_predict_asks_a_bundle_as_it_is_served(bundle: Path) -> None:
+def test_predict_runs_a_bundle_as_it_is_served(bundle: Path) -> None:
     goldens = json.loads((bundle / "goldens.json").read_text())
     answers = lines(run("predict", bundle, *(bundle / row["photo"] for row in goldens)))
     for row, line in zip(goldens, answers, strict=True):
@@ -76,7 +76,7 @@ def test_predict_asks_a_bundle_as_it_is_served(bundle: Path) -> None:
         assert spent["together"] == pytest.approx(spent["decode"] + spent["resize"] + spent["inference"], abs=0.02)
 
 
-def test_a_photo_that_cannot_be_read_costs_the_others_nothing(bundle: Path, drawn: Path, tmp_path: Path) -> None:
+def test_a_photo_that_cannot_be_read_does_not_affect_the_others(bundle: Path, drawn: Path, tmp_path: Path) -> None:
     good = sorted((drawn / "disc").iterdir())[0]
     (tmp_path / "page.jpg").write_text("<html>")
     done = run("predict", bundle, tmp_path / "none.jpg", tmp_path, tmp_path / "page.jpg", good)
@@ -88,7 +88,7 @@ def test_a_photo_that_cannot_be_read_costs_the_others_nothing(bundle: Path, draw
     assert not done.stderr
 
 
-def test_what_cannot_be_asked_is_one_line(
+def test_impossible_predictions_are_refused_in_one_line(
     runs: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -160,7 +160,7 @@ def test_a_child_stands_below_its_parent_and_the_newest_run_last(place: Path) ->
     assert "\n  of 30000101-000009-train " in table
 
 
-def test_what_is_not_complete_is_listed_as_such(place: Path) -> None:
+def test_incomplete_runs_are_listed_as_incomplete(place: Path) -> None:
     for name in ("30000101-000000-train.partial", "30000101-000001-train.partial", "30000101-000002-train"):
         (place / name).mkdir()
     (place / "30000101-000000-train.partial" / CHECKPOINT).touch()
@@ -176,7 +176,7 @@ def test_what_is_not_complete_is_listed_as_such(place: Path) -> None:
     assert "100.0%" in table
 
 
-def test_without_runs_it_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_runs_the_message_names_the_train_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("runs", "--recipe", "shapes")
     assert done.exit_code == 0
@@ -306,7 +306,7 @@ def test_a_run_that_cannot_be_deleted_is_one_line(place: Path) -> None:
         (["--compare", "a", "b"], "python -m training runs lists them"),
     ],
 )
-def test_what_is_wrong_is_one_line(place: Path, arguments: list[str], words: str) -> None:
+def test_an_error_is_reported_in_one_line(place: Path, arguments: list[str], words: str) -> None:
     assert words in refused("runs", *arguments)
 
 

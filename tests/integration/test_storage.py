@@ -45,7 +45,7 @@ def s3(server: Env, monkeypatch: pytest.MonkeyPatch) -> Env:
     return server
 
 
-def test_a_folder_comes_back_from_here_as_it_was_published(tmp_path: Path) -> None:
+def test_a_published_local_folder_is_fetched_unchanged(tmp_path: Path) -> None:
     folder, target = lay(tmp_path / "from", FILES), tmp_path / "deep" / "to"
     storage.publish(folder, str(target), quiet)
     assert seen(target) == FILES
@@ -54,13 +54,13 @@ def test_a_folder_comes_back_from_here_as_it_was_published(tmp_path: Path) -> No
     assert seen(tmp_path / "back") == {name: data for name, data in FILES.items() if name != "a.txt"}
 
 
-def test_publishing_here_replaces_what_was_there(tmp_path: Path) -> None:
+def test_publishing_to_a_local_folder_replaces_the_former_files(tmp_path: Path) -> None:
     target = lay(tmp_path / "to", {"old.txt": b"old"})
     storage.publish(lay(tmp_path / "from", FILES), str(target), quiet)
     assert seen(target) == FILES
 
 
-def test_a_failed_copy_here_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_local_copy_leaves_the_former_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = lay(tmp_path / "to", {"old.txt": b"old"})
 
     def full(source: Path, partial: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_failed_copy_here_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     assert {path.name for path in tmp_path.iterdir()} == {"to", "from"}
 
 
-def test_killed_between_the_two_renames_what_was_there_comes_back(
+def test_a_kill_between_the_two_renames_restores_the_former_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lay(tmp_path / ".to.before", {"old.txt": b"old"})
@@ -89,7 +89,7 @@ def test_killed_between_the_two_renames_what_was_there_comes_back(
 
 
 @pytest.mark.parametrize("scheme", ["s3", "obs"])
-def test_a_folder_comes_back_from_s3_with_a_marker(s3: Env, tmp_path: Path, scheme: str) -> None:
+def test_a_folder_published_to_s3_is_fetched_unchanged_and_has_a_marker(s3: Env, tmp_path: Path, scheme: str) -> None:
     folder = lay(tmp_path / "from", FILES)
     put(s3, "photos", {f"{scheme}/to/stale.txt": b"of another version"})
     storage.publish(folder, f"{scheme}://photos/{scheme}/to/", quiet)
@@ -125,7 +125,7 @@ def failing_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
     monkeypatch.setattr(s3fs.S3FileSystem, "_put_file", fails)
 
 
-def test_a_failed_upload_leaves_what_was_there_and_no_rest(
+def test_a_failed_upload_leaves_the_former_files_and_no_partial_ones(
     s3: Env, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.publish(lay(tmp_path / "old", {"a.txt": b"old"}), "s3://photos/failed/to", quiet)
@@ -153,7 +153,7 @@ def test_a_failed_last_step_leaves_no_marker_and_can_be_repeated(
 
 
 @pytest.mark.parametrize("url", ["s3://nowhere/data", "s3://photos/empty", "strange://photos/data", "none/such"])
-def test_what_cannot_be_fetched_is_one_line_with_the_url(s3: Env, tmp_path: Path, url: str) -> None:
+def test_a_failed_fetch_is_one_line_with_the_url(s3: Env, tmp_path: Path, url: str) -> None:
     with pytest.raises(UserError) as refused:
         storage.fetch(url, tmp_path / "back", lambda name: True, quiet)
     assert url in refused.value.message and "\n" not in refused.value.message

@@ -89,7 +89,7 @@ def test_the_bundles_graph_is_one_file_that_takes_uint8(bundle: Path) -> None:
     assert [entry.name for entry in graph.graph.output] == ["logits"]
 
 
-def test_a_graph_tells_no_path_of_this_machine(bundle: Path) -> None:
+def test_a_graph_contains_no_path_of_this_machine(bundle: Path) -> None:
     for folder in (bundle, SHIPPED):
         content = (folder / "model.onnx").read_bytes()
         assert b".py" not in content
@@ -191,7 +191,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_no_run_is_left(drawn: Path, tm
         (["train", SHAPES, "--data", "{drawn}", "--weights", "imagenet", "--runs", "{tmp}"], "no ImageNet weights"),
     ],
 )
-def test_what_is_wrong_is_one_line(drawn: Path, tmp_path: Path, arguments: list[Any], words: str) -> None:
+def test_an_error_is_reported_in_one_line(drawn: Path, tmp_path: Path, arguments: list[Any], words: str) -> None:
     filled = [str(word).format(drawn=drawn, tmp=tmp_path) for word in arguments]
     assert words in refused("training", *filled)
 
@@ -266,7 +266,7 @@ def test_two_at_once_do_not_take_up_the_same_run(short: Path, tmp_path: Path) ->
     assert folders[0] != folders[1]
 
 
-def test_a_run_without_channels_walks_on_like_any_other(runs: Path, drawn: Path, tmp_path: Path) -> None:
+def test_a_run_without_channels_can_be_used_like_any_other(runs: Path, drawn: Path, tmp_path: Path) -> None:
     """prune --method channel -> summary, predict, export, summary of the bundle, train --init-from."""
     loose = yaml.safe_load((newest(runs, "train") / "recipe.json").read_text())
     loose["gate"] = {"mean_accuracy": 0, "max_loss": 1}
@@ -383,7 +383,7 @@ def test_the_report_compares_ambiguous_photos_and_holds_the_folds(
     assert (tmp_path / "hardest.jpg").stat().st_size > 10_000
 
 
-def test_what_is_held_out_is_not_trained_on_by_the_way(drawn: Path, tmp_path: Path) -> None:
+def test_extra_photos_that_are_held_out_are_refused(drawn: Path, tmp_path: Path) -> None:
     assert "is held out as" in refused(
         "training", "train", SHAPES, "--data", drawn, "--extra", drawn, "--runs", tmp_path
     )

@@ -67,7 +67,7 @@ def read_recipe_of(folder: Path) -> Any:
     return read_spec(folder / "recipe.json")
 
 
-def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unpacked: Path) -> None:
+def test_items_are_answered_in_order_and_bad_items_get_errors(unpacked: Path) -> None:
     rows = goldens.read(unpacked)
     bad: list[dict[str, Any]] = [
         {"shape": [3, 224, 224]},
@@ -86,7 +86,7 @@ def test_items_are_answered_in_order_and_each_bad_one_by_an_error_of_its_own(unp
     assert str(list(read_recipe_of(unpacked).input.shape)) in answers[1]["error"]["message"]
 
 
-def test_what_is_not_declared_is_not_held_against_a_photo(unpacked: Path) -> None:
+def test_undeclared_types_and_shapes_are_not_checked(unpacked: Path) -> None:
     golden = goldens.read(unpacked)[2]
     bare = {"data": entry(unpacked, golden)["data"]}
     assert ask(unpacked, [bare]) == ([{"image_id": None, "result": golden.label}], 200)
@@ -132,7 +132,7 @@ def test_the_running_loss_is_printed_and_recorded(bundle: Path) -> None:
     assert min(recorded, key=recorded.__getitem__)[0] > 1
 
 
-def test_training_tells_the_accuracy_of_each_class_under_the_documents_names(bundle: Path) -> None:
+def test_training_records_the_accuracy_of_every_class_under_the_documents_names(bundle: Path) -> None:
     run = json.loads((bundle.parent / "run.json").read_text())
     recipe = read_recipe(run["recipe"])
     assert set(run["metrics"]["accuracy"]) == set(recipe.labels)

@@ -126,7 +126,7 @@ def test_a_job_logs_what_it_used(job_done: dict[str, Any]) -> None:
     assert max(row["cpu_percent"] for row in samples) == record["resources"]["cpu_percent"]["highest"] > 0
 
 
-def test_a_job_given_again_trains_nothing_and_fetches_nothing(place: Path, job_done: dict[str, Any]) -> None:
+def test_a_repeated_job_trains_nothing_and_fetches_nothing(place: Path, job_done: dict[str, Any]) -> None:
     before = keys(job_done["env"], "flowers", "resnet/run/")["run.json"]
     again = job(place, job_done["env"])
     assert "trained already" in again.stderr and "fetched" not in again.stderr
@@ -187,7 +187,9 @@ def serve(folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def test_the_package_answers_the_documents_form(place: Path, job_done: dict[str, Any], cloud: str) -> None:
+def test_the_package_answers_the_form_of_the_flowers_document(
+    place: Path, job_done: dict[str, Any], cloud: str
+) -> None:
     samples = json.loads(keys(job_done["env"], "flowers", "out/analysis-val/")["all_samples.json"])
     for path, row in samples.items():
         answer = requests.post(cloud, files={"images": (place / "data_set" / path).read_bytes()}, timeout=60)
@@ -231,7 +233,7 @@ def test_packages_of_real_networks_answer_as_the_model_does(name: str, place: Pa
     assert [scores[label] for label in recipe.labels] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_weights_at_data_url_are_where_training_starts(place: Path, weights: bytes, tmp_path: Path) -> None:
+def test_training_starts_from_the_weights_at_data_url(place: Path, weights: bytes, tmp_path: Path) -> None:
     shutil.copytree(place / "data_set", tmp_path / "data")
     (tmp_path / "data" / "smallnet-pre.pth").write_bytes(weights)
     urls = {name: str(tmp_path / folder) for name, folder in (("data_url", "data"), ("train_url", "resnet"))}

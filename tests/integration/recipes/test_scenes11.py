@@ -26,7 +26,7 @@ def bundle(sibling: Callable[[str], Path]) -> Path:
     return bundle_of(sibling("scenes11"), "scenes11")
 
 
-def test_the_graph_is_as_the_document_asks(bundle: Path) -> None:
+def test_the_graph_has_the_opset_and_names_of_the_scenes_document(bundle: Path) -> None:
     graph = onnx.load(bundle / "model.onnx")
     onnx.checker.check_model(graph)
     assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 11)]
@@ -40,7 +40,7 @@ def test_the_graph_is_as_the_document_asks(bundle: Path) -> None:
     assert list(facts["variants"]) == ["fp16 weights, f32 arithmetic"]
 
 
-def test_labels_lie_beside_the_graph(bundle: Path) -> None:
+def test_the_bundle_contains_the_labels_as_a_numpy_file(bundle: Path) -> None:
     assert tuple(np.load(bundle / "labels.npy", allow_pickle=False)) == read_spec(bundle / "recipe.json").labels
 
 
@@ -63,7 +63,7 @@ finally:
 """
 
 
-def test_onnx_predict_needs_no_torch_and_answers_as_the_bundle(bundle: Path, tmp_path: Path) -> None:
+def test_onnx_predict_needs_no_torch_and_gives_the_bundles_answer(bundle: Path, tmp_path: Path) -> None:
     photo, chart = bundle / "goldens" / "pattern_0.jpg", tmp_path / "chart.png"
     words = ["onnx-predict", photo, "--bundle", bundle, "--top", "11", "--chart", chart]
     done = subprocess.run(

@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_former_content(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
 
 
-def test_a_copy_keeps_time_and_permissions_only_if_asked(tmp_path: Path) -> None:
+def test_a_copy_keeps_time_and_permissions_only_on_request(tmp_path: Path) -> None:
     source = tmp_path / "a"
     source.write_bytes(b"x")
     source.chmod(0o440)
@@ -73,7 +73,9 @@ def test_json_is_readable_and_survives_names_that_are_not_utf8(tmp_path: Path) -
         (b'"\xff"', InvalidInput, "a.json cannot be read as JSON: 'utf-8' codec"),
     ],
 )
-def test_json_that_cannot_be_read(tmp_path: Path, content: bytes | None, kind: type, words: str) -> None:
+def test_unreadable_json_is_reported_with_the_fix(
+    tmp_path: Path, content: bytes | None, kind: type, words: str
+) -> None:
     if content is not None:
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(kind) as caught:

@@ -272,7 +272,7 @@ def exit_on_poison(path: Path) -> Facts:
     return Facts("ok", path.name)
 
 
-def test_a_file_that_kills_its_process_costs_one_verdict() -> None:
+def test_a_file_that_kills_its_process_affects_only_its_own_verdict() -> None:
     paths = [Path("poison" if number in (3, 11) else str(number)) for number in range(20)]
     inspected = dict(inspect_all(paths, exit_on_poison, workers=2))
     assert sorted(inspected) == list(range(20))

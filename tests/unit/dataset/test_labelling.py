@@ -232,7 +232,7 @@ def test_a_second_decision_is_refused_and_the_message_names_the_first(tmp_path: 
     assert table(tmp_path)["000.png"] == ""
 
 
-def test_undo_concerns_only_the_clients_own_decisions(tmp_path: Path) -> None:
+def test_undo_applies_only_to_decisions_of_the_same_client(tmp_path: Path) -> None:
     both = assignments(numbered(tmp_path, 4))
     both.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
     both.decide(ANN, 1, 0, Decision("", "unclear"), "ann")
@@ -453,7 +453,7 @@ def test_only_this_page_may_post(tmp_path: Path) -> None:
             requests.get(server.url.replace("127.0.0.1", "127.0.0.2"), headers={"Host": "localhost"}, timeout=5)
 
 
-def test_a_conflict_is_a_409_with_who_and_what(tmp_path: Path) -> None:
+def test_a_conflict_is_a_409_that_names_the_user_and_the_label(tmp_path: Path) -> None:
     with serving(numbered(tmp_path, 2), "--by", "the team") as server:
         photo = server.post("turn").json()["photo"]
         assert server.decide(photo, label=LABELS[0]).status_code == 200
@@ -482,7 +482,7 @@ def test_a_conflict_is_a_409_with_who_and_what(tmp_path: Path) -> None:
         (["{}/full", "--port", "{port}"], "--port 0 for a free one"),
     ],
 )
-def test_errors_are_one_line_that_names_the_fix(tmp_path: Path, words: list[object], expected: str) -> None:
+def test_errors_are_reported_in_one_line_that_names_the_fix(tmp_path: Path, words: list[object], expected: str) -> None:
     numbered(tmp_path / "full", 2)
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))

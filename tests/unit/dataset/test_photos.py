@@ -75,7 +75,7 @@ def test_without_a_table_every_photo_is_a_separate_source(tmp_path: Path) -> Non
         ({"licence": "x"}, "no column licence: its columns are path, source, free"),
     ],
 )
-def test_conditions_that_no_photo_meets(tmp_path: Path, where: dict[str, str], words: str) -> None:
+def test_unsatisfiable_conditions_are_refused(tmp_path: Path, where: dict[str, str], words: str) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\n")
     with pytest.raises(UserError, match=words):

@@ -141,7 +141,7 @@ def test_a_class_with_one_source_is_refused_without_few_sources(photos: Path, tm
         (["--recipe", "nothing"], "no recipe nothing"),
     ],
 )
-def test_errors_are_one_line(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_errors_are_reported_in_one_line(photos: Path, tmp_path: Path, arguments: list[str], words: str) -> None:
     done = run(photos, "--recipe", SHAPES, *(word.format(tmp=tmp_path) for word in arguments))
     assert done.exit_code == 1
     assert words in done.output.splitlines()[-1]
@@ -190,7 +190,7 @@ def test_balance_adds_copies_to_the_smaller_class_of_the_training_part_only(phot
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_every_makes_both_changes_of_each_photo(photos: Path, tmp_path: Path) -> None:
+def test_with_every_each_photo_of_the_smallest_class_gets_two_copies(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     originals = len(list((folder / "train" / "disc").iterdir()))
     assert run_balance(folder, "--every").exit_code == 0

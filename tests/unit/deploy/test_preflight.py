@@ -94,7 +94,7 @@ def test_the_former_version_is_the_one_that_answers(settings: Settings) -> None:
     assert state_of(settings, TorchServe()) == (NEW, "2.0")
 
 
-def test_the_first_version_has_no_former_one(settings: Settings) -> None:
+def test_a_first_version_has_no_former_version(settings: Settings) -> None:
     assert state_of(settings, TorchServe()) == (NEW, None)
 
 
@@ -113,7 +113,7 @@ def test_facts_come_from_the_manifest_torchserve_and_the_journal(settings: Setti
         state_of(settings, serving)
 
 
-def test_the_rollout_that_looks_does_not_count_itself(settings: Settings) -> None:
+def test_a_rollout_does_not_count_its_own_journal_entry(settings: Settings) -> None:
     running = Journal(settings.var, "rollout", "demo", "3.0")
     with pytest.raises(Refused, match=r"registered, but not by a rollout: .* deploy retire demo 3\.0"):
         preflight(settings, TorchServe(v2_0=1, v3_0=1), NEXT, running.entry.id)  # type: ignore[arg-type]

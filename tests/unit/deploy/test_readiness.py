@@ -58,7 +58,7 @@ def test_an_archive_that_cannot_be_read_is_not_ready(
 
 
 @pytest.mark.parametrize("content", [[], None, 3])
-def test_an_answer_that_is_no_object_is_not_ready_and_logged(
+def test_an_answer_that_is_not_an_object_is_not_ready_and_logged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: Any
 ) -> None:
     question = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})

@@ -83,7 +83,7 @@ class TestTheClientsOwnId:
     def test_may_have_128_characters(self) -> None:
         assert requestlog.client_request_id({"X-Request-Id": "a" * 128}) == "a" * 128
 
-    def test_the_description_of_a_forms_field_is_none(self) -> None:
+    def test_a_form_field_named_like_the_header_is_ignored(self) -> None:
         assert requestlog.client_request_id({"X-Request-Id": {"content-type": "image/jpeg"}}) is None
         assert requestlog.client_request_id({}) is None
 
@@ -171,7 +171,7 @@ class TestRequests:
         assert answered(metrics, version="1.1") == 1
         assert answered(metrics, version="1.2") is None
 
-    def test_what_was_answered_before_the_start_is_not_counted(self, settings: Settings, log: Path) -> None:
+    def test_requests_answered_before_the_start_are_not_counted(self, settings: Settings, log: Path) -> None:
         log.write_text(line())
         metrics = Metrics(settings)
         metrics.start()
@@ -263,7 +263,9 @@ class TestWhatIsServed:
         assert value(metrics, "classifier_archive_present", **labels) == 1
 
     @pytest.mark.parametrize("damage", ["", "{", "[1]", '[{"name": 1}]'])
-    def test_a_damaged_manifest_breaks_no_scrape(self, metrics: Metrics, settings: Settings, damage: str) -> None:
+    def test_a_damaged_manifest_does_not_break_a_scrape(
+        self, metrics: Metrics, settings: Settings, damage: str
+    ) -> None:
         serve(settings, TWO)
         metrics.workers_ready("classroom", "1.1", 1)
         assert value(metrics, "classifier_manifest_damaged") == 0
@@ -311,7 +313,7 @@ class TestWhatTheKeeperSays:
         metrics.ready(False)
         assert value(metrics, "classifier_ready") == 0
 
-    def test_actions(self, metrics: Metrics) -> None:
+    def test_repairs_are_counted_by_kind(self, metrics: Metrics) -> None:
         metrics.keeper_action("revive")
         metrics.keeper_action("revive")
         assert value(metrics, "classifier_keeper_actions_total", action="revive") == 2
@@ -364,7 +366,7 @@ class TestDeployments:
         assert len(read) == 2
 
     @pytest.mark.parametrize("damage", [{}, [], {"state": "done"}, 3])
-    def test_a_damaged_entry_breaks_no_scrape(self, metrics: Metrics, settings: Settings, damage: Any) -> None:
+    def test_a_damaged_entry_does_not_break_a_scrape(self, metrics: Metrics, settings: Settings, damage: Any) -> None:
         Journal(settings.var, "rollout", "classroom", "1.1").end(State.DONE)
         assert self.count(metrics, "rollout", "done") == 1
         write_json(settings.var / "history" / "odd.json", damage)

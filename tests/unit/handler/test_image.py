@@ -198,7 +198,7 @@ def test_shorter_is_torchvisions_resize_and_centre_crop(shape: tuple[int, int]) 
     assert levels <= (2 if max(shape) > 4 * min(shape) else 0)
 
 
-def test_shorter_with_a_crop_that_is_not_square() -> None:
+def test_shorter_works_with_a_crop_that_is_not_square() -> None:
     photo = pictures.photo()
     expected = v2.Compose([v2.Resize(90), v2.CenterCrop((40, 81))])(photo)
     actual = fit(photo, Input(height=40, width=81, resize="crop", shorter=90))

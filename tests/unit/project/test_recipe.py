@@ -91,7 +91,7 @@ def test_a_wrong_value_is_named(tmp_path: Path, changes: dict[str, Any], words: 
         assert word in message
 
 
-def test_what_is_no_yaml(tmp_path: Path) -> None:
+def test_invalid_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: [1")
     assert refusal(path).startswith(str(path))

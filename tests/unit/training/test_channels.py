@@ -86,7 +86,7 @@ def test_features_that_are_matched_keep_their_channels(recipe: Recipe, name: str
 
 
 @pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])
-def test_what_is_pruned_is_rounded_and_loads_again(recipe: Recipe, tmp_path: Path, name: str) -> None:
+def test_a_pruned_model_has_rounded_widths_and_loads_again(recipe: Recipe, tmp_path: Path, name: str) -> None:
     """Residuals and depthwise convolutions stay consistent; the last layer keeps its outputs; loading is exact."""
     recipe = override(recipe, "backbone", name=name)
     parent = used(recipe)

@@ -20,7 +20,7 @@ from training.models.registry import NoWeights, build, pretrained
 
 
 @pytest.mark.parametrize(("name", "document"), [("cifar10", Net), ("mnist", NetOfMnist)])
-def test_a_state_dict_of_the_document_loads_and_answers_as_there(
+def test_a_state_dict_of_the_cifar_document_loads_and_gives_the_same_logits(
     name: str, document: type[nn.Module], tmp_path: Path
 ) -> None:
     recipe, net = read_recipe(name), document()

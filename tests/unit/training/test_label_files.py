@@ -26,13 +26,13 @@ def pickled(path: Path, content: Any, protocol: int = 4) -> Path:
     return path
 
 
-def test_ours_come_back_and_need_no_pickle(tmp_path: Path) -> None:
+def test_our_label_files_are_read_without_pickle(tmp_path: Path) -> None:
     write_labels(tmp_path / "labels.npy", NAMES)
     assert read_labels(tmp_path / "labels.npy") == NAMES
     assert tuple(np.load(tmp_path / "labels.npy", allow_pickle=False)) == NAMES
 
 
-def test_the_documents_own_file_is_read(tmp_path: Path) -> None:
+def test_a_label_file_of_the_scenes_document_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "idx_to_labels.npy", {2: NAMES[2], 0: NAMES[0], 1: NAMES[1]})  # type: ignore[arg-type]
     assert read_labels(tmp_path / "idx_to_labels.npy") == NAMES
 
@@ -134,7 +134,7 @@ def test_every_way_to_name_an_object_is_closed(tmp_path: Path, content: bytes) -
         read_labels(raw(tmp_path / "a.npy", content))
 
 
-def test_damaged_files_are_one_line(tmp_path: Path) -> None:
+def test_damaged_files_are_reported_in_one_line(tmp_path: Path) -> None:
     whole = pickled(tmp_path / "a.npy", dict(enumerate(NAMES))).read_bytes()
     for end in range(0, len(whole) - 1, 7):
         (tmp_path / "b.npy").write_bytes(whole[:end])

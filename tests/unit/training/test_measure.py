@@ -40,7 +40,7 @@ def test_a_model_as_sure_as_it_is_right_has_no_calibration_error() -> None:
     assert calibration(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))[0] == 0
 
 
-def test_confidence_is_told_by_quartiles_and_the_recipes_threshold() -> None:
+def test_confidence_is_summarised_by_quartiles_and_the_recipes_threshold() -> None:
     summary = spread(torch.tensor([[0.5, 0.5, 0], [0.7, 0.3, 0], [0.9, 0.1, 0], [1.0, 0, 0]]), read_recipe(SHAPES))
     assert summary["photos"] == 4
     assert summary["median"] == pytest.approx(0.8, abs=1e-4)

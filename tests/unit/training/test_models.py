@@ -63,7 +63,7 @@ def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
     assert sorted(p.shape[0] for p in trained) == [7, 7]
 
 
-def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_weights_are_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError("no route to host")
 
@@ -133,7 +133,7 @@ def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, 
     ("accuracy", "parent", "passed"),
     [(0.95, 0.95, True), (0.9499, 0.95, False), (0.97, 0.98, True), (0.97, 0.981, False), (0.99, 0.96, True)],
 )
-def test_the_gate_wants_enough_and_little_lost(accuracy: float, parent: float, passed: bool) -> None:
+def test_the_gate_requires_a_minimum_accuracy_and_a_small_loss(accuracy: float, parent: float, passed: bool) -> None:
     verdict = gate(accuracy, parent, read_recipe("classroom"))
     assert verdict.passed is passed
     assert verdict.lost == pytest.approx(parent - accuracy, abs=1e-5)
@@ -187,12 +187,12 @@ def test_the_documents_preset_is_the_documents_list() -> None:
     assert len(DOCUMENT) == 30
 
 
-def test_the_documents_preset_wants_a_resnet() -> None:
+def test_the_documents_preset_requires_a_resnet() -> None:
     with pytest.raises(UserError, match="use convolutions"):
         prunable(build(Backbone(name="smallnet", weights="none"), 2), "document")
 
 
-def test_pruning_as_the_document_does(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
+def test_pruning_follows_the_classroom_document(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
     """45 % over the listed layers together, no fine-tune, everything else as it was; torchvision loads what is left."""
     from torchvision import models
 
@@ -243,7 +243,9 @@ class Stop(BaseException):
 
 
 @pytest.mark.parametrize("way", ["full", "frozen", "pruning"])
-def test_going_on_equals_never_having_stopped(recipe: Recipe, few: list[Photo], tmp_path: Path, way: str) -> None:
+def test_a_continued_training_equals_an_uninterrupted_one(
+    recipe: Recipe, few: list[Photo], tmp_path: Path, way: str
+) -> None:
     from training.fitting.checkpoints import Recorder
     from training.fitting.trainer import train_model
 

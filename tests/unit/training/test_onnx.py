@@ -41,7 +41,7 @@ def model_of(recipe: Recipe) -> Classifier:
 
 
 @pytest.mark.parametrize(("version", "output"), [(11, "output"), (13, "answers"), (18, "logits"), (20, "logits")])
-def test_opset_and_names_are_as_asked(version: int, output: str) -> None:
+def test_opset_and_names_are_those_of_the_recipe(version: int, output: str) -> None:
     recipe = scenes(opset=version, input="photo", output=output)
     model = model_of(recipe)
     exported = to_onnx(model, recipe)
@@ -55,14 +55,14 @@ def test_opset_and_names_are_as_asked(version: int, output: str) -> None:
         assert session.run(None, {"photo": photos})[0].shape == (count, 11)
 
 
-def test_the_recipe_asks_for_what_the_document_has() -> None:
+def test_the_recipe_has_the_settings_of_the_scenes_document() -> None:
     recipe = read_recipe("scenes11")
     assert (recipe.export.opset, recipe.export.input, recipe.export.output) == (11, "input", "output")
     assert (recipe.input.shorter, recipe.input.height, recipe.input.width) == (300, 256, 256)
     assert len(recipe.labels) == 11
 
 
-def test_an_opset_that_the_exporter_quietly_leaves_out_is_told() -> None:
+def test_an_opset_that_the_exporter_silently_ignores_is_reported() -> None:
     recipe = scenes(opset=30)
     with pytest.raises(UserError, match=r"(came out at opset 18, not 30|cannot be written at opset 30)"):
         to_onnx(model_of(recipe), recipe)
@@ -70,7 +70,7 @@ def test_an_opset_that_the_exporter_quietly_leaves_out_is_told() -> None:
         require_opset(onnx.helper.make_model(onnx.GraphProto(), opset_imports=[onnx.helper.make_opsetid("", 18)]), 11)
 
 
-def test_a_graph_that_is_not_the_model_is_told() -> None:
+def test_a_graph_that_differs_from_the_model_is_refused() -> None:
     recipe = scenes()
     model = model_of(recipe)
     exported = to_onnx(model, recipe)
@@ -187,7 +187,7 @@ def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> No
         ask(photo, "--model", bundle / "model.onnx", "--labels", tmp_path / "few.npy")
 
 
-def test_every_script_has_a_font_and_what_has_none_is_told() -> None:
+def test_every_script_has_a_font_and_missing_glyphs_are_reported() -> None:
     labels = ["苹果", "かな", "한국", "ไทย", "हिन्दी", "Ελλάδα", "Мир", "$x_1$"]
     picture, missing = bar_chart("photos/萨摩耶 1.jpg", labels, [0.1] * len(labels))
     assert missing == ""
@@ -207,7 +207,7 @@ def test_a_recipe_is_described_with_its_weights(tmp_path: Path) -> None:
     assert opset(onnx.helper.make_model(onnx.GraphProto(), opset_imports=[onnx.helper.make_opsetid("", 7)])) == 7
 
 
-def test_the_table_fits_in_80_columns_whatever_the_labels_are() -> None:
+def test_the_table_fits_in_80_columns_with_any_labels() -> None:
     terminal = Console(width=80, file=io.StringIO())
     labels = ("a_label_without_spaces_" * 6, "[bold]", "b c " * 40)
     terminal.print(_table(labels, np.array([0.5, 0.3, 0.2], np.float32), [0, 1, 2]))

@@ -21,7 +21,7 @@ from training.models.registry import BACKBONES, Architecture, NoWeights, build
 from training.records.run import read_recipe_of
 
 
-def test_the_documents_settings() -> None:
+def test_the_settings_are_those_of_the_document() -> None:
     recipe = read_recipe("pets")
     train = recipe.train
     assert len(recipe.labels) == 37

@@ -30,7 +30,7 @@ def facts(folder: Path, *arguments: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("way", "trainable"), [("--freeze", 1_026), ("--full", 11_177_538)])
-def test_the_documents_figures(tmp_path: Path, way: str, trainable: int) -> None:
+def test_the_figures_are_those_of_the_document(tmp_path: Path, way: str, trainable: int) -> None:
     """Section 6.3's two tables: 4.01 and 42.64 "MB" are MiB of float32."""
     described = facts(tmp_path, *DOCUMENT, way)
     assert described["parameters"]["total"] == 11_177_538
@@ -59,7 +59,7 @@ def test_the_recipes_size_and_a_batch_of_eight(tmp_path: Path) -> None:
     assert eight["mebibytes"]["parameters"] == one["mebibytes"]["parameters"]
 
 
-def test_a_large_batch_costs_no_memory(tmp_path: Path) -> None:
+def test_the_memory_of_a_large_batch_is_computed_without_allocating_it(tmp_path: Path) -> None:
     assert facts(tmp_path, *DOCUMENT, "--batch", 4096)["mebibytes"]["total"] > 1_000_000
 
 
