@@ -16,7 +16,7 @@ from tests.helpers.once import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
-if XDIST:  # two trainings at once, each with a thread for every core, wait for one another more than they compute
+if XDIST:  # two trainings at once with a thread for every core wait for each other more than they compute
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -129,7 +129,7 @@ def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def server(settings: Settings) -> Iterator[Any]:
-    """One real TorchServe with classroom and shapes, and each again as a batched model."""
+    """One real TorchServe with the models classroom and shapes, and a batched model of both."""
     from deploy.torchserve.process import Server
 
     with Server(settings) as running:

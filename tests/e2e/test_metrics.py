@@ -163,7 +163,9 @@ class TestEveryLog:
         ask(server, files={"photo": (f"{SECRET}.jpg", PHOTO)}, data={"image_id": SECRET})
         ask(server, f"classroom?image_id={SECRET}&image_base64={TEXT[:2000]}", data=PHOTO, headers=JPEG)
         ask(server, "nobody", json={"image_id": SECRET, "image_base64": TEXT})
-        form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl's own: TorchServe takes the photo apart
+        form = {
+            "Content-Type": "application/x-www-form-urlencoded"
+        }  # curl's default: TorchServe would parse the photo as a form
         assert ask(server, data=f"{SECRET}%zz".encode() + PHOTO, headers=form).status_code == 500
         assert ask(server, data=f"image_base64={SECRET}%zz{TEXT}", headers=form).status_code == 500
         broken = store / "broken-1.0.mar"
@@ -373,7 +375,7 @@ def test_every_queried_metric_and_label_exists(where: str, scraped: list[Sample]
     selected = selectors(expressions()[where])
     assert selected
     for selector in selected:
-        if selector.name == "up":  # Prometheus' own; its jobs are those of the example
+        if selector.name == "up":  # a metric of Prometheus itself; its jobs are those of the example
             jobs = yaml.safe_load((ROOT / "config" / "prometheus.yml").read_text())["scrape_configs"]
             samples_of = [Sample("up", {"job": job["job_name"]}, 1) for job in jobs]
         else:
@@ -393,7 +395,7 @@ def test_labels_that_legends_and_sums_name_exist(scraped: list[Sample]) -> None:
 
 
 def test_the_parser_finds_every_selector() -> None:
-    """The tests above are only as good as this."""
+    """The tests above rely on this parser."""
     selected = selectors(
         'sum(rate(a{b="1"}[5m])) / on () group_left () scalar(c) > 0 unless (max_over_time(d[1h:1m]) > 1)'
     )

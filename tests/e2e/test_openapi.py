@@ -36,7 +36,7 @@ CHECKS = [
 ]
 PHOTO = (SHIPPED / "goldens" / "1_0.jpg").read_bytes()
 ENCODED = base64.b64encode(PHOTO).decode()
-REQUESTS = 40  # for each strategy
+REQUESTS = 40  # per strategy
 BOUNDED = limits(
     max_examples=REQUESTS,
     deadline=None,

@@ -44,7 +44,7 @@ main(["rollout", {archive!r}], prog_name="python -m deploy")
 """
 
 POINTS = {
-    # point -> where the process kills itself: at which call, before, during or after it, with which argument
+    # by point: where the process kills itself: at which call, before, during or after it, with which argument
     "check begins": ("Journal.step", "before", "check"),
     "register begins": ("Journal.step", "before", "register"),
     "a worker starts": ("Client.register", "during", ""),
@@ -97,7 +97,7 @@ def test_every_point_is_in_one_chain() -> None:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_rollout_that_is_killed_again_and_again_ends_in_the_same_place(here: Node, chain: str) -> None:
-    """The same command is repeated: it resumes, is killed at the next point, and is at last left alone."""
+    """The same command is repeated: it resumes, is killed at the next point, and finally runs to its end."""
     version, former = f"1.{list(CHAINS).index(chain)}", here.manifest()[0]
     here.pack(version)
     for point in CHAINS[chain]:

@@ -1,4 +1,4 @@
-"""The sibling recipes on one TorchServe, beside one another: each document's own client, and what it gets."""
+"""The sibling recipes together on one TorchServe: the client of every document, and the answers that it gets."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from tests.helpers.siblings import NAMES, bundle_of
 def endpoints(
     sibling: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Endpoint]]:
-    """One server with all of them, each packed and rolled out."""
+    """One server with the archives of all sibling recipes, by recipe."""
     folder = tmp_path_factory.mktemp("siblings")
     bundles = {name: bundle_of(sibling(name), name) for name in NAMES}
     with node(bundles["cifar10"], folder) as here:

@@ -1,4 +1,4 @@
-"""The data team's way, all of it, with the commands that a person types; and every example of every --help."""
+"""All steps of the data team, with the commands that a person types; and every example of every --help."""
 
 import base64
 import csv
@@ -60,7 +60,7 @@ VERDICTS = {
 def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, server: Any, settings: Any) -> None:
     content = yaml.safe_load(SHAPES.read_text())
     recipe = tmp_path / "walk.yaml"
-    gate = {"mean_accuracy": 0.6, "max_loss": 0.3}  # few photos: how good the model is, is not the point here
+    gate = {"mean_accuracy": 0.6, "max_loss": 0.3}  # few photos: the quality of the model does not matter here
     recipe.write_text(yaml.safe_dump({**content, "name": "walk", "gate": gate}))
     split, runs = tmp_path / "split", tmp_path / "runs"
 
@@ -171,7 +171,7 @@ def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_
 
 
 def test_every_example_of_deploy_runs(tmp_path: Path) -> None:
-    """A life of the shipped model: up, replaced, asked, rolled back, down. `serve` is in test_serve.py."""
+    """The shipped model is started, replaced, queried, rolled back and stopped. `serve` is in test_serve.py."""
     env = {**os.environ, **own_environment(tmp_path / "var", tmp_path / "store")}
     texts = examples("deploy")
     assert set(texts) == {*ORDER["deploy"], "serve"}

@@ -30,14 +30,14 @@ class _Document(nn.Module):
 
 
 class Net(_Document):
-    """Of section 4.3."""
+    """The network of section 4.3."""
 
     def __init__(self) -> None:
         super().__init__(3, 5)
 
 
 class NetOfMnist(_Document):
-    """Of section 3.2."""
+    """The network of section 3.2."""
 
     def __init__(self) -> None:
         super().__init__(1, 4)

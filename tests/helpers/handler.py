@@ -1,4 +1,4 @@
-"""The handler without a server: a context as TorchServe makes it, and batches handed over as its own code does."""
+"""The handler without a server: a context and batches like those that TorchServe passes to it."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ def started(folder: Path) -> ClassifierService:
 
 
 def ask(service: ClassifierService, folder: Path, *bodies: bytes) -> tuple[list[Any], Context]:
-    """Hand over a batch as TorchServe's own code does."""
+    """Pass a batch to the handler as TorchServe does."""
     parameters = [{"name": "body", "contentType": "application/json", "value": body} for body in bodies]
     batch = [{"requestId": str(i).encode(), "headers": [], "parameters": [p]} for i, p in enumerate(parameters)]
     now = context(folder)

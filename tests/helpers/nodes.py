@@ -1,4 +1,4 @@
-"""A server of its own whose versions a test may change, and archives that are not what they should be."""
+"""A separate server whose versions a test may change, and faulty archives."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def node(bundle: Path, folder: Path) -> Iterator[Node]:
 
 
 def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
-    """Change contents of an archive, and (as whoever builds a bad one would) its manifest with them."""
+    """Change contents of an archive, and its manifest with them, so that only the contents are wrong."""
     edited = mar.with_suffix(".edited")
     with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
         for name in before.namelist():

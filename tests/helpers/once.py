@@ -1,4 +1,4 @@
-"""Folders that are made once for all processes of a test run."""
+"""Folders that all processes of a test run create only once."""
 
 from collections.abc import Callable
 from pathlib import Path

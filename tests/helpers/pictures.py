@@ -1,4 +1,4 @@
-"""Awkward picture files, made here: what is taken, and what is refused with which code."""
+"""Generated awkward image files: those that are accepted, and those that are refused with their error code."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: moto's, as a process of its own."""
+"""A real S3 server on loopback: moto's, as a separate process."""
 
 import signal
 import socket
@@ -45,7 +45,7 @@ def s3_server(*buckets: str) -> Iterator[dict[str, str]]:
 
 
 def client_of(env: dict[str, str]) -> Any:
-    """boto3's client: another than the one that the project uses."""
+    """A client of boto3, which the project does not use."""
     return boto3.client(
         "s3",
         endpoint_url=env["AWS_ENDPOINT_URL"],
@@ -56,7 +56,7 @@ def client_of(env: dict[str, str]) -> Any:
 
 
 def keys(env: dict[str, str], bucket: str, prefix: str = "") -> dict[str, bytes]:
-    """Every object below a prefix, by its key without it."""
+    """Every object below a prefix, by its key without the prefix."""
     client = client_of(env)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     names = [row["Key"] for page in pages for row in page.get("Contents", [])]

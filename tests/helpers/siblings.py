@@ -79,7 +79,7 @@ def shipped_recipe(name: str) -> dict[str, Any]:
 
 
 def flowers_recipe(folder: Path, **changes: Any) -> Path:
-    """The recipe flowers with a small input and a small network; every other setting is its own."""
+    """The recipe flowers with a small input and a small network, otherwise unchanged."""
     content = shipped_recipe("flowers")
     return write_recipe(
         folder, "flowers", content | FLOWERS_SMALL | {"train": content["train"] | FLOWERS_TRAIN} | changes
@@ -87,7 +87,7 @@ def flowers_recipe(folder: Path, **changes: Any) -> Path:
 
 
 def pets_recipe(folder: Path) -> Path:
-    """Pets with three drawn labels; every other setting is its own."""
+    """The recipe pets with three drawn labels, otherwise unchanged."""
     content = shipped_recipe("pets")
     content |= {"labels": list(PETS_DRAWN), "drawn": PETS_DRAWN, "gate": {"mean_accuracy": 0.5, "max_loss": 0.5}}
     content["backbone"] |= {"weights": "none"}

@@ -1,4 +1,4 @@
-"""A recipe made small, its photos drawn, its run trained in a few steps: what tests of every recipe share."""
+"""Small variants of the recipes, with drawn photos and runs of a few training steps, for tests of every recipe."""
 
 import math
 import shutil
@@ -34,7 +34,7 @@ QUICK = {"epochs": 1, "batch_size": 8, "validation": 0.5}
 
 
 def small_recipe(name: str, folder: Path, **changes: dict[str, Any]) -> Path:
-    """A recipe of config/recipes with changed sections, and nothing asked of how good it gets."""
+    """A recipe of config/recipes with changed sections, whose gate accepts every accuracy."""
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     for section, values in {"gate": {"mean_accuracy": 0.0, "max_loss": 1.0}, "train": QUICK, **changes}.items():
         content[section] = {**content.get(section, {}), **values}
@@ -58,7 +58,7 @@ def label_folders(folder: Path, labels: tuple[str, ...], count: int = 4) -> Path
 
 
 def invoke(command: click.Command, *words: object) -> None:
-    """Run a command in this process: seconds are saved that importing torch takes."""
+    """Run a command in this process, which saves the seconds that importing torch takes."""
     command.main([str(word) for word in words], standalone_mode=False)
 
 

@@ -91,7 +91,7 @@ def test_the_bounds_compare_medians_with_the_right_system() -> None:
     by_text = {point.text: point for point in points(summary(example()))}
     values = {text: round(point.value, 3) for text, point in by_text.items() if point.value is not None}
     assert values["p50 at 1 client, the document's chain / ours"] == 13.0
-    assert values["p50 at 1 client, ours / the best bare script"] == 2.0  # 10 / 5: of our model, the best
+    assert values["p50 at 1 client, ours / the best bare script"] == 2.0  # 10 / 5: the best system with our model
     assert values["requests/s at 8 clients, ours / the better chain"] == 12.5
     assert values["requests/s at 8 clients, ours / fastapi:document"] == 1.25
     # litserve does 300 requests a second, but not without errors
@@ -180,7 +180,7 @@ def test_the_kept_figures_of_the_first_model_are_a_row_and_a_baseline() -> None:
 
 
 def test_the_commands_of_every_system_name_code_of_this_project(tmp_path: Path) -> None:
-    """Python modules are found, gunicorn's and uvicorn's MODULE:NAME among them."""
+    """The Python modules of every command, including MODULE:NAME of gunicorn and uvicorn."""
     for system in KNOWN.values():
         words = [
             str(word) for line in system.commands(system, Place(tmp_path, 8000, tmp_path, tmp_path)) for word in line
@@ -281,12 +281,12 @@ def test_a_system_is_measured_and_all_its_processes_end(tmp_path: Path) -> None:
     with running(small(), place(tmp_path), "abc") as it:
         assert it.ask("abc")["result"] == "offline"
         family = it.family()
-        assert len(family) == 2  # its child left the group, and is known all the same
+        assert len(family) == 2  # its child left the process group, and is found nevertheless
         assert it.memory_mb() > 5
         result = load.constant(it, "abc", "offline", 40, 1.0)
         port = it.place.port
     assert result["sent"] > 8
-    assert result["errors"] == result["sent"] // 4  # each fourth number is answered wrongly
+    assert result["errors"] == result["sent"] // 4  # every fourth number is answered wrongly
     assert not any(map(alive, family))
     with socket.socket() as free:
         assert free.connect_ex(("127.0.0.1", port)) != 0
@@ -327,7 +327,7 @@ def test_a_system_that_does_not_start_is_reported_and_the_others_are_measured(
 def test_an_interrupt_reports_the_complete_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    left = 5  # systems of two are measured before somebody stops it: two rounds and a half
+    left = 5  # measurements of two systems before the interruption: two and a half rounds
 
     def one_round(system: System, plan: compare.Plan) -> dict[str, Any]:
         nonlocal left
@@ -403,7 +403,7 @@ def test_a_peer_that_cannot_be_installed_is_reported(tmp_path: Path, monkeypatch
     (tmp_path / "requirements" / "peer.txt").write_text("another==1.0\n")
     assert install.absent("peer") == "outdated: make bench"
     seen = subprocess.run([install.python("peer"), "-c", "import psutil"], capture_output=True)
-    assert seen.returncode == 0  # the project's packages, behind its own
+    assert seen.returncode == 0  # the environment's packages, then the project's
 
 
 def test_the_reason_of_an_absent_system_is_one_line_without_local_paths() -> None:

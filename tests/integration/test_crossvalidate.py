@@ -1,4 +1,4 @@
-"""Grouped cross-validation: each photo once, nothing of its source seen, a teacher of the same fold."""
+"""Grouped cross-validation: every photo is tested once, by models that saw no photo of its source."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
         calls.append(len(tested))
         assert not {p.source for p in photos} & {p.source for p in tested}
         rows = [[0.0 if index == photo.label else -5.0 for index in range(3)] for photo in tested]
-        before = [[-10.0 if value == 0 else 0.0 for value in rows[0]], *rows[1:]]  # of each fold one was wrong
+        before = [[-10.0 if value == 0 else 0.0 for value in rows[0]], *rows[1:]]  # one wrong answer per fold
         ways = crossvalidation.CONDITIONS
         return Fold(photos=[], answers=dict.fromkeys(ways, rows), unpruned=dict.fromkeys(ways, before))
 

@@ -55,7 +55,7 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
-    """How often each photo is decoded from now on."""
+    """Counts by photo how often it is decoded from now on."""
     seen: Counter[Path] = Counter()
     read = Path.read_bytes
 

@@ -33,7 +33,7 @@ def service(unpacked: Path) -> ClassifierService:
 
 @pytest.fixture(scope="module", params=names())
 def every(request: pytest.FixtureRequest, once: Once, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The archive of each recipe in turn, unpacked."""
+    """The unpacked archives of all recipes in turn."""
     name = str(request.param)
     bundle = once(f"random-{name}", lambda folder: random_bundle(read_recipe(name), folder))
     mar = pack(bundle, "1.0", tmp_path_factory.mktemp(f"store-{name}"))

@@ -1,4 +1,4 @@
-"""A task of one's own needs a file and photos, no code: the worked example of docs/recipes.md, command by command."""
+"""A new task needs a recipe and photos, but no code: the worked example of docs/recipes.md, command by command."""
 
 import json
 import re

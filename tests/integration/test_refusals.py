@@ -1,4 +1,4 @@
-"""Every command of the data team, given what cannot work: one line that names the fix, exit 1, nothing half-written."""
+"""Every command of the data team with bad input: one line that names the fix, exit code 1, no partial output."""
 
 import importlib
 import shutil

@@ -42,7 +42,7 @@ def lines(done: Result) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def place(runs: Path, bundle: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with runs/shapes and runs/drawn, as a person's own, and nothing that was packed."""
+    """A folder with runs/shapes and runs/drawn, and no bundles or archives."""
     shutil.copytree(runs, tmp_path / "runs" / "shapes")
     shutil.copytree(drawn, tmp_path / "runs" / "drawn")
     monkeypatch.chdir(tmp_path)

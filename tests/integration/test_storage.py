@@ -1,4 +1,4 @@
-"""Folders fetched and published whole: here, and on a real S3 server on loopback."""
+"""Folders are fetched and published completely or not at all: local ones, and on a real S3 server on loopback."""
 
 import json
 import re
@@ -114,7 +114,7 @@ def test_fetching_again_copies_only_what_changed(s3: Env, tmp_path: Path) -> Non
 
 
 def failing_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
-    """The server goes away after so many uploads."""
+    """The server disappears after `calls` uploads."""
     kept, passed = s3fs.S3FileSystem._put_file, iter(range(calls))
 
     async def fails(self: Any, *arguments: Any, **extra: Any) -> Any:

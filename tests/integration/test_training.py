@@ -68,7 +68,7 @@ def test_the_exported_graph_is_the_model(runs: Path, drawn: Path, tmp_path: Path
 
 
 def test_the_precision_is_pinned(runs: Path, tmp_path: Path) -> None:
-    """OpenVINO left alone computes in bf16 where a CPU can: its answers would then differ in the third decimal."""
+    """By default OpenVINO computes in bf16 where the CPU can; its answers would then differ in the third decimal."""
     recipe, model, _ = load_model(newest(runs, "prune"))
     (tmp_path / "model.onnx").write_bytes(to_onnx(model, recipe).SerializeToString())
     photo = np.random.default_rng(0).integers(0, 256, (3, recipe.input.height, recipe.input.width), np.uint8)
@@ -267,7 +267,7 @@ def test_two_at_once_do_not_take_up_the_same_run(short: Path, tmp_path: Path) ->
 
 
 def test_a_run_without_channels_can_be_used_like_any_other(runs: Path, drawn: Path, tmp_path: Path) -> None:
-    """prune --method channel -> summary, predict, export, summary of the bundle, train --init-from."""
+    """After prune --method channel: summary, predict, export, summary of the bundle, train --init-from."""
     loose = yaml.safe_load((newest(runs, "train") / "recipe.json").read_text())
     loose["gate"] = {"mean_accuracy": 0, "max_loss": 1}
     loose["prune"]["most_flips"] = 99

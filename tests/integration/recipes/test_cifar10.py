@@ -1,4 +1,4 @@
-"""cifar10 and mnist from photos to the handler's answer, on small drawn folders: the document's nets, a few epochs."""
+"""cifar10 and mnist from drawn photos to the handler's answer: the nets of the CIFAR-10 document, a few epochs."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def ask(folder: Path, entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any
 
 
 def entry(folder: Path, golden: goldens.Golden, **changes: Any) -> dict[str, Any]:
-    """An item as the document's client makes it."""
+    """An item as the client of the CIFAR-10 document sends it."""
     data = base64.b64encode((folder / golden.photo).read_bytes()).decode()
     shape = list(read_recipe_of(folder).input.shape)
     return {"content_type": "image/png", "data": data, "shape": shape, **changes}
@@ -100,7 +100,7 @@ def test_the_status_is_400_only_if_all_items_fail(unpacked: Path) -> None:
 
 
 def test_the_checkpoint_has_the_documents_keys_and_fits_its_net(bundle: Path) -> None:
-    """As the document loads it, and our own weights, which are of the same epoch (keep: last), answer alike."""
+    """The document's network with these weights, and ours of the same epoch (keep: last), give the same logits."""
     from training.records.weights import load_model
 
     recipe, model, _ = load_model(bundle.parent)

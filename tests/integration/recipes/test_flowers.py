@@ -49,7 +49,7 @@ def test_it_is_trained_exported_and_answers_a_form(sibling: Callable[[str], Path
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Drawn photos as the document lays them out, beside a recipe."""
+    """A recipe, and drawn photos in the folders of the flowers document."""
     folder = tmp_path_factory.mktemp("flowers")
     recipe = flowers_recipe(folder)
     command("dataset", "sample", folder / "drawn", "--recipe", recipe, "--count", 16)
@@ -73,7 +73,7 @@ def weights(place: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def job_done(place: Path, weights: bytes) -> Iterator[dict[str, Any]]:
-    """The job against a real S3 server; what it wrote, and what it said."""
+    """The job against a real S3 server: its environment and its output."""
     data = {p.relative_to(place).as_posix(): p.read_bytes() for p in (place / "data_set").rglob("*") if p.is_file()}
     with s3_server("flowers") as env:
         put(env, "flowers", data | {"data_set/smallnet-pre.pth": weights, "data_set/notes/readme.txt": b"not wanted"})
@@ -162,7 +162,7 @@ def test_the_analysis_agrees_with_itself(place: Path, job_done: dict[str, Any]) 
 
 @pytest.fixture(scope="module")
 def cloud(place: Path, job_done: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The package as it lies in object storage, in a process that sees it and the stand-in alone."""
+    """The package from object storage, in a process that can import only the package and the stand-in."""
     folder = tmp_path_factory.mktemp("cloud")
     for name, data in keys(job_done["env"], "flowers", "resnet/model/").items():
         (folder / "model" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The recipe scenes11 end to end on small pictures: train, export at opset 11, the handler, and no torch at asking."""
+"""The recipe scenes11 end to end on small pictures: train, export at opset 11, the handler, predict without torch."""
 
 import json
 import subprocess

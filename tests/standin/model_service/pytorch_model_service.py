@@ -4,7 +4,7 @@ from typing import Any
 
 
 class PTServingBaseService:
-    """The three methods in turn, as the platform calls them; a service overrides what it wants."""
+    """The three methods in turn, as the platform calls them; a service overrides some of them."""
 
     def __init__(self, model_name: str, model_path: str) -> None:
         self.model_name = model_name

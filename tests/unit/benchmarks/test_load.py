@@ -26,7 +26,7 @@ def answer(sock: socket.socket, label: str = "disc", status: int = 200, version:
 
 
 class Backend:
-    """Reads requests of any number of connections, and has each answered by `reply(socket, number of the request)`."""
+    """Reads requests of any number of connections, and calls `reply(socket, number of the request)` for every one."""
 
     def __init__(self, reply: Reply, var: Path) -> None:
         self.reply, self.var, self.received, self.opened = reply, var, 0, 0
@@ -170,7 +170,7 @@ def test_a_wrong_label_is_wrong() -> None:
 
 
 def test_a_key_is_read_again_for_each_new_connection_and_only_then() -> None:
-    """TorchServe writes others at each start, and a start ends all connections."""
+    """TorchServe writes new keys at every start, which also ends all connections."""
 
     def restart(sock: socket.socket, number: int) -> None:
         if number == 8:

@@ -16,7 +16,7 @@ VERSIONS = ["1.0", "1.1", "1.2"]
 
 
 def samples(ms: float = 30.0, count: int = REQUESTS) -> list[Sample]:
-    """A hundred a second, answered by each version in turn."""
+    """A hundred requests a second, answered by the versions one after the other."""
     share = -(-count // len(VERSIONS))
     return [Sample(n / 100, n / 100, ms, 200, "disc", VERSIONS[n // share]) for n in range(count)]
 
@@ -164,7 +164,7 @@ def test_allowed_failures_after_a_kill_are_not_reported(fine: dict[str, Any]) ->
 def test_a_killed_worker_had_the_unanswered_requests_sent_before(may: str, allowed: int | None) -> None:
     at = Result(100, 10, 1, [
         Sample(1.0, 1.0, 500, 200, "disc", "1.1"),  # answered before the kill, at 2 s
-        Sample(1.9, 1.9, 150, 503, None, None),  # in its hands
+        Sample(1.9, 1.9, 150, 503, None, None),  # in its worker
         Sample(1.95, 1.95, 3000, 200, "disc", "1.1"),  # in its queue
         Sample(2.1, 2.1, 10, LOST, None, None),  # sent afterwards
         Sample(2.2, 2.2, 10, 200, "cross", "1.1"),

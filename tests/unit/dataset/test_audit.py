@@ -87,7 +87,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
 
 
 def with_thumbnail() -> bytes:
-    """A JPEG with a whole JPEG, end marker and all, in an APP segment before its own data."""
+    """A JPEG with a complete JPEG, including its end marker, in an APP segment before the image data."""
     data, inner = encode(photo(), "JPEG"), encode(photo().resize((80, 60)), "JPEG")
     return data[:2] + b"\xff\xe5" + (len(inner) + 2).to_bytes(2, "big") + inner + data[2:]
 

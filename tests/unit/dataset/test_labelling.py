@@ -1,4 +1,4 @@
-"""Labelling: no decision is lost, whoever else labels at the same time and however the server stops."""
+"""Labelling: no decision is lost, even if several people label at once or the server is killed."""
 
 import fcntl
 import json
@@ -448,8 +448,8 @@ def test_only_this_page_may_post(tmp_path: Path) -> None:
         assert table(tmp_path) == {"000.png": ""}
         page = requests.get(server.url, timeout=20)
         assert "default-src 'self'" in page.headers["Content-Security-Policy"]
-        assert "//" not in page.text  # nothing from elsewhere
-        with pytest.raises(requests.ConnectionError):  # bound to loopback alone
+        assert "//" not in page.text  # nothing from other origins
+        with pytest.raises(requests.ConnectionError):  # bound to loopback only
             requests.get(server.url.replace("127.0.0.1", "127.0.0.2"), headers={"Host": "localhost"}, timeout=5)
 
 

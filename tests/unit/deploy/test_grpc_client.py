@@ -70,7 +70,7 @@ def test_an_unreachable_server_is_an_error(settings: tuple[Settings, list[Any]])
 
 
 def _entries(rest: bytes) -> Iterator[bytes]:
-    """The map's entries: field 3, each with its length."""
+    """The entries of the map: field 3, tag, length and content."""
     while rest:
         assert rest[0] == 0x1A
         yield rest[2 : 2 + rest[1]]

@@ -90,7 +90,7 @@ def test_the_former_version_is_the_one_that_answers(settings: Settings) -> None:
     assert state_of(settings, TorchServe(v1_0=1, v2_0=0)) == (NEW, "1.0")  # 1.0 answers in place of a dead default
     assert state_of(settings, TorchServe(v2_0=0, v1_0=1)) == (NEW, "1.0")
     assert state_of(settings, TorchServe(v2_0=0, v1_0=0)) == (NEW, "2.0")
-    assert state_of(settings, TorchServe(v0_9=1, v2_0=0)) == (NEW, "0.9")  # registered by hand
+    assert state_of(settings, TorchServe(v0_9=1, v2_0=0)) == (NEW, "0.9")  # registered manually
     assert state_of(settings, TorchServe()) == (NEW, "2.0")
 
 

@@ -1,4 +1,4 @@
-"""The repairs that are due, as a table: manifest, what TorchServe says, what earlier rounds saw -> actions."""
+"""The repairs that are due, as a table: manifest, state of TorchServe, state of earlier rounds, actions."""
 
 import pytest
 
@@ -14,7 +14,7 @@ OTHER = ServedVersion("other", "1.0", "other-1.0.mar", "", default=True)
 
 Case = tuple[list[ServedVersion], dict[str, int], str | None, dict[str, float], dict[str, float], list[str]]
 CASES: dict[str, Case] = {
-    # manifest, ready workers, default, short of workers since, failed and retried at -> actions
+    # manifest, ready workers, default, short of workers since, failed and retried at, actions
     "nothing to serve": ([], {}, None, {}, {}, []),
     "all as it must be": ([TWO, ONE], {"2.0": 1, "1.0": 1}, "2.0", {}, {}, []),
     "after a restart": ([TWO, ONE], {}, None, {}, {}, ["restore 2.0", "restore 1.0"]),

@@ -107,7 +107,7 @@ def test_json_keys_do_not_change() -> None:
 def test_the_problem_of_a_default_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: bool, workers: int, registered: bool, problem: str | None
 ) -> None:
-    """Another version, 2.0, is kept and has a worker in each case."""
+    """In all cases another version, 2.0, is kept and has a worker."""
     settings = read_settings({"SERVE_VAR": str(tmp_path), "SERVE_KEEPER_PORT": "1"})
     listed = [ServedVersion("a", "1.0", "a-1.0.mar", "d1", default=True), ServedVersion("a", "2.0", "a-2.0.mar", "d2")]
     desired.write(tmp_path, listed)

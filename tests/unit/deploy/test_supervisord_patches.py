@@ -1,4 +1,4 @@
-"""What the patches of supervisord's process do; each runs in its own process, because they cannot be undone."""
+"""What the patches of supervisord's process do. They cannot be undone, so every test runs in a separate process."""
 
 import subprocess
 import sys

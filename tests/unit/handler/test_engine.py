@@ -39,7 +39,7 @@ def onnx(spec: Spec, **changes: object) -> Spec:
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixels], runtime: str) -> None:
-    """The runtimes' own memory is read, not copied."""
+    """The output is read from the runtime's memory without a copy."""
     predict = engine.load(GRAPH, spec if runtime == "openvino" else onnx(spec))
     first = predict(photos[0])
     kept = first.copy()

@@ -127,7 +127,7 @@ def test_the_table_of_messages_was_found() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_source_file_that_a_page_names_exists(page: Path) -> None:
     if page.name == "log.md":
-        return  # it names files as they were called then
+        return  # it uses the names that files had at that time
     tops = "|".join((*PACKAGES, "tests", "scripts", "docs", "models", "requirements"))
     for name in re.findall(rf"`((?:{tops})/[\w./-]+)`", page.read_text(encoding="utf-8")):
         assert "NAME" in name or (ROOT / name).exists(), f"{page.name}: {name}"

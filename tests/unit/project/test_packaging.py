@@ -88,7 +88,7 @@ def imported_by(*packages: str) -> set[str]:
     return {normalised(distributions[name][0]) if name in distributions else name for name in names}
 
 
-NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # each runs in another environment
+NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # these run in other environments
 OURS = {"benchmarks", "common", "config", "dataset", "deploy", "handler", "training"}
 
 

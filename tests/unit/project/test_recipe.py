@@ -1,4 +1,4 @@
-"""A wrong recipe is told by file, key, value and legal values."""
+"""The message about a wrong recipe names its file, key, value and the legal values."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Channel pruning: what is removed, that it loads again, that the budget decides, that a kill costs one step."""
+"""Channel pruning: what is removed, that it loads again, that the budget decides, that a kill loses one step."""
 
 import copy
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from training.records.weights import load_model, load_weights, save_model
 
 @pytest.fixture
 def recipe() -> Recipe:
-    """Two steps to half of the channels, one epoch each; anything may be lost."""
+    """Two steps of one epoch to half of the channels, with a budget that nothing exceeds."""
     changed = override(read_recipe(SHAPES), "prune", method="channel", amount=0.5, steps=2, epochs=1, most_flips=99)
     return override(changed, "gate", mean_accuracy=0, max_loss=1)
 
@@ -175,7 +175,7 @@ def test_the_largest_step_within_the_budget_is_chosen(
 
 def test_an_impossible_budget_keeps_the_unpruned_model(recipe: Recipe, few: list[Photo]) -> None:
     parent = used(recipe)
-    with torch.no_grad():  # no photo is answered clearly, so a smaller network answers some otherwise
+    with torch.no_grad():  # no answer is clear, so a smaller network changes some of them
         parent.network.get_parameter("11.bias").sub_(predict(parent, few, recipe).mean(0))
     right = predict(parent, few, recipe).argmax(1)
     relabelled = [Photo(photo.path, int(label), photo.source) for photo, label in zip(few, right, strict=True)]

@@ -1,4 +1,4 @@
-"""The CIFAR document's nets: its state dicts load, the logits are its own; and what recipes say of input and labels."""
+"""The nets of the CIFAR-10 document: its state dicts load and give its logits; input and labels of the recipes."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Labels out of numpy's files: the document's form and ours are read, and nothing in them is ever run."""
+"""Labels in numpy files: the scenes document's form and ours are read, and no code in them is executed."""
 
 import io
 import os
@@ -63,7 +63,7 @@ def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> No
     with pytest.raises(UserError, match=r"asks for posix\.system.*labels\.npy of a bundle"):
         read_labels(path)
     assert not done.exists()
-    np.load(path, allow_pickle=True)  # the file is what it says it is: numpy itself runs it
+    np.load(path, allow_pickle=True)  # the file is really hostile: numpy itself runs it
     assert done.exists()
 
 

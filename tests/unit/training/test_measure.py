@@ -1,4 +1,4 @@
-"""What an evaluation says: areas, calibration, confidence and changes, against figures worked out by hand."""
+"""An evaluation: areas, calibration, confidence and corruptions, checked against hand-calculated figures."""
 
 import json
 from pathlib import Path

@@ -239,7 +239,7 @@ def test_training_stops_when_nothing_improves(recipe: Recipe, few: list[Photo]) 
 
 
 class Stop(BaseException):
-    """An interruption that nobody expects, as kill -9 is."""
+    """An interruption that no code handles, like kill -9."""
 
 
 @pytest.mark.parametrize("way", ["full", "frozen", "pruning"])

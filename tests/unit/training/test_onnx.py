@@ -1,4 +1,4 @@
-"""Graphs at a chosen opset with chosen names; shown as text and picture; asked with ONNX Runtime alone."""
+"""Graphs with a given opset and given names, printed as text and drawn, and run with ONNX Runtime alone."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""What recipe pets brought: VGG-16, its scaling, its crops and its document's settings."""
+"""The recipe pets: VGG-16, its scaling, its crops and the settings of its document."""
 
 import json
 from pathlib import Path

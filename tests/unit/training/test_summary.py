@@ -1,4 +1,4 @@
-"""`training summary`: the document's own figures for its network, and what a person may ask of it."""
+"""`training summary`: the figures of the classroom document for its network, and the options."""
 
 import io
 import json

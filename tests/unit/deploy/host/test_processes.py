@@ -1,4 +1,4 @@
-"""Only the processes of the TorchServe of this folder are found and ended."""
+"""Only processes of this folder's TorchServe are recognised and ended."""
 
 import os
 import subprocess
