@@ -221,7 +221,7 @@ def checked_label(server: Running, plan: Plan, name: str) -> str:
 
 
 def _detail(system: System) -> dict[str, Any]:
-    """Request probabilities where the protocol allows it: not the V2 protocol, nor the document's chain."""
+    """Request probabilities where the protocol allows it: not by V2, nor from the classroom document's services."""
     return {"detail": True} if "image_base64" in system.request("") and system.form == work.OURS else {}
 
 

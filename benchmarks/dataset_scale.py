@@ -4,7 +4,7 @@
 
 Draws the photos first (a row of the table; a --work folder keeps them for the next run), then runs each command in a
 process. Memory is the largest sum of the resident sizes of a command and its children, sampled ten times per second;
-shared pages are counted in each process. Prints Markdown, and last one JSON line, which is also written to
+shared pages are counted in each process. Prints Markdown, then one JSON line, and writes that line to
 runs/benchmarks/dataset_scale.json.
 """
 

@@ -3,7 +3,7 @@
 It uses f32 and PyTorch's default memory layout. Every photo is decoded each time it is used, then changed by
 torchvision's RandomResizedCrop, ToTensor and Normalize. Each pass of training or validation starts four worker
 processes. A validation pass follows each epoch, and the weights of the epoch with the best accuracy are kept. If
-frozen, the optimiser has only the last layer, and the statistics of batch norm still change, as in the document.
+frozen, the optimiser has only the last layer, and the statistics of batch norm still change, as in that document.
 """
 
 import copy
@@ -64,7 +64,7 @@ def train_as_the_document(
             with warnings.catch_warnings():
                 warnings.filterwarnings(
                     "ignore", "This DataLoader will create"
-                )  # more workers than cores, as in the document
+                )  # more workers than cores, as in the classroom document
                 correct = _one_pass(network, loader, criterion, optimizer if phase == "train" else None)
             if phase == "train":
                 schedule.step()

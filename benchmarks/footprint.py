@@ -21,7 +21,7 @@ from benchmarks.harness.server import put_in_service
 from benchmarks.harness.versions import drawn_photo
 from common.cli import command
 from deploy.archive import pack
-from deploy.settings import ROOT, own_environment, read_settings
+from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.torchserve.process import Server
 
 BUNDLE = ROOT / "models" / "classroom"
@@ -47,7 +47,7 @@ def main(rounds: int) -> None:
 
 def one_round(work: Path, mar: Path) -> dict[str, float]:
     """Start, send requests, stop."""
-    settings = read_settings(own_environment(work / "var", mar.parent))
+    settings = read_settings(separate_environment(work / "var", mar.parent))
     started = time.perf_counter()
     with Server(settings) as server:
         put_in_service(server, mar)

@@ -77,7 +77,7 @@ def stages_of(predict: engine.Engine, spec: Spec) -> list[Stage]:
 def measure(stages: list[Stage], body: bytes, rounds: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of each stage and of all together, for both implementations.
 
-    The plain resize gets the photo that the plain stage decoded, which has every pixel.
+    The plain resize gets the photo in full size, as the plain stage decoded it.
     """
     spent: dict[str, dict[str, list[float]]] = {name: {"plain": [], "ours": []} for name, _, _ in stages}
     for number in range(rounds + 1):

@@ -24,7 +24,7 @@ from common.cli import command
 from config.recipe import Recipe
 from dataset.photos import Photo
 from deploy.archive import pack
-from deploy.settings import ROOT, own_environment, read_settings
+from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.torchserve.management import Client
 from deploy.torchserve.process import Server
 from handler.image import open_photo
@@ -47,7 +47,7 @@ def main(data: tuple[Path, ...], where: tuple[str, ...]) -> None:
     ambiguous = [path for folder in data for path in sorted(folder.glob("ambiguous/*"))]
     with tempfile.TemporaryDirectory() as work:
         mar = pack(BUNDLE, "1.0", Path(work) / "store")
-        settings = read_settings(own_environment(Path(work) / "var", mar.parent))
+        settings = read_settings(separate_environment(Path(work) / "var", mar.parent))
         with Server(settings) as server:
             put_in_service(server, mar)
             result = measure(server.client, recipe, photos)

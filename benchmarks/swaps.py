@@ -1,4 +1,4 @@
-"""Replace versions under load: is a request lost, and how much slower are requests meanwhile?
+"""Replace versions under load, and measure lost requests and how much slower requests are meanwhile.
 
     python -m benchmarks.swaps [--swaps 30] [--requests 10000] [--quick]
 

@@ -45,7 +45,7 @@ RECIPE = "classroom_document"
 WAYS = ("document", "ours", "ours, f32")
 MODES = {"full": False, "frozen": True}
 BOUNDS = {("full", "ours"): 2.5, ("full", "ours, f32"): 1.3, ("frozen", "ours"): 5.0}
-"""Least speed relative to the document's loop; the bounds of `ours` count only in bf16."""
+"""Least speed relative to the classroom document's loop; the bounds of `ours` count only in bf16."""
 
 Row = dict[str, Any]
 
@@ -57,9 +57,9 @@ Row = dict[str, Any]
     type=click.Path(exists=True, path_type=Path),
     help="Label folders, a split (dataset split), or a table; may be given again.",
 )
-@click.option("--backbone", help="Instead of the document's ResNet-18.")
+@click.option("--backbone", help="Backbone, instead of the classroom document's ResNet-18.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of ImageNet's.")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the document's 5.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs, instead of the classroom document's 5.")
 @click.option("--mode", type=click.Choice(list(MODES)), help="Measure only this mode.  [default: both]")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Trainings of each kind.")
 @click.option("--quick", is_flag=True, help="A few drawn photos, a tiny network, one round: checks that it runs.")
@@ -74,7 +74,7 @@ def main(
     quick: bool,
     out: Path,
 ) -> None:
-    """Train with the document's loop and with ours, and compare times and accuracy."""
+    """Train with the classroom document's loop and with ours, and compare times and accuracy."""
     if not data and not quick:
         raise InvalidInput("there are no photos to train on", "give --data SPLIT, or --quick for drawn photos")
     if quick:
@@ -154,7 +154,7 @@ def summary(rows: Sequence[Row], bf16: bool) -> dict[str, Any]:
                 broken.append(f"{mode}, {way}: {fast} times as fast, less than {bound:g}")
             if figures["mean_accuracy"] < base["mean_accuracy"]:
                 broken.append(
-                    f"{mode}, {way}: {figures['mean_accuracy']:.1%}, the document {base['mean_accuracy']:.1%}"
+                    f"{mode}, {way}: {figures['mean_accuracy']:.1%}, the document's loop {base['mean_accuracy']:.1%}"
                 )
     return {"bf16": bf16, "ways": ways, "broken": broken}
 

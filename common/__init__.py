@@ -1,1 +1,1 @@
-"""What several packages need: errors, files, the console, the command line. Imports nothing of the project."""
+"""Code that several packages share: errors, files, consoles, the command line. Imports nothing of the project."""

@@ -50,7 +50,7 @@ class Backbone(Section):
     size; with 2 the network sees half its height and width, a quarter of the multiplications. Rows and columns beyond
     a whole multiple are dropped.
 
-    `mean` and `std`, in units of 0 to 255, replace the backbone's own scaling; its ImageNet weights are then adapted to
+    `mean` and `std`, in units of 0 to 255, replace the backbone's scaling; its ImageNet weights are then adapted to
     them (training/models/registry.py), a file of weights is loaded unchanged. `dropout`: the share of the last layer's
     inputs that is set to zero in training.
     """
@@ -64,9 +64,9 @@ class Backbone(Section):
 
 
 class Augment(Section):
-    """Random changes to a training photo, drawn anew each time it is used. Ranges are uniform.
+    """Random changes to a training photo, different each time it is used. Ranges are uniform.
 
-    `scale`: share of the area that a crop keeps (torchvision's RandomResizedCrop, with the document's default).
+    `scale`: share of the area that a crop keeps (RandomResizedCrop with the classroom document's default).
     `sides`: instead of `scale`, resize the shorter side to a length of this range (pixels), then crop the recipe's size
     anywhere. `ratio`: aspect ratio of a crop. `flip`: share of photos that are mirrored. `border`: share of photos
     that get black bars on two sides, like screenshots of photos. `brightness`, `contrast` and `saturation`: as in
@@ -138,7 +138,7 @@ class Fit(Section):
     norms: Literal["batch", "frozen", "adapted"] = Field(
         "batch",
         description="frozen: batch norms keep their statistics; adapted: with freeze, they first take those of the "
-        "training photos, because the document's loop leaves batch norms in training mode",
+        "training photos, because the classroom document's loop leaves batch norms in training mode",
     )
 
     @model_validator(mode="after")
@@ -186,8 +186,8 @@ class Train(Fit):
 class Prune(Fit):
     """Pruning, and the fine-tuning after it.
 
-    `unstructured` (as in the document): sets the share `amount` of all weights to zero; fine-tuning keeps the zeros.
-    `layers`: `convolutions` are all except the down-sampling ones; `document` is the document's list for ResNet-18,
+    `unstructured` (the classroom document's method): sets the share `amount` of all weights to zero; they stay zero.
+    `layers`: `convolutions` are all except the down-sampling ones; `document` is that document's list for ResNet-18,
     which includes the batch norms of the first layers.
 
     `channel`: removes the share `amount` of the channels of every convolution, in `steps` equal steps with
@@ -257,7 +257,7 @@ class Recipe(Spec):
     folds: int = Field(5, ge=2, description="of grouped cross-validation")
 
     @model_validator(mode="after")
-    def _sides_hold_the_crop(self) -> "Recipe":
+    def _sides_fit_the_crop(self) -> "Recipe":
         longest = max(self.input.height, self.input.width)
         if self.augment.sides and self.augment.sides[0] < longest:
             raise ValueError(

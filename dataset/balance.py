@@ -54,7 +54,9 @@ class Copy:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels.")
 @click.option(
-    "--every", is_flag=True, help="Make both changes of every photo of the smallest class, as the document does."
+    "--every",
+    is_flag=True,
+    help="Make both copies of every photo of the smallest class, as the classroom document does.",
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same changes.")
 def balance(folder: Path, name: str, every: bool, seed: int) -> None:

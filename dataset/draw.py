@@ -1,10 +1,9 @@
 """Drawn photos: no people, no licence, any number of them.
 
-They try every command where no photos are at hand, stand in the documentation,
-and are the golden photos of an archive. A `room` is a lesson in a room (heads in
-rows before a board or a projected screen, which may itself show a grid of faces, or a group
-that faces the camera); a `call` is a screen (tiles, names, a tool bar, a shared
-page). The others are plain marks for tests with any number of classes.
+They let a user try every command without photos, illustrate the documentation, and are the golden photos of an archive.
+A `room` shows a lesson in a room: heads in rows before a board or a projected screen (which may show a grid of faces),
+or a group that faces the camera. A `call` shows a screen: tiles, names, a tool bar, a shared page. The other drawings
+are plain marks for tests with any number of classes.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Labelled photos, from folders, lists or a table -> a list of photos with label, source and part.
+"""Read labelled photos from folders, lists or a table: every photo has a label, a source and a part.
 
     FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder per label
     FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --out FOLDER`)

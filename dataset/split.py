@@ -89,8 +89,8 @@ def group(photos: Sequence[Photo], recipe: Recipe, near: bool) -> list[int]:
     alike = similar_groups([photo.path for photo in photos], recipe.limits, "comparing") if near else range(len(photos))
     # Items are the sources, followed by the groups of photos that look alike; each photo links one of each.
     source_of = np.array([sources[photo.source] for photo in photos], np.int64)
-    look_of = np.array(alike, np.int64) + len(sources)
-    groups = connected_groups(len(sources) + len(photos), source_of, look_of)
+    alike_of = np.array(alike, np.int64) + len(sources)
+    groups = connected_groups(len(sources) + len(photos), source_of, alike_of)
     return [int(group) for group in groups[source_of]]
 
 
@@ -197,7 +197,7 @@ def write_folders(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:
 
 
 def print_shares(photos: Sequence[Photo], recipe: Recipe, shares: Sequence[float]) -> None:
-    """Print photos, sources and shares of each part: one row per class, which fits 80 columns with many classes."""
+    """Print photos, sources and shares of each part: one row per class, so that many classes fit into 80 columns."""
     parts = [part for part in PARTS if any(photo.part == part for photo in photos)]
     requested = dict(zip(PARTS, shares, strict=True))
     table = Table(Column("class", overflow="fold"))

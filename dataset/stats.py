@@ -5,7 +5,7 @@
 The command writes stats.json, w_distribu.png and h_distribu.png (the two plots of the classroom document, by seaborn)
 and wh_joint.png. It reads only the headers of the photos.
 
-The proposed size follows the classroom document. From the plots the document reads the ranges with a high density,
+The proposed size follows the classroom document. It reads from the plots the ranges with a high density,
 500 to 1000 pixels wide and 250 to 750 high, and uses the midpoints, 750 x 500. Here the density is a Gaussian kernel
 density estimate over all classes (Scott's bandwidth, as in seaborn). It is high where it is at least half of its
 maximum, and the ends of the range are rounded to 50 pixels.
@@ -37,7 +37,7 @@ from dataset.tables import read_rows
 from handler.image import FORMATS
 
 UNLABELLED = "unlabelled"
-_STEP = 50  # pixels: the precision with which the document reads its plots
+_STEP = 50  # pixels: the precision with which the classroom document reads its plots
 _SMALL = 4 * _STEP  # sizes below this are not rounded to _STEP: 32 x 32 would become 50 x 50
 _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -238,7 +238,7 @@ def _quantiles(values: Sequence[int]) -> list[int]:
 
 
 def _encodable(content: Any) -> Any:
-    """Replace the bytes of names that are not UTF-8, which JSON cannot contain."""
+    """Replace bytes of names that are not UTF-8, because JSON cannot contain them."""
     if isinstance(content, dict):
         return {_encodable(key): _encodable(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

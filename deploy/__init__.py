@@ -1,1 +1,1 @@
-"""A bundle -> an archive -> a version that is registered, proven and answers. Imports no torch."""
+"""Pack a bundle as an archive, and serve it as a version that was proven first. Imports no torch."""

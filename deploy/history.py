@@ -14,7 +14,9 @@ from deploy.store.journal import JournalEntry, entries
 
 
 @command(epilog="Example: python -m deploy history --limit 5")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many of the last changes.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1), help="Number of changes to show, the latest."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list, oldest first, instead of a table.")
 def history(limit: int, as_json: bool) -> None:
     """List rollouts, rollbacks, retirements and the keeper's repairs; the last one is at the bottom."""

@@ -18,8 +18,8 @@ from deploy.torchserve.management import Client
 @click.argument("name")
 @click.argument("version")
 @click.option("--why", default="", help="The reason, for the history.")
-@click.option("--force", is_flag=True, help="Even if it still gets requests at its own address: they are not answered.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.option("--force", is_flag=True, help="Retire it even if clients still request this version: they get errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def retire(name: str, version: str, why: str, force: bool, as_json: bool) -> None:
     """Unregister VERSION of NAME after it has answered all its requests."""
     entry = take_out(read_settings(), name, version, why=why, force=force, quiet=as_json)

@@ -23,7 +23,7 @@ from deploy.torchserve.management import Client, content
 @click.argument("name", required=False)
 @click.option("--to", "version", help="A kept version.  [default: the one that was default before]")
 @click.option("--why", default="", help="The reason, for the history.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def rollback(name: str | None, version: str | None, why: str, as_json: bool) -> None:
     """Make the former version of NAME the default again; NAME is needed only if several names are served."""
     settings = read_settings()

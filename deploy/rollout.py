@@ -41,8 +41,8 @@ from deploy.torchserve.process import Server
 @click.option(
     "--keep", type=click.IntRange(0, 8), help="Former versions to keep for rollback.  [default: the recipe's]"
 )
-@click.option("--dry-run", is_flag=True, help="Check the archive and the server, change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.option("--dry-run", is_flag=True, help="Check the archive and the server without changing anything.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def rollout(archive: Path, why: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Make ARCHIVE of the store the default version, with checks before, during and after."""
     settings = read_settings()

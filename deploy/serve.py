@@ -47,7 +47,7 @@ def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
         default=ROOT / "models" / "classroom",
         show_default="models/classroom",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Packed as 1.0 if the store has no archive of its recipe.",
+        help="Bundle to pack as 1.0 if the store has no archive of its recipe.",
     )
     served_last = "The version to serve.  [default: the one that was served last, else the newest]"
     return bundle(click.option("--version", help=served_last)(command))
@@ -75,7 +75,7 @@ def serve(bundle: Path, version: str | None) -> None:
 
 
 def _attend(settings: Settings, supervisor: subprocess.Popen[bytes]) -> None:
-    """Return when supervisord was stopped. If it died, start another, which attaches to the running TorchServe."""
+    """Return when supervisord was stopped. If it died, start another one: it attaches to the running TorchServe."""
     while code := supervisor.wait():
         note(f"supervisord ended unexpectedly ({code}): starting another")
         time.sleep(0.5)

@@ -101,7 +101,7 @@ def resolved_properties(settings: Settings) -> str:
     return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **overridden}.items())
 
 
-def own_environment(var: Path, store: Path) -> dict[str, str]:
+def separate_environment(var: Path, store: Path) -> dict[str, str]:
     """The environment of a further server on this machine: its folders, and ports that are free now."""
     names = [name for name, _, _ in ROWS if name.endswith("_PORT")]
     sockets = [socket.socket() for _ in names]

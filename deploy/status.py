@@ -104,7 +104,7 @@ class NodeStatus:
 
 
 @command(epilog="Example: python -m deploy status --json")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def status(as_json: bool) -> None:
     """Show what is served, what should be, and who is changing it."""
     node = node_status(read_settings())

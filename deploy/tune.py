@@ -24,7 +24,7 @@ from common.errors import CheckFailed, InvalidInput
 from deploy.host.locks import server_lock
 from deploy.host.processes import interruptible
 from deploy.host.var import claim
-from deploy.settings import Settings, own_environment, read_settings
+from deploy.settings import Settings, read_settings, separate_environment
 from deploy.store import desired, profile
 from deploy.store.desired import ServedVersion
 from deploy.store.mar import find_archive, served_version
@@ -76,16 +76,16 @@ class Candidate:
 @command(epilog="Example: python -m deploy tune classroom-1.1.mar --quick")
 @click.argument("archive", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--rounds", default=5, show_default=True, type=click.IntRange(1), help="How often each combination is measured."
+    "--rounds", default=5, show_default=True, type=click.IntRange(1), help="Measurements of each combination."
 )
 @click.option(
     "--seconds",
     default=6.0,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="How long each measurement lasts.",
+    help="Duration of each measurement.",
 )
-@click.option("--quick", is_flag=True, help="One round of one second and few combinations: a check that it works.")
+@click.option("--quick", is_flag=True, help="Only check that it works: one round of one second, few combinations.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json: bool) -> None:
     """Measure the best options for ARCHIVE (default: the served one) on this machine, for SERVE_PROFILE."""
@@ -175,7 +175,7 @@ def highest_throughput(candidates: Sequence[Candidate]) -> Candidate:
     valid = _without_errors(candidates)
     limit = max(candidate.rate for candidate in valid) * (1 - NEARLY)
     nearly = (candidate for candidate in valid if candidate.rate >= limit)
-    return min(nearly, key=lambda each: (each.options.workers, each.options.batch_size, -each.rate))
+    return min(nearly, key=lambda candidate: (candidate.options.workers, candidate.options.batch_size, -candidate.rate))
 
 
 def _without_errors(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -199,8 +199,8 @@ class Tuner:
 
     def measure(self, options: Sequence[ServingOptions]) -> list[Candidate]:
         """Measure all options that fit into memory in every round, in alternating order."""
-        fitting = [each for each in options if each.workers == 1 or each.workers * WORKER_MB < free_mb()]
-        candidates = [Candidate(each, [], []) for each in fitting]
+        fitting = [option for option in options if option.workers == 1 or option.workers * WORKER_MB < free_mb()]
+        candidates = [Candidate(option, [], []) for option in fitting]
         for number in range(self.rounds):
             for candidate in candidates if number % 2 == 0 else reversed(candidates):
                 note(f"round {number + 1} of {self.rounds}: {candidate.options} ...")
@@ -209,7 +209,7 @@ class Tuner:
 
     def _measure_once(self, candidate: Candidate) -> None:
         with tempfile.TemporaryDirectory(prefix="tune-") as folder:
-            environment = own_environment(Path(folder) / "var", self.mar.parent)
+            environment = separate_environment(Path(folder) / "var", self.mar.parent)
             settings = read_settings({**environment, "SERVE_PROFILE": "latency"})
             claim(settings.var)
             profile.write(settings, self.entry, {"latency": candidate.options})

@@ -44,7 +44,7 @@ def up(bundle: Path, version: str | None) -> None:
 
 
 @command(epilog="Example: python -m deploy down")
-@click.option("--now", is_flag=True, help="Even during a rollout or a rollback, which then fails.")
+@click.option("--now", is_flag=True, help="Stop even during a rollout or a rollback, which then fails.")
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()

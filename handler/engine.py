@@ -1,4 +1,4 @@
-"""`model.onnx` -> a function from one photo to its probabilities.
+"""Run `model.onnx`: a function from one photo to its probabilities.
 
 On a CPU each photo is a separate call: an answer then never depends on the rest of its batch, and one call with 8
 photos is no faster than 8 calls. A single photo uses all threads. Several photos run in parallel with one thread each,

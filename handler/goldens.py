@@ -1,7 +1,7 @@
 """Golden photos: drawn photos with the answers that the model gave when it was exported.
 
-They are checked when an archive is packed and whenever a worker starts, on the machine that will serve. So an effect
-of another CPU, another runtime version or a damaged graph is found before a client sees a wrong answer.
+They are checked when an archive is packed and whenever a worker starts, on the machine that will serve. So the effect
+of another CPU, another runtime version or a damaged graph shows before a client gets a wrong answer.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ class GoldenMismatch(RuntimeError):
 class Golden:
     """A drawn photo (path relative to its bundle) and its probabilities in label order.
 
-    `label`: the answer at export. `own`: the photo is a drawing of this label, so every version of the model should
-    answer it. Otherwise the photo is a pattern without a label, and other versions may answer differently.
+    `label`: the answer at export. `shows_label` (`own` in JSON): the photo is a drawing of this label, so every version
+    of the model should answer it. Otherwise the photo is a pattern without a label, and other versions may answer
+    differently.
     """
 
     photo: str
     label: str
     probabilities: tuple[float, ...]
-    own: bool = True
+    shows_label: bool = True
 
 
 def read(bundle: Path | zipfile.Path) -> list[Golden]:
@@ -63,11 +64,11 @@ def require(rows: list[Golden], spec: Spec) -> None:
             "export the run again"
         )
     missing = set(spec.labels) - {golden.label for golden in rows}
-    if missing and all(golden.own for golden in rows):
+    if missing and all(golden.shows_label for golden in rows):
         raise GoldenMismatch(f"no golden photo of {', '.join(sorted(missing))}: export the run again")
     for golden in rows:
         second, first = sorted(golden.probabilities)[-2:]
-        if golden.own and first - second < spec.goldens.margin:
+        if golden.shows_label and first - second < spec.goldens.margin:
             raise GoldenMismatch(
                 f"{golden.photo}: the margin between its first and second label is {first - second:.3f}, "
                 f"below {spec.goldens.margin}: export the run again"

@@ -1,4 +1,4 @@
-"""Preprocessing: the bytes of an image file -> uint8, CHW, RGB or grey, in the recipe's size.
+"""Preprocessing: from the bytes of an image file to uint8 pixels, CHW, RGB or grey, in the recipe's size.
 
 Training, calibration, evaluation and serving all call this module, so the served model sees exactly
 the pixels that it was measured on. Scaling to floats, mean and std are part of the graph.

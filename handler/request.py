@@ -1,4 +1,4 @@
-"""One HTTP request -> the photos in it. A request has one of four forms:
+"""Read the photos of one HTTP request. A request has one of four forms:
 
 - JSON {"image_id", "image_base64", "detail"}; the base64 may also be a `data:` URL or Python's
   `str(bytes)` ("b'...'", which is parsed, never evaluated)

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Photo:
-    """One photo as it is processed: item, then pixels, then probabilities; or an error, which is final."""
+    """One photo as it is processed: item, then pixels, then probabilities. An error is final."""
 
     item: request.Item
     pixels: Pixels | None = None

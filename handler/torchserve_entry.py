@@ -1,4 +1,4 @@
-"""The archive's entry point. TorchServe loads a class that this file *defines*; an imported one would not do."""
+"""The archive's entry point. TorchServe loads only a class that this file *defines*, not an imported one."""
 
 from handler.service import ClassifierService
 

@@ -18,7 +18,7 @@ import yaml
 
 from common.cli import command
 from common.files import write_whole
-from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.settings import ROOT, Settings, read_settings, separate_environment
 from deploy.supervision.metrics import Metrics
 from handler.errors import CODES
 from handler.spec import Spec, read_spec
@@ -126,7 +126,7 @@ def _request_content() -> Schema:
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     form = {
         "type": "object",
-        "description": "One or more files, each in a field with a name of its own.",
+        "description": "One or more files, each in a field with a different name.",
         "properties": {"photo": file, "image_id": {"type": "string"}, "detail": {"type": "string"}},
         "required": ["photo"],
     }
@@ -208,7 +208,7 @@ def _keeper_paths(settings: Settings) -> Schema:
 def metrics() -> list[tuple[str, str]]:
     """Name and type of each metric that the keeper exports, read from a server that serves nothing."""
     with tempfile.TemporaryDirectory() as folder:
-        text = Metrics(read_settings(own_environment(Path(folder), Path(folder)))).text().decode()
+        text = Metrics(read_settings(separate_environment(Path(folder), Path(folder)))).text().decode()
     rows = re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE)
     return [(name, kind) for name, kind in rows if not name.endswith("_created")]
 

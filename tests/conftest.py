@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deploy.archive import pack
-from deploy.settings import Settings, own_environment, read_settings
+from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
 from tests.helpers.once import Once, once_in
 
@@ -124,7 +124,7 @@ def unpacked(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return read_settings(own_environment(tmp_path_factory.mktemp("var"), store))
+    return read_settings(separate_environment(tmp_path_factory.mktemp("var"), store))
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""Labelled photos -> a candidate: train, prune, evaluate, export."""
+"""From labelled photos to a bundle that can be served: train, prune, evaluate, export."""

@@ -42,7 +42,9 @@ RESULTS, SAMPLES, ARRAYS = "model_analysis_results", "all_samples", "tmp_model_a
 @run_argument
 @data_options
 @part_option
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/analysis]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: RUN/analysis]"
+)
 def analyse(run: Path, data: tuple[Path, ...], where: tuple[str, ...], part: str | None, out: Path | None) -> None:
     """Write the analysis of RUN (a run, or a bundle) on labelled photos."""
     recipe, infer, _ = load_predictor(run)

@@ -27,7 +27,7 @@ from training.options import data_options, extra_option, fresh_option, runs_opti
 @click.argument("recipe")
 @data_options
 @extra_option
-@click.option("--folds", "count", type=click.IntRange(2), help="Instead of the recipe's.")
+@click.option("--folds", "count", type=click.IntRange(2), help="Number of folds, instead of the recipe's.")
 @click.option(
     "--teacher", metavar="RECIPE", help="Train this recipe first in each fold, and learn from it (train.distill)."
 )

@@ -54,7 +54,9 @@ HARDEST = 24
 )
 @click.option("--folds", type=click.IntRange(2), help="Also cross-validate the recipe on all of --data (takes long).")
 @click.option("--changes/--no-changes", default=True, help="Also predict re-encoded, scaled, rotated ... photos.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: RUN/evaluation]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: RUN/evaluation]"
+)
 @runs_option
 def evaluate(
     run: Path,

@@ -36,7 +36,7 @@ from training.records.weights import load_model
 @click.option(
     "--to", type=click.Path(file_okay=False, path_type=Path), help="Write the next version: FOLDER/1, FOLDER/2 ..."
 )
-@click.option("--if-better", is_flag=True, help="Only if it is more accurate than the last version in --to.")
+@click.option("--if-better", is_flag=True, help="Export only if it is more accurate than the last version in --to.")
 def export(
     run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None, to: Path | None, if_better: bool
 ) -> None:

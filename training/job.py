@@ -3,7 +3,7 @@
     python -m training job --data_url s3://BUCKET/data_set --train_url s3://BUCKET/resnet --eval_url s3://BUCKET/out
 
 The option names are the cloud's. URLs may be local folders (training/cloud/storage.py). `data_url` contains
-train/LABEL and val/LABEL, or label folders, which are split by source. Training starts from the weights in
+train/LABEL and val/LABEL, or label folders that the job splits by source. Training starts from the weights in
 BACKBONE-pre.pth (resnet34-pre.pth) if that file is there. The job writes
 
     train_url/model/            the package that the cloud serves (training/cloud/package.py)
@@ -57,10 +57,10 @@ from training.records.weights import load_model
 @click.option("--train_url", required=True, metavar="URL", help="Where the package and the run go.")
 @click.option("--eval_url", required=True, metavar="URL", help="Where the analysis goes.")
 @click.option("--recipe", "name", default="flowers", show_default=True, help="A name in config/recipes, or a path.")
-@click.option("--backbone", help="Instead of the recipe's.")
+@click.option("--backbone", help="Backbone, instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or a local state dict, instead of BACKBONE-pre.pth and the recipe's.")
 @click.option("--freeze/--full", default=None, help="Train only the last layer, or all.  [default: the recipe's]")
-@click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
+@click.option("--epochs", type=click.IntRange(0), help="Epochs, instead of the recipe's.")
 @click.option(
     "--every", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between two samples."
 )
@@ -83,7 +83,7 @@ def job(
     with _locked(root / "jobs" / digest([data_url, recipe.name])) as work, Stages() as stages:
         with Resources(work / "resources.jsonl", every, stages.tell) as resources:
             stages.begin(f"fetch {data_url}")
-            fetch(data_url, work / "data", lambda path: _wanted(path, recipe), stages.tell)
+            fetch(data_url, work / "data", lambda path: _is_needed(path, recipe), stages.tell)
             if not weights:
                 recipe = _pretrained(recipe, work, stages.tell)
             photos = read_data([work / "data"], (), recipe)
@@ -152,7 +152,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _wanted(path: str, recipe: Recipe) -> bool:
+def _is_needed(path: str, recipe: Recipe) -> bool:
     """Whether a job needs a file: photos in label folders, the table of sources, and the backbone's weights."""
     top, _, rest = path.partition("/")
     return top in (*PARTS, *recipe.labels, *recipe.aliases) if rest else path in (TABLE, _weights_file(recipe))

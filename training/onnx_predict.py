@@ -8,8 +8,8 @@ contains its preprocessing and labels. The input of another model may be float: 
 mean and std, as for torchvision's models. The names of input and output do not matter.
 
 The chart shows labels in many scripts: matplotlib's DejaVu Sans comes first (Latin, Greek, Cyrillic, Hebrew, Arabic),
-then Noto Sans for Simplified Chinese with Japanese kana, for Korean, Thai and Devanagari, which come as packages. A
-character that none of them has is drawn as a box, and reported.
+then Noto Sans for Simplified Chinese with Japanese kana, for Korean, Thai and Devanagari, which are installed as Python
+packages. A character that none of them has is drawn as a box, and reported.
 """
 
 import functools
@@ -50,12 +50,16 @@ FONT_PACKAGES = ("pylopdf_fonts_zh_cn", "pylopdf_fonts_ko", "pylopdf_fonts_th", 
     epilog="Example: python -m training onnx-predict runs/drawn/disc/0000.jpg --bundle runs/shapes/ID-prune/bundle"
 )
 @click.argument("photo", type=click.Path(path_type=Path))
-@click.option("--bundle", type=click.Path(path_type=Path), help="A folder made by export: graph, labels, input.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="A folder written by export: graph, labels, input.")
 @click.option("--model", type=click.Path(path_type=Path), help="Any ONNX classifier of one photo; needs --labels.")
 @click.option("--labels", type=click.Path(path_type=Path), help="labels.npy or idx_to_labels.npy, never unpickled.")
 @click.option("--shorter", type=click.IntRange(8), help="With --model: the shorter side before the centre crop.")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Rows of the table.")
-@click.option("--chart", type=click.Path(path_type=Path), help="The bar chart.  [default: PHOTO's name.png, here]")
+@click.option(
+    "--chart",
+    type=click.Path(path_type=Path),
+    help="File for the bar chart.  [default: PHOTO's name.png in this folder]",
+)
 def onnx_predict(
     photo: Path,
     bundle: Path | None,
@@ -77,7 +81,7 @@ def onnx_predict(
     scores = _predict(session, graph, _pixels(photo, size, limits))
     if len(scores) != len(names):
         raise InvalidInput(
-            f"{graph} has {len(scores)} classes, its labels are {len(names)}", "give the labels of this model"
+            f"{graph} has {len(scores)} classes, but there are {len(names)} labels", "give the labels of this model"
         )
     order = [int(index) for index in np.argsort(-scores, kind="stable")]
     console.print(_table(names, scores, order[:top]))
@@ -90,7 +94,7 @@ def _of_bundle(bundle: Path) -> tuple[tuple[str, ...], Input, Limits, Path]:
     try:
         spec = read_spec(bundle / "recipe.json")
     except (OSError, ValueError, ValidationError) as error:
-        raise NotFound(f"{bundle} is not a bundle", "give a folder made by python -m training export") from error
+        raise NotFound(f"{bundle} is not a bundle", "give a folder written by python -m training export") from error
     return spec.labels, spec.input, spec.limits, bundle / "model.onnx"
 
 
@@ -98,7 +102,7 @@ def _session(graph: Path) -> Any:
     import onnxruntime
 
     if not graph.is_file():
-        raise NotFound(f"{graph} does not exist", "give an ONNX file, or a bundle made by export")
+        raise NotFound(f"{graph} does not exist", "give an ONNX file, or a bundle written by export")
     try:
         return onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common class
@@ -176,7 +180,7 @@ def bar_chart(title: str, labels: Sequence[str], probabilities: Sequence[float])
         probabilities: 0 to 1, as many as labels.
 
     Returns:
-        a PNG, and the characters that no font has, which are drawn as boxes.
+        a PNG, and the characters that no font has and that are drawn as boxes.
     """
     import matplotlib  # takes a second, and nothing else here needs it
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
     python -m training prune runs/classroom/ID-train --data PHOTOS --where open_licence=yes --extra runs/drawn
     python -m training prune runs/classroom/ID-train --data PHOTOS --method channel --amount 0.7 --steps 5
 
-`prune.method` of the recipe: `unstructured` sets single weights to zero, as the document does
+`prune.method` of the recipe: `unstructured` sets single weights to zero, as the classroom document does
 (compression/unstructured.py): it compresses better but is not faster. `channel` removes whole channels
 (compression/structured.py): smaller and faster. Writes runs/classroom/ID-prune with accuracy, size and latency of
 parent and child. If it is interrupted, the same command resumes.
@@ -33,15 +33,19 @@ from training.records.weights import load_model, save_model
 @data_options
 @extra_option
 @click.option(
-    "--method", type=click.Choice(list(METHODS)), help="Instead of the recipe's; only channel makes it faster."
+    "--method",
+    type=click.Choice(list(METHODS)),
+    help="Pruning method, instead of the recipe's; only channel makes it faster.",
 )
 @click.option(
     "--amount", type=click.FloatRange(0, 1, max_open=True), help="Share of zeros or channels, instead of the recipe's."
 )
-@click.option("--layers", type=click.Choice(list(PRESETS)), help="document: the document's list for ResNets.")
+@click.option("--layers", type=click.Choice(list(PRESETS)), help="document: the classroom document's list for ResNets.")
 @click.option("--steps", type=click.IntRange(1, 20), help="Steps of channel pruning, each with a fine-tune.")
 @click.option(
-    "--epochs", type=click.IntRange(0), help="Of each fine-tune, instead of the recipe's; the document has 0."
+    "--epochs",
+    type=click.IntRange(0),
+    help="Epochs of each fine-tune, instead of the recipe's; the classroom document has 0.",
 )
 @unlabelled_option
 @fresh_option

@@ -39,7 +39,7 @@ class Summary:
 
 @command(epilog="Example: python -m training recipes")
 @click.argument("paths", nargs=-1, metavar="[RECIPE]...")
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON per recipe, with all labels.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per recipe, with all labels.")
 def recipes(paths: tuple[str, ...], as_json: bool) -> None:
     """List the recipes of config/recipes, or those that are named."""
     summaries = [describe(read_recipe(name)) for name in paths or names()]
@@ -76,11 +76,11 @@ def describe(recipe: Recipe) -> Summary:
         recipe.labels,
         f"{size.height} x {size.width}, {size.resize}{shorter}",
         recipe.backbone.name,
-        weights_here(recipe.backbone),
+        weights_source(recipe.backbone),
     )
 
 
-def weights_here(backbone: Backbone) -> str:
+def weights_source(backbone: Backbone) -> str:
     """Where the initial weights come from: `random`, a file, a package, or a download."""
     if backbone.weights == "none":
         return "random"
@@ -94,5 +94,5 @@ def weights_here(backbone: Backbone) -> str:
     from torchvision import models
 
     file = Path(models.get_model_weights(backbone.name)["IMAGENET1K_V1"].url).name
-    here = (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
-    return f"ImageNet, {'downloaded' if here else 'to be downloaded'}: {file}"
+    downloaded = (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file()
+    return f"ImageNet, {'downloaded' if downloaded else 'to be downloaded'}: {file}"

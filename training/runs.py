@@ -36,7 +36,7 @@ from training.records.run import RUN, CrossValidated, Metrics, Swept
 @click.option(
     "--runs", "root", type=click.Path(path_type=Path), default=RUNS, show_default=True, help="Where the runs are."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--compare", is_flag=True, help="Compare two runs or bundles, named by id or folder.")
 @click.option("--delete", is_flag=True, help="Delete the runs named by id or folder, with the bundles in them.")
 @click.option("--force", is_flag=True, help="Also delete runs that other runs or bundles were made from.")

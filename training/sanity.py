@@ -29,7 +29,7 @@ SIZE = Input(height=224, width=224, resize="crop")
 
 @command(epilog="Example: python -m training sanity --backbone efficientnet_lite0 runs/drawn/disc/0000.jpg")
 @click.argument("photos", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--backbone", help="Instead of the recipe's.")
+@click.option("--backbone", help="Backbone, instead of the recipe's.")
 @click.option(
     "--weights", type=click.Path(exists=True, dir_okay=False), help="A state dict instead of the published weights."
 )

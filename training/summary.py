@@ -6,7 +6,7 @@
 The layers and the estimate come from torchinfo. Only the shapes of a run's weights are read, and PyTorch's `meta`
 device follows shapes through the network without computing, so that a large batch needs no memory.
 
-Memory is in MiB (2^20 bytes), which the document's table calls MB. Its figure for forward/backward is larger:
+Memory is in MiB (2^20 bytes); the classroom document's table calls it MB. Its figure for forward/backward is larger:
 torchsummary counts the output of every module twice, torchinfo only of modules with parameters.
 """
 
@@ -36,17 +36,17 @@ FLOAT = torch.float32.itemsize
 
 @command(epilog="Example: python -m training summary shapes")
 @click.argument("model", metavar="RECIPE_OR_RUN")
-@click.option("--backbone", help="Instead of the recipe's.")
+@click.option("--backbone", help="Backbone, instead of the recipe's.")
 @click.option(
     "--freeze/--full",
     default=None,
     help="Count only the last layer as trained, or all.  [default: as it was trained]",
 )
-@click.option("--height", type=int, help="Instead of the recipe's, in pixels.")
-@click.option("--width", type=int, help="Instead of the recipe's, in pixels.")
+@click.option("--height", type=int, help="Height of the input in pixels, instead of the recipe's.")
+@click.option("--width", type=int, help="Width of the input in pixels, instead of the recipe's.")
 @click.option("--batch", type=int, default=1, show_default=True, help="Photos in one batch.")
 @click.option("--depth", type=int, default=3, show_default=True, help="Levels of nested layers to show.")
-@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write it as JSON.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the summary as JSON.")
 def summary(
     model: str,
     backbone: str | None,
@@ -112,7 +112,7 @@ def inspect(recipe: Recipe, batch: int, depth: int, shapes: Shapes) -> torchinfo
 def describe(recipe: Recipe, statistics: torchinfo.ModelStatistics) -> dict[str, Any]:
     """The statistics as plain data; sizes in MiB, rounded to 0.01.
 
-    `total` is the document's sum: input as float32, forward/backward and parameters.
+    `total` is the classroom document's sum: input as float32, forward/backward and parameters.
     """
     values = math.prod(statistics.input_size)  # one byte each as uint8; torchinfo adds the bytes of Python objects
     parts = {

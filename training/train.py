@@ -89,14 +89,16 @@ class Options:
 @data_options
 @extra_option
 @click.option("--freeze/--full", default=None, help="Train only the last layer, or all (default: the recipe's).")
-@click.option("--backbone", help="Instead of the recipe's.")
+@click.option("--backbone", help="Backbone, instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")
-@click.option("--epochs", type=click.IntRange(0), help="Instead of the recipe's.")
-@click.option("--max-steps", type=click.IntRange(1), help="Instead of the recipe's, which counts steps or epochs.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Instead of the recipe's.")
+@click.option("--epochs", type=click.IntRange(0), help="Epochs, instead of the recipe's.")
+@click.option("--max-steps", type=click.IntRange(1), help="Training steps, instead of the recipe's steps or epochs.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), help="Learning rate, instead of the recipe's."
+)
 @click.option("--patience", type=click.IntRange(1), help="Stop after this many epochs without a lower validation loss.")
 @click.option("--sampling", type=click.Choice(["shuffle", "balanced"]), help="balanced: all classes equally often.")
-@click.option("--seed", type=int, help="Instead of the recipe's.")
+@click.option("--seed", type=int, help="Random seed, instead of the recipe's.")
 @click.option(
     "--init-from",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -109,7 +111,7 @@ class Options:
     is_flag=False,
     flag_value="all",
     metavar="[BACKBONE[:WEIGHTS],...]",
-    help="Train each backbone (all, if none is named), in full and frozen, into one table.",
+    help="Train every backbone of the list (default: all), in full and frozen, and write one table.",
 )
 @fresh_option
 @runs_option

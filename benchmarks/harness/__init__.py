@@ -1,1 +1,1 @@
-"""What benchmarks share: a server to measure, loads, versions to swap between."""
+"""Code that benchmarks share: a server to measure, loads, versions to swap between."""

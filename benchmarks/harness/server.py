@@ -21,7 +21,7 @@ from benchmarks.harness.versions import goldens_photo
 from common.errors import UserError
 from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline, group_of_server, java_of, members
-from deploy.settings import ROOT, own_environment, read_settings
+from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.store import copies, desired
 from deploy.store.journal import JournalEntry, State, Step, entries
 from deploy.store.mar import read_manifest, served_version
@@ -99,7 +99,7 @@ class MeasuredServer(ServedModel):
         self.expected = self.client.predict(self.name, self.body).json()["result"]
 
     def load(self, rate: float | None = None, clients: int | None = None) -> Load:
-        """A load on /predictions/NAME, which the default version answers."""
+        """A load on /predictions/NAME, answered by the default version."""
         url = f"{self.settings.url('inference')}/predictions/{self.name}"
         return Load(url, self.settings.var, self.body, rate, clients=clients, expected=self.expected)
 
@@ -120,7 +120,7 @@ class MeasuredServer(ServedModel):
             return load.stop()
 
     def roll_out(self, mar: Path) -> None:
-        """Swap by `deploy rollout`, which drains and unregisters the old version.
+        """Swap by `deploy rollout`: it drains the old version and unregisters it.
 
         Raises:
             UserError: with the last words of the command that failed.
@@ -142,7 +142,7 @@ class MeasuredServer(ServedModel):
         self.swaps.append(Swap(read_manifest(mar).version, begun, time.monotonic()))
 
     def seen(self) -> dict[str, Any]:
-        """The swaps according to journal, access log and API, without the first, which replaced nothing."""
+        """The swaps according to journal, access log and API. The first one replaced nothing and is left out."""
         done = [e for e in entries(self.settings.var) if (e.action, e.state) == ("rollout", State.DONE)]
         steps = [step for entry in done[1:] for step in entry.steps]
         logs = sorted((self.settings.var / "logs").glob("access_log*.log"))
@@ -167,7 +167,7 @@ def measured_server(var: Path, first: Path, picture: bytes) -> Iterator[Measured
         first: archive of that version, in the store.
         picture: photo that requests send; the first answer is the expected one from then on.
     """
-    server = MeasuredServer(own_environment(var, first.parent), read_manifest(first).name, question(picture))
+    server = MeasuredServer(separate_environment(var, first.parent), read_manifest(first).name, question(picture))
     with Server(server.settings):
         server.roll_out(first)
         server.learn()
@@ -237,10 +237,10 @@ class SupervisedServer(MeasuredServer):
         Raises:
             UserError: there is none.
         """
-        found = java_of(group_of_server(self.settings.var) or 0)
-        if found is None:
+        java = java_of(group_of_server(self.settings.var) or 0)
+        if java is None:
             raise UserError("TorchServe is not running")
-        return found
+        return java
 
 
 @contextmanager
@@ -255,7 +255,7 @@ def supervised_server(
         vmargs: Java's arguments, instead of those in config.properties.
     """
     versions = [read_manifest(mar).version for mar in mars]
-    environment, body = own_environment(var, mars[0].parent), question(goldens_photo(mars[0]))
+    environment, body = separate_environment(var, mars[0].parent), question(goldens_photo(mars[0]))
     server = SupervisedServer(environment, read_manifest(mars[0]).name, body, versions=versions)
     for mar in mars:
         copies.keep_copy(var, mar)
@@ -273,7 +273,7 @@ def supervised_server(
 
 
 def _code_with(vmargs: str, folder: Path) -> Path:
-    """A copy of the code with other arguments for Java, which only config.properties sets."""
+    """A copy of the code with other arguments for Java: only config.properties can set them."""
     for package in _CODE:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "config" / "config.properties"

@@ -30,7 +30,7 @@ def make_bundle(work: Path) -> Path:
 
 
 def relaxed(bundle: Path, copy: Path) -> Path:
-    """A copy of a bundle without a latency limit, which a busy machine could exceed."""
+    """A copy of a bundle without a latency limit, because a busy machine could exceed it."""
     shutil.copytree(bundle, copy)
     recipe = json.loads((copy / "recipe.json").read_text())
     recipe["rollout"] = {**recipe.get("rollout", {}), "latency_ratio": 1000}

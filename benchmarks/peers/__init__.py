@@ -1,1 +1,1 @@
-"""What a user would pick instead, each as a small server that `python -m benchmarks.compare` starts and measures."""
+"""The alternatives to this project, as small servers that `python -m benchmarks.compare` starts and measures."""

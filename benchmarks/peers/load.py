@@ -1,4 +1,4 @@
-"""The loads of the comparison: wrk (closed loop), our generator (constant rate), and the bare scripts' own timing."""
+"""The loads of the comparison: wrk (closed loop), our generator (constant rate), and the timing of the bare scripts."""
 
 import base64
 import json

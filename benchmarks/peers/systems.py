@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class System:
-    """A system, serving the document's model or ours.
+    """A system, serving the classroom document's model or ours.
 
     Args:
         name: `PEER` or `PEER:FORM`, as `--systems` takes it.

@@ -29,7 +29,7 @@ def load(runtime: str = "torch") -> Classify:
     """Load the model that the environment variables name.
 
     Args:
-        runtime: runtime of the document's model, `torch` (eager) or `onnxruntime`; our bundle has its own.
+        runtime: `torch` (eager) or `onnxruntime`, for the classroom document's model; our bundle names its runtime.
     """
     if os.environ[FORM] == OURS:
         return _ours(Path(os.environ[BUNDLE]))
@@ -69,7 +69,7 @@ def write_models(folder: Path) -> None:
 
 
 def eager(models: Path) -> Any:
-    """The document's model in torch, ready for inference."""
+    """The classroom document's model in torch, ready for inference."""
     import torch
     from torchvision.models import resnet18
 

@@ -114,7 +114,7 @@ def hash_photo(photo: Image.Image) -> str:
 def upright_size(photo: Image.Image) -> tuple[int, int]:
     """Width and height as a viewer displays the image; reads only the header."""
     try:
-        # Not photo.getexif(), which decodes the complete file if a PNG has no EXIF.
+        # Not photo.getexif(): it decodes the complete file if a PNG has no EXIF.
         sideways = Image.Image.getexif(photo).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     except Exception:  # a broken EXIF block: viewers ignore it
         sideways = False

@@ -57,8 +57,8 @@ def hold_out(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[Pho
             "a class has too few sources to be in both the training and the held-out part",
             "add photos of it from other sources",
         )
-    held = set(min(usable, key=lambda pair: pair[0])[1])
-    return [p for i, p in enumerate(photos) if i not in held], [p for i, p in enumerate(photos) if i in held]
+    held_out = set(min(usable, key=lambda pair: pair[0])[1])
+    return [p for i, p in enumerate(photos) if i not in held_out], [p for i, p in enumerate(photos) if i in held_out]
 
 
 def _distance(photos: Sequence[Photo], fold: Sequence[int], share: float) -> float | None:

@@ -99,7 +99,7 @@ class _Search:
         return np.where(self.free[:, None], costs, np.inf)
 
     def _swap(self, parts: Counts) -> bool:
-        """Swap the first two groups that reduce the cost; only if there are few groups, which then are large."""
+        """Swap the first two groups that reduce the cost; only if there are few groups, because these are large."""
         if len(parts) > 60:
             return False
         now = self.cost(parts)

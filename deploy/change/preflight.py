@@ -1,4 +1,4 @@
-"""What a rollout finds on a node before it changes anything: the state of its version, and what serves now.
+"""Examine a node before a rollout changes anything: the state of the version, and what serves now.
 
 `TABLE` decides from three facts (the manifest, TorchServe, the journal) whether a rollout starts, resumes an
 interrupted one, or is refused.

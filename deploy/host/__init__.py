@@ -1,1 +1,1 @@
-"""What a node gives: the var folder, locks, processes, logs. Knows nothing of TorchServe."""
+"""The node: its var folder, locks, processes and logs. Knows nothing of TorchServe."""

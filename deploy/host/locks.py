@@ -137,11 +137,11 @@ class Lock:
 
     def owner(self) -> Owner | None:
         """The process that holds the lock now; `UNNAMED` if it could not write its name."""
-        return _look(self.path)[0]
+        return _owners(self.path)[0]
 
     def dead_owner(self) -> Owner | None:
         """The process that died while it held the lock, if no other has taken it since."""
-        return _look(self.path)[1]
+        return _owners(self.path)[1]
 
 
 def server_lock(var: Path) -> Lock:
@@ -187,7 +187,7 @@ def _take(file: int, wait_s: float) -> None:
             time.sleep(_POLL_S)
 
 
-def _look(path: Path) -> tuple[Owner | None, Owner | None]:
+def _owners(path: Path) -> tuple[Owner | None, Owner | None]:
     """(the owner, None), or (None, the owner that died)."""
     try:
         file = os.open(path, os.O_RDONLY)

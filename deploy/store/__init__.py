@@ -1,1 +1,1 @@
-"""What lies on disk: archives, the manifest of versions that must be served, journal, tuned profiles."""
+"""Files on disk: archives, the manifest of versions that must be served, the journal, tuned profiles."""

@@ -1,4 +1,4 @@
-"""How `up`, `serve`, `down` and `status` start, wait for, ask and stop a server."""
+"""How `up`, `serve`, `down` and `status` start, wait for, query and stop a server."""
 
 import contextlib
 import json

@@ -89,7 +89,7 @@ class Readiness:
         answer = self.client.ask("inference", "POST", f"/predictions/{name}", json=question.body, headers=headers)
         content = answer.json()
         # Versions need not agree on a drawn pattern.
-        label = question.golden.label if question.golden.own else None
+        label = question.golden.label if question.golden.shows_label else None
         if not answer.ok or label not in (None, content.get("result")):
             photo = f"a photo of {label}" if label else "a golden photo"
             raise CheckFailed(f"HTTP {answer.status_code}, {answer.text[:200]} to {photo}")
@@ -107,7 +107,7 @@ class Readiness:
 
 
 def _short(error: Exception) -> str:
-    """For /ready: without the advice to start the server, which is running."""
+    """For /ready: without the advice to start the server, because it is running."""
     if isinstance(error, Unreachable):
         return error.problem
     return error.message if isinstance(error, UserError) else repr(error)

@@ -197,7 +197,7 @@ class Reconciler:
         self.client.scale(entry.name, entry.version, entry.workers)
 
     def _begin_journal(self, action: Action) -> Journal | None:
-        """A journal entry; None if it cannot be written, which does not stop the repair."""
+        """A journal entry; None if it cannot be written. The repair continues in both cases."""
         entry = action.entry
         try:
             return Journal(self.settings.var, action.name, entry.name, entry.version, why=action.why)

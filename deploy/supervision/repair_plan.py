@@ -1,4 +1,4 @@
-"""Desired versions and observed versions -> the repairs that are due. A pure function; `reconcile` applies it."""
+"""Which repairs are due, from desired and observed versions. A pure function; `reconcile` applies the result."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

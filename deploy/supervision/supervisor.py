@@ -145,10 +145,10 @@ def refuse_second(settings: Settings) -> None:
 
 def running_already(owner: Owner) -> Busy:
     """The error that names the running server and how to stop it."""
-    how = "Ctrl-C in its terminal, or make down" if owner.kind is FOREGROUND else "make down"
+    stop = "Ctrl-C in its terminal, or make down" if owner.kind is FOREGROUND else "make down"
     return Busy(
         f"a server is running already ({owner.what}, {owner.process})",
-        f"stop it with {how}, or start a second one with SERVE_VAR=FOLDER and different ports",
+        f"stop it with {stop}, or start a second one with SERVE_VAR=FOLDER and different ports",
     )
 
 

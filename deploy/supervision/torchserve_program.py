@@ -16,7 +16,7 @@ from common.errors import UserError
 from deploy.host.log import log, one_line
 from deploy.host.processes import follow_supervisor
 from deploy.settings import read_settings
-from deploy.torchserve.process import WATCH_S, Server
+from deploy.torchserve.process import POLL_S, Server
 
 NOT_STARTED = "not started"  # the log event that `up` looks for
 RETRY_S = 1
@@ -34,7 +34,7 @@ def main() -> None:
     try:
         attach_or_start(server)
         while not server.ended():
-            time.sleep(WATCH_S)
+            time.sleep(POLL_S)
         log("TorchServe ended unexpectedly", console=one_line(server.console_tail()))
     finally:
         server.stop()

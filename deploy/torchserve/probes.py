@@ -108,7 +108,7 @@ def latencies(client: Client, question: Question, models: tuple[str, str], ratio
         CheckFailed: a version does not answer.
     """
     fastest = [math.inf, math.inf]
-    for turn in range(WARM_UP + SERIES * ROUNDS):
+    for number in range(WARM_UP + SERIES * ROUNDS):
         for index, model in enumerate(models):
             started = time.perf_counter()
             reply = client.predict(model, question.body)
@@ -116,9 +116,9 @@ def latencies(client: Client, question: Question, models: tuple[str, str], ratio
             if not reply.ok:
                 raise CheckFailed(f"/predictions/{model} answers {reply.status_code}: its latency cannot be measured")
             pause(seconds)
-            if turn >= WARM_UP:
+            if number >= WARM_UP:
                 fastest[index] = min(fastest[index], seconds * 1000)
-        if (turn + 1 - WARM_UP) % ROUNDS == 0 and turn >= WARM_UP and fastest[0] <= ratio * fastest[1]:
+        if (number + 1 - WARM_UP) % ROUNDS == 0 and number >= WARM_UP and fastest[0] <= ratio * fastest[1]:
             break
     return fastest[0], fastest[1]
 

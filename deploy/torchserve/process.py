@@ -42,7 +42,7 @@ from deploy.torchserve import keys
 from deploy.torchserve.management import Client
 
 START_S = 60
-WATCH_S = 0.1
+POLL_S = 0.1
 _SOCKET_PATH = 90  # the path of a socket has at most 107 bytes; TorchServe adds /.ts.sock.NNNN
 
 
@@ -99,7 +99,7 @@ class Server:
                 return True
             if time.time() > java.create_time() + START_S:
                 break
-            time.sleep(WATCH_S)
+            time.sleep(POLL_S)
         self.group = self.java = None
         return False
 
@@ -171,7 +171,7 @@ class Server:
             if self._answers():
                 self.java = java_of(self.process.pid)
                 return
-            time.sleep(WATCH_S)
+            time.sleep(POLL_S)
         raise Unreachable(f"TorchServe did not answer within {START_S} s:\n{self.console_tail()}")
 
     def _answers(self) -> bool:

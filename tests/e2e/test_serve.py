@@ -20,7 +20,7 @@ from deploy.archive import pack
 from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline
 from deploy.serve import choose
-from deploy.settings import ROOT, own_environment, read_settings
+from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.store.mar import digests, identity
 from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
@@ -71,7 +71,7 @@ def start(env: dict[str, str], bundle: Path) -> Serving:
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    env = own_environment(tmp_path_factory.mktemp("serve") / "var", tmp_path_factory.mktemp("serve-store"))
+    env = separate_environment(tmp_path_factory.mktemp("serve") / "var", tmp_path_factory.mktemp("serve-store"))
     running = start(env, SHIPPED)
     yield running
     if running.process.poll() is None:
@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_no_process_and_no_key(serving: Serving) -> None:
 def test_a_killed_supervisord_is_replaced_and_a_killed_serve_leaves_no_process(
     store: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    env = own_environment(tmp_path / "var", store)
+    env = separate_environment(tmp_path / "var", store)
     first = start(env, bundle)
     members = first.members()
     (java,) = [process for process in members if process.name() == "java"]
@@ -177,7 +177,7 @@ def test_a_killed_supervisord_is_replaced_and_a_killed_serve_leaves_no_process(
 
 
 def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:
-    env = own_environment(tmp_path / ("deep" * 30) / "var", store)
+    env = separate_environment(tmp_path / ("deep" * 30) / "var", store)
     running = start(env, bundle)
     assert "ready after" in running.text
     members = running.members()
@@ -191,7 +191,7 @@ def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(store: Path, bun
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_it_stops_cleanly_while_it_starts(store: Path, bundle: Path, tmp_path: Path, number: int) -> None:
     words = [sys.executable, "-m", "deploy", "serve", "--bundle", str(bundle)]
-    env = {**os.environ, **own_environment(tmp_path / "var", store)}
+    env = {**os.environ, **separate_environment(tmp_path / "var", store)}
     process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals)
     assert process.stderr is not None
     eventually(lambda: (tmp_path / "var" / "torchserve.pgid").exists() or process.poll() is not None)
@@ -228,7 +228,7 @@ def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Pat
     edited.replace(mar)
     known = mar.with_suffix(".json")
     known.write_text(json.dumps(json.loads(known.read_text()) | {"digest": identity(digests(mar))}))
-    env = own_environment(tmp_path / "var", tmp_path / "store")
+    env = separate_environment(tmp_path / "var", tmp_path / "store")
     done = command("deploy", "serve", "--bundle", bundle, env=env, check=False)
     assert done.returncode == 1
     assert "GoldenMismatch: goldens/0_0.jpg" in done.stderr

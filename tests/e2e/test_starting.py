@@ -6,14 +6,14 @@ from pathlib import Path
 from deploy.host.locks import deployment_lock, server_lock
 from deploy.host.processes import group_of_server
 from deploy.host.var import claim
-from deploy.settings import own_environment
+from deploy.settings import separate_environment
 from tests.helpers.commands import SHIPPED, command
 from tests.helpers.waiting import eventually
 
 
 def test_two_up_and_one_down_at_once(tmp_path: Path) -> None:
     """One of them starts; the other is refused in one line; `down` stops a server that has just begun to start."""
-    env = own_environment(tmp_path / "var", tmp_path / "store")
+    env = separate_environment(tmp_path / "var", tmp_path / "store")
     claim(tmp_path / "var")
     lines: list[tuple[int, str]] = []
 

@@ -22,7 +22,7 @@ import requests
 from deploy.archive import pack
 from deploy.host.locks import OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import alive, cmdline, group_of_server, java_of, members
-from deploy.settings import HOST, ROOT, Settings, own_environment, read_settings
+from deploy.settings import HOST, ROOT, Settings, read_settings, separate_environment
 from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import entries
@@ -145,7 +145,7 @@ class Up:
 
 def prepared(bundle: Path, folder: Path) -> Up:
     """A store with two versions, and a manifest that has one of them kept."""
-    env = own_environment(folder / "var", folder / "store")
+    env = separate_environment(folder / "var", folder / "store")
     archives = [pack(bundle, version, folder / "store") for version in (DEFAULT, KEPT)]
     for mar in archives:
         copies.keep_copy(folder / "var", mar)

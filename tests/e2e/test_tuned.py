@@ -12,7 +12,7 @@ import psutil
 
 from deploy.archive import pack
 from deploy.host.processes import wait_until_gone
-from deploy.settings import ROOT, own_environment, read_settings
+from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.store import profile
 from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
@@ -24,7 +24,7 @@ from tests.helpers.endpoint import batches_logged
 
 def test_a_rollout_applies_a_profile(tmp_path: Path) -> None:
     mar = pack(SHIPPED, "1.0", tmp_path / "store")
-    env = {**own_environment(tmp_path / "var", mar.parent), "SERVE_PROFILE": "throughput"}
+    env = {**separate_environment(tmp_path / "var", mar.parent), "SERVE_PROFILE": "throughput"}
     settings = read_settings(env)
     settings.var.mkdir()
     (settings.var / "deploying.lock").touch()
@@ -51,7 +51,7 @@ def test_by_default_two_waiting_requests_are_a_batch_and_no_request_waits_for_an
 
 def test_a_stopped_tune_leaves_no_server_behind(tmp_path: Path) -> None:
     mar = pack(SHIPPED, "1.0", tmp_path / "store")
-    environment = {**own_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
+    environment = {**separate_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
     words = [sys.executable, "-m", "deploy", "tune", mar.name, "--quick"]
     tuning = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from deploy.settings import ROOT, own_environment
+from deploy.settings import ROOT, separate_environment
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES, command, newest
 from tests.helpers.small import write_mnist
@@ -172,7 +172,7 @@ def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_
 
 def test_every_example_of_deploy_runs(tmp_path: Path) -> None:
     """The shipped model is started, replaced, queried, rolled back and stopped. `serve` is in test_serve.py."""
-    env = {**os.environ, **own_environment(tmp_path / "var", tmp_path / "store")}
+    env = {**os.environ, **separate_environment(tmp_path / "var", tmp_path / "store")}
     texts = examples("deploy")
     assert set(texts) == {*ORDER["deploy"], "serve"}
     try:

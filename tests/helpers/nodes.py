@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.harness.server import ServedModel, question
 from deploy.archive import pack
-from deploy.settings import ROOT, own_environment
+from deploy.settings import ROOT, separate_environment
 from deploy.store.journal import State, entries
 from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
@@ -50,7 +50,7 @@ class Node(ServedModel):
 @contextmanager
 def node(bundle: Path, folder: Path) -> Iterator[Node]:
     """A running server, without a keeper, that serves nothing yet."""
-    here = Node(own_environment(folder / "var", folder / "store"), bundle)
+    here = Node(separate_environment(folder / "var", folder / "store"), bundle)
     with here.server:
         yield here
 

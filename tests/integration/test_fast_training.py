@@ -453,4 +453,4 @@ def test_the_benchmark_says_which_promise_is_broken() -> None:
     assert summary(trainings((50, 25, 25)), False)["broken"] == [], "without bf16 it promises less"
     worse = summary(trainings((50, 10, 20), 0.85), True)["broken"]
     assert len(worse) == 4
-    assert "85.0%, the document 90.0%" in worse[0]
+    assert "85.0%, the document's loop 90.0%" in worse[0]

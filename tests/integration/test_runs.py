@@ -265,7 +265,7 @@ def test_only_runs_are_deleted(place: Path, tmp_path: Path) -> None:
     (place / "mine").mkdir()
     assert "is a link" in refused("runs", "--delete", place / outside.name, "--yes", "--force")
     assert "is a link" in refused("runs", "--delete", f"runs/linked/{outside.name}", "--yes")
-    assert "is a run of several recipes: give " in refused("runs", "--delete", outside.name, "--yes")
+    assert "several recipes have a run " in refused("runs", "--delete", outside.name, "--yes")
     assert "is a link" in refused("runs", "--delete", outside, "--yes", "--force")
     others = ("mine", "..", ".", "runs/shapes", "runs/drawn/disc", f"runs/shapes/{outside.name}/..", SHIPPED)
     for word in others:

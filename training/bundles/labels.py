@@ -1,6 +1,6 @@
-"""Labels in a numpy file: ours (`labels.npy`, an array of strings) and the document's `idx_to_labels.npy`.
+"""Labels in a numpy file: ours (`labels.npy`, an array of strings), and `idx_to_labels.npy` of the ONNX document.
 
-The document's is a dict in an array of objects, which numpy stores as a pickle, and a pickle can run any program. Here
+The latter is a dict in an array of objects. numpy stores that as a pickle, and a pickle can run any program. Here
 an `Unpickler` reads it that finds no other name than the four that numpy writes for an array, and puts an inert
 placeholder in their place.
 """

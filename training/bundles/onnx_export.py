@@ -17,7 +17,7 @@ from handler.image import fit, to_array
 from training.models.classifier import Classifier
 
 DYNAMO_OPSET = 18
-"""The lowest opset of torch's newer exporter; lower ones need the older exporter, which traces."""
+"""The lowest opset of torch's newer exporter; lower ones need the older, tracing exporter."""
 INT8_OPSET = 13
 """The lowest opset in which QuantizeLinear has a scale per channel."""
 TOLERANCE = 1e-3
@@ -117,7 +117,7 @@ def _export_traced(model: Classifier, photos: torch.Tensor, path: Path, export: 
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's stack traces, which contain paths of this machine."""
+    """Remove the exporter's stack traces, because they contain paths of this machine."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")

@@ -3,7 +3,7 @@
     model/
       config.json             what the platform reads: metrics, request and answer, packages to install
       customize_service.py    the class that the platform calls
-      model.py                the network; network.json and weights.pth (or network.pt2) beside it
+      model.py                the network, from network.json and weights.pth (or network.pt2)
       recipe.json             the serving half of the recipe: labels, size, limits
       index_to_name.json      index -> label, for people
       handler/                image.py, errors.py, spec.py: the preprocessing, unchanged
@@ -109,7 +109,7 @@ def config(recipe: Recipe, metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _public(version: str) -> str:
-    """A version without its build (+cu130), which package indexes do not have."""
+    """A version without its build (+cu130), because package indexes do not have it."""
     return re.sub(r"\+.*", "", version)
 
 

@@ -1,8 +1,8 @@
 """Fetch and publish folders in object storage or on this machine. Output folders appear atomically.
 
-A URL is a local folder, `s3://BUCKET/KEY`, or any other that fsspec supports; `obs://` is read as `s3://`, since that
-service speaks S3's protocol. `AWS_ENDPOINT_URL` in the environment names a server other than Amazon's; keys and region
-come from the environment or from `~/.aws`, as for every S3 client.
+A URL is a local folder, `s3://BUCKET/KEY`, or any other that fsspec supports; `obs://` is read as `s3://`, because
+that service supports S3's protocol. `AWS_ENDPOINT_URL` in the environment names a server other than Amazon's; keys
+and region come from the environment or from `~/.aws`, as for every S3 client.
 """
 
 import contextlib

@@ -69,10 +69,10 @@ def milliseconds(call: Callable[[], Any], rounds: int = 10) -> float:
 def alternating(calls: Sequence[Callable[[], Any]], rounds: int = 10) -> list[float]:
     """Median milliseconds of calls that take turns, so that other load on the machine affects all of them equally."""
     durations: list[list[float]] = [[] for _ in calls]
-    for turn in range(rounds + 2):
+    for number in range(rounds + 2):
         for call, taken in zip(calls, durations, strict=True):
             started = time.perf_counter()
             call()
-            if turn >= 2:
+            if number >= 2:
                 taken.append(time.perf_counter() - started)
     return [round(statistics.median(taken) * 1000, 2) for taken in durations]

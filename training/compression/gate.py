@@ -1,4 +1,4 @@
-"""Whether a smaller model may replace its parent: accurate enough, little lost, few answers changed."""
+"""Decide whether a smaller model may replace its parent: accurate enough, little lost, few answers changed."""
 
 from collections.abc import Sequence
 

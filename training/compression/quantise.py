@@ -62,7 +62,7 @@ def quantise_within(
 
 
 def spread(photos: Sequence[Photo], count: int) -> list[Photo]:
-    """At most `count` photos, evenly over the list, which is sorted by label: every label must be included."""
+    """At most `count` photos, evenly over the list. It is sorted by label, and every label must be included."""
     count = min(count, len(photos))
     return [photos[index * len(photos) // count] for index in range(count)]
 

@@ -271,7 +271,7 @@ def show(rows: Sequence[Measured]) -> None:
 
 
 def _choice(table: Sequence[Measured], chosen: int, recipe: Recipe) -> str:
-    """In words, which step was chosen and why."""
+    """A sentence that says which step was chosen and why."""
     if not chosen:
         return (
             f"no step loses at most {recipe.gate.max_loss:g} and {recipe.prune.most_flips} photos net: the unpruned "

@@ -1,7 +1,8 @@
 """Global L1 unstructured pruning: the smallest weights, over all layers together, are set to zero permanently.
 
-The document's method, followed by a short fine-tune of the whole network with the unpruned model as teacher, in which
-the zeros stay zero. Single zeros change no dense kernel: the model compresses better, but it is not faster.
+This is the classroom document's method, followed by a short fine-tune of the whole network with the unpruned model as
+teacher, in which the zeros stay zero. A dense kernel computes them as before, so the model compresses better but is
+not faster.
 """
 
 import copy
@@ -31,7 +32,7 @@ PRESETS = {
     "convolutions": r"(?!.*downsample).*",
     "document": r"(conv|bn)1|layer\d\.\d+\.conv\d|layer[1-3]\.\d+\.bn\d",
 }
-"""`prune.layers` -> the layers' names. The document leaves out fc, down-sampling and layer4's batch norms."""
+"""The layers' names by `prune.layers`. The classroom document leaves out fc, down-sampling and layer4's batch norms."""
 
 
 def prune_unstructured(
@@ -122,7 +123,7 @@ def show_sparsity(parent: Classifier, model: Classifier, preset: str) -> dict[st
 
 
 def save_state_dicts(folder: Path, recipe: Recipe, parent: Classifier, model: Classifier) -> None:
-    """The document's artefacts, before and after: state dicts that torchvision's (or timm's) network loads."""
+    """Save the parent and the pruned model as state dicts that torchvision's (or timm's) network loads."""
     name = f"{recipe.backbone.name.removeprefix('resnet')}_model_ft_params.pth"
     torch.save(parent.network.state_dict(), folder / name)
     torch.save(model.network.state_dict(), folder / f"pruned_{name}")

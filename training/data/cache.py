@@ -1,4 +1,4 @@
-"""A cache of decoded photos: kept in memory up to a limit, beyond it decoded each time.
+"""A cache of decoded photos: in memory up to a limit; photos beyond it are decoded each time.
 
 The pixels are the same either way, so neither the memory of a machine nor `train.cache` changes a training.
 """

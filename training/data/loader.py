@@ -1,4 +1,4 @@
-"""Photos -> batches: the handler's preprocessing for evaluation, the augmenter on top for training."""
+"""Load photos as batches, with the handler's preprocessing; for training with random augmentation."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

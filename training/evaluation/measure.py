@@ -135,7 +135,7 @@ def measure(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> tuple[Tens
 
 
 def latency(durations: Sequence[Milliseconds]) -> dict[str, dict[str, float]]:
-    """Milliseconds by stage: median (p50) and p95 over all photos but the first, which warms up."""
+    """Milliseconds by stage: median (p50) and p95 over all photos. The first photo warms up and is not counted."""
     rows = durations[1:] or durations
     return {
         name: {

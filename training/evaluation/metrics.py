@@ -1,4 +1,4 @@
-"""Logits and labels -> accuracy with intervals, calibration, and the temperature that calibrates probabilities."""
+"""Metrics of logits and labels: accuracy with intervals, calibration, and the temperature that calibrates."""
 
 import math
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ def timed(data: bytes, recipe: Recipe, infer: Infer) -> tuple[Image.Image, torch
 def _load_bundle(run: Path, device: str) -> tuple[Recipe, Infer, str]:
     if device == "cuda":
         raise InvalidInput(
-            f"{run} is a bundle, and bundles run on the CPU as they are served",
+            f"{run} is a bundle, and bundles run on the CPU, as in serving",
             "leave out --device, or give the run instead of the bundle",
         )
     recipe = read_recipe_of(run)

@@ -1,4 +1,4 @@
-"""`train --sweep`: the document's table, in which every backbone is trained in full and with frozen features.
+"""`train --sweep`: the table of the classroom document. Every backbone is trained in full and with frozen features.
 
     python -m training train classroom --data SPLIT --sweep resnet18:PATH,resnet34,efficientnet_lite0
 

@@ -29,7 +29,7 @@ class Recorder:
     """Records epochs into a run's folder.
 
     Args:
-        portable: write the document's checkpoint at the end (`write_portable`).
+        portable: write a checkpoint for other code at the end (`write_portable`).
     """
 
     def __init__(self, folder: Path, portable: bool = False) -> None:
@@ -71,11 +71,13 @@ class Recorder:
         self._write(CHECKPOINT, state)
 
     def write_portable(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write the last epoch's state with the document's keys, on the CPU, for `torch.load(weights_only=True)`.
+        """Write the last epoch's state on the CPU, with the keys of the CIFAR-10 document (docs/sources.md).
+
+        `torch.load(weights_only=True)` reads it.
 
         Args:
-            epoch: counted from 0, as in the document's loop.
-            network: without our scaling module, so that its state dict fits the document's network.
+            epoch: counted from 0, as in that document's loop.
+            network: without our scaling module, so that its state dict fits that document's network.
 
         Raises:
             OSError: it cannot be written.

@@ -239,7 +239,7 @@ def _optimizer(model: Classifier, settings: Fit) -> torch.optim.Optimizer:
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: Fit, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """Stepped once per batch; `step` changes at whole epochs, like the document's StepLR."""
+    """Stepped once per batch; `step` changes at whole epochs, like the StepLR of the classroom document."""
 
     def stepped(batch: int) -> float:
         return float(settings.gamma ** (batch // max(1, steps) // settings.step_size))

@@ -1,4 +1,4 @@
-"""The networks that no library has: the nets of the CIFAR document, of the ONNX document, and a tiny one.
+"""The networks that no library has: those of the CIFAR-10 document and of the ONNX document, and a tiny one.
 
 The first two have the attribute names of their documents (docs/sources.md), so that the documents' state dicts load.
 """
@@ -18,7 +18,7 @@ class _LeNet(nn.Module):
     """Floats (N, channels, H, W) -> logits (N, classes).
 
     LeNet-5's plan (LeCun et al., 1998): two convolutions of 5 x 5, each with ReLU and max pooling, then three linear
-    layers. The document flattens with `x.view(-1, 16 * 5 * 5)`; `flatten(1)` gives the same values and also accepts
+    layers. The CIFAR-10 document flattens with `x.view(-1, 16 * 5 * 5)`; `flatten(1)` gives the same and also accepts
     channels-last tensors, which `view` refuses.
 
     Args:

@@ -1,4 +1,4 @@
-"""Deleting runs: which are protected, and how a deletion that is interrupted leaves no half of a run.
+"""Delete runs: which ones are protected, and how an interrupted deletion leaves no incomplete run.
 
 A run is protected if another run, a bundle in models/ or an archive in model_store/ was made from it; copies elsewhere
 are not known.
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.errors import Busy, CheckFailed, InvalidInput, UserError
-from training.records.folder import PARTIAL, being_made
+from training.records.folder import PARTIAL, in_progress
 from training.records.index import ID, Run, State, packed_from
 
 DELETED = ".deleted"
@@ -26,17 +26,17 @@ def check_deletable(chosen: Sequence[Run], runs: Sequence[Run], root: Path, forc
     """
     for run in chosen:
         if run.folder.resolve() != root.resolve() / run.task / run.folder.name:
-            raise InvalidInput(f"{run.folder} is a link, or is behind one", "delete the folder that it points to")
-        if run.state is State.UNFINISHED and being_made(run.folder):
+            raise InvalidInput(f"{run.folder} is a link, or inside one", "delete the folder that it points to")
+        if run.state is State.UNFINISHED and in_progress(run.folder):
             raise Busy(f"{run.folder} is being made", "stop that process first")
         children = [
             other.id
             for other in runs
             if other.record and run.id in other.record.used_runs and other not in [run, *chosen]
         ]
-        made = [*children, *packed_from(run)]
-        if made and not force:
-            raise CheckFailed(f"{run.folder}: {', '.join(made)} came from it", "give --force to delete it anyway")
+        dependents = [*children, *packed_from(run)]
+        if dependents and not force:
+            raise CheckFailed(f"{run.folder}: {', '.join(dependents)} came from it", "give --force to delete it anyway")
 
 
 def delete_runs(chosen: Sequence[Run], root: Path) -> Iterator[Path]:

@@ -77,7 +77,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def being_made(folder: Path) -> bool:
+def in_progress(folder: Path) -> bool:
     """Whether a process is making the run of this .partial folder."""
     lock = FileLock(folder / KEY)
     if not (folder / KEY).exists():

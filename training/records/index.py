@@ -1,4 +1,4 @@
-"""The runs on disk: list them, find one, and name what was made from it elsewhere.
+"""The runs on disk: list them, find one, and name the bundles and archives that were made from it.
 
 A run is a folder ROOT/RECIPE/ID whose name was given by training; other folders are never read as runs.
 """
@@ -93,7 +93,7 @@ def find(name: str, runs: Sequence[Run]) -> Run:
         return matches[0]
     if matches:
         folders = " or ".join(str(run.folder) for run in matches)
-        raise InvalidInput(f"{name} is a run of several recipes", f"give {folders}")
+        raise InvalidInput(f"several recipes have a run {name}", f"give one of {folders}")
     near = difflib.get_close_matches(Path(name).name, [run.id for run in runs], 1)
     raise NotFound(f"no run {name}", f"did you mean {near[0]}?" if near else "python -m training runs lists them")
 

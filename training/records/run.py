@@ -1,8 +1,8 @@
 """run.json: what a run was made from, what came out, and what its export measured.
 
-A record is a value: steps return their part, `make_run` and `export` combine the parts, nothing changes one later.
+A record is immutable: steps return their part, and `make_run` and `export` combine the parts.
 `read_record` and `write_record` are the only reader and writer. Keys and their order on disk are those of the fields;
-fields that a run does not have are left out, and files of former versions, which lack some, are read all the same.
+fields that a run does not have are left out. Files of former versions lack some fields, and are read nevertheless.
 """
 
 import json

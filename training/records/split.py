@@ -1,4 +1,4 @@
-"""Which photos a run trained on and which it held out, found again from the same data."""
+"""Which photos a run trained on and which it held out, reconstructed from the same data."""
 
 from collections.abc import Sequence
 from pathlib import Path

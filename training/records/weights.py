@@ -54,7 +54,9 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
     except (OSError, RuntimeError) as error:
         raise NotFound(f"{path.parent} is not a run with a model: {error}") from error
     if outputs != len(recipe.labels):
-        raise InvalidInput(f"{path} has {outputs} outputs, its recipe {len(recipe.labels)} labels", "train it again")
+        raise InvalidInput(
+            f"{path} has {outputs} outputs, but its recipe has {len(recipe.labels)} labels", "train it again"
+        )
     return model.eval()
 
 

@@ -2,8 +2,8 @@
 
     gunicorn -w 4 -b 127.0.0.1:8087 benchmarks.peers.apps.document_front:application
 
-The document runs it under uwsgi with a configuration that it does not show; gunicorn is used instead, as for its model
-service. Its `eval` of the client's text is `ast.literal_eval` here, which parses the same literal.
+That document runs it under uwsgi with a configuration that it does not show; gunicorn is used instead, as for its model
+service. Instead of its `eval` of the client's text, `ast.literal_eval` parses the same literal.
 """
 
 import ast
@@ -41,8 +41,8 @@ def get_pm(request: Any) -> Any:
     content = json.loads(request.body.decode())
     photo = Path(os.environ["BENCH_PHOTOS"]) / f"{content['image_id']}.png"
     photo.write_bytes(base64.b64decode(ast.literal_eval(content["image_base64"])))
-    found = requests.post(os.environ["BENCH_INNER"], json={"image_path": str(photo)}, timeout=200)
-    return Response({"image_id": content["image_id"], "result": LABELS[int(found.text)]})
+    reply = requests.post(os.environ["BENCH_INNER"], json={"image_path": str(photo)}, timeout=200)
+    return Response({"image_id": content["image_id"], "result": LABELS[int(reply.text)]})
 
 
 urlpatterns = [path("api/v1/get_pm/", get_pm)]

@@ -23,6 +23,6 @@ model = work.eager(Path(os.environ[work.MODELS]))
 
 @app.route("/v1/is_online/", methods=["POST"])
 def recognise() -> Any:
-    """As in the document, the transforms are built again for each photo, and gradients stay enabled."""
+    """As in the classroom document, the transforms are built again for each photo, and gradients stay enabled."""
     photo = Image.open(request.get_json()["image_path"]).convert("RGB")
     return str(torch.argmax(model(work.transform()(photo).unsqueeze(0))).item())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.harness.server import put_in_service
 from deploy.archive import pack
-from deploy.settings import own_environment, read_settings
+from deploy.settings import read_settings, separate_environment
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 
@@ -27,7 +27,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     mar = next(iter(folder.glob("store/*.mar")), None) or packed(bundle, folder / "store")
-    settings = read_settings(own_environment(folder / "var", mar.parent))
+    settings = read_settings(separate_environment(folder / "var", mar.parent))
     with Server(settings) as server:
         put_in_service(server, mar)
         name = mar.stem.rpartition("-")[0]

@@ -1,7 +1,7 @@
 """A TorchServe handler as its documentation has it: on its BaseHandler, with the classroom document's request and size.
 
-Written like TorchServe's own image classifier, which cannot be the base: it imports captum, for explanations. Packed by
-benchmarks/peers/apps/torchserve_app.py with a TorchScript of the document's model; TorchServe finds the one class
+Written like TorchServe's image classifier, which cannot be the base, because it imports captum. Packed by
+benchmarks/peers/apps/torchserve_app.py with a TorchScript of that document's model; TorchServe finds the one class
 that this file defines. The archive holds nothing of the project, so labels and sizes are repeated here.
 """
 

@@ -49,7 +49,7 @@ def test_its_archive_starts_and_answers_its_goldens(bundle: Path, tmp_path: Path
     spec = read_spec(folder / "recipe.json")
     run = engine.load(folder / "model.onnx", spec)
     assert goldens.check(folder, spec, engine.from_bytes(run, spec)) < 1e-3
-    assert not any(golden.own for golden in goldens.read(folder))
+    assert not any(golden.shows_label for golden in goldens.read(folder))
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ import pytest
 
 from common.errors import UserError
 from deploy.host.locks import Lock, Owner, OwnerKind, deployment_lock
-from deploy.settings import Settings, own_environment, read_settings
+from deploy.settings import Settings, read_settings, separate_environment
 from deploy.store import copies, desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, entries
@@ -75,7 +75,7 @@ class TorchServe:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+    return read_settings(separate_environment(tmp_path / "var", tmp_path / "store"))
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def readiness(
     ready = Readiness(settings, reconciler)
     ready.note("")
     ready.client = endpoint  # type: ignore[assignment]
-    question = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    question = SimpleNamespace(golden=SimpleNamespace(label="yes", shows_label=True), body={})
     monkeypatch.setattr("deploy.supervision.readiness.first_question", lambda *_: question)
     return ready
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from deploy.change.plan import Plan
 from deploy.change.preflight import TABLE, InManifest, LastRollout, OnServer, RolloutState, preflight, rollout_state
 from deploy.change.session import Refused, steps_table
-from deploy.settings import Settings, own_environment, read_settings
+from deploy.settings import Settings, read_settings, separate_environment
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
@@ -68,7 +68,7 @@ class TorchServe:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+    return read_settings(separate_environment(tmp_path / "var", tmp_path / "store"))
 
 
 def entry(version: str, default: bool = False) -> ServedVersion:

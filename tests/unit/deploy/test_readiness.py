@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy.settings import HOST, Settings, own_environment, read_settings
+from deploy.settings import HOST, Settings, read_settings, separate_environment
 from deploy.store.desired import ServedVersion
 from deploy.supervision import keeper, readiness
 from deploy.supervision.keeper import Keeper
@@ -23,7 +23,7 @@ ENTRY = ServedVersion("demo", "1.0", "demo-1.0.mar", "d", default=True)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+    return read_settings(separate_environment(tmp_path / "var", tmp_path / "store"))
 
 
 def probed(settings: Settings) -> Readiness:
@@ -38,7 +38,7 @@ def test_a_server_that_does_not_answer_is_named(settings: Settings) -> None:
     settings.var.mkdir()
     key = {"key": "k", "expiration time": "never"}
     (settings.var / "key_file.json").write_text(json.dumps({"inference": key, "management": key, "API": key}))
-    question: Any = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    question: Any = SimpleNamespace(golden=SimpleNamespace(label="yes", shows_label=True), body={})
     running = probed(settings)
     running._questions[ENTRY.digest] = question
     assert running.answer()["reason"] == f"demo: nothing answers at {url}"
@@ -61,7 +61,7 @@ def test_an_archive_that_cannot_be_read_is_not_ready(
 def test_an_answer_that_is_not_an_object_is_not_ready_and_logged(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: Any
 ) -> None:
-    question = SimpleNamespace(golden=SimpleNamespace(label="yes", own=True), body={})
+    question = SimpleNamespace(golden=SimpleNamespace(label="yes", shows_label=True), body={})
     monkeypatch.setattr(readiness, "first_question", lambda *_: question)
     running = probed(settings)
     monkeypatch.setattr(running.client, "ask", lambda *_, **__: SimpleNamespace(ok=True, json=lambda: content))

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from common.errors import UserError
 from deploy.host.locks import DEPLOYMENT, UNNAMED, Lock, LockHeld, OwnerKind, deployment_lock, server_lock
 from deploy.host.var import claim
-from deploy.settings import ROOT, Settings, own_environment, read_settings
+from deploy.settings import ROOT, Settings, read_settings, separate_environment
 from deploy.supervision import torchserve_program
 from deploy.supervision.supervisor import BACKGROUND, MODULE, refuse_second, starting, supervisor_of
 from deploy.up import down
@@ -36,7 +36,7 @@ print("freed", flush=True)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return read_settings(own_environment(tmp_path / "var", tmp_path / "store"))
+    return read_settings(separate_environment(tmp_path / "var", tmp_path / "store"))
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def test_the_folder_of_another_program_is_not_changed(tmp_path: Path, start: str
     words = ["classroom-1.0.mar"] if start == "rollout" else ["--bundle", SHIPPED]
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "classroom-1.0.mar").touch()
-    done = command("deploy", start, *words, env=own_environment(folder, tmp_path / "store"), check=False)
+    done = command("deploy", start, *words, env=separate_environment(folder, tmp_path / "store"), check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("Error: ")
     assert start == "rollout" or "SERVE_VAR=FOLDER" in done.stderr

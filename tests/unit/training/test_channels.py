@@ -137,7 +137,7 @@ def test_steps_are_rounded_and_equal_ones_left_out(recipe: Recipe) -> None:
 
 def test_weights_of_another_task_are_refused(recipe: Recipe, tmp_path: Path) -> None:
     save_model(tmp_path, build(recipe.backbone, 5))
-    with pytest.raises(UserError, match="has 5 outputs, its recipe 3 labels"):
+    with pytest.raises(UserError, match="has 5 outputs, but its recipe has 3 labels"):
         load_weights(tmp_path / "model.safetensors", recipe)
     save_model(tmp_path, used(override(recipe, "backbone", name="resnet18")))
     with pytest.raises(UserError, match="is not a run with a model"):

@@ -183,7 +183,7 @@ def test_missing_arguments_and_files_are_reported_in_one_line(words: tuple[str, 
 def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.array(["a", "b"]))
     photo = bundle / "goldens" / "pattern_0.jpg"
-    with pytest.raises(click.ClickException, match="11 classes, its labels are 2"):
+    with pytest.raises(click.ClickException, match="11 classes, but there are 2 labels"):
         ask(photo, "--model", bundle / "model.onnx", "--labels", tmp_path / "few.npy")
 
 

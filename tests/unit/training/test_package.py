@@ -8,7 +8,7 @@ import torch
 
 from config.recipe import Recipe, override, read_recipe
 from training.cloud.package import build_package
-from training.job import _wanted
+from training.job import _is_needed
 from training.models.registry import build
 
 METRICS = {"f1": 0.5, "recall": 0.5, "precision": 0.5, "accuracy": 0.5}
@@ -47,5 +47,5 @@ def test_a_job_fetches_folders_that_the_recipe_reads_under_another_name() -> Non
     recipe = read_recipe("cifar10")
     assert recipe.aliases["airplane"] == "plane"
     for path in ("airplane/1.png", "plane/1.png", "train/airplane/1.png", "cifar_net-pre.pth"):
-        assert _wanted(path, recipe), path
-    assert not _wanted("notes/1.png", recipe)
+        assert _is_needed(path, recipe), path
+    assert not _is_needed("notes/1.png", recipe)
