@@ -205,7 +205,7 @@ def checked_label(server: Running, plan: Plan, name: str) -> str:
     """The label that a system gives a photo.
 
     Raises:
-        CheckFailed: it is no label; or the system runs our model and label or probabilities differ from our graph's.
+        CheckFailed: it is not a label; or the system runs our model and label or probabilities differ from our graph's.
     """
     system, expected = server.system, plan.expected[name]
     answer = server.ask(plan.photos[name], **_detail(system))

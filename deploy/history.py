@@ -26,7 +26,7 @@ def history(limit: int, as_json: bool) -> None:
     elif rows:
         console.print(history_table(rows))
     else:
-        say("no version was changed yet: python -m deploy rollout does it")
+        say("no version has been changed yet: roll one out with python -m deploy rollout")
 
 
 def history_table(rows: Iterable[JournalEntry]) -> Table:

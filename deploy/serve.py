@@ -168,7 +168,7 @@ def announce(settings: Settings, entry: ServedVersion, ready: dict[str, Any], st
 
 
 def relative(path: Path, resolve: bool = True) -> Path:
-    """A path relative to the project's folder, where it lies in it."""
+    """A path, relative to the project's folder if it is inside."""
     path = path.resolve() if resolve else path
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 

@@ -157,7 +157,7 @@ def _table(names: tuple[str, ...], scores: npt.NDArray[np.float32], order: list[
 def _draw(target: Path, title: str, names: tuple[str, ...], scores: npt.NDArray[np.float32], chosen: list[int]) -> None:
     picture, missing = bar_chart(title, [names[index] for index in chosen], [float(scores[index]) for index in chosen])
     if missing:
-        click.echo(f"no font here has {missing}: drawn as boxes", err=True)
+        click.echo(f"no installed font has {missing}: drawn as boxes", err=True)
     with writing(target, "give --chart FILE"):
         write_whole(target, picture)
 

@@ -65,7 +65,7 @@ def runs(
         show(selected)
     else:
         name = recipe or names()[0]
-        click.echo(f"no run in {root}: make the first: python -m training train {name} --data PHOTOS", err=True)
+        click.echo(f"no run in {root} yet: create one with python -m training train {name} --data PHOTOS", err=True)
 
 
 def tree(runs: Sequence[Run]) -> list[tuple[int, Run]]:

@@ -108,7 +108,7 @@ class AssignmentQueue:
             the photo's name, and the assignment.
 
         Raises:
-            LookupError: the client has decided nothing.
+            LookupError: the client has made no decision.
             Conflict: somebody else has changed the photo since; the next undo concerns the decision before it.
             UserError: it cannot be written; nothing has changed.
         """

@@ -46,7 +46,7 @@ class LastRollout(Enum):
 
 
 class RolloutState(Enum):
-    """Where a version stands when its rollout begins."""
+    """The state of a version when its rollout begins."""
 
     NEW = "not registered: do every step"
     INTERRUPTED_BEFORE_SWITCH = "registered by an interrupted rollout: do every step"
@@ -119,7 +119,7 @@ class Preflight:
 
 
 def preflight(settings: Settings, client: Client, new: Archive, rollout_id: str = "") -> Preflight:
-    """Find out where a version stands.
+    """Determine the state of a version and the version that serves now.
 
     Args:
         rollout_id: the journal id of the rollout that calls this: its own entry does not count.
@@ -150,11 +150,11 @@ _REFUSALS = {
     RolloutState.ALREADY_KEPT: (
         "{new} is registered already",
         "make it the default with python -m deploy rollback {new.name} --to {new.version}, "
-        f"or take it out with {_RETIRE}",
+        f"or remove it with {_RETIRE}",
     ),
     RolloutState.NOT_OURS: (
         "{new} is registered, but not by a rollout",
-        f"take it out with {_RETIRE}, then roll it out",
+        f"remove it with {_RETIRE}, then roll it out",
     ),
 }
 """State -> problem and fix, as templates."""

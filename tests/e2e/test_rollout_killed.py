@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ROOT
-from tests.helpers.nodes import Node, node
+from tests.helpers.nodes import Node, running_node
 
 CHILD = """
 import functools, os, signal, sys, threading, time
@@ -83,8 +83,8 @@ CHAINS = {
 
 
 @pytest.fixture(scope="module")
-def here(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with node(bundle, tmp_path_factory.mktemp("killed")) as running:
+def node(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running_node(bundle, tmp_path_factory.mktemp("killed")) as running:
         running.pack("0.1", "0.2")
         running.rollout("0.1")
         running.rollout("0.2")
@@ -96,38 +96,38 @@ def test_every_point_is_in_one_chain() -> None:
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_a_rollout_that_is_killed_again_and_again_ends_in_the_same_place(here: Node, chain: str) -> None:
+def test_a_rollout_that_is_killed_again_and_again_ends_in_the_same_place(node: Node, chain: str) -> None:
     """The same command is repeated: it resumes, is killed at the next point, and finally runs to its end."""
-    version, former = f"1.{list(CHAINS).index(chain)}", here.manifest()[0]
-    here.pack(version)
+    version, former = f"1.{list(CHAINS).index(chain)}", node.manifest()[0]
+    node.pack(version)
     for point in CHAINS[chain]:
-        kill(here, version, point)
-        assert here.last().state == "interrupted", point
-        assert here.answered_by() in (former, version), point
-        assert here.manifest()[0] in (former, version), point
-    left = json.loads(here.deploy("status", "--json", check=False).stdout)["left_over"]
+        kill(node, version, point)
+        assert node.last().state == "interrupted", point
+        assert node.answered_by() in (former, version), point
+        assert node.manifest()[0] in (former, version), point
+    left = json.loads(node.deploy("status", "--json", check=False).stdout)["left_over"]
     assert left["what"] == f"rollout of shapes {version}"
 
-    here.rollout(version)
-    assert here.answered_by() == version
-    assert here.manifest() == [version, former]
-    assert here.registered() == {version: 1, former: 1}
-    assert here.last().state == "done"
+    node.rollout(version)
+    assert node.answered_by() == version
+    assert node.manifest() == [version, former]
+    assert node.registered() == {version: 1, former: 1}
+    assert node.last().state == "done"
 
 
-def test_the_next_rollout_cleans_up_after_a_killed_one(here: Node) -> None:
+def test_the_next_rollout_cleans_up_after_a_killed_one(node: Node) -> None:
     """A newer version is rolled out instead of running the same command again."""
-    here.pack("2.0", "2.1")
-    kill(here, "2.0", "latency begins")
-    former = here.manifest()[0]
-    assert set(here.registered()) > {"2.0", former}
-    here.rollout("2.1")
-    assert here.registered() == {"2.1": 1, former: 1}
+    node.pack("2.0", "2.1")
+    kill(node, "2.0", "latency begins")
+    former = node.manifest()[0]
+    assert set(node.registered()) > {"2.0", former}
+    node.rollout("2.1")
+    assert node.registered() == {"2.1": 1, former: 1}
 
 
-def kill(here: Node, version: str, point: str) -> None:
+def kill(node: Node, version: str, point: str) -> None:
     code = CHILD.format(point=POINTS[point], archive=f"shapes-{version}.mar")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **here.env}, capture_output=True, timeout=300
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **node.env}, capture_output=True, timeout=300
     )
     assert done.returncode == -9, f"it was not killed at {point}: {done.stderr.decode()}"

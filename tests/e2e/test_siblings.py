@@ -10,7 +10,7 @@ import pytest
 
 from deploy.archive import pack
 from tests.helpers.endpoint import Endpoint
-from tests.helpers.nodes import node
+from tests.helpers.nodes import running_node
 from tests.helpers.siblings import NAMES, bundle_of
 
 
@@ -21,11 +21,11 @@ def endpoints(
     """One server with the archives of all sibling recipes, by recipe."""
     folder = tmp_path_factory.mktemp("siblings")
     bundles = {name: bundle_of(sibling(name), name) for name in NAMES}
-    with node(bundles["cifar10"], folder) as here:
+    with running_node(bundles["cifar10"], folder) as node:
         for name, bundle in bundles.items():
-            pack(bundle, "1.0", here.store)
-            here.deploy("rollout", f"{name}-1.0.mar")
-        yield {name: Endpoint(here.server, name, bundle) for name, bundle in bundles.items()}
+            pack(bundle, "1.0", node.store)
+            node.deploy("rollout", f"{name}-1.0.mar")
+        yield {name: Endpoint(node.server, name, bundle) for name, bundle in bundles.items()}
 
 
 def likeliest(endpoint: Endpoint, index: int) -> str:
@@ -86,8 +86,8 @@ def test_every_recipe_accepts_str_of_bytes_and_answers_bad_requests_with_error_c
         answer = endpoint.post(**arguments)
         return answer.status_code, answer.json()["error"]["code"]
 
-    spoken = endpoint.post(json={"image_id": 7, "image_base64": str(base64.b64encode(endpoint.bytes_of(0)))})
-    assert (spoken.status_code, spoken.json()["result"]) == (200, likeliest(endpoint, 0))
+    of_bytes = endpoint.post(json={"image_id": 7, "image_base64": str(base64.b64encode(endpoint.bytes_of(0)))})
+    assert (of_bytes.status_code, of_bytes.json()["result"]) == (200, likeliest(endpoint, 0))
     assert error(json={"image_id": "1"}) == (400, "missing_image")
     assert error(data=b"{", headers={"Content-Type": "application/json"}) == (400, "invalid_json")
     assert error(files={"images": ("x.gif", b"GIF89a")}) == (415, "unsupported_format")

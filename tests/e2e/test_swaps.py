@@ -60,10 +60,10 @@ def test_answers_move_from_version_to_version_in_order(loaded: Result, versions:
 def test_each_version_is_registered_and_unregistered_once(
     bench: MeasuredServer, loaded: Result, versions: list[Path]
 ) -> None:
-    seen = bench.seen()
+    registrations = bench.seen()
     assert loaded.sent
-    assert seen["journal"] == seen["log"] == {"registered": SWAPS, "unregistered": SWAPS}
-    assert seen["left"] == [read_manifest(versions[-1]).version]
+    assert registrations["journal"] == registrations["log"] == {"registered": SWAPS, "unregistered": SWAPS}
+    assert registrations["left"] == [read_manifest(versions[-1]).version]
     assert [mar.is_file() for mar in versions] == [True] * len(versions)  # unregistering leaves the store alone
 
 

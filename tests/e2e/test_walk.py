@@ -103,14 +103,14 @@ def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, se
         server.client.manage("DELETE", "/models/walk")
 
 
-def examples(room: str) -> dict[str, str]:
-    """The example of each command's --help, in the order in which the room lists its commands."""
-    listed = command(room, "--help").stdout.partition("Commands:")[2]
+def examples(package: str) -> dict[str, str]:
+    """The example of each command's --help, in the order in which the package lists its commands."""
+    listed = command(package, "--help").stdout.partition("Commands:")[2]
     texts = {}
     for name in re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE):
-        text = command(room, name, "--help").stdout.partition("Example: ")[2]
+        text = command(package, name, "--help").stdout.partition("Example: ")[2]
         texts[name] = " ".join(text.split())
-        assert texts[name], f"python -m {room} {name} --help has no example"
+        assert texts[name], f"python -m {package} {name} --help has no example"
     return texts
 
 
@@ -149,20 +149,20 @@ ORDER = {
 }
 
 
-@pytest.mark.parametrize("rooms", [("dataset", "training")])
-def test_every_example_of_dataset_and_training_runs(rooms: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("packages", [("dataset", "training")])
+def test_every_example_of_dataset_and_training_runs(packages: tuple[str, ...], tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     write_mnist(tmp_path / "var" / "downloads" / "MNIST" / "raw", 20)  # as if downloaded
     pictures.oxford(tmp_path / "runs" / "oxford")
-    for room in rooms:
-        texts = examples(room)
-        assert set(texts) == set(ORDER[room])
-        for name in ORDER[room]:
+    for package in packages:
+        texts = examples(package)
+        assert set(texts) == set(ORDER[package])
+        for name in ORDER[package]:
             text = texts[name]
             for step in re.findall(r"ID-(\w+)", text):
                 text = text.replace(f"ID-{step}", newest(tmp_path / "runs" / "shapes", step).name)
             words = shlex.split(text)
-            assert words[:4] == ["python", "-m", room, name]
+            assert words[:4] == ["python", "-m", package, name]
             done = subprocess.run(
                 [sys.executable, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
             )

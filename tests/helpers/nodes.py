@@ -48,11 +48,11 @@ class Node(ServedModel):
 
 
 @contextmanager
-def node(bundle: Path, folder: Path) -> Iterator[Node]:
+def running_node(bundle: Path, folder: Path) -> Iterator[Node]:
     """A running server, without a keeper, that serves nothing yet."""
-    here = Node(separate_environment(folder / "var", folder / "store"), bundle)
-    with here.server:
-        yield here
+    node = Node(separate_environment(folder / "var", folder / "store"), bundle)
+    with node.server:
+        yield node
 
 
 def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:

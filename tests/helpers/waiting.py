@@ -8,14 +8,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 60, context: Callable[[], str] = str) -> T:
+def eventually(condition: Callable[[], T], seconds: float = 60, context: Callable[[], str] = str) -> T:
     """Call `look` until its result is true, and return it.
 
     Args:
         context: what to show if it is not true in time.
     """
     deadline = time.monotonic() + seconds
-    while not (result := look()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, context()
         time.sleep(0.05)
     return result

@@ -351,19 +351,19 @@ def test_a_peer_with_our_model_must_answer_as_our_graph() -> None:
     system = replace(small(), form=work.OURS)
     plan = compare.Plan(1, 1, {"a": "x"}, {"a": {"offline": 0.9, "online": 0.1}}, Path(), Path())
 
-    class Said(Running):
+    class FixedAnswer(Running):
         answer: dict[str, Any]
 
         def ask(self, photo: str, **more: Any) -> dict[str, Any]:
             return self.answer
 
-    it = Said(system, Place(Path(), 1, Path(), Path()))
-    it.answer = {"result": "offline", "probabilities": {"offline": 0.905, "online": 0.095}}
-    assert compare.checked_label(it, plan, "a") == "offline"
+    peer = FixedAnswer(system, Place(Path(), 1, Path(), Path()))
+    peer.answer = {"result": "offline", "probabilities": {"offline": 0.905, "online": 0.095}}
+    assert compare.checked_label(peer, plan, "a") == "offline"
     for wrong in ({"result": "online"}, {"result": "offline", "probabilities": {"offline": 0.8}}, {"result": "cat"}):
-        it.answer = wrong
+        peer.answer = wrong
         with pytest.raises(UserError):
-            compare.checked_label(it, plan, "a")
+            compare.checked_label(peer, plan, "a")
 
 
 def test_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
@@ -402,12 +402,12 @@ def test_a_peer_that_cannot_be_installed_is_reported(tmp_path: Path, monkeypatch
     assert install.absent("peer") is None
     (tmp_path / "requirements" / "peer.txt").write_text("another==1.0\n")
     assert install.absent("peer") == "outdated: make bench"
-    seen = subprocess.run([install.python("peer"), "-c", "import psutil"], capture_output=True)
-    assert seen.returncode == 0  # the environment's packages, then the project's
+    imported = subprocess.run([install.python("peer"), "-c", "import psutil"], capture_output=True)
+    assert imported.returncode == 0  # the environment's packages, then the project's
 
 
 def test_the_reason_of_an_absent_system_is_one_line_without_local_paths() -> None:
-    said = 'it ended:\n  File "/home/me/lib/tracker.py", line 9\n  ' + "x" * 300 + "\n  OSError: http://127.0.0.1/a b"
-    result = compare.short(said)
+    reason = 'it ended:\n  File "/home/me/lib/tracker.py", line 9\n  ' + "x" * 300 + "\n  OSError: http://127.0.0.1/a b"
+    result = compare.short(reason)
     assert result.startswith('it ended: File "tracker.py", line 9') and result.endswith("OSError: http://127.0.0.1/a b")
     assert len(result) <= 200 and compare.short("no  wrk") == "no wrk"

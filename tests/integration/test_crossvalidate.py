@@ -34,8 +34,8 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
         assert not {p.source for p in photos} & {p.source for p in tested}
         rows = [[0.0 if index == photo.label else -5.0 for index in range(3)] for photo in tested]
         before = [[-10.0 if value == 0 else 0.0 for value in rows[0]], *rows[1:]]  # one wrong answer per fold
-        ways = crossvalidation.CONDITIONS
-        return Fold(photos=[], answers=dict.fromkeys(ways, rows), unpruned=dict.fromkeys(ways, before))
+        conditions = crossvalidation.CONDITIONS
+        return Fold(photos=[], answers=dict.fromkeys(conditions, rows), unpruned=dict.fromkeys(conditions, before))
 
     monkeypatch.setattr(crossvalidation, "run_fold", fold)
     arguments = [str(short), "--data", str(drawn), "--runs", str(tmp_path / "runs")]
@@ -47,9 +47,9 @@ def test_crossvalidation_tests_each_photo_once_and_goes_on_after_an_interruption
     assert sum(calls) == 90
     run = json.loads((newest(tmp_path / "runs" / "shapes", "crossvalidate") / "run.json").read_text())
     assert run["metrics"]["as they are"]["mean_accuracy"] == 1.0
-    won = run["paired"]["as they are"]
-    assert (won["photos"], won["lost"], won["won"], won["net_flips"]) == (90, 0, 2, -2)
-    assert won["mean_change"] == pytest.approx(2 / 90, abs=0.002)
+    paired = run["paired"]["as they are"]
+    assert (paired["photos"], paired["lost"], paired["won"], paired["net_flips"]) == (90, 0, 2, -2)
+    assert paired["mean_change"] == pytest.approx(2 / 90, abs=0.002)
     assert not list((tmp_path / "runs" / "shapes").glob("*.folds.json"))
 
 
@@ -57,11 +57,11 @@ def test_a_real_fold_runs_from_start_to_end(short: Path, drawn: Path) -> None:
     recipe = read_recipe(short)
     photos = read_photos(drawn, recipe.labels)
     result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6])
-    for way in crossvalidation.CONDITIONS:
-        for rows in (result.answers[way], result.unpruned[way]):
+    for condition in crossvalidation.CONDITIONS:
+        for rows in (result.answers[condition], result.unpruned[condition]):
             assert np.exp(rows).sum(axis=1) == pytest.approx(1, abs=1e-3)
-        assert np.shape(result.unpruned[way]) == (15, 3)
-        assert result.unpruned[way] != result.answers[way]
+        assert np.shape(result.unpruned[condition]) == (15, 3)
+        assert result.unpruned[condition] != result.answers[condition]
     assert torch.isfinite(torch.tensor(result.answers[crossvalidation.REENCODED])).all()
 
 
@@ -76,8 +76,8 @@ def test_cross_validation_sees_neither_the_test_part_nor_copies(
     photos[1] = replace(photos[1], row={"made_from": "x.jpg"})
 
     def fold(recipe: Any, rest: Any, added: Any, tested: Any, teacher: Any) -> Fold:
-        seen = {photo.path for photo in (*rest, *tested)}
-        assert seen == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
+        used = {photo.path for photo in (*rest, *tested)}
+        assert used == {photo.path for photo in photos if photo.part != "test" and not photo.is_copy}
         answers = dict.fromkeys(crossvalidation.CONDITIONS, [[0.0, 0.0, 0.0]] * len(tested))
         return Fold(photos=[], answers=answers, unpruned=answers)
 
@@ -92,7 +92,7 @@ def test_the_teacher_of_a_fold_sees_only_the_photos_of_its_student(
 ) -> None:
     recipe, teaching = read_recipe(student), read_recipe(SHAPES)
     photos = read_photos(drawn, recipe.labels)
-    others = [replace(photo, label=-1) for photo in photos[3::6]]
+    unlabelled = [replace(photo, label=-1) for photo in photos[3::6]]
     trained: list[tuple[str, set[Path], object]] = []
     really = train_model
 
@@ -103,11 +103,11 @@ def test_the_teacher_of_a_fold_sees_only_the_photos_of_its_student(
         return result
 
     monkeypatch.setattr(crossvalidation, "train_model", recorded)
-    result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6], TeacherRecipe(teaching, others))
-    (teacher, seen, nobody), (name, with_others, taught_by) = trained
+    result = crossvalidation.run_fold(recipe, photos[::2], [], photos[1::6], TeacherRecipe(teaching, unlabelled))
+    (teacher, photos_of_teacher, teacher_of_teacher), (name, photos_of_student, teacher_of_student) = trained
     assert (teacher, name) == ("shapes", "student")
-    assert nobody is None and taught_by is not None
-    assert with_others - seen == {photo.path for photo in others}
+    assert teacher_of_teacher is None and teacher_of_student is not None
+    assert photos_of_student - photos_of_teacher == {photo.path for photo in unlabelled}
     right = np.argmax(result.answers["as they are"], axis=1) == [photo.label for photo in photos[1::6]]
     assert right.mean() >= 0.6  # it never saw a label: a third is chance
 
@@ -148,9 +148,9 @@ def test_a_teacher_that_cannot_teach_is_refused(
 ) -> None:
     (tmp_path / "empty").mkdir()
     places = {"PHOTOS": drawn / "disc", "EMPTY": tmp_path / "empty"}
-    given = [places.get(word, word) for word in options]
+    options_given = [places.get(word, word) for word in options]
     way = {"student": student, "short": short}[recipe]
-    arguments = [way, "--data", drawn, "--runs", tmp_path / "runs", *given]
+    arguments = [way, "--data", drawn, "--runs", tmp_path / "runs", *options_given]
     done = click.testing.CliRunner().invoke(crossvalidate, [str(word) for word in arguments])
     assert done.exit_code == 1, done.output
     assert words in done.output.strip().splitlines()[-1]

@@ -56,15 +56,15 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
     """Counts by photo how often it is decoded from now on."""
-    seen: Counter[Path] = Counter()
+    decoded: Counter[Path] = Counter()
     read = Path.read_bytes
 
     def counting(path: Path) -> bytes:
-        seen[path] += 1
+        decoded[path] += 1
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", counting)
-    return seen
+    return decoded
 
 
 @pytest.mark.parametrize("freeze", [False, True])
@@ -85,10 +85,10 @@ def test_the_photo_cache_changes_no_weight(recipe: Recipe, few: list[Photo], fre
 def test_each_photo_is_decoded_once_for_each_use(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = opened(monkeypatch)
+    decoded = opened(monkeypatch)
     training, validation = few[::2], few[1::2]
     optimise(build(recipe.backbone, 3), training, validation, recipe, recipe.train)
-    assert dict(seen) == {photo.path: 1 for photo in few}
+    assert dict(decoded) == {photo.path: 1 for photo in few}
 
 
 def test_a_full_cache_is_reported_once_and_photos_are_decoded_again(
@@ -98,11 +98,11 @@ def test_a_full_cache_is_reported_once_and_photos_are_decoded_again(
     size.picture(few[0].path)
     pictures = Pictures(recipe, 100)
     pictures.limit = size.used
-    seen = opened(monkeypatch)
+    decoded = opened(monkeypatch)
     for _ in range(2):
         for photo in few[:3]:
             pictures.picture(photo.path)
-    assert [seen[photo.path] for photo in few[:3]] == [1, 2, 2]
+    assert [decoded[photo.path] for photo in few[:3]] == [1, 2, 2]
     assert capsys.readouterr().err.count("decoded each time") == 1
 
 
@@ -236,15 +236,15 @@ def test_norms_of_a_frozen_network_take_the_photos_statistics_only_on_request(
     (first,) = [name for name, module in before.named_modules() if isinstance(module, nn.BatchNorm2d)][:1]
     statistics = {name for name in model.state_dict() if "running" in name or "tracked" in name}
     assert statistics and moved == (head | statistics if norms == "adapted" else head)
-    seen: list[torch.Tensor] = []
-    before.get_submodule(first).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs_of_first: list[torch.Tensor] = []
+    before.get_submodule(first).register_forward_pre_hook(lambda _, inputs: inputs_of_first.append(inputs[0]))
     pixels = torch.cat(
         [pixels for pixels, _ in load_batches(few[:8], still, 8, augment=True, pictures=Pictures(still))]
     )
     before.eval()(pixels)
     adapted = model.get_submodule(first).running_mean
     assert isinstance(adapted, torch.Tensor)
-    assert torch.allclose(adapted, seen[0].mean((0, 2, 3)), atol=1e-4) == (norms == "adapted")
+    assert torch.allclose(adapted, inputs_of_first[0].mean((0, 2, 3)), atol=1e-4) == (norms == "adapted")
 
 
 def test_epochs_take_turns_with_the_views(recipe: Recipe, few: list[Photo]) -> None:
@@ -252,9 +252,9 @@ def test_epochs_take_turns_with_the_views(recipe: Recipe, few: list[Photo]) -> N
     model.freeze()
     changed = override(recipe, "train", copies=2, batch_size=9)
     feed = Features(model, few, few, changed, changed.train, None)
-    seen = [next(feed.epoch(number))[0].sort(0).values for number in range(3)]
-    assert torch.equal(seen[0], seen[2])
-    assert not torch.equal(seen[0], seen[1])
+    views = [next(feed.epoch(number))[0].sort(0).values for number in range(3)]
+    assert torch.equal(views[0], views[2])
+    assert not torch.equal(views[0], views[1])
 
 
 def test_a_model_comes_back_as_other_code_expects_it(recipe: Recipe, few: list[Photo]) -> None:

@@ -26,7 +26,7 @@ def block(kind: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example's file and photos in a folder, and its commands run there."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "fruit.yaml").write_text(block("yaml"), encoding="utf-8")
@@ -46,19 +46,19 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_its_model_knows_its_photos(walked: Path) -> None:
-    run = newest(walked / "runs" / "fruit", "train")
+def test_its_model_knows_its_photos(finished: Path) -> None:
+    run = newest(finished / "runs" / "fruit", "train")
     facts = json.loads((run / "bundle" / "run.json").read_text())
     assert facts["gate"]["passed"] is True
     spec = read_spec(run / "bundle" / "recipe.json")
     ask = engine.load(run / "bundle" / "model.onnx", spec)
     for index, label in enumerate(spec.labels):
-        data = (walked / "photos" / label / "3.jpg").read_bytes()
+        data = (finished / "photos" / label / "3.jpg").read_bytes()
         assert int(ask(preprocess(data, spec.input, spec.limits)).argmax()) == index
 
 
-def test_its_archive_is_packed_and_starts(walked: Path, tmp_path: Path) -> None:
-    folder = unpacked(walked / "store" / "fruit-1.0.mar", tmp_path / "unpacked")
+def test_its_archive_is_packed_and_starts(finished: Path, tmp_path: Path) -> None:
+    folder = unpacked(finished / "store" / "fruit-1.0.mar", tmp_path / "unpacked")
     spec = read_spec(folder / "recipe.json")
     assert spec.labels == ("苹果", "香蕉", "樱桃")
     assert len(goldens.read(folder)) == spec.goldens.count
@@ -68,6 +68,6 @@ def test_its_archive_is_packed_and_starts(walked: Path, tmp_path: Path) -> None:
 
 def test_the_project_was_not_touched() -> None:
     assert not (ROOT / "config" / "recipes" / "fruit.yaml").exists()
-    for room in ("config", "handler", "dataset", "training", "deploy"):
-        for path in (ROOT / room).rglob("*.py"):
+    for package in ("config", "handler", "dataset", "training", "deploy"):
+        for path in (ROOT / package).rglob("*.py"):
             assert "fruit" not in path.read_text(encoding="utf-8"), path

@@ -95,10 +95,10 @@ CASES = [
 
 @pytest.mark.parametrize(("words", "message"), CASES, ids=[words for words, _ in CASES])
 def test_the_error_is_one_line_and_nothing_is_left(place: dict[str, str], words: str, message: str) -> None:
-    room, *arguments = words.format(**place).split()
+    package, *arguments = words.format(**place).split()
     before = set(Path(place["empty"]).rglob("*"))
-    group = importlib.import_module(f"{room}.__main__").main
-    done = click.testing.CliRunner().invoke(group, arguments, prog_name=f"python -m {room}")
+    group = importlib.import_module(f"{package}.__main__").main
+    done = click.testing.CliRunner().invoke(group, arguments, prog_name=f"python -m {package}")
     assert done.exit_code == 1, done.output
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert message.format(**place) in line

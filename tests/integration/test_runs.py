@@ -180,7 +180,7 @@ def test_without_runs_the_message_names_the_train_command(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     done = run("runs", "--recipe", "shapes")
     assert done.exit_code == 0
-    assert done.stderr == "no run in runs: make the first: python -m training train shapes --data PHOTOS\n"
+    assert done.stderr == "no run in runs yet: create one with python -m training train shapes --data PHOTOS\n"
     assert listed() == []
 
 

@@ -28,7 +28,7 @@ def lay(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def seen(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -48,16 +48,16 @@ def s3(server: Env, monkeypatch: pytest.MonkeyPatch) -> Env:
 def test_a_published_local_folder_is_fetched_unchanged(tmp_path: Path) -> None:
     folder, target = lay(tmp_path / "from", FILES), tmp_path / "deep" / "to"
     storage.publish(folder, str(target), quiet)
-    assert seen(target) == FILES
+    assert contents(target) == FILES
     assert [path.name for path in target.parent.iterdir()] == ["to"]
     assert storage.fetch(f"file://{target}", tmp_path / "back", lambda name: name != "a.txt", quiet) == 2
-    assert seen(tmp_path / "back") == {name: data for name, data in FILES.items() if name != "a.txt"}
+    assert contents(tmp_path / "back") == {name: data for name, data in FILES.items() if name != "a.txt"}
 
 
 def test_publishing_to_a_local_folder_replaces_the_former_files(tmp_path: Path) -> None:
     target = lay(tmp_path / "to", {"old.txt": b"old"})
     storage.publish(lay(tmp_path / "from", FILES), str(target), quiet)
-    assert seen(target) == FILES
+    assert contents(target) == FILES
 
 
 def test_a_failed_local_copy_leaves_the_former_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_failed_local_copy_leaves_the_former_files(tmp_path: Path, monkeypatch
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
     with pytest.raises(UserError, match=re.escape(f"{target} cannot be written")):
         storage.publish(lay(tmp_path / "from", FILES), str(target), quiet)
-    assert seen(target) == {"old.txt": b"old"}
+    assert contents(target) == {"old.txt": b"old"}
     assert {path.name for path in tmp_path.iterdir()} == {"to", "from"}
 
 
@@ -85,7 +85,7 @@ def test_a_kill_between_the_two_renames_restores_the_former_files(
     monkeypatch.setattr("training.cloud.storage.shutil.copytree", full)
     with pytest.raises(UserError):
         storage.publish(lay(tmp_path / "from", FILES), str(tmp_path / "to"), quiet)
-    assert seen(tmp_path / "to") == {"old.txt": b"old"}
+    assert contents(tmp_path / "to") == {"old.txt": b"old"}
 
 
 @pytest.mark.parametrize("scheme", ["s3", "obs"])
@@ -98,7 +98,7 @@ def test_a_folder_published_to_s3_is_fetched_unchanged_and_has_a_marker(s3: Env,
     assert there == {f"to/{name}": data for name, data in FILES.items()}
     assert {name: row["bytes"] for name, row in marker.items()} == {name: len(data) for name, data in FILES.items()}
     storage.fetch(f"{scheme}://photos/{scheme}/to", tmp_path / "back", FILES.__contains__, quiet)
-    assert seen(tmp_path / "back") == FILES
+    assert contents(tmp_path / "back") == FILES
 
 
 def test_fetching_again_copies_only_what_changed(s3: Env, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_fetching_again_copies_only_what_changed(s3: Env, tmp_path: Path) -> Non
     storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, notes.append)
     storage.fetch("s3://photos/again", tmp_path / "back", lambda name: True, notes.append)
     assert notes == ["fetched 3 of 3 files", "fetched 1 of 1 files"]
-    assert seen(tmp_path / "back") == FILES | {"a.txt": b"longer"}
+    assert contents(tmp_path / "back") == FILES | {"a.txt": b"longer"}
 
 
 def failing_after(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:

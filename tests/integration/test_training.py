@@ -56,13 +56,13 @@ def test_no_partial_run_is_left(runs: Path) -> None:
 
 def test_the_exported_graph_is_the_model(runs: Path, drawn: Path, tmp_path: Path) -> None:
     recipe, model, _ = load_model(newest(runs, "prune"))
-    _, held = hold_out(read_photos(drawn, recipe.labels), recipe.train.validation, recipe.train.seed)
-    expected = predict(model, held, recipe).softmax(1).numpy()
+    _, held_out = hold_out(read_photos(drawn, recipe.labels), recipe.train.validation, recipe.train.seed)
+    expected = predict(model, held_out, recipe).softmax(1).numpy()
     plain = to_onnx(model, recipe)
     for graph, tolerance in ((plain, 1e-4), (store_as_fp16(plain), 5e-3)):
         (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
         infer = engine.load(tmp_path / "model.onnx", recipe)
-        photos = PhotoSet(held, recipe, augment=False)
+        photos = PhotoSet(held_out, recipe, augment=False)
         actual = np.stack([infer(photos[index][0].numpy()) for index in range(len(photos))])
         assert np.abs(actual - expected).max() < tolerance
 
@@ -117,9 +117,9 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     done = run("training", "evaluate", folder, "--data", drawn, "--out", out)
     result = json.loads((out / "report.json").read_text())
     assert set(result["milliseconds"]) == {"decode", "resize", "inference", "together"}
-    held = json.loads((folder / "run.json").read_text())["validation"]
-    assert (result["part"], result["selected_on"], result["data"]) == ("held out", True, held)
-    assert sum(map(sum, result["metrics"]["confusion"])) == sum(held["photos"].values()) < 45
+    held_out = json.loads((folder / "run.json").read_text())["validation"]
+    assert (result["part"], result["selected_on"], result["data"]) == ("held out", True, held_out)
+    assert sum(map(sum, result["metrics"]["confusion"])) == sum(held_out["photos"].values()) < 45
     assert result["metrics"]["mean_accuracy"] > 0.85
     assert "balanced accuracy (95 %:" in done.stdout
     assert "correct" in done.stderr
@@ -405,18 +405,18 @@ def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tm
     taught.write_text(yaml.safe_dump(content))
     others = tmp_path / "others"
     run("dataset", "sample", others, "--recipe", SHAPES, "--count", 2, "--seed", 9)
-    given = ["--data", str(drawn), "--runs", str(tmp_path / "runs")]
+    options = ["--data", str(drawn), "--runs", str(tmp_path / "runs")]
     invoke = click.testing.CliRunner().invoke
     for recipe in (short, taught):
-        assert invoke(train, [str(recipe), *given]).exit_code == 0
+        assert invoke(train, [str(recipe), *options]).exit_code == 0
     plain, taught_run = sorted((tmp_path / "runs" / "shapes").glob("*-train"))
     for more in ([], ["--unlabelled", str(others)]):
-        assert invoke(prune, [str(taught_run), *given, *more]).exit_code == 0
+        assert invoke(prune, [str(taught_run), *options, *more]).exit_code == 0
     without, with_unlabelled = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
     assert json.loads((with_unlabelled / "run.json").read_text())["unlabelled"]["photos"] == 6
     assert weights(without) != weights(with_unlabelled)
-    assert "is held out as" in invoke(prune, [str(taught_run), *given, "--unlabelled", str(drawn)]).output
-    assert "set prune.distill" in invoke(prune, [str(plain), *given, "--unlabelled", str(others)]).output
+    assert "is held out as" in invoke(prune, [str(taught_run), *options, "--unlabelled", str(drawn)]).output
+    assert "set prune.distill" in invoke(prune, [str(plain), *options, "--unlabelled", str(others)]).output
 
 
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_stays(tmp_path: Path) -> None:

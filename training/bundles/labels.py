@@ -35,7 +35,7 @@ class _Refused(ValueError):
 
 
 class _Placeholder:
-    """What stands where a pickle would have created an object; keeps only the object's state."""
+    """A placeholder for an object that a pickle would have created; it keeps only the object's state."""
 
     state: Any = None
 

@@ -81,8 +81,8 @@ def job_done(place: Path, weights: bytes) -> Iterator[dict[str, Any]]:
 
 
 def job(place: Path, env: dict[str, str], code: int = 0, **urls: str) -> Result:
-    given = {"data_url": "s3://flowers/data_set", "train_url": "s3://flowers/resnet", "eval_url": "s3://flowers/out"}
-    words = [word for name, url in (given | urls).items() for word in (f"--{name}", url)]
+    defaults = {"data_url": "s3://flowers/data_set", "train_url": "s3://flowers/resnet", "eval_url": "s3://flowers/out"}
+    words = [word for name, url in (defaults | urls).items() for word in (f"--{name}", url)]
     recipe = ["--recipe", str(place / "flowers.yaml"), "--runs", str(place / "runs"), "--every", "0.5"]
     done = CliRunner().invoke(main, ["job", *words, *recipe], env=env)
     assert done.exit_code == code, done.output
@@ -90,8 +90,8 @@ def job(place: Path, env: dict[str, str], code: int = 0, **urls: str) -> Result:
 
 
 def test_a_job_reads_from_and_writes_to_object_storage(place: Path, job_done: dict[str, Any]) -> None:
-    there = keys(job_done["env"], "flowers")
-    written = {name for name in there if not name.startswith("data_set/")}
+    stored = keys(job_done["env"], "flowers")
+    written = {name for name in stored if not name.startswith("data_set/")}
     assert {
         "resnet/model/config.json",
         "resnet/model/customize_service.py",
@@ -108,20 +108,20 @@ def test_a_job_reads_from_and_writes_to_object_storage(place: Path, job_done: di
         "out/analysis-val/_SUCCESS",
     } <= written
     assert not [name for name in written if ".partial" in name]
-    said = job_done["done"].stderr
-    assert "weights: smallnet-pre.pth" in said
-    assert re.search(r"CPU \d+ %, memory \d+ MB", said)
+    log = job_done["done"].stderr
+    assert "weights: smallnet-pre.pth" in log
+    assert re.search(r"CPU \d+ %, memory \d+ MB", log)
     (data,) = (place / "runs" / "jobs").glob("*/data")
     assert not (data / "notes").exists()
     assert (data / "smallnet-pre.pth").is_file()
 
 
 def test_a_job_logs_what_it_used(job_done: dict[str, Any]) -> None:
-    there = keys(job_done["env"], "flowers", "resnet/run/")
-    record = json.loads(there["job.json"])
+    stored = keys(job_done["env"], "flowers", "resnet/run/")
+    record = json.loads(stored["job.json"])
     assert list(record["stages"]) == ["fetch", "train", "analyse", "write"]
     assert record["resources"]["memory_mb"]["highest"] > 100
-    samples = [json.loads(line) for line in there["resources.jsonl"].decode().splitlines()]
+    samples = [json.loads(line) for line in stored["resources.jsonl"].decode().splitlines()]
     assert record["resources"]["samples"] == len(samples) > 1
     assert max(row["cpu_percent"] for row in samples) == record["resources"]["cpu_percent"]["highest"] > 0
 
@@ -143,11 +143,11 @@ def test_a_job_that_cannot_write_names_the_url_and_can_be_repeated(place: Path, 
 
 def test_the_analysis_agrees_with_itself(place: Path, job_done: dict[str, Any]) -> None:
     for part, count in (("train", 60), ("val", 20)):
-        there = keys(job_done["env"], "flowers", f"out/analysis-{part}/")
-        results, samples = (json.loads(there[name]) for name in ("model_analysis_results.json", "all_samples.json"))
+        stored = keys(job_done["env"], "flowers", f"out/analysis-{part}/")
+        results, samples = (json.loads(stored[name]) for name in ("model_analysis_results.json", "all_samples.json"))
         schemas.check("model_analysis_results", results)
         schemas.check("all_samples", samples)
-        arrays = np.load(io.BytesIO(there["tmp_model_analysis.npz"]), allow_pickle=False)
+        arrays = np.load(io.BytesIO(stored["tmp_model_analysis.npz"]), allow_pickle=False)
         assert results["overall"]["photos"] == len(samples) == len(arrays["paths"]) == count
         right = sum(row["label"] == row["predicted"] for row in samples.values())
         assert right == results["overall"]["right"] == int((arrays["label"] == arrays["predicted"]).sum())
@@ -242,8 +242,8 @@ def test_training_starts_from_the_weights_at_data_url(place: Path, weights: byte
     done = CliRunner().invoke(main, ["job", *words, *common])
     assert done.exit_code == 0, done.output
     _, model, _ = load_model(newest(tmp_path / "runs" / "flowers", "train"))
-    given = torch.load(io.BytesIO(weights), weights_only=True)
-    assert torch.equal(model.network.state_dict()["0.weight"], given["0.weight"])
+    initial = torch.load(io.BytesIO(weights), weights_only=True)
+    assert torch.equal(model.network.state_dict()["0.weight"], initial["0.weight"])
     (tmp_path / "data" / "smallnet-pre.pth").write_bytes(b"no weights")
     broken = CliRunner().invoke(main, ["job", *words, *common])
     assert broken.exit_code == 1 and "smallnet-pre.pth cannot be read safely as a state dict" in broken.stderr

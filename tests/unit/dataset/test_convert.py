@@ -57,10 +57,10 @@ def test_photos_of_the_test_list_are_neither_trained_on_nor_held_out(oxford: Pat
     content = yaml.safe_load(SHAPES.read_text()) | {"labels": LABELS, "drawn": {}}
     recipe = tmp_path / "two.yaml"
     recipe.write_text(json.dumps(content))
-    training, held = divide(photos, read_recipe(recipe))
-    assert {photo.part for photo in [*training, *held]} == {""}
-    assert len(training) + len(held) == 17
-    assert not {photo.path for photo in training} & {photo.path for photo in held}
+    training, held_out = divide(photos, read_recipe(recipe))
+    assert {photo.part for photo in [*training, *held_out]} == {""}
+    assert len(training) + len(held_out) == 17
+    assert not {photo.path for photo in training} & {photo.path for photo in held_out}
 
 
 @pytest.mark.parametrize(

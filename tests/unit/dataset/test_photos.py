@@ -30,11 +30,11 @@ def test_folds_are_pinned() -> None:
 
 
 def test_held_out_sources_are_not_trained_on_and_have_every_class() -> None:
-    training, held = hold_out(photos(), 0.2, 0)
-    assert not {p.source for p in training} & {p.source for p in held}
-    assert len(training) + len(held) == 40
-    assert all(counts(held, ("a", "b")).values())
-    assert 0.1 <= len(held) / 40 <= 0.3
+    training, held_out = hold_out(photos(), 0.2, 0)
+    assert not {p.source for p in training} & {p.source for p in held_out}
+    assert len(training) + len(held_out) == 40
+    assert all(counts(held_out, ("a", "b")).values())
+    assert 0.1 <= len(held_out) / 40 <= 0.3
 
 
 def test_a_class_of_one_source_cannot_be_split() -> None:

@@ -281,8 +281,8 @@ def test_groups_equal_the_former_union_find(seed: int, monkeypatch: pytest.Monke
         return source
 
     first: dict[int, int] = {}
-    for source, look in zip(sources, looks, strict=True):
-        parent[root(source)] = root(first.setdefault(look, source))
+    for source, group_alike in zip(sources, looks, strict=True):
+        parent[root(source)] = root(first.setdefault(group_alike, source))
     expected = [root(source) for source in sources]
     assert len(set(groups)) == len(set(expected)) == len(set(zip(groups, expected, strict=True)))
 

@@ -23,10 +23,10 @@ ANSWERS = {
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[tuple[Settings, list[Any]]]:
     """Settings of a server that answers ANSWERS[model], and the requests that it received."""
-    seen: list[Any] = []
+    received: list[Any] = []
 
     def answer(request: bytes, context: Any) -> bytes:
-        seen.append((request, dict(context.invocation_metadata())["authorization"]))
+        received.append((request, dict(context.invocation_metadata())["authorization"]))
         name = request[2 : 2 + request[1]].decode()  # field 1, a string: tag, length, text
         if name not in ANSWERS:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Model not found: {name}")
@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Iterator[tuple[Settings, list[Any]]]:
     server.start()
     (tmp_path / "key_file.json").write_text(json.dumps({"inference": {"key": "secret"}}))
     defaults = read_settings({})
-    yield replace(defaults, ports={**defaults.ports, "grpc_inference_port": port}, var=tmp_path), seen
+    yield replace(defaults, ports={**defaults.ports, "grpc_inference_port": port}, var=tmp_path), received
     server.stop(None).wait()
 
 

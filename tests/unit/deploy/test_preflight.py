@@ -121,8 +121,8 @@ def test_a_rollout_does_not_count_its_own_journal_entry(settings: Settings) -> N
 
 def test_a_kept_version_is_refused_with_both_ways_out(settings: Settings) -> None:
     desired.write(settings.var, [TWO, ONE])
-    ways = r"make it the default with .* deploy rollback demo --to 1\.0, or take it out with .* deploy retire demo 1\.0"
-    with pytest.raises(Refused, match=ways):
+    fixes = r"make it the default with .* deploy rollback demo --to 1\.0, or remove it with .* deploy retire demo 1\.0"
+    with pytest.raises(Refused, match=fixes):
         state_of(settings, TorchServe(v2_0=1, v1_0=1), Archive(Path("demo-1.0.mar"), "demo", "1.0"))
 
 

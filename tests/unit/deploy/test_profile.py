@@ -28,19 +28,19 @@ def settings(tmp_path: Path, profile: str = "throughput") -> Settings:
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_applies_to_the_version_that_it_was_measured_for(tmp_path: Path, name: str) -> None:
-    here = settings(tmp_path, name)
-    profile.write(here, ENTRY, PROFILES_MEASURED)
-    assert profile.serving_options(here, ENTRY) == PROFILES_MEASURED[name]
-    assert profile.why_ignored(here, ENTRY) is None
-    assert profile.environment(here) == {engine.THREADS: f"shapes-1.0={PROFILES_MEASURED[name].threads}"}
+    node = settings(tmp_path, name)
+    profile.write(node, ENTRY, PROFILES_MEASURED)
+    assert profile.serving_options(node, ENTRY) == PROFILES_MEASURED[name]
+    assert profile.why_ignored(node, ENTRY) is None
+    assert profile.environment(node) == {engine.THREADS: f"shapes-1.0={PROFILES_MEASURED[name].threads}"}
 
 
 def test_without_a_profile_the_recipe_counts(tmp_path: Path) -> None:
-    here = settings(tmp_path, "")
-    profile.write(here, ENTRY, PROFILES_MEASURED)
-    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
-    assert profile.environment(here) == {}
-    assert profile.why_ignored(here, ENTRY) is None
+    node = settings(tmp_path, "")
+    profile.write(node, ENTRY, PROFILES_MEASURED)
+    assert profile.serving_options(node, ENTRY) == ServingOptions(3)
+    assert profile.environment(node) == {}
+    assert profile.why_ignored(node, ENTRY) is None
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_without_a_profile_the_recipe_counts(tmp_path: Path) -> None:
 def test_a_profile_of_another_machine_or_archive_is_ignored_with_a_note(
     tmp_path: Path, changes: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here = settings(tmp_path)
-    profile.write(here, ENTRY, PROFILES_MEASURED)
+    node = settings(tmp_path)
+    profile.write(node, ENTRY, PROFILES_MEASURED)
     path = tmp_path / profile.FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     desired.write(tmp_path, [ENTRY])
-    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
-    assert profile.environment(here) == {}
-    profile.note_if_ignored(here, ENTRY)
+    assert profile.serving_options(node, ENTRY) == ServingOptions(3)
+    assert profile.environment(node) == {}
+    profile.note_if_ignored(node, ENTRY)
     printed = capsys.readouterr().err
     assert why in printed
     assert "python -m deploy tune" in printed
@@ -72,10 +72,10 @@ def test_a_profile_of_another_machine_or_archive_is_ignored_with_a_note(
 def test_a_server_starts_without_the_file_or_with_a_damaged_one(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / profile.FILE).write_text(text)
-    here = settings(tmp_path)
-    assert profile.serving_options(here, ENTRY) == ServingOptions(3)
-    assert profile.environment(here) == {}
-    assert "missing or damaged" in str(profile.why_ignored(here, ENTRY))
+    node = settings(tmp_path)
+    assert profile.serving_options(node, ENTRY) == ServingOptions(3)
+    assert profile.environment(node) == {}
+    assert "missing or damaged" in str(profile.why_ignored(node, ENTRY))
 
 
 def test_an_unknown_profile_is_refused() -> None:
@@ -129,8 +129,8 @@ def test_options_with_errors_are_never_chosen() -> None:
 
 
 def test_an_interrupted_tune_keeps_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = settings(tmp_path, "")
-    profile.write(here, ENTRY, PROFILES_MEASURED)
+    node = settings(tmp_path, "")
+    profile.write(node, ENTRY, PROFILES_MEASURED)
     before = (tmp_path / profile.FILE).read_bytes()
 
     class Interrupted:
@@ -154,12 +154,12 @@ def test_the_archive_must_be_named_if_nothing_is_served(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "threads"), [("shapes-1.0=3", 3), ("shapes-1.1=3", None), ("", None), ("shapes-1.0=x", None), ("3", None)]
+    ("value", "threads"), [("shapes-1.0=3", 3), ("shapes-1.1=3", None), ("", None), ("shapes-1.0=x", None), ("3", None)]
 )
 def test_a_worker_reads_the_threads_of_its_version(
-    monkeypatch: pytest.MonkeyPatch, said: str, threads: int | None
+    monkeypatch: pytest.MonkeyPatch, value: str, threads: int | None
 ) -> None:
-    monkeypatch.setenv(profile.THREADS, said)
+    monkeypatch.setenv(profile.THREADS, value)
     assert engine.threads_here("shapes", "1.0") == threads
 
 
@@ -175,9 +175,9 @@ def test_the_file_of_the_former_version_is_read_and_written_alike(tmp_path: Path
         "tried": [{**options, **measured}],
     }
     (tmp_path / profile.FILE).write_text(json.dumps(former))
-    here = settings(tmp_path)
-    tuning = profile.read(here)
+    node = settings(tmp_path)
+    tuning = profile.read(node)
     assert tuning is not None
     assert tuning.tried[0].requests_s_at_8 == 180.2
-    profile.write(here, ENTRY, tuning.profiles, tuning.tried)
+    profile.write(node, ENTRY, tuning.profiles, tuning.tried)
     assert json.loads((tmp_path / profile.FILE).read_text()) == former

@@ -92,17 +92,17 @@ def test_two_readers_do_not_see_each_other_as_owners(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "lock")
     with lock.hold(OwnerKind.UP):
         pass
-    seen: list[object] = []
+    owners: list[object] = []
 
-    def look() -> None:
-        seen.extend(lock.owner() for _ in range(500))
+    def read_owner() -> None:
+        owners.extend(lock.owner() for _ in range(500))
 
-    threads = [threading.Thread(target=look) for _ in range(4)]
+    threads = [threading.Thread(target=read_owner) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(seen) == {None}
+    assert set(owners) == {None}
 
 
 def test_down_finds_and_stops_a_server_whose_lock_is_unnamed(

@@ -188,18 +188,19 @@ def test_an_impossible_budget_keeps_the_unpruned_model(recipe: Recipe, few: list
 
 
 def test_the_budget_is_lost_points_and_net_flips(recipe: Recipe) -> None:
-    held = [Photo(Path(str(index)), 0, str(index)) for index in range(10)]
+    held_out = [Photo(Path(str(index)), 0, str(index)) for index in range(10)]
     right, wrong = torch.tensor([[4.0, 0, 0]]), torch.tensor([[0, 4.0, 0]])
     before = torch.cat([right] * 8 + [wrong] * 2)
     after = torch.cat([wrong] * 3 + [right] * 6 + [wrong])
-    paired = compare(before, after, held)
+    paired = compare(before, after, held_out)
     assert (paired.regressions, paired.fixes, paired.net_flips, paired.photos) == (3, 1, 2, 10)
     p = float(right.softmax(1)[0, 0] - wrong.softmax(1)[0, 0])
     assert paired.mean_change == pytest.approx(4 * p / 10, abs=1e-5)
     for most_flips, max_loss, within in ((2, 0.2, True), (1, 1.0, False), (2, 0.1, False), (9, 0.0, False)):
         changed = override(override(recipe, "gate", max_loss=max_loss), "prune", most_flips=most_flips)
-        assert (budget_used(before, after, held, changed) <= 1) is within
-    assert budget_used(after, after, held, override(override(recipe, "gate", max_loss=0), "prune", most_flips=0)) == 0
+        assert (budget_used(before, after, held_out, changed) <= 1) is within
+    strictest = override(override(recipe, "gate", max_loss=0), "prune", most_flips=0)
+    assert budget_used(after, after, held_out, strictest) == 0
 
 
 class Stop(BaseException):
@@ -257,10 +258,10 @@ def test_pooled_pixels_are_means_and_both_engines_agree(recipe: Recipe, tmp_path
     """64 x 96 is no multiple of 3: the rows beyond are dropped. The input of the graph stays 64 x 96."""
     recipe = override(recipe, "backbone", pool=pool)
     model = used(recipe)
-    seen = model.pixels(photos(recipe))
-    assert seen.shape == (4, 3, 64 // pool, 96 // pool)
+    pooled = model.pixels(photos(recipe))
+    assert pooled.shape == (4, 3, 64 // pool, 96 // pool)
     scaled = model.scale(photos(recipe))
-    assert torch.allclose(seen[..., 0, 1], scaled[..., :pool, pool : 2 * pool].mean((-1, -2)), atol=1e-5)
+    assert torch.allclose(pooled[..., 0, 1], scaled[..., :pool, pool : 2 * pool].mean((-1, -2)), atol=1e-5)
     graph = to_onnx(model, recipe)
     assert not {"Gather", "Range"} & {node.op_type for node in graph.graph.node}
     (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())

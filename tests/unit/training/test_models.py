@@ -156,10 +156,10 @@ def test_augmentation_keeps_the_recipes_size(factor: int) -> None:
     )
     torch.manual_seed(factor)
     augment = Augmenter(settings, Input(height=70, width=50))
-    seen = [augment(pictures.photo()) for _ in range(8)]
-    assert all(pixels.shape == (3, 70, 50) for pixels in seen)
-    assert any(len(set(map(tuple, pixels[:, 0].T))) < 5 for pixels in seen), "no bars above"
-    assert not all((pixels == seen[0]).all() for pixels in seen)
+    augmented = [augment(pictures.photo()) for _ in range(8)]
+    assert all(pixels.shape == (3, 70, 50) for pixels in augmented)
+    assert any(len(set(map(tuple, pixels[:, 0].T))) < 5 for pixels in augmented), "no bars above"
+    assert not all((pixels == augmented[0]).all() for pixels in augmented)
 
 
 def test_the_documents_schedule_falls_every_seven_epochs(recipe: Recipe) -> None:
