@@ -104,7 +104,7 @@ def measure(node: SupervisedServer, mars: Iterable[Path], collect: bool) -> list
     snapshots = []
     for number, mar in enumerate(mars, 1):
         node.roll_out(mar)
-        node.steady(0.5, rate=10)  # some answers by each version
+        node.steady(0.5, rate=10)  # every version answers some requests
         time.sleep(SETTLE_S)
         snapshots.append(snapshot(node, number, collect))
     return snapshots

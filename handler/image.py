@@ -21,7 +21,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _ANIMATED = {"PNG", "WEBP", "AVIF"}
 # First bytes of the supported formats: they distinguish a damaged photo (400) from an unsupported file (415).
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-# A progressive JPEG normally has about ten scans. Decoding time grows with each, and a file can repeat one thousands
+# A progressive JPEG normally has about ten scans. Every scan adds decoding time, and a file can repeat one thousands
 # of times.
 _MAX_SCANS = 100
 # A 50-megapixel photo may be one pixel high. Resizing all of it to a shorter side of 300 would exhaust the memory, so

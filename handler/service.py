@@ -112,7 +112,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
             photo.pixels = preprocess(photo.item.image, self.spec.input, self.spec.limits)
         except RequestError as error:
             photo.error = error
-        except Exception:  # a bug with one photo must not cost the other photos of the batch their answers
+        except Exception:  # despite a bug with one photo the others of the batch are answered
             log.exception("preprocessing failed")
             photo.error = RequestError(
                 "internal_error", "the server failed to process this photo: report the X-Request-Id of this answer"

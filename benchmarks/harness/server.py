@@ -134,7 +134,7 @@ class MeasuredServer(ServedModel):
         old, begun = self.client.default(self.name), time.monotonic()
         self.client.register(mar.name, self.name)
         self.client.set_default(self.name, read_manifest(mar).version)
-        with contextlib.suppress(UserError):  # TorchServe trips over its own full queue at times
+        with contextlib.suppress(UserError):  # TorchServe sometimes fails when its queue is full
             self.client.unregister(self.name, str(old))
         self._note(mar, begun)
 
@@ -146,7 +146,7 @@ class MeasuredServer(ServedModel):
         done = [e for e in entries(self.settings.var) if (e.action, e.state) == ("rollout", State.DONE)]
         steps = [step for entry in done[1:] for step in entry.steps]
         logs = sorted((self.settings.var / "logs").glob("access_log*.log"))
-        # A line of the log is JSON, in which the request stands in escaped quotes.
+        # A line of the log is JSON that contains the request in escaped quotes.
         log = "".join(path.read_text() for path in logs).replace(r"\"", '"')
         return {
             "journal": {"registered": len(done) - 1, "unregistered": str(steps).count("is retired")},

@@ -187,7 +187,9 @@ class Server:
             errors = re.findall(r"(\w+(?:Error|Mismatch|Exception): .*)", _messages(log))
         except OSError:
             errors = []
-        causes = [error for error in errors if "500 - Unknown exception" not in error]  # TorchServe adds it to each
+        causes = [
+            error for error in errors if "500 - Unknown exception" not in error
+        ]  # TorchServe adds it to every error
         return f"{causes[-1]}\n(see {log})" if causes else f"see {log}"
 
     def console_tail(self, lines: int = 15) -> str:

@@ -1,4 +1,4 @@
-"""The networks of the CIFAR document, as its text gives them."""
+"""The networks of the CIFAR-10 document, as its text gives them."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

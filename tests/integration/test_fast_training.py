@@ -432,7 +432,7 @@ def test_the_documents_loop_trains_the_parameters_that_it_names(
     last = {"network.11.weight", "network.11.bias"}
     parameters = {name for name, _ in model.named_parameters()}
     assert changed & parameters == (last if freeze else parameters)
-    assert any("running_mean" in name for name in changed), "the document's loop stops no statistics"
+    assert any("running_mean" in name for name in changed), "the loop of the classroom document updates the statistics"
 
 
 def trainings(seconds: tuple[float, float, float], accuracy: float = 0.9) -> list[dict[str, Any]]:

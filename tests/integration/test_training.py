@@ -282,7 +282,7 @@ def test_a_run_without_channels_can_be_used_like_any_other(runs: Path, drawn: Pa
     assert (record["method"], record["chosen_step"], len(record["steps"])) == ("channel", 1, 1)
     assert record["after"]["parameters"] == 7571
     assert record["after"]["gigamacs"] < record["before"]["gigamacs"]
-    assert not list(pruned.glob("*.pth")), "the document's state dicts would not load into its network"
+    assert not list(pruned.glob("*.pth")), "the classroom document's network could not load them"
     photo = sorted((drawn / "disc").iterdir())[0]
     run("training", "export", pruned, "--data", drawn)
     for folder in (pruned, pruned / "bundle"):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
 PORTABLE = "checkpoint.pth"
-"""The checkpoint that the CIFAR document saves (section 4.6)."""
+"""The checkpoint that the CIFAR-10 document saves (section 4.6)."""
 
 
 class Recorder:

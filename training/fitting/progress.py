@@ -29,7 +29,7 @@ def sample_held_out(count: int, settings: Fit, seed: int) -> list[int] | None:
 class Progress:
     """Prints and logs the mean loss every `report_every` batches, and held-out accuracy every `evaluate_every` steps.
 
-    Batches are counted within the epoch and printed as in the CIFAR document (section 4.4); steps are counted over
+    Batches are counted within the epoch and printed as in the CIFAR-10 document (section 4.4); steps are counted over
     all rounds.
 
     Args:

@@ -120,7 +120,7 @@ def _new_folder(parent: Path, step: str, key: str, stack: contextlib.ExitStack) 
             continue
         except OSError as error:
             raise CannotWrite(folder, error, "give --runs FOLDER") from error
-        if _lock(folder, stack):  # otherwise another process resumed it between these two lines
+        if _lock(folder, stack):  # else another process resumed it between these two lines
             return folder
     raise AlreadyExists(f"{parent} has a thousand runs of this second", "give --runs FOLDER")
 

@@ -76,7 +76,7 @@ def job_done(place: Path, weights: bytes) -> Iterator[dict[str, Any]]:
     """The job against a real S3 server: its environment and its output."""
     data = {p.relative_to(place).as_posix(): p.read_bytes() for p in (place / "data_set").rglob("*") if p.is_file()}
     with s3_server("flowers") as env:
-        put(env, "flowers", data | {"data_set/smallnet-pre.pth": weights, "data_set/notes/readme.txt": b"not wanted"})
+        put(env, "flowers", data | {"data_set/smallnet-pre.pth": weights, "data_set/notes/readme.txt": b"not fetched"})
         yield {"env": env, "done": job(place, env)}
 
 

@@ -101,7 +101,9 @@ def test_auto_uses_the_cpu_without_a_gpu(spec: Spec, photos: list[Pixels]) -> No
     assert engine.load(GRAPH, onnx(spec, device="auto"))(photos[0]).sum() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.skipif(not CUDA, reason="this onnxruntime has no CUDA: pip install onnxruntime-gpu beside a GPU")
+@pytest.mark.skipif(
+    not CUDA, reason="this onnxruntime has no CUDA: pip install onnxruntime-gpu on a machine with a GPU"
+)
 def test_cuda_gives_the_goldens(spec: Spec) -> None:
     cuda = onnx(spec, device="cuda")
     predict = engine.load(GRAPH, cuda)
@@ -137,7 +139,9 @@ def test_an_int8_graph_is_not_converted_to_half_precision() -> None:
         engine._half(GRAPH)
 
 
-@pytest.mark.skipif(not CUDA, reason="this onnxruntime has no CUDA: pip install onnxruntime-gpu beside a GPU")
+@pytest.mark.skipif(
+    not CUDA, reason="this onnxruntime has no CUDA: pip install onnxruntime-gpu on a machine with a GPU"
+)
 def test_cuda_answers_in_half_precision(float_graph: Path, spec: Spec) -> None:
     small = spec.model_copy(update={"input": Input(height=64, width=64)})
     photo = np.full((3, 64, 64), 90, dtype=np.uint8)

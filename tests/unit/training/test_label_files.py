@@ -54,11 +54,11 @@ class Hostile:
         return os.system, (self.command,)
 
 
-@pytest.mark.parametrize("where", ["value", "key", "whole", "beside"])
+@pytest.mark.parametrize("where", ["value", "key", "whole", "nested"])
 def test_a_hostile_file_is_refused_and_not_run(tmp_path: Path, where: str) -> None:
     done = tmp_path / "done"
     hostile = Hostile(f"touch {done}")
-    content = {"value": {0: "a", 1: hostile}, "key": {hostile: "a"}, "whole": hostile, "beside": {0: [hostile]}}[where]
+    content = {"value": {0: "a", 1: hostile}, "key": {hostile: "a"}, "whole": hostile, "nested": {0: [hostile]}}[where]
     path = pickled(tmp_path / "a.npy", content)
     with pytest.raises(UserError, match=r"asks for posix\.system.*labels\.npy of a bundle"):
         read_labels(path)

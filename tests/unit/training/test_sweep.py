@@ -19,7 +19,7 @@ from training.records.run import read_record
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No ImageNet weights can be downloaded or found."""
+    """ImageNet weights are neither on this machine nor can they be downloaded."""
 
     def unavailable(*_: Any) -> Any:
         raise NoWeights("not here")
