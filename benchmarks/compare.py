@@ -49,7 +49,7 @@ QUICK_S = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each load runs (s), the photos in base64, and the probabilities that our graph gives them."""
+    """A plan: seconds of each load, the photos in base64, and the probabilities that our graph gives them."""
 
     seconds: float
     warm_s: float

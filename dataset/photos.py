@@ -108,7 +108,7 @@ def split_parts(folder: Path, labels: Sequence[str], aliases: Aliases | None = N
 
 
 def counts(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
-    """Label -> number of photos."""
+    """The number of photos by label."""
     by_index = Counter(photo.label for photo in photos)
     return {label: by_index[index] for index, label in enumerate(labels)}
 

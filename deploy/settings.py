@@ -52,7 +52,7 @@ class Settings:
     profile: str = ""
 
     def url(self, address: str) -> str:
-        """`inference`, `management`, `metrics` or `keeper` -> http://127.0.0.1:PORT."""
+        """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics` or `keeper`."""
         key = f"{address}_port" if f"{address}_port" in DEFAULTS else f"{address}_address"
         return f"http://{HOST}:{self.ports[key]}"
 

@@ -70,7 +70,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
-        """Answer one batch: a list of requests -> as many JSON texts, in the same order."""
+        """Answer one batch: as many JSON texts as requests, in the same order."""
         self.context = context
         started = time.perf_counter()
         rows = self.inference(self.preprocess(data))

@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send: to which URL, and at which rate (requests per second) or by how many clients.
+    """The load to send: the URL, and a rate (requests per second) or a number of clients.
 
     `var` holds TorchServe's key file, which is read for each new connection, because a restart changes the keys.
     Without it, `key` is sent, if there is one. Every request has another number in place of NUMBER in the body.

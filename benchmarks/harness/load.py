@@ -165,7 +165,7 @@ class Load:
 
 
 def numbers(version: str | None) -> tuple[int, ...]:
-    """1.10 -> (1, 10), which is higher than (1, 9)."""
+    """A version as numbers, to compare them: 1.10 is (1, 10) and higher than 1.9."""
     return tuple(int(part) for part in (version or "0").split("."))
 
 

@@ -74,7 +74,7 @@ class ServedModel:
         return str(self.predict(version).json()["model_version"])
 
     def registered(self) -> dict[str, int]:
-        """Version -> number of workers that are ready."""
+        """The number of ready workers by version."""
         rows = [row for row in self.client.models() if row["modelName"] == self.name]
         return {str(row["modelVersion"]): self.client.ready(self.name, row["modelVersion"]) for row in rows}
 

@@ -22,7 +22,7 @@ Rank = Callable[[int], tuple[int, float]]
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a client does next.
+    """The next photo of a client.
 
     Args:
         index: the photo to show; None if all photos are decided or leased to others.

@@ -89,7 +89,7 @@ def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
 
 
 def read_sources(folder: Path) -> dict[str, str]:
-    """Path of each photo -> its source, from the folder's SOURCES.tsv, if there is one."""
+    """The sources of the photos by path, from the folder's SOURCES.tsv, if there is one."""
     path = folder / SOURCES
     return {row["path"]: row.get("source", "") for row in read_rows(path, ("path",))} if path.is_file() else {}
 

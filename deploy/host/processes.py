@@ -88,7 +88,7 @@ def end_group(group: int, gently: bool = True) -> None:
 
 
 def listening() -> dict[int, int | None]:
-    """TCP port in use -> process id; None if we may not see whose it is."""
+    """The process ids by TCP port in use; None if we may not see whose port it is."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:

@@ -232,7 +232,7 @@ def drain(client: Client, name: str, version: str, limit_s: float, body: dict[st
 
 
 def cpu_seconds(description: dict[str, Any]) -> dict[int, float]:
-    """Process id -> CPU seconds of each worker so far; they grow while it computes."""
+    """The CPU seconds of the workers so far, by process id; they grow while a worker computes."""
     seconds = {}
     for worker in description.get("workers", []):
         try:

@@ -149,7 +149,7 @@ def _checksum(path: Path) -> dict[str, Any]:
 
 
 def _below(fs: Any, base: str) -> dict[str, dict[str, Any]]:
-    """Path below a folder -> the file system's record of the file; hidden files are ignored."""
+    """The file system's records of the files below a folder, by path; hidden files are ignored."""
     files = {}
     fs.invalidate_cache()
     for path, row in sorted(fs.find(base, detail=True).items()):

@@ -85,7 +85,7 @@ def _measured(
 
 
 def prunable(model: Classifier, preset: str = "convolutions") -> dict[str, tuple[nn.Module, str]]:
-    """The parameters to prune: layer name -> its module and the parameter's name.
+    """The parameters to prune, by layer: the module and the name of the parameter.
 
     Raises:
         InvalidInput: the network has none of the preset's layers.

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def script(decode: Callable[[bytes, int, int], Array], load: Callable[[Path, tuple[int, ...], int, str], Any]) -> Any:
-    """A request's bytes -> the answer's bytes."""
+    """Answer a request: its bytes in, the answer's bytes out."""
     ours = os.environ[FORM] == OURS
     if ours:
         bundle = Path(os.environ[BUNDLE])
