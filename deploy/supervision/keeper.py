@@ -129,7 +129,10 @@ class Keeper:
     def _http_server(self) -> uvicorn.Server:
         routes = [Route("/ready", self._ready), Route("/metrics", self._metrics)]
         app = Starlette(routes=routes)
-        return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+        # Without log_config=None uvicorn closes and replaces the logging handlers of the whole process.
+        return uvicorn.Server(
+            uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off")
+        )
 
     def _ready(self, request: Request) -> Response:
         answer = self.readiness.answer()

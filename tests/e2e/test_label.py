@@ -41,7 +41,8 @@ def opened(browser: Any, server: Serving, **options: object) -> Any:
     page = browser.new_context(**options).new_page()
     page.on("pageerror", lambda error: pytest.fail(str(error)))
     page.on("request", lambda request: None if request.url.startswith(server.url) else pytest.fail(request.url))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)  # the model may still be loading while other tests use the cores
     page.goto(server.url)
     ready(page)
     return page

@@ -19,6 +19,8 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 PROJECT = ("config", "dataset", "training", "deploy")
+# The editable install puts the checkout on sys.path; on the platform there is none.
+sys.path = [folder for folder in sys.path if not Path(folder, "pyproject.toml").is_file()]
 
 
 def validator(schema: dict[str, Any]) -> Any:

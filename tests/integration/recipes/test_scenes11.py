@@ -36,7 +36,7 @@ def test_the_graph_has_the_opset_and_names_of_the_scenes_document(bundle: Path) 
     facts = json.loads((bundle / "run.json").read_text())
     assert facts["opset"] == 11
     assert 0 <= facts["torch_difference"] < 1e-3
-    assert facts["int8"] == "int8 is left out: its scales by channel need export.opset 13 or more"
+    assert facts["int8"] == "int8 is skipped: its scales per channel need export.opset 13 or more"
     assert list(facts["variants"]) == ["fp16 weights, f32 arithmetic"]
 
 
