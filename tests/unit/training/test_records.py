@@ -223,7 +223,7 @@ def test_the_tables_of_pruning_and_sweep_fit_into_80_columns(monkeypatch: pytest
         "accuracy",
         "regressions",
         "GMACs",
-        "onnxruntime",
+        "served",
         "12 and 11",
         "15.497",
         "123.45",

@@ -60,7 +60,7 @@ def test_a_sweep_of_all_backbones_shows_the_skipped_ones(tmp_path: Path, monkeyp
         ("smallnet", "full"), ("smallnet", "frozen"), ("scenes_net", "full"), ("scenes_net", "frozen")
     ]  # fmt: skip
     reason = content["skipped"]["mnist_net"]
-    assert reason.endswith("mnist_net takes 1 x 28 x 28: set input, or another backbone")
+    assert reason.endswith("mnist_net requires an input of 1 x 28 x 28: change input, or use another backbone")
     assert f"| mnist_net |  | skipped: {reason} |" in (folder / "table.md").read_text()
     assert "skipped" in done.stdout and "mnist_net" in done.stdout
 
@@ -79,5 +79,5 @@ def test_a_named_backbone_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(main, [str(word) for word in words])
     assert done.exit_code == 1
-    assert "mnist_net takes 1 x 28 x 28" in done.stderr
+    assert "mnist_net requires an input of 1 x 28 x 28" in done.stderr
     assert not (tmp_path / "runs").exists()
