@@ -364,6 +364,8 @@ def test_down_leaves_no_process_and_what_was_served_is_served_again(up: Up, bund
 
 
 def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up, bundle: Path) -> None:
+    if not (up.settings.store / "shapes-2.0.mar").is_file():
+        pack(bundle, "2.0", up.settings.store)
     with begun(up.env, "rollout", "shapes-2.0.mar") as rollout:
         wait_for_step(up.settings.var, "register")
         command("deploy", "down", "--now", env=up.env)
