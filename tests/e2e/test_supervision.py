@@ -60,6 +60,16 @@ class Up:
             time.sleep(0.05)
         return time.monotonic() - begun
 
+    def wait_until_nothing_changes(self, seconds: float = 3) -> None:
+        """Wait until nobody, the keeper included, has changed versions for so many seconds."""
+        deadline = time.monotonic() + 60
+        since = time.monotonic()
+        while time.monotonic() < since + seconds:
+            assert time.monotonic() < deadline, self.last_logs()
+            if deployment_lock(self.settings.var).owner() or not self.same():
+                since = time.monotonic()
+            time.sleep(0.1)
+
     def same(self) -> bool:
         """Whether both versions answer, and the default is the default."""
         try:
@@ -366,7 +376,8 @@ def test_down_leaves_no_process_and_what_was_served_is_served_again(up: Up, bund
 def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up, bundle: Path) -> None:
     if not (up.settings.store / "shapes-2.0.mar").is_file():
         pack(bundle, "2.0", up.settings.store)
-    with begun(up.env, "rollout", "shapes-2.0.mar") as rollout:
+    up.wait_until_nothing_changes()
+    with begun(up.env, "rollout", "shapes-2.0.mar", stderr=2) as rollout:  # pytest shows it if the test fails
         wait_for_step(up.settings.var, "register")
         command("deploy", "down", "--now", env=up.env)
         assert rollout.wait(timeout=60) == 1
