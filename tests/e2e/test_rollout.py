@@ -288,12 +288,12 @@ def queued(node: Node, version: str) -> int:
 
 
 def test_draining_waits_for_queued_and_running_requests(node: Node) -> None:
-    """Three requests of half a second each: all are answered when it returns."""
-    busy = "end = time.perf_counter() + 0.5 * (len(data) == 1)\n        while time.perf_counter() < end: pass"
+    """Five requests in batches of two that take half a second: some are queued; all are answered when it returns."""
+    busy = "end = time.perf_counter() + 0.5\n        while time.perf_counter() < end: pass"
     node.pack("7.0", edits=in_handle(busy))
     node.client.register("shapes-7.0.mar", "shapes")
-    with ThreadPoolExecutor(3) as pool:
-        waiting = [pool.submit(node.predict, "7.0", image_id=str(number)) for number in range(3)]
+    with ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(node.predict, "7.0", image_id=str(number)) for number in range(5)]
         eventually(lambda: queued(node, "7.0"))
         assert not any(future.done() for future in waiting)
         assert not drain(node.client, "shapes", "7.0", 0.1)
