@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.errors import AlreadyExists, CannotWrite, InvalidInput, NotFound
+from common.errors import AlreadyExists, CannotWrite
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -41,24 +41,6 @@ def write_json(path: Path, content: Any) -> None:
         OSError: it cannot be written; the former content of `path` is unchanged.
     """
     write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
-
-
-def read_json(path: Path, fix: str = "") -> Any:
-    """Read a JSON file (UTF-8).
-
-    Args:
-        fix: what to do if that fails.
-
-    Raises:
-        NotFound: there is no such file.
-        InvalidInput: it cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError as error:
-        raise NotFound(f"{path} does not exist", fix) from error
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {' '.join(str(error).split())}", fix) from error
 
 
 def require_absent(path: Path) -> None:

@@ -365,6 +365,8 @@ def _explain(entry: Any) -> str:
         return f"{key}: unknown key; {f'did you mean {near[0]}? ' if near else ''}legal are {', '.join(legal)}"
     if entry["type"] == "missing":
         return f"{key}: missing"
+    if entry["type"] == "value_error":  # one of our validators, whose message names the value and the fix
+        return f"{key}: {entry['ctx']['error']}"
     return f"{key}: {entry['input']!r:.60} given; {entry['msg'][0].lower()}{entry['msg'][1:]}"
 
 
