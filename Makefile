@@ -54,10 +54,10 @@ check: .venv/.testing
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 test-fast: .venv/.testing
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m fast tests/unit
+	$(BIN)/python -m pytest -n 2 -m fast tests/unit
 
 .venv/.docs: .venv/.serving requirements/docs.txt
 	$(PIP) -r requirements/docs.txt

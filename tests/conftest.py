@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from xdist.remote import Producer
 
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
+from tests.helpers.groups import Groups, group_of, seconds_of, uses_server
 from tests.helpers.once import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
@@ -20,29 +22,26 @@ if XDIST:  # two trainings at once with a thread for every core wait for each ot
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# The groups that take longest, longest first: started last, one of them would leave the other process idle.
-LONGEST = ("e2e/test_supervision", "server", "e2e/test_walk", "e2e/test_rollout", "e2e/test_serve", "e2e/test_siblings")
 TRAINED = {"drawn", "runs", "sibling"}  # fixtures that train, or prepare it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    """Run what shares a server or a file in one process (tests/helpers/groups.py)."""
+    return Groups(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests by what they share, start the longest groups first, and mark what `make test-fast` runs."""
+    """Start the longest groups first, and mark what `make test-fast` runs."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        if uses_server(item) and group_of(item.nodeid) != "server":
+            raise pytest.UsageError(
+                f"{item.nodeid} uses the session's server: add its file to SHARE_SERVER in tests/helpers/groups.py"
+            )
         if "unit" in item.path.parts and not TRAINED.intersection(item.fixturenames):  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.fast)
-    items.sort(key=lambda item: (*LONGEST, group_of(item)).index(group_of(item)))
-
-
-def group_of(item: pytest.Item) -> str:
-    """Tests of one group run in one process: those that use the session's server, and those of one file."""
-    servers = item._fixtureinfo.name2fixturedefs.get("server", ())  # type: ignore[attr-defined]
-    return (
-        "server"
-        if any(server.scope == "session" for server in servers)
-        else f"{item.path.parent.name}/{item.path.stem}"
-    )
+    items.sort(key=lambda item: seconds_of(item.nodeid), reverse=True)
 
 
 @pytest.fixture(scope="session")
