@@ -5,7 +5,7 @@
 
 Labels and limits come from the bundle's recipe, error codes from `handler.errors`, ports from `deploy.settings`,
 metric names from `deploy.supervision.metrics`. tests/unit/project/test_openapi.py generates the file again and
-compares; tests/e2e/test_openapi.py compares it with the answers of a running server.
+compares; tests/e2e/server/test_openapi.py compares it with the answers of a running server.
 """
 
 import re

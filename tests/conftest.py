@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
-from tests.helpers.groups import Groups, group_of, seconds_of, uses_server
+from tests.helpers.groups import SERVER, Groups, group_of, seconds_of, uses_server
 from tests.helpers.once import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
@@ -35,10 +35,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the longest groups first, and mark what `make test-fast` runs."""
     for item in items:
-        if uses_server(item) and group_of(item.nodeid) != "server":
-            raise pytest.UsageError(
-                f"{item.nodeid} uses the session's server: add its file to SHARE_SERVER in tests/helpers/groups.py"
-            )
+        if uses_server(item) and group_of(item.nodeid) != SERVER:
+            raise pytest.UsageError(f"{item.nodeid} uses the session's server: move its file to tests/{SERVER}")
         if "unit" in item.path.parts and not TRAINED.intersection(item.fixturenames):  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.fast)
     items.sort(key=lambda item: seconds_of(item.nodeid), reverse=True)

@@ -7,22 +7,22 @@ pytest-xdist 3.8 has groups of its own (`--dist loadgroup`), but it writes their
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+SERVER = "e2e/server"
 # Seconds that a group took on two quiet cores; the longest start first, so that both processes end at the same time.
 SECONDS = {
     "e2e/test_supervision.py": 300,
-    "server": 240,
+    SERVER: 240,
     "e2e/test_examples.py": 200,
     "e2e/test_rollout.py": 150,
     "e2e/test_serve.py": 120,
     "e2e/test_siblings.py": 110,
 }
-SHARE_SERVER = {f"e2e/test_{name}.py" for name in ("access", "contract", "metrics", "odd", "openapi", "tuned", "walk")}
 
 
 def group_of(nodeid: str) -> str:
-    """The tests of one file are a group, and so are all that use the session's server."""
+    """The tests of one file are a group, and so are all below e2e/server, which share one TorchServe."""
     file = nodeid.partition("::")[0].removeprefix("tests/")
-    return "server" if file in SHARE_SERVER else file
+    return SERVER if file.startswith(f"{SERVER}/") else file
 
 
 def seconds_of(nodeid: str) -> int:
