@@ -18,7 +18,8 @@ from benchmarks.footprint import BUNDLE
 from common.cli import command
 from dataset.draw import draw
 from handler import engine
-from handler.image import FORMATS, open_photo, to_input
+from handler.decoding.formats import FORMATS
+from handler.image import open_photo, to_input
 from handler.spec import Spec, read_spec
 from training.evaluation.measure import as_jpeg
 

@@ -34,7 +34,7 @@ from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
 from dataset.photos import TABLE, files_of, read_photos, split_parts
 from dataset.tables import read_rows
-from handler.image import FORMATS
+from handler.decoding.formats import FORMATS
 
 UNLABELLED = "unlabelled"
 _STEP = 50  # pixels: the precision with which the classroom document reads its plots

@@ -10,26 +10,21 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
+from handler.decoding.colours import to_rgb
+from handler.decoding.formats import FORMATS, SUPPORTED, refusal
+from handler.decoding.jpeg import check_scans
+from handler.decoding.orientation import SIDEWAYS, orientation_of, upright
 from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
 from handler.spec import Input, Limits
 
 Pixels = npt.NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
 _ANIMATED = {"PNG", "WEBP", "AVIF"}
-# First bytes of the supported formats: they distinguish a damaged photo (400) from an unsupported file (415).
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-# A progressive JPEG normally has about ten scans. Every scan adds decoding time, and a file can repeat one thousands
-# of times.
-_MAX_SCANS = 100
 # A 50-megapixel photo may be one pixel high. Resizing all of it to a shorter side of 300 would exhaust the memory, so
 # beyond this aspect ratio only the part that is kept gets resized.
 _MAX_ASPECT_RATIO = 4
-_ROTATED = range(2, 9)  # EXIF orientations other than upright
-_SIDEWAYS = range(5, 9)
-_SUPPORTED = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
 
 
 def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
@@ -56,7 +51,7 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
         RequestError: as `preprocess`.
     """
     if not data:
-        raise InvalidRequest("empty_image", f"the photo is empty (0 bytes): {_SUPPORTED}")
+        raise InvalidRequest("empty_image", f"the photo is empty (0 bytes): {SUPPORTED}")
     if len(data) > limits.bytes:
         raise TooLarge(
             "image_too_large",
@@ -66,11 +61,11 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
         photo = Image.open(BytesIO(data), formats=FORMATS)
         _check(photo, limits)
         if photo.format in ("JPEG", "MPO"):
-            _check_scans(data)
+            check_scans(data)
             if size:
-                photo.draft(None, _minimum_size(size, _orientation(photo)))
+                photo.draft(None, _minimum_size(size, orientation_of(photo)))
         photo.load()
-        return _to_rgb(_upright(photo))
+        return to_rgb(upright(photo))
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -78,7 +73,7 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
             "too_many_pixels", f"the photo has more than {limits.pixels} pixels: send a smaller photo"
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
-        raise _damaged_or_unsupported(data, error) from error
+        raise refusal(data, error) from error
 
 
 def fit(photo: Image.Image, size: Input) -> Image.Image:
@@ -146,78 +141,11 @@ def _check(photo: Image.Image, limits: Limits) -> None:
             "send a smaller photo",
         )
     if photo.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
-        raise Unsupported("animated_image", f"the image is animated: {_SUPPORTED}")
-
-
-def _check_scans(data: bytes) -> None:
-    scans = _count_scans(data)
-    if scans > _MAX_SCANS:
-        raise InvalidRequest(
-            "corrupt_image",
-            f"the JPEG has {scans} scans, more than the limit of {_MAX_SCANS}: save it again as a baseline JPEG",
-        )
-
-
-def _count_scans(data: bytes) -> int:
-    """Count the start-of-scan markers (FF DA) in a file; ten times as fast as `bytes.count`."""
-    values = np.frombuffer(data, np.uint8)
-    return int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == 0xDA)))
+        raise Unsupported("animated_image", f"the image is animated: {SUPPORTED}")
 
 
 def _minimum_size(size: Input, orientation: int) -> tuple[int, int]:
     """Width and height, as stored in the file, below which a JPEG must not be scaled while decoding."""
     sides = (size.shorter, size.shorter) if size.shorter else (size.width, size.height)
     width, height = (math.ceil(side * size.margin) for side in sides)
-    return (height, width) if orientation in _SIDEWAYS else (width, height)
-
-
-def _orientation(photo: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) if there is none or it cannot be read."""
-    try:
-        return int(photo.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # the pixels are usable without a readable EXIF block
-        return 1
-
-
-def _upright(photo: Image.Image) -> Image.Image:
-    if _orientation(photo) not in _ROTATED:  # exif_transpose would copy it
-        return photo
-    try:
-        return ImageOps.exif_transpose(photo)
-    except Exception:  # the pixels are usable without a readable EXIF block
-        return photo
-
-
-def _to_rgb(photo: Image.Image) -> Image.Image:
-    if photo.mode.startswith("I"):
-        return _from_16_bit(photo)
-    if photo.mode == "F":
-        raise Unsupported("unsupported_format", f"floating-point pixels are not supported: {_SUPPORTED}")
-    if not photo.has_transparency_data:
-        return photo if photo.mode == "RGB" else photo.convert("RGB")
-    layer = photo.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
-
-
-def _from_16_bit(photo: Image.Image) -> Image.Image:
-    values = np.asarray(photo)
-    if values.dtype != np.uint16:  # mode I holds 16 bits in 32
-        values = values.clip(0, 0xFFFF).astype(np.uint16)
-    grey = (values >> 8).astype(np.uint8)
-    transparent = photo.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _damaged_or_unsupported(data: bytes, error: Exception) -> RequestError:
-    known = data.startswith(_SIGNATURES) or data[8:12] == b"WEBP" or data[4:12] in (b"ftypavif", b"ftypavis")
-    if known and not _codec_missing(error):
-        return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the complete file again")
-    return Unsupported("unsupported_format", f"unsupported image format: {_SUPPORTED}")
-
-
-def _codec_missing(error: Exception) -> bool:
-    """Whether the file may be intact, but Pillow was built without the codec that it needs."""
-    return isinstance(error, OSError) and "not available" in str(error)
+    return (height, width) if orientation in SIDEWAYS else (width, height)

@@ -26,8 +26,9 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image
 
+from handler.decoding.formats import FORMATS
 from handler.errors import RequestError
-from handler.image import FORMATS, open_photo
+from handler.image import open_photo
 from handler.spec import Limits
 
 HASH_SIDE = 12

@@ -30,7 +30,8 @@ def recipe() -> Recipe:
 def test_an_archive_contains_the_handler_and_nothing_else_of_the_project(store: Path) -> None:
     with zipfile.ZipFile(store / "shapes-1.0.mar") as mar:
         names = set(mar.namelist())
-        modules = {f"handler/{path.name}" for path in (ROOT / "handler").glob("*.py")} - {"handler/torchserve_entry.py"}
+        modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handler").rglob("*.py")}
+        modules.remove("handler/torchserve_entry.py")
         assert {name for name in names if name.endswith(".py")} == modules | {"torchserve_entry.py"}
         assert {"model.onnx", "recipe.json", "goldens.json", "MAR-INF/MANIFEST.json"} <= names
         assert not [name for name in names if name.endswith(".data")]

@@ -6,7 +6,7 @@
       model.py                the network, from network.json and weights.pth (or network.pt2)
       recipe.json             the serving half of the recipe: labels, size, limits
       index_to_name.json      index -> label, for people
-      handler/                image.py, errors.py, spec.py: the preprocessing, unchanged
+      handler/                image.py, errors.py, spec.py, decoding/: the preprocessing, unchanged
 
 Format: ModelArts, "Specifications for Editing a Model Configuration File" and "Specifications for Writing Model
 Inference Code". `model.py` and `customize_service.py` are the files of training/cloud/, unchanged.
@@ -56,8 +56,11 @@ def build_package(folder: Path, recipe: Recipe, model: Classifier, metrics: Mapp
     (folder / "handler").mkdir(parents=True)
     for name in CODE:
         shutil.copyfile(CLOUD / name, folder / name)
+    source = Path(str(handler.__file__)).parent
     for name in HANDLER:
-        shutil.copyfile(Path(str(handler.__file__)).parent / name, folder / "handler" / name)
+        shutil.copyfile(source / name, folder / "handler" / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / "decoding", folder / "handler" / "decoding", ignore=ignored)
     spec = Spec.model_validate(recipe.model_dump(mode="json")).model_dump(mode="json")
     write_json(folder / "recipe.json", spec)
     write_json(folder / "index_to_name.json", {str(index): label for index, label in enumerate(recipe.labels)})
