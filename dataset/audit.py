@@ -38,7 +38,7 @@ from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import printable
-from dataset.photos import files_of
+from dataset.listing import list_files
 from dataset.tables import Row, read_rows, write_rows
 
 COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha256", "phash")
@@ -95,7 +95,7 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
 def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path | None, journal: Journal) -> None:
     """Inspect the files, write the table and plan the moves."""
     journal.plan = []
-    paths = _list_files(folder, out)
+    paths = _files(folder, out)
     facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side))
     rows = _rows(paths, facts, out)
     plan: list[tuple[str, str]] = []
@@ -109,11 +109,16 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
         journal.add_plan(plan)
 
 
-def _list_files(folder: Path, out: Path) -> list[Path]:
+def _files(folder: Path, out: Path) -> list[Path]:
     try:
-        paths = [path for path in files_of(folder) if path.absolute() != out.absolute()]
+        listing = list_files(folder)
     except OSError as error:
         raise InvalidInput(f"{error.filename} cannot be listed: {error.strerror}") from error
+    paths = [path for path in listing.files if path.absolute() != out.absolute()]
+    if left_out := listing.left_out():
+        click.echo(f"ignored in {folder}: {left_out}", err=True)
+    if listing.links:
+        click.echo(f"links are not followed, for example {listing.links[0]}: audit the linked folder itself", err=True)
     if not paths:
         raise NotFound(f"{folder} has no file to audit", "give a folder of photos")
     return paths

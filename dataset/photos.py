@@ -12,23 +12,29 @@ part of a split. A photo without a source counts as its own source. Paths are re
 recipe's aliases (`airplane: plane`) are other names for a label, as a folder and in a table.
 """
 
+import difflib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from common.errors import InvalidInput, NotFound
+from dataset.listing import composed, existing, files_of
 from dataset.tables import Row, has_lists, read_lists, read_rows
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
+_OTHER_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval"), "val"),
+    **dict.fromkeys(("test", "testing", "tests"), "test"),
+}
+"""Names of other tools, in lower case -> ours."""
 Aliases = Mapping[str, str]
 """Alias -> label."""
 UNLABELLED = -1
 """The label index of a photo without a label."""
-_NO_PHOTOS = (".tsv", ".json", ".md")
 
 
 @dataclass(frozen=True)
@@ -48,27 +54,6 @@ class Photo:
     def is_copy(self) -> bool:
         """Whether `dataset balance` made it. Copies are used for training only."""
         return bool(self.row.get("made_from"))
-
-
-def files_of(folder: Path, links: bool = False) -> list[Path]:
-    """List the files of a folder and its subfolders that may be photos, sorted by path.
-
-    Every command uses this rule. Hidden files and folders (`.DS_Store`, unfinished downloads), tables and notes
-    (.tsv, .json, .md), and everything that is not a regular file are ignored.
-
-    Args:
-        links: include symbolic links to files. Without them, no file outside the folder is read or moved.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    files = []
-    for place, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(place, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() not in _NO_PHOTOS and (links or not path.is_symlink()) and path.is_file():
-                files.append(path)
-    return sorted(files)
 
 
 def read_photos(
@@ -116,24 +101,42 @@ def counts(photos: Iterable[Photo], labels: Sequence[str]) -> dict[str, int]:
 def _folders_of(folder: Path, label: str, aliases: Aliases) -> list[Path]:
     """The existing folders of a label, under its name and its aliases."""
     names = [label, *(alias for alias, target in aliases.items() if target == label)]
-    return [folder / name for name in names if (folder / name).is_dir()]
+    return [path for name in names if (path := existing(folder / name)) and path.is_dir()]
 
 
 def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     table = _sources(folder, where)
     if has_lists(folder):
         return [{**table.get(row["path"], {}), **row} for row in read_lists(folder, labels)]
-    rows = []
-    for part in split_parts(folder, labels, aliases) or [""]:
+    rows, parts = [], split_parts(folder, labels, aliases)
+    if parts:
+        _refuse_misnamed_parts(folder)
+    for part in parts or [""]:
         folders = {label: _folders_of(folder / part, label, aliases) for label in labels}
         missing = [label for label, places in folders.items() if not places]
         if missing:
-            raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", "create one folder per label")
+            fix = _renaming(folder / part, missing) or "create one folder per label"
+            raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", fix)
         for label, places in folders.items():
             for path in (path for place in places for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
-                rows.append({**table.get(name, {}), "path": name, "label": label, "split": part})
+                rows.append({**table.get(composed(name), {}), "path": name, "label": label, "split": part})
     return rows
+
+
+def _renaming(folder: Path, missing: Sequence[str]) -> str:
+    """What to rename if the folders of labels are there under nearly the right names: `Offline ` for offline."""
+    folders = {path.name.strip().casefold(): path.name for path in folder.iterdir() if path.is_dir()}
+    near = {label: difflib.get_close_matches(label.casefold(), folders, 1, 0.8) for label in missing}
+    return ", ".join(f"rename {folders[names[0]]!r} to {label!r}" for label, names in near.items() if names)
+
+
+def _refuse_misnamed_parts(folder: Path) -> None:
+    """If `valid` of a split folder were ignored, only a part of the photos would be used, silently."""
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        part = _OTHER_PARTS.get(path.name.strip().casefold())
+        if part and path.name != part:
+            raise InvalidInput(f"{path} is not a part of a split", f"rename it to {part}, or move it elsewhere")
 
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
@@ -143,6 +146,8 @@ def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str],
         row["label"] = aliases.get(row["label"], row["label"])
         if row["label"]:
             name = os.path.normpath(row["path"])
+            if file := existing(table.parent / name):
+                row["path"] = Path(os.path.relpath(file, table.parent)).as_posix()
             _check(row, rows.get(name), table, labels)
             rows[name] = row
     return sorted(rows.values(), key=lambda row: row["path"])
@@ -166,7 +171,7 @@ def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
     path = folder / TABLE
     if path.is_file():
         rows = read_rows(path, ("path", *where))
-        return {row["path"]: {key: value for key, value in row.items() if key} for row in rows}
+        return {composed(row["path"]): {key: value for key, value in row.items() if key} for row in rows}
     if where:
         raise NotFound(f"photos cannot be selected by {', '.join(where)}, because {path} does not exist")
     return {}
@@ -176,7 +181,3 @@ def _require_every_label(photos: list[Photo], labels: Sequence[str], place: Path
     empty = [label for label, count in counts(photos, labels).items() if not count]
     if empty:
         raise NotFound(f"{place} has no usable photo of {', '.join(empty)}")
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

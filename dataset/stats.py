@@ -32,7 +32,8 @@ from common.files import write_json, writing
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
-from dataset.photos import TABLE, files_of, read_photos, split_parts
+from dataset.listing import files_of
+from dataset.photos import TABLE, read_photos, split_parts
 from dataset.tables import read_rows
 from handler.decoding.formats import FORMATS
 

@@ -26,7 +26,8 @@ from common.console import err_console
 from common.errors import NotFound
 from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
-from dataset.photos import Photo, files_of
+from dataset.listing import files_of
+from dataset.photos import Photo
 from dataset.tables import write_rows
 from training.data.selection import fingerprint, read_data, read_extra
 from training.evaluation.measure import Evaluation, evaluate_photos

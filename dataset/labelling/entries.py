@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
+from dataset.listing import files_of
 from dataset.photos import TABLE as SOURCES
-from dataset.photos import files_of
 from dataset.tables import Row, read_rows
 
 COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
@@ -54,7 +54,7 @@ class Entry:
 def list_photos(folder: Path, table: Path | None = None, out: Path | None = None) -> list[str]:
     """List the files of a folder and its subfolders, sorted.
 
-    Tables, hidden files (`dataset.photos.files_of`), `table` and everything in `out` are left out.
+    Tables, hidden files (`dataset.listing`), `table` and everything in `out` are left out.
 
     Raises:
         NotFound: there is no such folder, or it has no photos.

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from common.errors import CheckFailed, InvalidInput, NotFound, UserError
 from config.recipe import Recipe
-from dataset.photos import PARTS, UNLABELLED, Photo, counts, files_of, read_photos
+from dataset.listing import files_of
+from dataset.photos import PARTS, UNLABELLED, Photo, counts, read_photos
 from dataset.splitting.folds import hold_out
 
 

@@ -26,7 +26,7 @@ from dataset.auditing.inspect import Facts, cut_short, hash_photo, inspect_all, 
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import contact_sheet
 from dataset.draw import draw
-from dataset.photos import files_of
+from dataset.listing import files_of
 from dataset.tables import Row, read_rows
 from deploy.settings import ROOT
 from handler.spec import Limits
@@ -150,14 +150,13 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 
-def test_links_outside_the_folder_are_ignored(tmp_path: Path) -> None:
-    inside, outside = put(tmp_path / "in", a_dot_png=b"x"), put(tmp_path / "out", b_dot_png=b"x")
-    (inside / "link.png").symlink_to(inside / "a.png")
-    (inside / "away.png").symlink_to(outside / "b.png")
-    (inside / "folder").symlink_to(outside)
-    os.mkfifo(inside / "pipe.png")
-    assert [path.name for path in files_of(inside)] == ["a.png"]
-    assert [path.name for path in files_of(inside, links=True)] == ["a.png", "away.png", "link.png"]
+def test_what_was_ignored_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, a_dot_png=encode(photo(), "PNG"), Thumbs_dot_db=b"x", notes_dot_xml=b"x")
+    (tmp_path / "more").symlink_to(tmp_path.parent)
+    done = run(tmp_path)
+    assert f"ignored in {tmp_path}: 1 Thumbs.db, 1 .xml, 1 link\n" in done.stderr
+    assert f"links are not followed, for example {tmp_path / 'more'}: audit the linked folder itself\n" in done.stderr
+    assert list(rows(tmp_path / "audit.tsv")) == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """Reading labelled photos, and dividing them by source."""
 
+import re
 from pathlib import Path
+from typing import Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -8,6 +11,8 @@ from common.errors import UserError
 from dataset.photos import Photo, counts, read_photos
 from dataset.splitting.folds import folds, hold_out
 from dataset.tables import read_rows, write_rows
+
+Form = Literal["NFC", "NFD"]
 
 
 def photos(sources: int = 10, per_source: int = 4) -> list[Photo]:
@@ -120,3 +125,38 @@ def test_any_name_survives_a_table(tmp_path: Path, name: str) -> None:
 def test_hidden_files_and_notes_are_ignored(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "a/.DS_Store", "a/.1.jpg.x7", "a/1.json", "a/README.md", "a/.trash/2.jpg", "b/1.jpg")
     assert [p.path.name for p in read_photos(tmp_path, ("a", "b"))] == ["1.jpg", "1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["Offline ", "online"], "has no folder offline: rename 'Offline ' to 'offline'"),
+        (["offlin", "ONLINE"], "offline, online: rename 'offlin' to 'offline', rename 'ONLINE' to 'online'"),
+        (["offline", "other"], "has no folder online: create one folder per label"),
+        (["train/offline", "train/online", "valid/offline"], "valid is not a part of a split: rename it to val"),
+        (["train/offline", "train/online", "Validation/a"], "Validation is not a part of a split: rename it to val"),
+        (["train/offline", "train/online", "Test/offline"], "Test is not a part of a split: rename it to test"),
+    ],
+)
+def test_folders_with_nearly_the_right_names_are_named(tmp_path: Path, folders: list[str], words: str) -> None:
+    make(tmp_path, *(f"{folder}/1.jpg" for folder in folders))
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_photos(tmp_path, ("offline", "online"))
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_composed_and_decomposed_names_are_the_same(tmp_path: Path, on_disk: Form, written: Form) -> None:
+    label, name = "été", "é1.jpg"
+    put, read = (lambda text: normalize(on_disk, text)), (lambda text: normalize(written, text))
+    make(tmp_path, f"{put(label)}/{put(name)}", "b/1.jpg")
+    write_rows(tmp_path / "SOURCES.tsv", ("path", "source"), [{"path": read(f"{label}/{name}"), "source": "x"}])
+    assert [photo.source for photo in read_photos(tmp_path, (read(label), "b"))] == ["x", "b/1.jpg"]
+    rows = [{"path": read(f"{label}/{name}"), "label": "a"}, {"path": "b/1.jpg", "label": "b"}]
+    write_rows(tmp_path / "labels.tsv", ("path", "label"), rows)
+    assert all(photo.path.is_file() for photo in read_photos(tmp_path / "labels.tsv", ("a", "b")))
+
+
+def test_a_linked_folder_of_photos_is_read(tmp_path: Path) -> None:
+    make(tmp_path, "data/a/1.jpg", "data/b/1.jpg", "more/2.jpg")
+    (tmp_path / "data/a/more").symlink_to(tmp_path / "more")
+    assert len(read_photos(tmp_path / "data", ("a", "b"))) == 3

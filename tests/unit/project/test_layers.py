@@ -11,7 +11,7 @@ from deploy.settings import ROOT
 
 PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "benchmarks")
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
-DATASET_FILES = ("contact_sheet", "draw", "photos", "tables")
+DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 
 # From the top down: a layer imports only layers below it. Members of one set do not import each other.
 LAYERS: list[str | set[str]] = [
