@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
 from dataset.listing import composed, existing, files_of
-from dataset.tables import Row, has_lists, read_lists, read_rows
+from dataset.tables import Row, has_lists, read_lists, read_rows, wrong_encoding
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
@@ -141,30 +141,44 @@ def _refuse_misnamed_parts(folder: Path) -> None:
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     rows: dict[str, Row] = {}
-    for cells in read_rows(table, ("path", "label", *where)):
-        row = {"split": "", **{key: value for key, value in cells.items() if key}}
+    listed = [
+        {"split": "", **{key: value for key, value in cells.items() if key}}
+        for cells in read_rows(table, ("path", "label", *where))
+    ]
+    for row in listed:
         row["label"] = aliases.get(row["label"], row["label"])
+    _refuse_unknown_labels(listed, table, labels)
+    for row in listed:
         if row["label"]:
             name = os.path.normpath(row["path"])
             if file := existing(table.parent / name):
                 row["path"] = Path(os.path.relpath(file, table.parent)).as_posix()
-            _check(row, rows.get(name), table, labels)
+            _check(row, rows.get(name), table)
             rows[name] = row
     return sorted(rows.values(), key=lambda row: row["path"])
 
 
-def _check(row: Row, before: Row | None, table: Path, labels: Sequence[str]) -> None:
+def _refuse_unknown_labels(rows: Sequence[Row], table: Path, labels: Sequence[str]) -> None:
+    unknown = [row for row in rows if row["label"] not in ("", *labels)]
+    if not unknown:
+        return
+    count = Counter(row["label"] for row in unknown)
+    names = ", ".join(f"{label} ({number} rows)" if number > 1 else label for label, number in count.most_common(5))
+    more = f" and {len(count) - 5} others" if len(count) > 5 else ""
+    fix = wrong_encoding("".join(count)) or f"use one of {', '.join(labels)}"
+    raise InvalidInput(f"{table}: {unknown[0]['path']}: unknown label {names}{more}", fix)
+
+
+def _check(row: Row, before: Row | None, table: Path) -> None:
     problem = fix = ""
-    if row["label"] not in labels:
-        problem, fix = f"unknown label {row['label']}", f"use one of {', '.join(labels)}"
-    elif row["split"] not in ("", *PARTS):
+    if row["split"] not in ("", *PARTS):
         problem, fix = f"unknown split {row['split']}", f"use one of {', '.join(PARTS)}"
     elif before and (before["label"], before["split"]) != (row["label"], row["split"]):
         problem, fix = "two rows differ", "delete one"
     elif not (table.parent / row["path"]).is_file():
         problem, fix = "there is no such file", "paths are relative to the table"
     if problem:
-        raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
+        raise InvalidInput(f"{table}: {row['path']}: {problem}", wrong_encoding(row["path"]) or fix)
 
 
 def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:

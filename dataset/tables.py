@@ -1,11 +1,13 @@
 """Labelled photos as text files: tab-separated tables, and the lists of a converted data set.
 
-A table is UTF-8 with one row per photo; its first line names the columns. A folder of lists has labels.txt (one class
+A table is UTF-8 with one row per photo; its first line names the columns. Tables from Excel are read too: UTF-16, with
+a byte order mark, and with commas or semicolons instead of tabs. A folder of lists has labels.txt (one class
 per line), and trainval.txt and test.txt with lines `CLASS PATH`. CLASS is counted from 0, the first line of labels.txt;
 PATH is relative to the folder and may contain blanks. The photos of trainval.txt are trained on, except those that the
 recipe holds out (`train.validation`); test.txt is the `test` part of the split. `dataset convert` writes such folders.
 """
 
+import codecs
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -31,19 +33,53 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
         rows as from csv.DictReader: cells beyond the last column are a list under the key None.
 
     Raises:
-        InvalidInput: it cannot be read, or lacks a column.
+        InvalidInput: it cannot be read, is in another encoding, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", restval="")
-            present = reader.fieldnames or []
-            rows = list(reader)
+        lines = StringIO(_decoded(path.read_bytes(), path), newline="")
+        reader = csv.DictReader(lines, delimiter=_delimiter(lines), restval="")
+        present = reader.fieldnames or []
+        rows = list(reader)
     except (OSError, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
     missing = [column for column in columns if column not in present]
     if missing:
         raise InvalidInput(f"{path} has no column {', '.join(missing)}", f"its columns are {', '.join(present)}")
     return rows
+
+
+def wrong_encoding(text: str) -> str:
+    """What to do if a cell holds bytes that are not UTF-8; empty if it holds none.
+
+    They are legal in the name of a file, so only a cell that names no file or no label is a mistake.
+    """
+    raw = text.encode("utf-8", "surrogateescape")
+    if raw == text.encode("utf-8", "ignore"):
+        return ""
+    try:
+        guess = f"it looks like GBK ({raw.decode('gb2312')})"
+    except UnicodeDecodeError:
+        guess = f"it looks like Windows-1252 ({raw.decode('cp1252', 'replace')})"
+    return f"the table is not UTF-8, {guess}: save it as UTF-8 (in Excel: CSV UTF-8)"
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{path} is damaged UTF-16: {error}", "save the table as UTF-8") from error
+    if b"\0" in data:
+        kind = "a spreadsheet or another binary file" if data.startswith(b"PK") else "UTF-16 without a byte order mark"
+        raise InvalidInput(f"{path} is {kind}, not a table in UTF-8", "save it as UTF-8 (in Excel: CSV UTF-8)")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _delimiter(lines: StringIO) -> str:
+    """A tab, or what Excel's CSV has between columns: a comma or, in many countries, a semicolon."""
+    header = lines.readline()
+    lines.seek(0)
+    return next((mark for mark in "\t;," if mark in header), "\t")
 
 
 def write_rows(

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import InvalidInput, NotFound
 from dataset.listing import files_of
 from dataset.photos import TABLE as SOURCES
-from dataset.tables import Row, read_rows
+from dataset.tables import Row, read_rows, wrong_encoding
 
 COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
 SET_ASIDE_REASONS = ("broken", "unclear")
@@ -107,4 +107,5 @@ def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path) -> None
     elif row["label"] and row["set_aside"]:
         problem, fix = "both label and set_aside have a value", "delete one"
     if problem:
+        fix = wrong_encoding(row["label"]) or fix
         raise InvalidInput(f"{table}: {row['path']}: {problem}", f"{fix}, or give another --table")

@@ -1,0 +1,68 @@
+"""Tables as people save them."""
+
+import codecs
+import re
+from pathlib import Path
+
+import pytest
+
+from common.errors import InvalidInput
+from dataset.photos import read_photos
+from dataset.tables import read_rows
+
+ROWS = [{"path": "a/课.jpg", "label": "offline", "note": "x, y; z"}, {"path": "b.jpg", "label": "online", "note": ""}]
+TABS = 'path\tlabel\tnote\r\na/课.jpg\toffline\t"x, y; z"\r\nb.jpg\tonline\t\r\n'
+COMMAS = TABS.replace("\t", ",")
+SEMICOLONS = TABS.replace("\t", ";")
+
+
+@pytest.mark.parametrize("text", [TABS, COMMAS, SEMICOLONS], ids=["tabs", "commas", "semicolons"])
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ],
+)
+def test_tables_of_excel_are_read(tmp_path: Path, mark: bytes, encoding: str, text: str) -> None:
+    (tmp_path / "t.csv").write_bytes(mark + text.encode(encoding))
+    assert read_rows(tmp_path / "t.csv", ("path", "label")) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (TABS.encode("utf-16-le"), "is UTF-16 without a byte order mark, not a table in UTF-8: save it as UTF-8"),
+        (codecs.BOM_UTF16_LE + TABS.encode("utf-16-le")[:-1], "is damaged UTF-16"),
+        (b"PK\x03\x04\0\0", "is a spreadsheet or another binary file, not a table in UTF-8: save it as UTF-8"),
+        (b"name\tkind\n", "has no column path, label: its columns are name, kind"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        read_rows(tmp_path / "t.csv", ("path", "label"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line", "words"),
+    [
+        ("gb18030", "课.jpg\toffline", "there is no such file: the table is not UTF-8, it looks like GBK (课.jpg)"),
+        ("gb18030", "a.jpg\t线下", "the table is not UTF-8, it looks like GBK (线下): save it as UTF-8"),
+        ("cp1252", "a.jpg\tétude", "it looks like Windows-1252 (étude): save it as UTF-8 (in Excel: CSV UTF-8)"),
+    ],
+)
+def test_the_encoding_of_an_unknown_cell_is_named(tmp_path: Path, encoding: str, line: str, words: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "t.tsv").write_bytes(f"path\tlabel\n{line}\n".encode(encoding))
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        read_photos(tmp_path / "t.tsv", ("offline", "online"))
+
+
+def test_misspelt_labels_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.jpg\tOfline\n" for number in range(176))
+    (tmp_path / "t.tsv").write_text(f"path\tlabel\n{rows}a.jpg\tofline\n")
+    with pytest.raises(InvalidInput, match=r"0.jpg: unknown label Ofline \(176 rows\), ofline: use one of offline"):
+        read_photos(tmp_path / "t.tsv", ("offline", "online"))
