@@ -1,5 +1,6 @@
 """Files and folders are written under a temporary name and renamed when complete: a crash leaves the former content."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from common.errors import AlreadyExists, CannotWrite
+
+_MAX_NAME = 255
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -41,6 +44,20 @@ def write_json(path: Path, content: Any) -> None:
         OSError: it cannot be written; the former content of `path` is unchanged.
     """
     write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def legal_name(name: str) -> str:
+    """A file name of at most 255 bytes, the limit of Linux.
+
+    A longer one is cut at a character, and gets a checksum of the whole name, so that names stay distinct.
+    """
+    if len(os.fsencode(name)) <= _MAX_NAME:
+        return name
+    stem, suffix = Path(name).stem, Path(name).suffix
+    end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{suffix}"
+    while len(os.fsencode(stem + end)) > _MAX_NAME:
+        stem = stem[:-1]
+    return stem + end
 
 
 def require_absent(path: Path) -> None:

@@ -32,7 +32,7 @@ from rich.progress import track
 from common.cli import command
 from common.console import err_console
 from common.errors import CannotWrite, InvalidInput, NotFound, UserError
-from common.files import copy_whole
+from common.files import copy_whole, legal_name
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
@@ -166,7 +166,7 @@ def _free(target: Path, taken: set[str]) -> Path:
     """The target with a number if it is taken: no file is overwritten."""
     number, free = 1, target.absolute()
     while str(free) in taken or os.path.lexists(free):
-        free = target.absolute().with_name(f"{target.stem}-{number}{target.suffix}")
+        free = target.absolute().with_name(legal_name(f"{target.stem}-{number}{target.suffix}"))
         number += 1
     return free
 

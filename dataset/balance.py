@@ -27,7 +27,7 @@ from rich.progress import track
 from common.cli import command
 from common.console import err_console
 from common.errors import InvalidInput
-from common.files import write_whole, writing
+from common.files import legal_name, write_whole, writing
 from config.recipe import Recipe, read_recipe
 from dataset.contact_sheet import contact_sheet
 from dataset.photos import PARTS, TABLE, Photo, counts, read_photos, split_parts
@@ -116,7 +116,7 @@ def make(photo: Photo, change: str, recipe: Recipe, seed: int) -> Path:
         OSError: the copy cannot be written.
     """
     is_jpeg = photo.path.suffix.lower() in (".jpg", ".jpeg")
-    path = photo.path.with_name(f"{change}_{photo.path.name}{'' if is_jpeg else '.jpg'}")
+    path = photo.path.with_name(legal_name(f"{change}_{photo.path.name}{'' if is_jpeg else '.jpg'}"))
     if path.exists():
         return path
     try:

@@ -26,7 +26,7 @@ from rich.text import Text
 from common.cli import command
 from common.console import err_console
 from common.errors import CheckFailed, InvalidInput
-from common.files import new_folder, require_absent
+from common.files import legal_name, new_folder, require_absent
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
@@ -228,5 +228,5 @@ def _free(folder: Path, name: Path) -> Path:
     number, free = 1, name
     while (folder / free).exists():
         number += 1
-        free = name.with_name(f"{name.stem}-{number}{name.suffix}")
+        free = name.with_name(legal_name(f"{name.stem}-{number}{name.suffix}"))
     return free

@@ -31,7 +31,7 @@ from rich.table import Column, Table
 from common.cli import command
 from common.console import console
 from common.errors import InvalidInput, NotFound
-from common.files import write_whole, writing
+from common.files import legal_name, write_whole, writing
 from handler.engine import softmax
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -85,7 +85,7 @@ def onnx_predict(
         )
     order = [int(index) for index in np.argsort(-scores, kind="stable")]
     console.print(_table(names, scores, order[:top]))
-    target = chart or Path(f"{photo.stem}.png")
+    target = chart or Path(legal_name(f"{photo.stem}.png"))
     _draw(target, click.format_filename(photo), names, scores, sorted(order[:MAX_BARS]))
     click.echo(f"{target}: {min(len(names), MAX_BARS)} of {len(names)} classes")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import AlreadyExists, CannotWrite
-from common.files import copy_whole, new_folder, write_json, write_whole, writing
+from common.files import copy_whole, legal_name, new_folder, write_json, write_whole, writing
 
 LONG = "x" * 251 + ".jpg"  # 255 bytes, the longest legal name
 
@@ -58,6 +58,19 @@ def test_a_copy_keeps_time_and_permissions_only_on_request(tmp_path: Path) -> No
     assert (tmp_path / "kept").stat().st_mtime_ns == 10**9 != (tmp_path / "plain").stat().st_mtime_ns
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("kept", "plain")]
     assert modes == [0o440, 0o644]
+
+
+@pytest.mark.parametrize("name", [LONG, "图" * 85, "a.jpg"])
+def test_a_name_within_the_limit_is_unchanged(name: str) -> None:
+    assert legal_name(name) == name
+
+
+@pytest.mark.parametrize("name", [f"crop_{LONG}", "图" * 100 + ".jpeg", os.fsdecode(b"\xff" * 300 + b".jpg")])
+def test_a_longer_name_is_cut_and_stays_distinct(tmp_path: Path, name: str) -> None:
+    short = legal_name(name)
+    assert Path(short).suffix == Path(name).suffix
+    assert short != legal_name(f"1{name}") and short != legal_name(name.replace(".", "1."))
+    (tmp_path / short).write_bytes(b"x")  # fails beyond 255 bytes
 
 
 def test_json_is_readable_and_survives_names_that_are_not_utf8(tmp_path: Path) -> None:

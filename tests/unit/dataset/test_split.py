@@ -197,6 +197,23 @@ def test_with_every_each_photo_of_the_smallest_class_gets_two_copies(photos: Pat
     assert len(list((folder / "train" / "disc").iterdir())) == 3 * originals
 
 
+def test_names_of_255_bytes_are_split_and_balanced(photos: Path, tmp_path: Path) -> None:
+    """Photos of one label in two subfolders have the same name, so one gets a number: both names must stay legal."""
+    name = "课" * 83 + "ab.jpg"  # 255 bytes
+    for number, path in enumerate(sorted((photos / "disc").iterdir())[5:]):
+        path.unlink()
+        if number < 2:
+            path.with_suffix("").mkdir()
+            shutil.copy(photos / "disc" / "0000.jpg", path.with_suffix("") / name)
+    for path in list((photos / "disc").glob("*.jpg")):
+        path.rename(path.with_name(f"{path.stem}{name[len(path.stem) // 2 :]}"))
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "split", "--train", "0.6").exit_code == 0
+    before = len(read_photos(tmp_path / "split", LABELS))
+    done = run_balance(tmp_path / "split", "--every")
+    assert done.exit_code == 0, done.output
+    assert len(read_photos(tmp_path / "split", LABELS)) > before
+
+
 def test_balanced_classes_are_unchanged() -> None:
     photos = [Photo(Path(str(index)), index % 3, str(index)) for index in range(9)]
     assert plan(photos, read_recipe(SHAPES), every=False) == []
