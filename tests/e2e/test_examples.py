@@ -1,5 +1,6 @@
 """Every example of every --help runs, in an order in which a person could run them."""
 
+import importlib
 import os
 import re
 import shlex
@@ -9,20 +10,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from deploy.settings import ROOT, separate_environment
 from tests.helpers import pictures
 from tests.helpers.commands import command, newest
+from tests.helpers.forked import run_forked
 from tests.helpers.small import write_mnist
 
 
 def examples(package: str) -> dict[str, str]:
     """The example of each command's --help, in the order in which the package lists its commands."""
-    listed = command(package, "--help").stdout.partition("Commands:")[2]
-    texts = {}
-    for name in re.findall(r"^  ([a-z-]+)  ", listed, re.MULTILINE):
-        text = command(package, name, "--help").stdout.partition("Example: ")[2]
-        texts[name] = " ".join(text.split())
+    group, texts = importlib.import_module(f"{package}.__main__").main, {}
+    for name in group.summaries:
+        shown = CliRunner().invoke(group, [name, "--help"], prog_name=f"python -m {package}").output
+        texts[name] = " ".join(shown.partition("Example: ")[2].split())
         assert texts[name], f"python -m {package} {name} --help has no example"
     return texts
 
@@ -76,9 +78,7 @@ def test_every_example_of_dataset_and_training_runs(packages: tuple[str, ...], t
                 text = text.replace(f"ID-{step}", newest(tmp_path / "runs" / "shapes", step).name)
             words = shlex.split(text)
             assert words[:4] == ["python", "-m", package, name]
-            done = subprocess.run(
-                [sys.executable, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
-            )
+            done = run_forked(words[2:], tmp_path, env)
             assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
             assert done.stdout.strip(), text
 

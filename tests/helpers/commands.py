@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from deploy.settings import ROOT
+from tests.helpers.forked import run_forked
 
 SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
 SHIPPED = ROOT / "models" / "classroom"
@@ -16,11 +17,14 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m ...` or a script as a person would."""
     words = [str(word) for word in arguments]
-    if words[0] in ("dataset", "training", "deploy"):
-        words = [sys.executable, "-m", *words]
-    done = subprocess.run(
-        words, cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, **(env or {})}, check=False
-    )
+    environment = {**os.environ, **(env or {})}
+    if words[0] == "training":
+        done = run_forked(words, ROOT, environment)
+    else:
+        words = [sys.executable, "-m", *words] if words[0] in ("dataset", "deploy") else words
+        done = subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment, check=False
+        )
     assert not check or done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done
 
