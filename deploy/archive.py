@@ -141,7 +141,9 @@ def _read_bundle(bundle: Path) -> tuple[Spec, BundleRun]:
 
 def _refuse(bundle: Path, version: str, run: BundleRun, target: Path) -> None:
     if not VERSION.fullmatch(version):
-        raise InvalidInput(f"{version!r} is not a version", "give two or three numbers with dots, for example 1.1")
+        raise InvalidInput(
+            f"{version!r} is not a version", "give two or three numbers without leading zeros, for example 1.1"
+        )
     if not run.gate.get("passed"):
         raise CheckFailed(f"{bundle} failed its gate: {json.dumps(run.gate)}", "train or prune it again")
     if target.exists():

@@ -21,7 +21,7 @@ from deploy.store.desired import ServedVersion
 if TYPE_CHECKING:
     from handler.spec import Spec
 
-VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,2}")
+VERSION = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.(?:0|[1-9][0-9]{0,5})){1,2}")
 TORCHSERVE_MANIFEST = "MAR-INF/MANIFEST.json"
 """TorchServe's own manifest inside an archive. It holds the time of packing, so the identity leaves it out."""
 _FILE = re.compile(rf"(?P<name>[a-z][a-z0-9_-]*)-(?P<version>{VERSION.pattern})\.mar")

@@ -155,7 +155,7 @@ def test_a_damaged_bundle_is_refused(copy_of_bundle: Path, tmp_path: Path, damag
     assert str(copy_of_bundle) in refusal(copy_of_bundle, "1.0", tmp_path / "store")
 
 
-@pytest.mark.parametrize("version", ["1", "v1.0", "1.0.0.0", "../1.0", "1.0 ", ""])
+@pytest.mark.parametrize("version", ["1", "v1.0", "1.0.0.0", "../1.0", "1.0 ", "", "01.1", "1.00", "１.１", "1.-1"])
 def test_an_invalid_version_is_refused(bundle: Path, tmp_path: Path, version: str) -> None:
     assert "give two or three numbers" in refusal(bundle, version, tmp_path)
 

@@ -103,14 +103,19 @@ def shuffled(
     balanced: bool,
     samples: int | None = None,
 ) -> DataLoader[Any]:
-    """A loader over items, one per photo; order and arguments as in `batches`."""
+    """A loader over items, one per photo; order and arguments as in `batches`.
+
+    In training, a last batch of one photo is left out; another photo is the last one in the next epoch.
+    """
     order = torch.Generator().manual_seed(seed)
     sampler: Sampler[int] | None = None
     if shuffle and balanced:
         sampler = _balanced(photos, order, samples or len(photos))
     elif shuffle and samples:
         sampler = RandomSampler(range(len(photos)), num_samples=samples, generator=order)
-    return DataLoader(items, size, shuffle and sampler is None, sampler, generator=order)
+    last = (samples or len(photos)) % size
+    drop_last = shuffle and last == 1 and len(photos) > 1  # batch normalisation needs two values of each channel
+    return DataLoader(items, size, shuffle and sampler is None, sampler, drop_last=drop_last, generator=order)
 
 
 def _balanced(photos: Sequence[Photo], order: torch.Generator, samples: int) -> WeightedRandomSampler:

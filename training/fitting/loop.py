@@ -11,9 +11,10 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from common.console import err_console, note
-from common.errors import InvalidInput
+from common.errors import CheckFailed, InvalidInput
 from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
+from training.data.loader import check_readable
 from training.evaluation.inference import DEVICE, Answer, freeze_norms
 from training.evaluation.metrics import Scores, score
 from training.fitting.batches import feed_for
@@ -45,8 +46,11 @@ def optimise(
         for each epoch: learning rate, losses, accuracies, seconds.
 
     Raises:
-        InvalidInput: the teacher's features are to be matched, and the model has another number of them.
+        InvalidInput: a held-out photo cannot be read (before the first epoch), or the teacher's features are to be
+            matched and the model has another number of them.
+        CheckFailed: the loss is infinite or not a number.
     """
+    check_readable(validation, recipe)
     if teacher is not None:
         _move(teacher.eval(), DEVICE, torch.channels_last)
     _move(model, DEVICE, torch.channels_last)
@@ -197,6 +201,11 @@ def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
         state.optimizer.step()
         state.schedule.step()
         value = float(loss.detach())
+        if not math.isfinite(value):
+            raise CheckFailed(
+                f"the training diverged: the loss of step {step}, in {title}, is {value}",
+                f"lower the learning rate ({state.optimizer.param_groups[0]['lr']:g} in this step)",
+            )
         total += value * len(labels)
         hits += int((output.logits.argmax(1) == labels).sum())
         labelled += int((labels != UNLABELLED).sum())

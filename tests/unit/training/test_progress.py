@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.errors import CheckFailed, InvalidInput, UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
 from dataset.sample import draw_set
 from tests.helpers.commands import SHAPES
+from training.data.loader import batches
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.loop import optimise
@@ -38,6 +39,34 @@ def train(recipe: Recipe, few: list[Photo], freeze: bool, folder: Path | None = 
         model.freeze()
     history = optimise(model, few, few, recipe, recipe.train, None, Recorder(folder) if folder else None)
     return model, history
+
+
+def test_a_diverged_training_ends_with_the_step_and_the_fix(recipe: Recipe, few: list[Photo]) -> None:
+    with pytest.raises(
+        CheckFailed, match=r"diverged: the loss of step \d+, in .*, is (nan|inf): lower the learning rate"
+    ):
+        train(override(recipe, "train", learning_rate=1e30, schedule="cosine"), few, freeze=False)
+
+
+def test_a_damaged_held_out_photo_is_named_before_training(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    model = build(recipe.backbone, 3)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(InvalidInput, match=r"broken\.jpg"):
+        optimise(model, few, [*few, Photo(tmp_path / "broken.jpg", 0, "x")], recipe, recipe.train)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "training", "expected"),
+    [(13, True, [4, 4, 4]), (14, True, [4, 4, 4, 2]), (13, False, [4, 4, 4, 1]), (1, True, [1])],
+)
+def test_no_batch_of_one_photo_is_trained_on(
+    recipe: Recipe, few: list[Photo], count: int, training: bool, expected: list[int]
+) -> None:
+    """Batch normalisation over 1 x 1 pixels needs two photos: PyTorch raises an error for one."""
+    photos = (few * 2)[:count]
+    assert [len(labels) for _, labels in batches(photos, recipe, 4, training)] == expected
 
 
 def test_steps_continue_over_passes_of_the_photos(recipe: Recipe, few: list[Photo]) -> None:
