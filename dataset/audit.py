@@ -7,6 +7,7 @@ Columns: path (relative to the table), verdict, reason, format and mode (as stor
 upright according to EXIF), bytes, sha256, phash (perceptual hash). The verdict is the first that applies:
 
     not_a_photo       not a still image in a format that serving accepts: GIF, MP4, HTML, PSD, HEIC, animated ...
+    unsupported       sound, but in a variant that serving does not decode: 12-bit JPEG, CIELAB TIFF; convert it
     too_large         more bytes or pixels than the recipe's limits; not decoded
     truncated         the end is missing: no end marker, or shorter than the header says
     corrupt           damaged inside, unreadable, or the decoder crashed
@@ -45,6 +46,7 @@ COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha2
 VERDICTS = (
     "ok",
     "not_a_photo",
+    "unsupported",
     "too_large",
     "truncated",
     "corrupt",

@@ -6,16 +6,16 @@ the pixels that it was measured on. Scaling to floats, mean and std are part of 
 
 import math
 import warnings
-from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from handler.decoding.colours import to_rgb
-from handler.decoding.formats import FORMATS, SUPPORTED, refusal
-from handler.decoding.jpeg import check_scans
-from handler.decoding.orientation import SIDEWAYS, orientation_of, upright
+from handler.decoding.formats import SUPPORTED, Prepared, damaged
+from handler.decoding.orientation import SIDEWAYS, upright
+from handler.decoding.recognise import open_prepared, prepare, refusal
+from handler.decoding.tags import exif_orientation
 from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
 from handler.spec import Input, Limits
 
@@ -58,14 +58,13 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
             f"the photo has {len(data)} bytes, more than the limit of {limits.bytes}: send a smaller file",
         )
     try:
-        photo = Image.open(BytesIO(data), formats=FORMATS)
-        _check(photo, limits)
-        if photo.format in ("JPEG", "MPO"):
-            check_scans(data)
-            if size:
-                photo.draft(None, _minimum_size(size, orientation_of(photo)))
-        photo.load()
-        return to_rgb(upright(photo))
+        file = prepare(data)
+        _check_pixels(file.size, limits)
+        photo = _decoded(file, file.data, limits, size)
+        if file.witness and photo.tobytes() != _decoded(file, file.witness, limits, size).tobytes():
+            raise damaged()
+        orientation = exif_orientation(photo.info.get("exif")) if file.orientation is None else file.orientation
+        return to_rgb(upright(photo, orientation), file)
     except RequestError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -73,7 +72,18 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
             "too_many_pixels", f"the photo has more than {limits.pixels} pixels: send a smaller photo"
         ) from error
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
-        raise refusal(data, error) from error
+        raise refusal(error) from error
+
+
+def _decoded(file: Prepared, data: bytes, limits: Limits, size: Input | None) -> Image.Image:
+    photo = open_prepared(file.format, data)
+    _check_pixels(photo.size, limits)
+    if file.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
+        raise Unsupported("animated_image", f"the image is animated: {SUPPORTED}")
+    if file.format == "JPEG" and size:
+        photo.draft(None, _minimum_size(size, file.orientation or 1))
+    photo.load()
+    return photo
 
 
 def fit(photo: Image.Image, size: Input) -> Image.Image:
@@ -133,15 +143,13 @@ def to_array(photo: Image.Image) -> Pixels:
     return np.concatenate(planes).reshape(len(bands), photo.height, photo.width)
 
 
-def _check(photo: Image.Image, limits: Limits) -> None:
-    if photo.width * photo.height > limits.pixels:
+def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if width * height > limits.pixels:
         raise TooLarge(
             "too_many_pixels",
-            f"the photo has {photo.width} x {photo.height} pixels, more than the limit of {limits.pixels}: "
-            "send a smaller photo",
+            f"the photo has {width} x {height} pixels, more than the limit of {limits.pixels}: send a smaller photo",
         )
-    if photo.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
-        raise Unsupported("animated_image", f"the image is animated: {SUPPORTED}")
 
 
 def _minimum_size(size: Input, orientation: int) -> tuple[int, int]:

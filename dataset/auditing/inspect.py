@@ -3,8 +3,8 @@
 A file is decoded by `handler.image.open_photo` with the recipe's limits, so `ok` means exactly that serving accepts it.
 Worker processes do the decoding: a decoder that crashes or exhausts the memory costs one verdict, not the run.
 
-Limitation: libjpeg decodes most flipped bits of a JPEG to wrong colours without an error, and so does Pillow for BMP,
-uncompressed TIFF and JPEG 2000. Serving accepts such files too.
+Limitation: libjpeg decodes most flipped bits of a JPEG to wrong colours without an error, as BMP, uncompressed TIFF and
+JPEG 2000 do. Serving accepts such files too.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image
 
-from handler.decoding.formats import FORMATS
+from handler.decoding.recognise import format_of
 from handler.errors import RequestError
 from handler.image import open_photo
 from handler.spec import Limits
@@ -41,7 +41,7 @@ MIN_SIDE = 64
 _BLANK = 2.0
 _QUEUED = 4  # files per worker: enough to keep it busy, few enough to keep the memory constant
 _VERDICTS = {
-    "unsupported_format": "not_a_photo",
+    "unsupported_format": "unsupported",
     "animated_image": "not_a_photo",
     "image_too_large": "too_large",
     "too_many_pixels": "too_large",
@@ -206,7 +206,8 @@ def _other_format(data: bytes) -> str:
 
 
 def _refused(facts: Facts, data: bytes, error: RequestError) -> Facts:
-    known = facts.format in (*FORMATS, "MPO")
+    known = format_of(data) is not None
+    facts = replace(facts, format=facts.format or format_of(data) or "")
     if error.code == "unsupported_format" and not known:
         return replace(facts, verdict="not_a_photo", reason=f"{facts.format or 'unknown'}: {error}")
     if error.code == "image_too_large" and not known:

@@ -1,17 +1,26 @@
-"""Any mode of Pillow as 8-bit RGB: transparent pixels on white, 16 bits scaled to 8."""
+"""Any mode of Pillow as 8-bit RGB: transparent pixels on white, 9 to 16 bits scaled to 8."""
 
 import numpy as np
 from PIL import Image
 
-from handler.decoding.formats import SUPPORTED
-from handler.errors import Unsupported
+from handler.decoding.formats import Prepared, unsupported
+
+_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
-def to_rgb(photo: Image.Image) -> Image.Image:
-    if photo.mode.startswith("I"):
-        return _from_16_bit(photo)
-    if photo.mode == "F":
-        raise Unsupported("unsupported_format", f"floating-point pixels are not supported: {SUPPORTED}")
+def to_rgb(photo: Image.Image, file: Prepared) -> Image.Image:
+    """Convert a decoded photo.
+
+    Args:
+        file: what it was decoded from.
+
+    Raises:
+        RequestError: `unsupported_format` for a mode without a defined conversion.
+    """
+    if photo.mode.startswith("I;16"):
+        return _from_16_bit(photo, file)
+    if photo.mode not in _MODES:
+        raise unsupported(f"a {file.format} with pixels of type {photo.mode}")
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")
     layer = photo.convert("RGBA")
@@ -19,11 +28,11 @@ def to_rgb(photo: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _from_16_bit(photo: Image.Image) -> Image.Image:
+def _from_16_bit(photo: Image.Image, file: Prepared) -> Image.Image:
     values = np.asarray(photo)
-    if values.dtype != np.uint16:  # mode I holds 16 bits in 32
-        values = values.clip(0, 0xFFFF).astype(np.uint16)
-    grey = (values >> 8).astype(np.uint8)
+    grey = (values >> file.bits - 8).astype(np.uint8)
+    if file.inverted:
+        grey = ~grey
     transparent = photo.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255

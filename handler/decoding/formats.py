@@ -1,20 +1,43 @@
-"""The supported formats, and the error code of a file that cannot be decoded."""
+"""The supported formats, and what is common to reading them."""
 
-from handler.errors import InvalidRequest, RequestError, Unsupported
+from dataclasses import dataclass
+
+from handler.errors import InvalidRequest, Unsupported
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000")
-# First bytes of the supported formats: they distinguish a damaged photo (400) from an unsupported file (415).
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 SUPPORTED = "send a still JPEG, PNG, WebP, BMP, TIFF, AVIF or JPEG 2000"
+ADVICE = "save it as a JPEG or PNG with 8 bits per channel"
 
 
-def refusal(data: bytes, error: Exception) -> RequestError:
-    known = data.startswith(_SIGNATURES) or data[8:12] == b"WEBP" or data[4:12] in (b"ftypavif", b"ftypavis")
-    if known and not _codec_missing(error):
-        return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the complete file again")
-    return Unsupported("unsupported_format", f"unsupported image format: {SUPPORTED}")
+@dataclass(frozen=True)
+class Prepared:
+    """A file reduced to what its pixels need.
+
+    Attributes:
+        format: one of `FORMATS`.
+        data: the file without metadata that the decoder would read, and fail on.
+        size: width and height in the header, as stored; (0, 0) if only the decoder knows them.
+        orientation: as in EXIF, 1 to 8; None: as the decoder finds it.
+        bits: of a grey value of 9 to 16 bits.
+        inverted: whether a grey value of 9 to 16 bits is 0 for white.
+        witness: the same file with other bytes behind its end, if it has no end marker: where both give the same
+            pixels, none is missing.
+    """
+
+    format: str
+    data: bytes
+    size: tuple[int, int] = (0, 0)
+    orientation: int | None = None
+    bits: int = 16
+    inverted: bool = False
+    witness: bytes = b""
 
 
-def _codec_missing(error: Exception) -> bool:
-    """Whether the file may be intact, but Pillow was built without the codec that it needs."""
-    return isinstance(error, OSError) and "not available" in str(error)
+def unsupported(variant: str) -> Unsupported:
+    """415 for an intact file. `variant` names it with its article, as in "a 12-bit JPEG"."""
+    return Unsupported("unsupported_format", f"{variant} is not supported: {ADVICE}")
+
+
+def damaged() -> InvalidRequest:
+    """400 for a file whose pixels are not all there."""
+    return InvalidRequest("corrupt_image", "the photo is truncated or damaged: send the complete file again")

@@ -1,23 +1,22 @@
-"""The orientation that a file asks for, and turning its pixels upright."""
+"""Turning a photo upright."""
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
-_ROTATED = range(2, 9)  # EXIF orientations other than upright
 SIDEWAYS = range(5, 9)
+"""EXIF orientations that swap width and height."""
+
+_METHODS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def orientation_of(photo: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) if there is none or it cannot be read."""
-    try:
-        return int(photo.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # the pixels are usable without a readable EXIF block
-        return 1
-
-
-def upright(photo: Image.Image) -> Image.Image:
-    if orientation_of(photo) not in _ROTATED:  # exif_transpose would copy it
-        return photo
-    try:
-        return ImageOps.exif_transpose(photo)
-    except Exception:  # the pixels are usable without a readable EXIF block
-        return photo
+def upright(photo: Image.Image, orientation: int) -> Image.Image:
+    """Turn the pixels as EXIF asks. `ImageOps.exif_transpose` also writes the EXIF block, and fails on odd tags."""
+    method = _METHODS.get(orientation)
+    return photo if method is None else photo.transpose(method)

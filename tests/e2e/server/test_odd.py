@@ -21,7 +21,7 @@ FILES = sorted(path for path in FOLDER.glob("[0-9]*")) if FOLDER.is_dir() else [
 REFUSED = {
     "unsupported_format": (415, "01 02 04 05 40 43 49"),
     "animated_image": (415, "08 23 31"),
-    "corrupt_image": (400, "16 28 29"),
+    "corrupt_image": (400, "28 29"),
 }
 EXPECTED = {number: (status, code) for code, (status, numbers) in REFUSED.items() for number in numbers.split()}
 

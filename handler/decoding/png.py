@@ -1,0 +1,61 @@
+"""The chunks of a PNG: only those that the pixels need go to the decoder.
+
+Pillow also reads texts and colour profiles, refuses large or damaged ones, and lets a text overwrite what the image is.
+Source: PNG, third edition, section 11.
+"""
+
+import struct
+import zlib
+
+from handler.decoding.formats import Prepared, unsupported
+from handler.decoding.tags import exif_orientation
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = {b"PLTE", b"acTL", b"IDAT"}
+_GREY, _RGB = 0, 2
+_NEWLINE = 0x0A
+
+
+def prepare(data: bytes) -> Prepared:
+    """Keep the chunks of the pixels, and add an end marker if it is missing.
+
+    Raises:
+        RequestError: `unsupported_format`.
+    """
+    kept, exif = [SIGNATURE], b""
+    size, depth, colour, offset = (0, 0), 8, _RGB, 8
+    while offset + 8 < len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        end = offset + 12 + length
+        if kind == b"CgBI":
+            raise unsupported("a PNG for iOS (CgBI)")
+        if kind == b"IHDR" and length == 13 and size == (0, 0):
+            *size_, depth, colour = struct.unpack_from(">IIBB", data, offset + 8)
+            size = (size_[0], size_[1])
+            kept.append(data[offset:end])
+        elif kind == b"tRNS" and end <= len(data):
+            kept.append(_transparency(data[offset + 8 : end - 4], depth, colour))
+        elif kind == b"eXIf":
+            exif = exif or data[offset + 8 : end - 4]
+        elif kind in _KEPT:
+            kept.append(data[offset:end] if end <= len(data) else _chunk(kind, data[offset + 8 :]))
+        elif kind == b"IEND":
+            break
+        offset = end
+    return Prepared("PNG", b"".join([*kept, _chunk(b"IEND", b"")]), size, exif_orientation(exif))
+
+
+def _transparency(values: bytes, depth: int, colour: int) -> bytes:
+    """The tRNS chunk, in the units in which Pillow compares it with pixels."""
+    if colour == _RGB and depth == 16:
+        raise unsupported("a PNG with 16 bits per channel and a transparent colour")
+    if colour == _GREY and depth in (2, 4) and len(values) == 2:  # Pillow scales the pixels to 8 bits
+        grey = int.from_bytes(values, "big") & ((1 << depth) - 1)
+        values = (grey * 255 // ((1 << depth) - 1)).to_bytes(2, "big")
+    elif values[-1:] == bytes([_NEWLINE]) and colour not in (_GREY, _RGB):  # Pillow's pattern ignores a last newline
+        values = values[:-1] + bytes([_NEWLINE + 1])
+    return _chunk(b"tRNS", values)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
