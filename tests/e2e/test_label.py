@@ -86,6 +86,31 @@ def test_photos_are_labelled_by_keys_and_the_last_page_shows_the_next_command(br
     assert table(folder)["002.png"] == ""
 
 
+def strike(page: Any, key: str, code: str) -> None:
+    """Press a key of another layout: it gives the character `key`, and `code` is the key's place."""
+    ready(page)
+    script = "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, code, bubbles: true}))"
+    page.evaluate(script, [key, code])
+    ready(page)
+
+
+def test_keys_work_on_other_keyboards(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    folder = Path(server.state["table"]).parent
+    strike(page, "é", "Digit2")  # French
+    expect(page.get_by_role("status")).to_have_text(f"000.png: {LABELS[1]}. Next: 001.png.")
+    strike(page, "я", "KeyZ")  # Russian
+    expect(page.get_by_role("status")).to_have_text("000.png: decision undone. Next: 000.png.")
+    strike(page, "ㅠ", "KeyB")  # Korean
+    expect(page.get_by_role("status")).to_contain_text("000.png: set aside as broken.")
+    strike(page, "z", "KeyW")  # French: the character counts, not the place
+    expect(page.get_by_role("status")).to_have_text("000.png: decision undone. Next: 000.png.")
+    strike(page, "w", "KeyZ")
+    strike(page, "3", "Numpad3")
+    expect(page.get_by_role("status")).to_have_text(f"000.png: {LABELS[2]}. Next: 001.png.")
+    assert table(folder)["000.png"] == LABELS[2]
+
+
 def test_every_control_has_a_role_and_a_name(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     assert page.get_by_role("img", name="Photo 000.png").evaluate("photo => photo.naturalWidth") == 64

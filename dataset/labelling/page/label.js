@@ -237,10 +237,18 @@ function warn(text) {
   $("alert").hidden = !text;
 }
 
+// The key's own character if it is a Latin letter or a shortcut, else the character of its place on a US keyboard: on a
+// French keyboard the key of 1 gives "&", on a Russian or Korean one the key of Z gives another letter.
+function shortcutKey({ key, code }) {
+  const character = key.toLowerCase();
+  if (shortcuts.has(character) || /^[a-z]$/.test(character)) return character;
+  return code.replace(/^(Key|Digit|Numpad)(?=.$)/, "").toLowerCase();
+}
+
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
   if (typing || !$("keys").checked || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  const shortcut = shortcuts.get(event.key.toLowerCase());
+  const shortcut = shortcuts.get(shortcutKey(event));
   if (!shortcut) return;
   event.preventDefault();
   if (event.repeat || page.busy) return;
