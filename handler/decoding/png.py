@@ -12,6 +12,8 @@ from handler.decoding.tags import exif_orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT = {b"PLTE", b"acTL", b"IDAT"}
+_UNCHANGED = {b"IHDR", *_KEPT}
+_END_BYTES = 12
 _GREY, _RGB = 0, 2
 _NEWLINE = 0x0A
 
@@ -22,8 +24,9 @@ def prepare(data: bytes) -> Prepared:
     Raises:
         RequestError: `unsupported_format`.
     """
-    kept, exif = [SIGNATURE], b""
-    size, depth, colour, offset = (0, 0), 8, _RGB, 8
+    view, dropped = memoryview(data), False
+    kept: list[bytes | memoryview] = [SIGNATURE]
+    exif, size, depth, colour, offset = b"", (0, 0), 8, _RGB, 8
     while offset + 8 < len(data):
         length, kind = struct.unpack_from(">I4s", data, offset)
         end = offset + 12 + length
@@ -32,17 +35,20 @@ def prepare(data: bytes) -> Prepared:
         if kind == b"IHDR" and length == 13 and size == (0, 0):
             *size_, depth, colour = struct.unpack_from(">IIBB", data, offset + 8)
             size = (size_[0], size_[1])
-            kept.append(data[offset:end])
+            kept.append(view[offset:end])
         elif kind == b"tRNS" and end <= len(data):
             kept.append(_transparency(data[offset + 8 : end - 4], depth, colour))
         elif kind == b"eXIf":
             exif = exif or data[offset + 8 : end - 4]
         elif kind in _KEPT:
-            kept.append(data[offset:end] if end <= len(data) else _chunk(kind, data[offset + 8 :]))
+            kept.append(view[offset:end] if end <= len(data) else _chunk(kind, data[offset + 8 :]))
         elif kind == b"IEND":
             break
+        dropped = dropped or kind not in _UNCHANGED
         offset = end
-    return Prepared("PNG", b"".join([*kept, _chunk(b"IEND", b"")]), size, exif_orientation(exif))
+    whole = not dropped and len(data) >= offset + _END_BYTES
+    content = data if whole else b"".join([*kept, _chunk(b"IEND", b"")])
+    return Prepared("PNG", content, size, exif_orientation(exif))
 
 
 def _transparency(values: bytes, depth: int, colour: int) -> bytes:
