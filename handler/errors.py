@@ -3,7 +3,7 @@
 RequestError
 ├── InvalidRequest (400)   invalid_json · invalid_request · invalid_image_id
 │                          missing_image · invalid_base64 · empty_image · corrupt_image
-├── TooLarge (413)         image_too_large · too_many_pixels · too_many_items
+├── TooLarge (413)         image_too_large · too_many_pixels · too_costly · too_many_items
 ├── Unsupported (415)      unsupported_format · animated_image
 └── (the base class, 500)  internal_error: a bug in the handler; other photos of the batch are still answered
 """
@@ -23,6 +23,7 @@ CODES: Mapping[str, HTTPStatus] = MappingProxyType(
         "corrupt_image": HTTPStatus.BAD_REQUEST,
         "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_many_pixels": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_costly": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_many_items": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "unsupported_format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "animated_image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -59,7 +60,7 @@ class InvalidRequest(RequestError):
 
 
 class TooLarge(RequestError):
-    """413: over a limit; refused before the photo is decoded."""
+    """413: over a limit of size, or of the time and memory that decoding may take."""
 
 
 class Unsupported(RequestError):

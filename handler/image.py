@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from handler.decoding.colours import to_rgb
+from handler.decoding.common_case import is_common
 from handler.decoding.formats import SUPPORTED, Prepared, damaged
 from handler.decoding.orientation import SIDEWAYS, upright
 from handler.decoding.recognise import open_prepared, prepare, refusal
@@ -37,7 +38,8 @@ def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
         RequestError: `empty_image`, `image_too_large`, `too_many_pixels`,
             `unsupported_format`, `animated_image` or `corrupt_image`.
     """
-    return to_input(open_photo(data, limits, size), size)
+    photo = open_photo(data, limits, size)
+    return to_input(photo, size) if is_common(data) else to_array(fit(photo, size))
 
 
 def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.Image:

@@ -18,6 +18,9 @@ import torch
 
 from handler import engine, goldens, request, requestlog
 from handler.base import BaseHandler
+from handler.budget import Budget
+from handler.decoders import Decoders
+from handler.decoding.common_case import is_common
 from handler.engine import Probabilities
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -32,9 +35,13 @@ _LAST_OF_STREAM = ("ts_stream_next", "false")
 
 @dataclass
 class Photo:
-    """One photo as it is processed: item, then pixels, then probabilities. An error is final."""
+    """One photo as it is processed: item, then pixels, then probabilities. An error is final.
+
+    The budget is that of its request.
+    """
 
     item: request.Item
+    budget: Budget
     pixels: Pixels | None = None
     probabilities: Probabilities | None = None
     error: RequestError | None = None
@@ -65,9 +72,10 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         root = Path(context.system_properties["model_dir"])
         self.version = str(self.manifest["model"]["modelVersion"])
         self.spec = read_spec(root / "recipe.json")
+        self.decoders = Decoders(self.spec.input, self.spec.limits)
         threads = engine.threads_here(self.spec.name, self.version) or self.spec.runtime.threads
         self.engine = engine.load(root / "model.onnx", self.spec, threads, batches=True)
-        self.decoders = ThreadPoolExecutor(threads)
+        self.threads = ThreadPoolExecutor(threads)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
         log.info(
             "%s %s ready with %d thread(s), goldens within %.4f", self.spec.name, self.version, threads, difference
@@ -89,7 +97,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         """Requests as TorchServe passes them -> rows with pixels or errors."""
         rows = [self._row(index, parameters) for index, parameters in enumerate(data)]
         photos = [photo for row in rows for photo in row.photos if photo.error is None]
-        for _ in self.decoders.map(self._decode, photos) if len(photos) > 1 else map(self._decode, photos):
+        for _ in self.threads.map(self._decode, photos) if len(photos) > 1 else map(self._decode, photos):
             pass
         return rows
 
@@ -109,12 +117,13 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         headers = self.context.get_all_request_header(index)
         declared = self.spec.input if self.spec.input.declared else None
         parsed = request.parse(parameters, headers, self.spec.limits, declared)
-        photos = [Photo(item, error=item.error) for item in parsed.items]
+        budget = Budget(self.spec.limits.request_seconds)
+        photos = [Photo(item, budget, error=item.error) for item in parsed.items]
         return Row(photos, parsed.many, requestlog.client_request_id(headers), requestlog.size(parameters))
 
     def _decode(self, photo: Photo) -> None:
         try:
-            photo.pixels = preprocess(photo.item.image, self.spec.input, self.spec.limits)
+            photo.pixels = self._pixels(photo)
         except RequestError as error:
             photo.error = error
         except Exception:  # despite a bug with one photo the others of the batch are answered
@@ -122,6 +131,13 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
             photo.error = RequestError(
                 "internal_error", "the server failed to process this photo: report the X-Request-Id of this answer"
             )
+
+    def _pixels(self, photo: Photo) -> Pixels:
+        data = photo.item.image
+        if not is_common(data):
+            return self.decoders.preprocess(data, photo.budget)
+        with photo.budget.in_this_thread():
+            return preprocess(data, self.spec.input, self.spec.limits)
 
     def _answer(self, index: int, row: Row) -> str:
         status = _status(row)

@@ -56,12 +56,19 @@ class Input(Section):
 
 
 class Limits(Section):
-    """Limits that are checked before decoding. `bytes` is the size of the image file, not of its base64 text."""
+    """Limits of a request and its photos. `bytes` is the size of the image file, not of its base64 text.
+
+    `photo_seconds` and `request_seconds` are CPU time of decoding, for one photo and for all photos of a request.
+    `photo_megabytes` is the memory that decoding one photo may take.
+    """
 
     bytes: int = Field(10 * 2**20, ge=1)
     pixels: int = Field(50_000_000, ge=1, le=170_000_000)  # Pillow itself refuses more
     items: int = Field(16, ge=1, le=1024)
     image_id: int = Field(256, ge=1, description="longest image_id, in characters")
+    photo_seconds: float = Field(1, gt=0, le=30)
+    photo_megabytes: int = Field(400, ge=50, le=100_000)
+    request_seconds: float = Field(2, gt=0, le=45)
 
 
 class Answer(Section):

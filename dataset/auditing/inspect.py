@@ -45,6 +45,7 @@ _VERDICTS = {
     "animated_image": "not_a_photo",
     "image_too_large": "too_large",
     "too_many_pixels": "too_large",
+    "too_costly": "too_large",
     "empty_image": "truncated",
 }
 _OTHER_FORMATS = (

@@ -232,14 +232,14 @@ def drain(client: Client, name: str, version: str, limit_s: float, body: dict[st
 
 
 def cpu_seconds(description: dict[str, Any]) -> dict[int, float]:
-    """The CPU seconds of the workers so far, by process id; they grow while a worker computes."""
+    """The CPU seconds of the workers and their decoders so far, by process id; they grow while a worker computes."""
     seconds = {}
     for worker in description.get("workers", []):
-        try:
-            times = psutil.Process(worker["pid"]).cpu_times()
-        except (psutil.Error, ValueError, KeyError):  # it died, or is just starting
-            continue
-        seconds[int(worker["pid"])] = times.user + times.system
+        with contextlib.suppress(psutil.Error, ValueError, KeyError):  # it died, or is just starting
+            process = psutil.Process(worker["pid"])
+            for part in (process, *process.children()):
+                times = part.cpu_times()
+                seconds[part.pid] = times.user + times.system
     return seconds
 
 

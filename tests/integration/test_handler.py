@@ -154,16 +154,16 @@ def test_an_answer_does_not_depend_on_the_rest_of_its_batch(service: ClassifierS
 def test_a_bug_with_one_photo_is_a_500_for_that_photo_only(
     service: ClassifierService, unpacked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = handler.image.preprocess
+    real, bug = handler.image.preprocess, pictures.encode(pictures.photo(), "PNG")
 
     def buggy(data: bytes, *rest: Any) -> Any:
-        if data == b"bug":
+        if data == bug:
             raise ZeroDivisionError
         return real(data, *rest)
 
     monkeypatch.setattr("handler.service.preprocess", buggy)
     good = (unpacked / goldens.read(unpacked)[0].photo).read_bytes()
-    answers, now = ask(service, unpacked, encoded(b"bug"), encoded(good))
+    answers, now = ask(service, unpacked, encoded(bug), encoded(good))
     assert [now.get_response_status(index)[0] for index in range(2)] == [500, 200]
     assert answers[0]["error"]["code"] == "internal_error"
 

@@ -1,0 +1,143 @@
+"""A process that decodes photos for a worker, one after another, within limits that the kernel enforces.
+
+    python -m handler.decoder '{"input": {...}, "limits": {...}}'
+
+`handler.decoders` starts it. Once it is ready it writes one byte to stdout. It then reads a question (QUESTION and the
+bytes of a file) from stdin and writes an answer (ANSWER, and the pixels or the error as JSON), again and again. It ends
+when stdin is closed, so it does not outlive its worker.
+
+The limits also hold inside a decoder's C code: the kernel ends the process by SIGPROF when a photo has used its CPU
+time, and refuses memory beyond the address space. Nothing here imports torch, so a process starts fast and is small.
+"""
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from handler.errors import RequestError, TooLarge
+from handler.image import preprocess
+from handler.spec import Input, Limits
+
+QUESTION = struct.Struct("=dI")
+"""CPU seconds that the photo may use; length of its file in bytes."""
+
+ANSWER = struct.Struct("=??dI")
+"""Whether the photo is refused; whether the process ends now; CPU seconds used; length of the content in bytes."""
+
+_MOST_KEPT = 32 * 2**20  # bytes: a process whose address space has grown by more after a photo is replaced
+
+
+def main(settings: str) -> None:
+    """Answer questions until stdin is closed.
+
+    Args:
+        settings: JSON object with the sections `input` and `limits` of a recipe.
+    """
+    sections = json.loads(settings)
+    size, limits = Input(**sections["input"]), Limits(**sections["limits"])
+    Image.init()
+    own = limit_memory(limits.photo_megabytes)
+    write(sys.stdout.fileno(), b"\n")
+    while (question := read(sys.stdin.fileno(), QUESTION.size)) is not None:
+        seconds, length = QUESTION.unpack(question)
+        data = read(sys.stdin.fileno(), length) or b""
+        begun = time.process_time()
+        with limited_time(seconds):
+            refused, content = answer(data, size, limits)
+        del data
+        last = address_space() > own + _MOST_KEPT
+        write(sys.stdout.fileno(), ANSWER.pack(refused, last, time.process_time() - begun, len(content)), content)
+        if last:
+            return
+
+
+def answer(data: bytes, size: Input, limits: Limits) -> tuple[bool, bytes]:
+    """Decode a photo.
+
+    Returns:
+        whether it is refused, and its pixels (CHW) or the error as JSON.
+    """
+    try:
+        return False, preprocess(data, size, limits).tobytes()
+    except MemoryError:
+        error = _out_of_memory(limits)
+    except RequestError as caught:
+        error = _out_of_memory(limits) if _lacked_memory(caught) else caught
+    return True, json.dumps(error.as_json()).encode()
+
+
+@contextmanager
+def limited_time(seconds: float) -> Iterator[None]:
+    """Have the kernel end this process (SIGPROF) if the block uses more CPU time, of all threads together."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def limit_memory(megabytes: int) -> int:
+    """Limit the address space to what it is now plus `megabytes`; returns what it is now, in bytes."""
+    own = address_space()
+    resource.setrlimit(resource.RLIMIT_AS, (own + megabytes * 10**6,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the end by SIGPROF is no reason to write a core file
+    return own
+
+
+def address_space() -> int:
+    """The address space of this process, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+def read(descriptor: int, length: int) -> bytes | None:
+    """Read exactly `length` bytes; None if the other side closed its end before."""
+    parts = []
+    while length:
+        part = os.read(descriptor, min(length, 2**20))
+        if not part:
+            return None
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def write(descriptor: int, *parts: bytes) -> None:
+    """Write all bytes.
+
+    Raises:
+        BrokenPipeError: the other side closed its end.
+    """
+    for part in parts:
+        left = memoryview(part)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def _lacked_memory(error: BaseException | None) -> bool:
+    """Whether an allocation failed. Pillow raises MemoryError for it, or repeats the words of a C library."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _out_of_memory(limits: Limits) -> RequestError:
+    return TooLarge(
+        "too_costly",
+        f"decoding the photo takes more than {limits.photo_megabytes} MB of memory, the limit: send a smaller photo",
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
