@@ -148,11 +148,14 @@ def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str],
     for row in listed:
         row["label"] = aliases.get(row["label"], row["label"])
     _refuse_unknown_labels(listed, table, labels)
+    sources = _sources(table.parent, {})
     for row in listed:
         if row["label"]:
             name = os.path.normpath(row["path"])
             if file := existing(table.parent / name):
                 row["path"] = Path(os.path.relpath(file, table.parent)).as_posix()
+            if not row.get("source"):
+                row |= {"source": sources.get(composed(row["path"]), {}).get("source", "")}
             _check(row, rows.get(name), table)
             rows[name] = row
     return sorted(rows.values(), key=lambda row: row["path"])

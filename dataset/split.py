@@ -5,7 +5,8 @@
 
 By default 30 % of the photos are for training and 70 % for validation, as in the classroom document: with few photos, a
 small validation part would prove little. Photos of one source, and near duplicates, are always in the same part. So the
-shares are only as close to the requested ones as whole sources allow; they are printed. Copies that `dataset balance`
+shares are only as close to the requested ones as whole sources allow; they are printed. Where photos name no source,
+`--source-from` finds it in their folders or names. Copies that `dataset balance`
 made are left out. If the output is an existing table, its `test` photos stay in the test part, so that no model is
 ever trained on them.
 """
@@ -32,6 +33,7 @@ from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
 from dataset.photos import PARTS, TABLE, Photo, read_photos
 from dataset.splitting.search import FEW, assign
+from dataset.splitting.sources import RULES, assign_sources, missing_sources
 from dataset.tables import Row, read_rows, write_rows
 
 
@@ -47,6 +49,7 @@ from dataset.tables import Row, read_rows, write_rows
 @click.option("--test", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share for the final test.")
 @click.option("--seed", default=0, show_default=True, help="The same seed and photos give the same split.")
 @click.option("--few-sources", is_flag=True, help=f"Allow a part with fewer than {FEW} sources of a class.")
+@click.option("--source-from", "rule", metavar="RULE", help=f"Where a photo's source stands: {RULES}.")
 @click.option("--near/--no-near", default=True, show_default=True, help="Keep near duplicates together.")
 def split(
     place: Path,
@@ -56,6 +59,7 @@ def split(
     test: float,
     seed: int,
     few_sources: bool,
+    rule: str | None,
     near: bool,
 ) -> None:
     """Split the photos of PLACE (label folders, or a table) into train, val and test."""
@@ -69,6 +73,9 @@ def split(
     if out.suffix != ".tsv":
         require_absent(out)
     photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
+    if rule:
+        base = place if place.is_dir() else place.parent
+        photos = assign_sources(photos, [photo.path.relative_to(base).as_posix() for photo in photos], rule)
     groups, frozen = group(photos, recipe, near), frozen_test(out, photos)
     test = max(test, len(frozen) / len(photos))
     if train + test >= 1:
@@ -80,6 +87,8 @@ def split(
         require_sources(parts, groups, recipe)
     (write_table if out.suffix == ".tsv" else write_folders)(out, parts, recipe)
     print_shares(parts, recipe, shares)
+    if warning := missing_sources(parts):
+        err_console.print(f"[yellow]warning: {warning}: give --source-from, or list the sources in {TABLE}")
     click.echo(f"{out}: next: python -m training train {name} --data {out}")
 
 
@@ -219,7 +228,7 @@ def _share(photos: Sequence[Photo], part: str) -> str:
 
 
 def _row(photo: Photo, path: str, recipe: Recipe) -> Row:
-    facts = {"label": recipe.labels[photo.label], "source": photo.source, "split": photo.part}
+    facts = {"label": recipe.labels[photo.label], "source": photo.row.get("source", ""), "split": photo.part}
     return {**photo.row, "path": path, **facts}
 
 

@@ -34,6 +34,7 @@ from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
 from dataset.listing import files_of
 from dataset.photos import TABLE, read_photos, split_parts
+from dataset.splitting.sources import missing_sources
 from dataset.tables import read_rows
 from handler.decoding.formats import FORMATS
 
@@ -196,6 +197,8 @@ def _list_photos(place: Path, recipe: Recipe) -> list[SizedPhoto]:
     labelled = named or bool(split_parts(place, recipe.labels, recipe.aliases))
     if labelled or (place.is_file() and "label" in (read_rows(place) or [{"label": ""}])[0]):
         photos = read_photos(place, recipe.labels, aliases=recipe.aliases)
+        if warning := missing_sources(photos):
+            err_console.print(f"[yellow]warning: {warning}: see python -m dataset split --help, --source-from")
         return [SizedPhoto(photo.path, recipe.labels[photo.label], photo.source) for photo in photos]
     unlabelled = _rows(place) if place.is_file() else _files(place)
     if not unlabelled:

@@ -28,6 +28,7 @@ from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
 from dataset.listing import files_of
 from dataset.photos import Photo
+from dataset.splitting.sources import missing_sources
 from dataset.tables import write_rows
 from training.data.selection import fingerprint, read_data, read_extra
 from training.evaluation.measure import Evaluation, evaluate_photos
@@ -83,12 +84,15 @@ def evaluate(
         "part": chosen,
         "selected_on": fingerprint(photos, recipe.labels) == record.inputs.validation,
         "data": fingerprint(photos, recipe.labels).model_dump(),
+        "warning": missing_sources(everything),
         **evaluation.as_json(),
         "folds": _folds(recipe, folds, everything, read_extra(extra, recipe), root),
     }
     folder = out or run / "evaluation"
     write(folder, run, evaluation, result)
     show(evaluation.scores, result)
+    if result["warning"]:
+        err_console.print(f"[yellow]warning: {result['warning']}: split the photos with --source-from")
     click.echo(f"{folder}/report.html: {evaluation.scores}")
 
 

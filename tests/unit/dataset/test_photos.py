@@ -68,6 +68,21 @@ def test_read_photos_uses_sources_and_conditions_from_the_table(tmp_path: Path) 
     assert [(p.path.name, p.label, p.source) for p in kept] == [("1.jpg", 0, "x"), ("3.jpg", 1, "z")]
 
 
+def test_sources_that_are_listed_later_count_for_a_table(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg", "2.jpg")
+    write_rows(
+        tmp_path / "labels.tsv",
+        ("path", "label", "source"),
+        [{"path": "1.jpg", "label": "a"}, {"path": "2.jpg", "label": "b", "source": "y"}],
+    )
+    write_rows(
+        tmp_path / "SOURCES.tsv",
+        ("path", "source"),
+        [{"path": "1.jpg", "source": "x"}, {"path": "2.jpg", "source": "z"}],
+    )
+    assert [photo.source for photo in read_photos(tmp_path / "labels.tsv", ("a", "b"))] == ["x", "y"]
+
+
 def test_without_a_table_every_photo_is_a_separate_source(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     assert [p.source for p in read_photos(tmp_path, ("a", "b"))] == ["a/1.jpg", "b/1.jpg"]

@@ -21,6 +21,8 @@ from dataset.photos import PARTS, Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
+from dataset.splitting.sources import assign_sources
+from dataset.tables import read_rows
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
 
@@ -34,6 +36,49 @@ def test_the_shares_are_the_nearest_that_whole_groups_allow(seed: int) -> None:
     search = _Search(groups, np.array((0.3, 0.7)), [None] * 10)
     best = min(search.cost(np.array(parts)) for parts in itertools.product((0, 1), repeat=10))
     assert search.cost(np.array(assign(groups, (0.3, 0.7), seed))) == pytest.approx(best)
+
+
+def test_without_sources_split_warns_and_finds_them_by_a_rule(photos: Path, tmp_path: Path) -> None:
+    (photos / "SOURCES.tsv").unlink()
+    out = tmp_path / "split.tsv"
+    done = run(photos, "--recipe", SHAPES, "--out", out)
+    assert "warning: none of the 30 photos names its source" in " ".join(done.output.split())
+    assert {row["source"] for row in read_rows(out)} == {""}
+    for path in [path for path in photos.rglob("*") if path.is_file()]:
+        path.rename(path.with_name(f"{'call_a' if int(path.stem) % 2 else 'call_b'} ({path.stem}){path.suffix}"))
+    for rule in ("prefix", r"(call_.)", r"call_."):
+        done = run(photos, "--recipe", SHAPES, "--out", out, "--source-from", rule, "--few-sources")
+        assert done.exit_code == 0, done.output
+        assert "warning" not in done.output
+        parts = {
+            row["source"]: {other["split"] for other in read_rows(out) if other["source"] == row["source"]}
+            for row in read_rows(out)
+        }
+        assert parts in ({"call_a": {"train"}, "call_b": {"val"}}, {"call_a": {"val"}, "call_b": {"train"}})
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("folder", ["rooms/a", "rooms/a", "rooms", "0007.jpg"]),
+        ("prefix", ["cam1", "cam 1", "IMG", "0007.jpg"]),
+        ("site", ["x", "y", "z", "0007.jpg"]),
+        (r"cam ?(\d)", ["1", "1", "rooms/IMG_2021.jpg", "0007.jpg"]),
+    ],
+)
+def test_rules_for_sources(rule: str, expected: list[str]) -> None:
+    names = ["rooms/a/cam1-003.jpg", "rooms/a/cam 1 (4).png", "rooms/IMG_2021.jpg", "0007.jpg"]
+    sites = ["x", "y", "z", ""]
+    photos = [Photo(Path(name), 0, name, row={"site": site}) for name, site in zip(names, sites, strict=True)]
+    assert [photo.source for photo in assign_sources(photos, names, rule)] == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"), [("(", "is no regular expression"), ("xyz", "no photo matches, for example")]
+)
+def test_a_rule_that_finds_nothing_is_refused(rule: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        assign_sources([Photo(Path("a.jpg"), 0, "a.jpg")], ["a.jpg"], rule)
 
 
 def test_many_small_groups_reach_the_shares_exactly() -> None:
