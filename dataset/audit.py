@@ -212,6 +212,8 @@ def _report(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
             click.echo(f"{count[verdict]:7d}  {verdict}")
     for row in _examples(rows):
         click.echo(printable(f"  {row['path']}: {row['verdict']}: {row['reason']}"))
+    if (more := len(rows) - count["ok"] - EXAMPLES) > 0:
+        click.echo(f"  and {more} more in {out}")
     if count["ok"] < MINIMUM:
         click.secho(
             f"only {count['ok']} photos are usable; at least {MINIMUM} are recommended (classroom document, 6.3)",

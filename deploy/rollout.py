@@ -186,7 +186,7 @@ class Rollout:
             self.client.set_default(self.new.name, self.new.version)
             desired.write(self.settings.var, desired.switched(self.before, plan.entry, self.former))
             answer = probes.ask(self.client, plan.questions[0], self.new.name, plan.spec)
-            step.set(note=f"/predictions/{self.new.name} is answered by {answer['model_version']}")
+            step.set(note=f"/predictions/{self.new.name} is answered by {answer['model_version']}{plan.lower_number}")
 
     def _drain(self) -> None:
         with self.work.step("drain") as step:

@@ -45,6 +45,12 @@ class Plan:
         """NAME/VERSION, as in /predictions/NAME/VERSION."""
         return f"{self.new.name}/{self.new.version}"
 
+    @property
+    def lower_number(self) -> str:
+        """A note if the new version has a lower number than the former one, which may be a mistake."""
+        lower = self.former and _numbers(self.new.version) < _numbers(self.former.version)
+        return ", a lower version number" if lower else ""
+
     def steps(self) -> list[tuple[str, str]]:
         """(name, what will be done) of each step, in order; what an interrupted rollout has done is left out."""
         former = self.former.version if self.former else "none"
@@ -53,7 +59,7 @@ class Plan:
             ("register", f"{self.new.mar.name} with {self.options}"),
             ("goldens", f"{len(self.questions)} golden photos through /predictions/{self.model}"),
             ("latency", f"at most {self.spec.rollout.latency_ratio} x the latency of {former}"),
-            ("default", f"{former} -> {self.new.version}"),
+            ("default", f"{former} -> {self.new.version}{self.lower_number}"),
             ("drain", former),
             ("keep", f"{self.keep} former version(s) for rollback; older ones are retired"),
         ]
@@ -90,6 +96,10 @@ def make_plan(settings: Settings, client: Client, new: Archive, initial: Preflig
         keep=spec.rollout.keep if keep is None else keep,
         checked=f"{len(manifest.contents)} files as packed, run {manifest.run}; {memory}",
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _require_memory(settings: Settings, client: Client, new: Archive, workers: int) -> str:

@@ -160,6 +160,13 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 
+def test_ten_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    put(tmp_path, **{f"{number}_dot_html": b"<html>" for number in range(21)})
+    lines = run(tmp_path).stdout.splitlines()
+    assert len([line for line in lines if ".html: not_a_photo" in line]) == 10
+    assert f"  and 11 more in {tmp_path / 'audit.tsv'}" in lines
+
+
 def test_what_was_ignored_is_reported(tmp_path: Path) -> None:
     put(tmp_path, a_dot_png=encode(photo(), "PNG"), Thumbs_dot_db=b"x", notes_dot_xml=b"x")
     (tmp_path / "more").symlink_to(tmp_path.parent)

@@ -143,6 +143,22 @@ def test_a_plan_lists_the_steps_that_are_left(state: RolloutState, steps: list[s
     assert plan.as_json()["steps"][0] == "check: 9 files as packed"
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.9", "default: 2.0 -> 1.9, a lower version number"),
+        ("2.0.1", "default: 2.0 -> 2.0.1"),
+        ("10.0", "default: 2.0 -> 10.0"),
+    ],
+)
+def test_a_lower_version_number_is_pointed_out(version: str, expected: str) -> None:
+    from handler.spec import read_spec
+
+    new = Archive(Path(f"demo-{version}.mar"), "demo", version)
+    plan = Plan(new, NEW, TWO, entry(version), read_spec(SHIPPED / "recipe.json"), ServingOptions(), (), 1, "")
+    assert plan.as_json()["steps"][4] == expected
+
+
 def test_the_steps_of_a_dry_run_are_readable_in_80_columns() -> None:
     long = "27 files as packed, run 20261126-140537-classroom-prune; 12345 MB free, 2345 MB needed for two versions"
     terminal = Console(width=80)
