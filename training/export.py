@@ -11,14 +11,13 @@ and run.json with the gate. The graph is quantised to int8 if that passes the ga
 possible are; otherwise its weights are stored as fp16 and computed in f32.
 """
 
-import tempfile
 from pathlib import Path
 
 import click
 
 from common.cli import command
-from common.errors import AlreadyExists, InvalidInput
-from common.files import writing
+from common.errors import InvalidInput
+from common.files import new_folder
 from training.bundles.goldens import draw_goldens
 from training.bundles.labels import LABELS, write_labels
 from training.bundles.numbered import Baseline, last_version
@@ -50,19 +49,12 @@ def export(
     last = last_version(to) if to else 0
     baseline = Baseline.read(to / str(last), record) if to and last and if_better else None
     target = to / str(last + 1) if to else out or run / "bundle"
-    if target.exists():
-        raise AlreadyExists(f"{target} exists", "remove it, or give another --out")
-    with writing(target, "give --out FOLDER"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as work:
-            folder = Path(work) / "bundle"
-            folder.mkdir()
-            exported = export_model(model, recipe, training, validation, folder, record.unpruned_accuracy)
-            if baseline:
-                baseline.refuse_worse(exported.metrics.mean_accuracy)
-            draw_goldens(folder, recipe)
-            write_labels(folder / LABELS, recipe.labels)
-            write_record(folder, record.with_export(exported), recipe)
-            folder.rename(target)
+    with new_folder(target) as folder:
+        exported = export_model(model, recipe, training, validation, folder, record.unpruned_accuracy)
+        if baseline:
+            baseline.refuse_worse(exported.metrics.mean_accuracy)
+        draw_goldens(folder, recipe)
+        write_labels(folder / LABELS, recipe.labels)
+        write_record(folder, record.with_export(exported), recipe)
     verdict = "passed" if exported.gate.passed else "FAILED: this bundle cannot be packed"
     click.echo(f"{target}: {exported.precision}, {exported.megabytes} MB, {exported.summary}; gate {verdict}")

@@ -70,7 +70,7 @@ CASES = [
     ("training train {recipe} --data {photos} --runs {nowhere} --sweep smallnet", "give --runs FOLDER"),
     ("training prune {trained} --data {photos} --runs {nowhere}", "give --runs FOLDER"),
     ("training evaluate {run} --data {photos} --no-changes --out {nowhere}", "give --out FOLDER"),
-    ("training export {run} --data {photos} --out {nowhere}/x", "give --out FOLDER"),
+    ("training export {run} --data {photos} --out {nowhere}/x", "give another --out"),
     ("training crossvalidate {recipe} --data {photos} --runs {nowhere}", "give --runs FOLDER"),
     # a wrong argument
     ("dataset sample {empty} --recipe shape", "did you mean shapes?"),
