@@ -28,8 +28,8 @@ from common.cli import command
 from common.files import write_json
 from dataset.draw import draw
 from handler import engine
+from handler.encodings import decode_base64
 from handler.image import fit, open_photo, to_input
-from handler.request import decode_base64
 from handler.spec import Spec, read_spec
 
 Stage = tuple[str, Callable[[Any], Any], Callable[[Any], Any]]

@@ -3,8 +3,8 @@
 RequestError
 ├── InvalidRequest (400)   invalid_json · invalid_request · invalid_image_id
 │                          missing_image · invalid_base64 · empty_image · corrupt_image
-├── TooLarge (413)         image_too_large · too_many_pixels · too_costly · too_many_items
-├── Unsupported (415)      unsupported_format · animated_image
+├── TooLarge (413)         image_too_large · too_many_pixels · too_costly · too_many_items · body_too_large
+├── Unsupported (415)      unsupported_format · animated_image · unsupported_encoding
 └── (the base class, 500)  internal_error: a bug in the handler; other photos of the batch are still answered
 """
 
@@ -25,8 +25,10 @@ CODES: Mapping[str, HTTPStatus] = MappingProxyType(
         "too_many_pixels": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_costly": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "too_many_items": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "unsupported_format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "animated_image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
@@ -64,4 +66,4 @@ class TooLarge(RequestError):
 
 
 class Unsupported(RequestError):
-    """415: the file is intact but is not a still image in a supported format."""
+    """415: the file is intact but is not a still image in a supported format, or the body is packed in another way."""

@@ -1,34 +1,31 @@
-"""Read the photos of one HTTP request. A request has one of four forms:
+"""Read the photos of one HTTP request. A request has one of four forms (docs/api.md has a table of all):
 
-- JSON {"image_id", "image_base64", "detail"}; the base64 may also be a `data:` URL or Python's
-  `str(bytes)` ("b'...'", which is parsed, never evaluated)
+- JSON {"image_id", "image_base64", "detail"}
 - JSON {"data": [{"content_type", "data", "shape"}, ...]}, or a list of objects as above
 - the bytes of a photo, with an image content type (and the headers X-Image-Id and X-Detail)
-- a form with one or more files, under any field names
+- a form with one or more files, under any field names (`handler.forms`)
+
+The front end passes all of them on as bytes (deploy/torchserve/front_end.py). gRPC, and a TorchServe that this project
+did not start, pass fields.
 
 An `image_id` is only echoed; it never names a file. `shape` and `content_type` are optional. If the recipe sets
 `input.declared`, they must match its input (channels, height, width) and be an image type. The format of a photo is
 always detected from its bytes.
 """
 
-import binascii
-import json
 import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pybase64
-
+from handler import forms
+from handler.encodings import decode_base64, decode_json, is_bytes, unpack, why_no_photo
 from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
 from handler.spec import Input, Limits
 
 ImageId = str | int | float | None
 _FIELDS = {"image_id", "detail"}
-_TEXT_FIELDS = {*_FIELDS, "image_base64"}
-_LINE_BREAKS = str.maketrans("", "", "\n\r\t")
-_PART_OVERHEAD = 1024  # bytes: the most that boundary, names and headers add to one part of a form
 
 
 @dataclass(frozen=True)
@@ -55,13 +52,11 @@ def parse(
     """Parse one request as TorchServe passes it to a handler.
 
     Args:
-        parameters: form fields, query parameters, or {"body": ...}; values are bytes
-            (`decode_input_request=false`).
+        parameters: {"body": ...}, or fields by name; values are bytes (`decode_input_request=false`).
         headers: HTTP headers by name, in the case that the client used.
         size: the input that an item's `shape` and `content_type` must match; None: they are ignored.
 
-    Returns:
-        the request. A client's mistake never raises: it is the `error` of its item.
+    A client's mistake never raises: it is the `error` of its item.
     """
     content_type = _header(headers, "content-type") or ""
     common = _Common(
@@ -72,39 +67,12 @@ def parse(
         size=size,
     )
     try:
-        if not parameters and "urlencoded" in content_type:
-            raise _sent_as_form()
-        if content_type.lower().startswith("multipart/"):
-            parameters = _photo_fields(parameters, headers)
-        return _parse(parameters, common)
+        if list(parameters) == ["body"]:
+            body = unpack(_as_bytes(parameters["body"]), _header(headers, "content-encoding"))
+            return _from_body(body, content_type, common)
+        return _from_fields({name: _as_bytes(value) for name, value in parameters.items()}, headers, common)
     except RequestError as error:
         return Request((Item(common.image_id if _valid_id(common.image_id, limits) else None, error=error),))
-
-
-def decode_base64(text: object, limits: Limits) -> bytes:
-    """Decode a photo's base64, also from `str(bytes)` or a `data:` URL; line breaks and tabs are ignored.
-
-    Raises:
-        RequestError: `missing_image`, `invalid_base64`, or `image_too_large` (computed
-            from the length, before anything is decoded).
-    """
-    if not isinstance(text, str) or not text:
-        raise InvalidRequest("missing_image", "there is no photo: image_base64 must be a non-empty base64 string")
-    text = _unwrap(text.strip())
-    # A blank is not removed: it is a "+" that was lost because a form was not percent-encoded.
-    multiline = any(map(text.__contains__, "\n\r\t"))
-    if len(text) * 3 // 4 > limits.bytes + (2 * text.count("\n") if multiline else 0) + 3:  # counting is slow
-        raise TooLarge(
-            "image_too_large", f"the photo has more than {limits.bytes} bytes, the limit: send a smaller file"
-        )
-    if multiline:
-        text = text.translate(_LINE_BREAKS)
-    try:
-        return pybase64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(
-            "invalid_base64", "image_base64 is not valid base64 (RFC 4648): encode the bytes of the photo's file"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -118,72 +86,69 @@ class _Common:
     size: Input | None = None
 
 
-def _parse(parameters: Mapping[str, Any], common: _Common) -> Request:
-    values = {name: _as_bytes(value) for name, value in parameters.items()}
-    if "image_id" in values:
-        common = replace(common, image_id=values["image_id"].decode("utf-8", "replace"))
-    common = replace(common, detail=common.detail or _is_true(values.get("detail", b"")))
+def _from_body(body: bytes, content_type: str, common: _Common) -> Request:
+    kind = content_type.lower().lstrip()
+    if kind.startswith("multipart/"):
+        return _from_form(forms.multipart(body, content_type), common)
+    if kind.startswith("application/x-www-form-urlencoded"):
+        return _from_form(forms.urlencoded(body), common)
+    return _from_bytes(body, common)
+
+
+def _from_bytes(value: bytes, common: _Common) -> Request:
+    if common.json or forms.looks_like_json(value):
+        return _from_json(value, common)
+    return Request((_photo(value, common),))
+
+
+def _from_form(parts: list[forms.Part], common: _Common) -> Request:
+    common = _with_fields({part.name: part.value for part in parts if part.text}, common)
+    photos = forms.photos(parts)
+    _check_count(len(photos), common.limits)
+    items = tuple((_base64 if part.text else _photo)(part.value, common) for part in photos)
+    return Request(items, many=len(items) > 1)
+
+
+def _from_fields(values: dict[str, bytes], headers: Mapping[str, Any], common: _Common) -> Request:
+    """Read what gRPC sends, or what a front end made of a form."""
+    content_type = (_header(headers, "content-type") or "").lower()
+    if any(name.lstrip().startswith(("{", "[")) for name in values) or (not values and "urlencoded" in content_type):
+        raise forms.sent_as_form()
+    if content_type.startswith("multipart/"):
+        return _from_form(forms.received(values, headers, _header(headers, "content-length")), common)
+    common = _with_fields(values, common)
     files = {name: value for name, value in values.items() if name not in _FIELDS}
-    if any(name.lstrip().startswith(("{", "[")) for name in files):
-        raise _sent_as_form()
     if not files:
-        raise InvalidRequest(
-            "missing_image", "the request has no photo: send image_base64, a file, or the bytes of a photo"
-        )
-    requests = [_from_field(name, value, common) for name, value in files.items()]
+        raise InvalidRequest("missing_image", "the request has no photo: send a file, or image_base64")
+    requests = [
+        Request((_base64(value, common),)) if name == forms.BASE64 else _from_bytes(value, common)
+        for name, value in files.items()
+    ]
     items = tuple(item for request in requests for item in request.items)
     _check_count(len(items), common.limits)
     return Request(items, many=len(requests) > 1 or requests[0].many)
 
 
-def _photo_fields(parameters: Mapping[str, Any], headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a multipart form that this module reads: its files, and its known text fields.
-
-    Raises:
-        RequestError: `invalid_request`; the form was longer than the fields received. TorchServe keeps
-            one value for each name, so it drops all but the last of several files with the same name.
-    """
-    received = sum(len(name) + len(_as_bytes(value)) + _PART_OVERHEAD for name, value in parameters.items())
-    length = _header(headers, "content-length") or "0"
-    if length.isdigit() and int(length) > received:
-        raise InvalidRequest(
-            "invalid_request", "two files of the form have the same field name: give each file a different field name"
-        )
-    return {
-        name: value for name, value in parameters.items() if name in _TEXT_FIELDS or not _is_text(name, value, headers)
-    }
+def _with_fields(values: Mapping[str, bytes], common: _Common) -> _Common:
+    """The values that a form has for all of its photos."""
+    image_id = values["image_id"].decode("utf-8", "replace") if "image_id" in values else common.image_id
+    return replace(common, image_id=image_id, detail=common.detail or _is_true(values.get("detail", b"")))
 
 
-def _is_text(name: str, value: object, headers: Mapping[str, Any]) -> bool:
-    """Whether a form field is text: TorchServe sets a content type for files only."""
-    part = headers.get(name)
-    content_type = part.get("content-type") if isinstance(part, dict) else None
-    return not content_type and not _looks_like_json(_as_bytes(value))
+def _base64(value: bytes, common: _Common) -> Item:
+    return _item({"image_base64": value.decode("latin-1")}, common)
 
 
-def _looks_like_json(value: bytes) -> bool:
-    return value[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
-
-
-def _from_field(name: str, value: bytes, common: _Common) -> Request:
-    if _looks_like_json(value) or (common.json and name == "body"):
-        return _from_json(value, common)
-    if name == "image_base64":
-        return Request((_item({"image_base64": value.decode("latin-1")}, common),))
+def _photo(value: bytes, common: _Common) -> Item:
     if not _valid_id(common.image_id, common.limits):
-        return Request((Item(error=_invalid_id(common.image_id, common.limits)),))
-    return Request((Item(common.image_id, value, common.detail),))
+        return Item(error=_invalid_id(common.image_id, common.limits))
+    return Item(common.image_id, value, common.detail)
 
 
 def _from_json(body: bytes, common: _Common) -> Request:
-    try:
-        content = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(
-            "invalid_json", "the body is not valid JSON (RFC 8259): send an object with image_id and image_base64"
-        ) from error
+    content = decode_json(body)
     entries = content.get("data") if isinstance(content, dict) and "image_base64" not in content else content
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or is_bytes(entries):
         return Request((_item(content, common),))
     if not entries:
         raise InvalidRequest("missing_image", "the list of photos is empty: send at least one photo")
@@ -194,13 +159,8 @@ def _from_json(body: bytes, common: _Common) -> Request:
 
 
 def _item(content: object, common: _Common) -> Item:
-    if not isinstance(content, dict):
-        return Item(
-            error=InvalidRequest(
-                "invalid_request",
-                f"a photo must be a JSON object with image_id and image_base64, not {reprlib.repr(content)}",
-            )
-        )
+    if not isinstance(content, dict) or ("image_base64" not in content and is_bytes(content)):
+        return Item(error=InvalidRequest("invalid_request", why_no_photo(content)))
     image_id = content.get("image_id", common.image_id)
     if not _valid_id(image_id, common.limits):
         return Item(error=_invalid_id(image_id, common.limits))
@@ -222,7 +182,7 @@ def _check_declared(content: Mapping[str, Any], size: Input | None) -> None:
     if size is None:
         return
     content_type = content.get("content_type")
-    if content_type is not None and not _is_image_type(content_type):
+    if content_type is not None and not str(content_type).strip().lower().startswith("image/"):
         raise Unsupported(
             "unsupported_format",
             f"content_type {reprlib.repr(content_type)} is not an image type: send one such as image/jpeg, "
@@ -237,10 +197,6 @@ def _check_declared(content: Mapping[str, Any], size: Input | None) -> None:
         )
 
 
-def _is_image_type(content_type: object) -> bool:
-    return isinstance(content_type, str) and content_type.strip().lower().startswith("image/")
-
-
 def _check_count(count: int, limits: Limits) -> None:
     if count > limits.items:
         raise TooLarge(
@@ -249,24 +205,13 @@ def _check_count(count: int, limits: Limits) -> None:
         )
 
 
-def _unwrap(text: str) -> str:
-    if text[:2] in ("b'", 'b"') and len(text) > 2 and text[-1] == text[1]:
-        return text[2:-1].replace("\\n", "")  # encodebytes breaks lines, which str() writes as \n
-    if text[:5].lower() == "data:":
-        return text.partition(",")[2]
-    return text
-
-
 def _valid_id(image_id: object, limits: Limits) -> bool:
-    if isinstance(image_id, float) and not math.isfinite(image_id):
-        return False
     if image_id is None:
         return True
-    return (
-        isinstance(image_id, str | int | float)
-        and not isinstance(image_id, bool)
-        and len(str(image_id)) <= limits.image_id
-    )
+    if isinstance(image_id, bool) or not isinstance(image_id, str | int | float):
+        return False
+    finite = not isinstance(image_id, float) or math.isfinite(image_id)
+    return finite and len(str(image_id)) <= limits.image_id
 
 
 def _invalid_id(image_id: object, limits: Limits) -> RequestError:
@@ -274,13 +219,6 @@ def _invalid_id(image_id: object, limits: Limits) -> RequestError:
         "invalid_image_id",
         f"image_id {reprlib.repr(image_id)} is not valid: "
         f"send a string or a finite number of at most {limits.image_id} characters",
-    )
-
-
-def _sent_as_form() -> RequestError:
-    """`curl -d` sends JSON with a form's content type, and TorchServe's front end then splits it like a form."""
-    return InvalidRequest(
-        "invalid_request", "the JSON was sent as a form: send it with the header Content-Type: application/json"
     )
 
 
@@ -307,7 +245,3 @@ def _as_bytes(value: object) -> bytes:
 
 def _is_true(value: bytes) -> bool:
     return value.strip().lower() in (b"true", b"1", b"yes")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not valid JSON")

@@ -33,7 +33,7 @@ class Line:
         photos: number of photos in the request.
         batch: number of requests in its batch.
         seconds: handler time of that batch.
-        bytes: size of the request: its body, or the fields of a form without their framing.
+        bytes: size of the request's body as it arrived; for gRPC of its fields.
     """
 
     request_id: str | None

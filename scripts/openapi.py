@@ -31,7 +31,7 @@ FRONT_END = {
     400: "The token is missing or wrong, or was issued before the last restart.",
     404: "There is no such model or version.",
     413: "The body has more than {body} bytes; this answer may have no body.",
-    500: "The worker gave no answer in time, or the photo was sent as application/x-www-form-urlencoded.",
+    500: "The worker gave no answer in time.",
     503: "Too many requests wait, or the version has no worker: send the request again later.",
     507: "The worker ran out of memory.",
 }
@@ -124,11 +124,12 @@ def _headers(spec: Spec) -> dict[str, Schema]:
 
 def _request_content() -> Schema:
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    fields = {"image_base64": {"type": "string"}, "image_id": {"type": "string"}, "detail": {"type": "string"}}
     form = {
         "type": "object",
-        "description": "One or more files, each in a field with a different name.",
-        "properties": {"photo": file, "image_id": {"type": "string"}, "detail": {"type": "string"}},
-        "required": ["photo"],
+        "description": "One or more files, each in a field with a different name; or image_base64.",
+        "properties": {"photo": file, **fields},
+        "anyOf": [{"required": ["photo"]}, {"required": ["image_base64"]}],
     }
     photos = {"type": "array", "items": _ref("Photo"), "minItems": 1}
     return {

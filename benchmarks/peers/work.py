@@ -112,8 +112,8 @@ def _ours(bundle: Path) -> Classify:
     import torch
 
     from handler import engine
+    from handler.encodings import decode_base64
     from handler.image import preprocess
-    from handler.request import decode_base64
     from handler.spec import read_spec
 
     torch.set_num_threads(1)  # as our handler does

@@ -1,8 +1,10 @@
 """Metrics and logs of a real TorchServe: every request is logged and counted, and every queried metric exists."""
 
 import base64
+import http.client
 import json
 import re
+import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
 from deploy.supervision.metrics import BUCKETS, Metrics
+from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
@@ -147,9 +150,10 @@ class TestRequestLog:
             assert answer.status_code == (200 if data == PHOTO else 415)
         assert batches_logged(server) > batches
 
-    def test_bytes_of_a_form_are_those_of_its_photos(self, server: Server, log: Log) -> None:
-        line = log.of(ask(server, files={"a": ("a.jpg", PHOTO), "b": ("b.jpg", PHOTO)}))
-        assert (line["photos"], line["bytes"]) == (2, 2 * len(PHOTO))
+    def test_bytes_of_a_form_are_those_of_its_body(self, server: Server, log: Log) -> None:
+        answer = ask(server, files={"a": ("a.jpg", PHOTO), "b": ("b.jpg", PHOTO)})
+        line = log.of(answer)
+        assert (line["photos"], line["bytes"]) == (2, int(answer.request.headers["Content-Length"]))
 
 
 class TestEveryLog:
@@ -163,11 +167,15 @@ class TestEveryLog:
         ask(server, files={"photo": (f"{SECRET}.jpg", PHOTO)}, data={"image_id": SECRET})
         ask(server, f"classroom?image_id={SECRET}&image_base64={TEXT[:2000]}", data=PHOTO, headers=JPEG)
         ask(server, "nobody", json={"image_id": SECRET, "image_base64": TEXT})
-        form = {
-            "Content-Type": "application/x-www-form-urlencoded"
-        }  # curl's default: TorchServe would parse the photo as a form
-        assert ask(server, data=f"{SECRET}%zz".encode() + PHOTO, headers=form).status_code == 500
-        assert ask(server, data=f"image_base64={SECRET}%zz{TEXT}", headers=form).status_code == 500
+        form = {"Content-Type": "application/x-www-form-urlencoded"}  # curl's default
+        assert ask(server, data=f"{SECRET}%zz".encode() + PHOTO, headers=form).status_code == 400
+        assert ask(server, data=f"image_base64={SECRET}%zz{TEXT}", headers=form).status_code == 400
+        parts = urllib.parse.urlsplit(server.settings.url("inference"))
+        connection = http.client.HTTPConnection(parts.netloc, timeout=60)  # requests sends no such path
+        connection.request(
+            "POST", "*", headers={"Authorization": f"Bearer {read_key(server.settings.var, 'inference')}"}
+        )
+        assert connection.getresponse().status == 500
         broken = store / "broken-1.0.mar"
         _without_graph(store / "shapes-1.0.mar", broken)
         query = {"url": broken.name, "model_name": "broken", "initial_workers": 1, "synchronous": "true"}

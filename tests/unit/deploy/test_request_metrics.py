@@ -96,7 +96,7 @@ def test_a_log_line_is_one_line_of_ascii() -> None:
     assert json.loads(text)["request_id"] == "pre\u2028fix\n:1"
 
 
-def test_bytes_are_those_of_the_body_or_of_the_forms_fields() -> None:
+def test_bytes_are_those_of_the_body_or_of_the_fields_of_grpc() -> None:
     assert requestlog.size({"body": b"12345"}) == 5
     assert requestlog.size({"a": bytearray(b"123"), "image_id": "9", "odd": None}) == 4
 

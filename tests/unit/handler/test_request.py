@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from handler.errors import RequestError
-from handler.request import Item, Request, decode_base64, parse
+from handler.request import Item, Request, parse
 from handler.spec import Limits
 
 LIMITS = Limits(bytes=1000, items=3, image_id=8)
@@ -29,41 +28,6 @@ def code(request: Request) -> str:
     error = only(request).error
     assert error is not None
     return error.code
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        TEXT,
-        str(TEXT.encode()),
-        f'b"{TEXT}"',
-        f"data:image/jpeg;base64,{TEXT}",
-        f"DATA:;base64,{TEXT}",
-        f"  {TEXT[:4]}\n{TEXT[4:]}\r\n",
-        TEXT.rstrip("="),
-        str(base64.encodebytes(PHOTO)),
-    ],
-)
-def test_base64_as_clients_send_it(text: str) -> None:
-    assert decode_base64(text, LIMITS) == PHOTO
-
-
-def test_line_breaks_do_not_count_towards_the_size_limit() -> None:
-    photo = bytes(range(256)) * 4
-    limits = Limits(bytes=len(photo))
-    assert decode_base64(base64.encodebytes(photo).decode(), limits) == photo
-    assert decode_base64(base64.b64encode(photo).decode(), limits) == photo
-    with pytest.raises(RequestError, match="more than 1020 bytes, the limit: send a smaller file"):
-        decode_base64(base64.b64encode(photo).decode(), Limits(bytes=len(photo) - 4))
-
-
-@pytest.mark.parametrize(
-    "text", ["A", "AAAAA", "=AAA", "AA=A", "AA==AAAA", "AA-_", "AAA\u00ff", "AAAA=", "====", "A\0AA"]
-)
-def test_invalid_base64_is_refused(text: str) -> None:
-    with pytest.raises(RequestError) as caught:
-        decode_base64(text, LIMITS)
-    assert caught.value.code == "invalid_base64"
 
 
 @pytest.mark.parametrize(
@@ -174,25 +138,6 @@ def test_raw_bytes_take_their_id_from_the_header() -> None:
 @pytest.mark.parametrize("field", ["images", "data", "file", "whatever"])
 def test_a_form_with_a_file_in_any_field(field: str) -> None:
     assert only(parse({field: PHOTO, "image_id": b"5", "detail": b"true"}, {}, LIMITS)) == Item("5", PHOTO, True)
-
-
-FORM = {
-    "Content-Type": "multipart/form-data; boundary=x",
-    "images": {"content-type": "image/jpeg"},
-    "user": {"content-type": ""},
-}
-
-
-def test_text_fields_of_a_form_are_not_photos() -> None:
-    assert only(parse({"images": PHOTO, "user": b"bob"}, FORM, LIMITS)) == Item(None, PHOTO)
-    assert code(parse({"user": b"bob"}, FORM, LIMITS)) == "missing_image"
-
-
-def test_a_form_that_lost_a_file_is_refused() -> None:
-    """TorchServe passes only the last of two files with the same field name."""
-    length = {"content-length": str(len(PHOTO) + 5000)}
-    assert code(parse({"images": PHOTO}, {**FORM, **length}, LIMITS)) == "invalid_request"
-    assert only(parse({"images": PHOTO}, {**FORM, "content-length": "300"}, LIMITS)).image == PHOTO
 
 
 def test_a_non_ascii_header_is_echoed_as_sent() -> None:
