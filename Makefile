@@ -13,7 +13,7 @@ help:
 	@echo 'make install                also install what training needs; adds the command .venv/bin/photoloop'
 	@echo 'make archive VERSION=1.1    pack BUNDLE (default: models/classroom) as model_store/NAME-VERSION.mar'
 	@echo 'make check                  formatting, lint and types'
-	@echo 'make test-fast              the tests that need no server and no training'
+	@echo 'make test-fast              the tests that need no server, no training and no seconds of computing'
 	@echo 'make test                   make check, then every test'
 	@echo 'make docs                   build the documentation as a site in site/; broken links fail'
 	@echo 'make bench                  compare with other serving systems, each in its own environment (needs wrk)'

@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if uses_server(item) and group_of(item.nodeid) != SERVER:
             raise pytest.UsageError(f"{item.nodeid} uses the session's server: move its file to tests/{SERVER}")
-        if "unit" in item.path.parts and not TRAINED.intersection(item.fixturenames):  # type: ignore[attr-defined]
+        slow = item.get_closest_marker("slow") or TRAINED.intersection(item.fixturenames)  # type: ignore[attr-defined]
+        if "unit" in item.path.parts and not slow:
             item.add_marker(pytest.mark.fast)
     items.sort(key=lambda item: seconds_of(item.nodeid), reverse=True)
 

@@ -136,6 +136,7 @@ def test_size_is_upright_and_small_photos_are_reported(tmp_path: Path) -> None:
     assert (small.verdict, small.width) == ("too_small", 300)
 
 
+@pytest.mark.slow
 def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     sound = encode(photo(), "PNG")
     again = encode(photo().resize((200, 150)), "JPEG", quality=50)
@@ -195,6 +196,7 @@ def test_faults_name_the_fix(tmp_path: Path, arguments: list[str], words: str) -
     assert (tmp_path / "full" / "mine.tsv").read_bytes() == b"name\tage\n"
 
 
+@pytest.mark.slow
 def test_files_are_moved_only_with_move_to_and_never_overwritten(tmp_path: Path) -> None:
     photos, bad = put(tmp_path / "in", a__1_dot_png=encode(photo(), "PNG"), a__2_dot_jpg=b"x"), tmp_path / "bad"
     put(bad, a__2_dot_jpg=b"somebody's")
@@ -234,6 +236,7 @@ def test_stopped_moves_are_finished_by_the_next_run(tmp_path: Path, monkeypatch:
     assert len(rows(photos / "audit.tsv")) == 4
 
 
+@pytest.mark.slow
 def test_after_kill_9_it_continues_and_no_process_is_left(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -263,6 +266,7 @@ def test_after_kill_9_it_continues_and_no_process_is_left(tmp_path: Path) -> Non
     assert len(audited) == 60 and audited["0.png"]["verdict"] == "not_a_photo" and not journal.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_run_continues(tmp_path: Path) -> None:
     photos = put(tmp_path / "in", **{f"{number}_dot_jpg": bytes([number]) for number in range(30)})
     words = [sys.executable, "-m", "dataset", "audit", str(photos)]
@@ -288,6 +292,7 @@ def exit_on_poison(path: Path) -> Facts:
     return Facts("ok", path.name)
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_affects_only_its_own_verdict() -> None:
     paths = [Path("poison" if number in (3, 11) else str(number)) for number in range(20)]
     inspected = dict(inspect_all(paths, exit_on_poison, workers=2))
@@ -307,6 +312,7 @@ def changed(image: Image.Image, kind: str) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jpeg", "half", "cropped", "darker"])
 @pytest.mark.parametrize("drawing", ["room", "call", "discs"])
 def test_changed_copies_are_near_and_other_photos_are_not(drawing: str, kind: str) -> None:
@@ -403,6 +409,7 @@ def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) 
     assert contact_sheet([]).mode == "RGB"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ODD.is_dir(), reason="the shared odd pictures are not here")
 def test_real_awkward_files_get_a_sensible_verdict(tmp_path: Path) -> None:
     limits = read_recipe("classroom").limits

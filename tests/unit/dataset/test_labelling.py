@@ -467,6 +467,7 @@ def test_a_conflict_is_a_409_that_names_the_user_and_the_label(tmp_path: Path) -
 # One-line errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

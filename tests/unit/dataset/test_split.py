@@ -119,6 +119,7 @@ def run(*arguments: object, near: bool = False) -> click.testing.Result:
     return click.testing.CliRunner().invoke(split, [str(word) for word in words])
 
 
+@pytest.mark.slow
 def test_a_table_gives_the_same_photos_as_the_folders(photos: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "split.tsv", tmp_path / "folders"):
         done = run(photos, "--recipe", SHAPES, "--out", out)
@@ -152,6 +153,7 @@ def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path)
     assert len({p.part for p in rows_read if p.row["source"] == "one place"}) == 1
 
 
+@pytest.mark.slow
 def test_photos_of_the_test_part_stay_there(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "s.tsv"
     assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.2").exit_code == 0
@@ -303,6 +305,7 @@ def test_copies_of_balance_are_not_split(photos: Path, tmp_path: Path) -> None:
     assert not [p for p in read_photos(tmp_path / "again.tsv", LABELS) if p.path.name.startswith("saturation_")]
 
 
+@pytest.mark.slow
 def test_an_existing_test_part_is_not_overwritten(photos: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "s.tsv", tmp_path / "other"
     draw_set(other, read_recipe(SHAPES), 8, 99)
@@ -317,6 +320,7 @@ def test_an_existing_test_part_is_not_overwritten(photos: Path, tmp_path: Path) 
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_sources_that_share_an_image_are_one_group_in_later_steps(photos: Path, tmp_path: Path) -> None:
     first, second = photos / "disc" / "0000.jpg", photos / "disc" / "copy.jpg"
     Image.open(first).save(second, quality=50)

@@ -96,6 +96,7 @@ def test_photos_without_labels_and_with_any_name_are_counted_as_one(tmp_path: Pa
     assert json.loads((tmp_path / "out" / "stats.json").read_text())["by_class"] == {"unlabelled": 2}
 
 
+@pytest.mark.slow
 def test_a_split_folder_and_tables_are_read(photos: Path, tmp_path: Path) -> None:
     for part in ("train", "val"):
         (tmp_path / "split" / part).parent.mkdir(exist_ok=True)

@@ -48,6 +48,7 @@ def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixel
     assert all(np.array_equal(a, b) for a, b in zip(predict.batch(photos), [first, predict(photos[1])], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_parallel_photos_get_bit_identical_answers(spec: Spec, photos: list[Pixels], runtime: str) -> None:
     predict = engine.load(GRAPH, spec if runtime == "openvino" else onnx(spec), batches=True)
@@ -151,6 +152,7 @@ def test_cuda_answers_in_half_precision(float_graph: Path, spec: Spec) -> None:
     assert np.allclose(answers[0], answers[1], atol=0.02)
 
 
+@pytest.mark.slow
 def test_basehandler_is_imported_without_torchs_compiler() -> None:
     code = (
         "import sys, handler.service as s; from ts.torch_handler.base_handler import BaseHandler as B;"

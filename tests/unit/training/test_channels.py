@@ -207,6 +207,7 @@ class Stop(BaseException):
     """An interruption that no code handles, like kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["in a step", "between steps"])
 def test_an_interrupted_run_resumes_at_the_step(
     recipe: Recipe, few: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -253,6 +254,7 @@ def test_an_interrupted_run_resumes_at_the_step(
     assert {"milliseconds_torch", "milliseconds_onnxruntime"} <= set(record.as_json()["steps"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [1, 2, 3])
 def test_pooled_pixels_are_means_and_both_engines_agree(recipe: Recipe, tmp_path: Path, pool: int) -> None:
     """64 x 96 is no multiple of 3: the rows beyond are dropped. The input of the graph stays 64 x 96."""

@@ -53,6 +53,7 @@ def test_lite0_has_the_packages_imagenet_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(packaged[:-2], ours[:-2], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("resnet101", "resnet152")])
 def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
     shape = INPUTS.get(name, (3, 64, 64))
@@ -99,6 +100,7 @@ def statistics(model: nn.Module) -> list[torch.Tensor]:
     return [b.clone() for name, b in model.named_buffers() if "running" in name or "batches" in name]
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_keeps_weights_and_statistics(recipe: Recipe, few: list[Photo]) -> None:
     model = build(recipe.backbone, 3)
     model.freeze()
@@ -109,6 +111,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics(recipe: Recipe, few: lis
     assert changed == ["network.11.weight", "network.11.bias"]
 
 
+@pytest.mark.slow
 def test_full_training_moves_the_statistics(recipe: Recipe, few: list[Photo]) -> None:
     model = build(recipe.backbone, 3)
     before = statistics(model)
@@ -116,6 +119,7 @@ def test_full_training_moves_the_statistics(recipe: Recipe, few: list[Photo]) ->
     assert not all(torch.equal(a, b) for a, b in zip(before, statistics(model), strict=True))
 
 
+@pytest.mark.slow
 def test_pruning_is_global_permanent_and_survives_the_fine_tune(recipe: Recipe, few: list[Photo]) -> None:
     parent = build(recipe.backbone, 3).eval()
     child, result = prune_model(parent, recipe, few, few)
@@ -139,6 +143,7 @@ def test_the_gate_requires_a_minimum_accuracy_and_a_small_loss(accuracy: float, 
     assert verdict.lost == pytest.approx(parent - accuracy, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(recipe: Recipe, few: list[Photo]) -> None:
     from training.fitting.trainer import train_model
 
@@ -192,6 +197,7 @@ def test_the_documents_preset_requires_a_resnet() -> None:
         prunable(build(Backbone(name="smallnet", weights="none"), 2), "document")
 
 
+@pytest.mark.slow
 def test_pruning_follows_the_classroom_document(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
     """45 % over the listed layers together, no fine-tune, everything else as it was; torchvision loads what is left."""
     from torchvision import models
@@ -219,6 +225,7 @@ def test_pruning_follows_the_classroom_document(recipe: Recipe, few: list[Photo]
         assert torch.allclose(plain(saved.scale(photo)), saved(photo), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_balanced_sampling_draws_classes_equally_often(recipe: Recipe, few: list[Photo]) -> None:
     from training.data.loader import batches
 
@@ -230,6 +237,7 @@ def test_balanced_sampling_draws_classes_equally_often(recipe: Recipe, few: list
     assert int((plain == 1).sum()) == 2
 
 
+@pytest.mark.slow
 def test_training_stops_when_nothing_improves(recipe: Recipe, few: list[Photo]) -> None:
     settings = recipe.train.model_copy(update={"epochs": 40, "patience": 2, "learning_rate": 1e-12})
     history = optimise(build(recipe.backbone, 3), few, few, recipe, settings)
@@ -242,6 +250,7 @@ class Stop(BaseException):
     """An interruption that no code handles, like kill -9."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["full", "frozen", "pruning"])
 def test_a_continued_training_equals_an_uninterrupted_one(
     recipe: Recipe, few: list[Photo], tmp_path: Path, way: str

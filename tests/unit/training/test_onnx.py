@@ -40,6 +40,7 @@ def model_of(recipe: Recipe) -> Classifier:
         return build(recipe.backbone, len(recipe.labels), recipe.input).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "output"), [(11, "output"), (13, "answers"), (18, "logits"), (20, "logits")])
 def test_opset_and_names_are_those_of_the_recipe(version: int, output: str) -> None:
     recipe = scenes(opset=version, input="photo", output=output)
@@ -62,6 +63,7 @@ def test_the_recipe_has_the_settings_of_the_scenes_document() -> None:
     assert len(recipe.labels) == 11
 
 
+@pytest.mark.slow
 def test_an_opset_that_the_exporter_silently_ignores_is_reported() -> None:
     recipe = scenes(opset=30)
     with pytest.raises(UserError, match=r"(came out at opset 18, not 30|cannot be written at opset 30)"):

@@ -20,6 +20,7 @@ def recipe_of(backbone: str, **settings: object) -> Recipe:
     return override(recipe, "backbone", name=backbone, weights="none", **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "file"),
     [

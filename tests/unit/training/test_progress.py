@@ -76,6 +76,7 @@ def test_steps_continue_over_passes_of_the_photos(recipe: Recipe, few: list[Phot
     assert [entry["learning_rate"] for entry in history] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", [False, True])
 def test_an_interrupted_training_ends_with_the_same_weights(
     recipe: Recipe, few: list[Photo], tmp_path: Path, freeze: bool, monkeypatch: pytest.MonkeyPatch
@@ -100,6 +101,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert [entry["validation_loss"] for entry in again] == [entry["validation_loss"] for entry in history]
 
 
+@pytest.mark.slow
 def test_the_last_checkpoints_are_kept(recipe: Recipe, few: list[Photo], tmp_path: Path) -> None:
     train(recipe, few, True, tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

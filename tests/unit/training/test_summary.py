@@ -63,6 +63,7 @@ def test_the_memory_of_a_large_batch_is_computed_without_allocating_it(tmp_path:
     assert facts(tmp_path, *DOCUMENT, "--batch", 4096)["mebibytes"]["total"] > 1_000_000
 
 
+@pytest.mark.slow
 def test_a_frozen_recipe_pruned_was_trained_in_full(tmp_path: Path) -> None:
     """The shipped bundle is of a pruned run; its recipe freezes, and pruning fine-tunes all layers."""
     assert facts(tmp_path, "classroom")["parameters"]["frozen"] > 0

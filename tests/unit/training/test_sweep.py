@@ -28,6 +28,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_lite0_weights", unavailable)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("name", names())
 def test_every_backbone_is_trained_or_skipped_with_a_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,7 @@ def test_every_backbone_is_trained_or_skipped_with_a_reason(name: str, monkeypat
     assert ("scenes_net" in trained) == (recipe.input.channels == 3 and min(size[1:]) >= 16)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_all_backbones_shows_the_skipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """scenes_net, which has no ImageNet weights, once stopped the whole sweep."""
     few = {name: BACKBONES[name] for name in ("smallnet", "scenes_net", "mnist_net")}
