@@ -23,7 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from handler.errors import RequestError, TooLarge
+from handler.decoding.costs import out_of_memory
+from handler.errors import RequestError
 from handler.image import preprocess
 from handler.spec import Input, Limits
 
@@ -69,9 +70,9 @@ def answer(data: bytes, size: Input, limits: Limits) -> tuple[bool, bytes]:
     try:
         return False, preprocess(data, size, limits).tobytes()
     except MemoryError:
-        error = _out_of_memory(limits)
+        error: RequestError = out_of_memory(limits)
     except RequestError as caught:
-        error = _out_of_memory(limits) if _lacked_memory(caught) else caught
+        error = out_of_memory(limits) if _lacked_memory(caught) else caught
     return True, json.dumps(error.as_json()).encode()
 
 
@@ -130,13 +131,6 @@ def _lacked_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _out_of_memory(limits: Limits) -> RequestError:
-    return TooLarge(
-        "too_costly",
-        f"decoding the photo takes more than {limits.photo_megabytes} MB of memory, the limit: send a smaller photo",
-    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from handler.decoding.colours import to_rgb
 from handler.decoding.common_case import is_common
+from handler.decoding.costs import check_memory, check_size
 from handler.decoding.formats import SUPPORTED, Prepared, damaged
 from handler.decoding.orientation import SIDEWAYS, upright
 from handler.decoding.recognise import open_prepared, prepare, refusal
@@ -26,6 +27,8 @@ _ANIMATED = {"PNG", "WEBP", "AVIF"}
 # A 50-megapixel photo may be one pixel high. Resizing all of it to a shorter side of 300 would exhaust the memory, so
 # beyond this aspect ratio only the part that is kept gets resized.
 _MAX_ASPECT_RATIO = 4
+_JPEG_2000_PIXELS = 4_000_000
+_LONG = 20  # height / width; more than a common photo has (handler.decoding.common_case)
 
 
 def preprocess(data: bytes, size: Input, limits: Limits) -> Pixels:
@@ -61,7 +64,8 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
         )
     try:
         file = prepare(data)
-        _check_pixels(file.size, limits)
+        check_size(file.size, limits)
+        check_memory(file.format, file.size, 1, limits)
         photo = _decoded(file, file.data, limits, size)
         if file.witness and photo.tobytes() != _decoded(file, file.witness, limits, size).tobytes():
             raise damaged()
@@ -79,13 +83,39 @@ def open_photo(data: bytes, limits: Limits, size: Input | None = None) -> Image.
 
 def _decoded(file: Prepared, data: bytes, limits: Limits, size: Input | None) -> Image.Image:
     photo = open_prepared(file.format, data)
-    _check_pixels(photo.size, limits)
+    check_size(photo.size, limits)
     if file.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
         raise Unsupported("animated_image", f"the image is animated: {SUPPORTED}")
+    reduction = 1
     if file.format == "JPEG" and size:
         photo.draft(None, _minimum_size(size, file.orientation or 1))
+    if file.format == "JPEG2000" and size and photo.mode != "P":
+        reduction = _reduce(photo, file.levels, _minimum_size(size, 1))
+    decoded = (photo.width // reduction, photo.height // reduction)
+    check_memory(file.format, decoded, len(photo.getbands()), limits)
     photo.load()
     return photo
+
+
+def _reduce(photo: Image.Image, levels: int, minimum: tuple[int, int]) -> int:
+    """Have a JPEG 2000 decoded at 1/2, 1/4 ... of its size, if all of it would take too long.
+
+    Half of it is sharper than if it had been resized, so a smaller photo is decoded whole.
+
+    Args:
+        levels: how often it can be halved.
+        minimum: width and height that must remain.
+
+    Returns:
+        what width and height are divided by.
+    """
+    divisor = 1
+    while levels and photo.width * photo.height > _JPEG_2000_PIXELS * divisor**2:
+        if min(photo.width // minimum[0], photo.height // minimum[1]) < 2 * divisor:
+            break
+        divisor, levels = 2 * divisor, levels - 1
+    photo.reduce = divisor.bit_length() - 1  # type: ignore[method-assign, assignment]
+    return divisor
 
 
 def fit(photo: Image.Image, size: Input) -> Image.Image:
@@ -107,12 +137,23 @@ def _resized(photo: Image.Image, size: Input) -> Image.Image:
         return ImageOps.fit(photo, target, Image.Resampling.BILINEAR)
     if size.resize == "pad":
         return ImageOps.pad(photo, target, Image.Resampling.BILINEAR)
+    return _stretched(photo, target)
+
+
+def _stretched(photo: Image.Image, target: tuple[int, int]) -> Image.Image:
+    """Resize; a long narrow photo first along its height, because Pillow would first make it wider."""
+    if _is_long(photo):
+        photo = photo.resize((photo.width, target[1]), Image.Resampling.BILINEAR)
     return photo.resize(target, Image.Resampling.BILINEAR)
+
+
+def _is_long(photo: Image.Image) -> bool:
+    return photo.height > _LONG * photo.width
 
 
 def to_input(photo: Image.Image, size: Input) -> Pixels:
     """As `to_array(fit(photo, size))`, within one level of 255. torch does the `stretch`, in half of Pillow's time."""
-    if size.resize != "stretch" or size.channels == 1:
+    if size.resize != "stretch" or size.channels == 1 or _is_long(photo):
         return to_array(fit(photo, size))
     import torch  # imported here because most commands that open photos do not need it, and it takes seconds
 
@@ -143,15 +184,6 @@ def to_array(photo: Image.Image) -> Pixels:
     bands = photo.getbands()
     planes = [np.frombuffer(photo.tobytes("raw", band), np.uint8) for band in bands]  # faster than a transpose
     return np.concatenate(planes).reshape(len(bands), photo.height, photo.width)
-
-
-def _check_pixels(size: tuple[int, int], limits: Limits) -> None:
-    width, height = size
-    if width * height > limits.pixels:
-        raise TooLarge(
-            "too_many_pixels",
-            f"the photo has {width} x {height} pixels, more than the limit of {limits.pixels}: send a smaller photo",
-        )
 
 
 def _minimum_size(size: Input, orientation: int) -> tuple[int, int]:

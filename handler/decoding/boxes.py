@@ -7,6 +7,10 @@ from handler.decoding.formats import Prepared, unsupported
 
 _AVIF_BRANDS = (b"avif", b"avis")
 _SIZE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
+_CODESTREAM, _STYLE, _COMPONENT_STYLE, _END = b"\xff\x4f\xff\x51", b"\xff\x52", b"\xff\x53", b"\xff\xd9"
+_TILE, _TILE_DATA = b"\xff\x90", b"\xff\x93"
+_NO_LEVELS = 33  # one more than the format allows
+_MOST_SEGMENTS = 5_000
 _META = 65536  # the boxes that describe an AVIF stand at its start
 
 
@@ -30,3 +34,28 @@ def prepare_avif(data: bytes) -> Prepared:
     sizes = [struct.unpack(">II", match[1]) for match in _SIZE.finditer(head)]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
     return Prepared("AVIF", data, (width, height))
+
+
+def prepare_jpeg_2000(data: bytes) -> Prepared:
+    """Find out at which sizes it can be decoded."""
+    return Prepared("JPEG2000", data, orientation=1, levels=_levels(data))
+
+
+def _levels(data: bytes) -> int:
+    """The decompositions that all tiles have (ITU-T T.800, annex A); 0 if components differ or it cannot be read."""
+    at, tile, lowest = data.find(_CODESTREAM) + 2, 0, _NO_LEVELS
+    for _ in range(_MOST_SEGMENTS):
+        marker, length = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _TILE:
+            tile, at = at, at + 12
+        elif marker == _TILE_DATA:
+            length = int.from_bytes(data[tile + 6 : tile + 10], "big")
+            at = tile + length if length > 12 else len(data)
+        elif length < 2 or marker == _COMPONENT_STYLE:
+            break
+        else:
+            lowest = min(lowest, data[at + 9]) if marker == _STYLE and at + 9 < len(data) else lowest
+            at += 2 + length
+        if at >= len(data) or data[at : at + 2] == _END:
+            return lowest % _NO_LEVELS
+    return 0

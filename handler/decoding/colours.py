@@ -5,6 +5,7 @@ from PIL import Image
 
 from handler.decoding.formats import Prepared, unsupported
 
+_STRIP = 64  # rows
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
@@ -23,9 +24,17 @@ def to_rgb(photo: Image.Image, file: Prepared) -> Image.Image:
         raise unsupported(f"a {file.format} with pixels of type {photo.mode}")
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")
-    layer = photo.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
+    return _on_white(photo)
+
+
+def _on_white(photo: Image.Image) -> Image.Image:
+    """Strip by strip: as a whole, three more copies of the photo would be in memory."""
+    result = Image.new("RGB", photo.size)
+    for top in range(0, photo.height, _STRIP):
+        strip = photo.crop((0, top, photo.width, min(top + _STRIP, photo.height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        result.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return result
 
 
 def _from_16_bit(photo: Image.Image, file: Prepared) -> Image.Image:

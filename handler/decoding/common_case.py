@@ -47,7 +47,7 @@ def _size(data: bytes) -> Size | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"):
         return _png(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _webp(data)
+        return None if data[12:16] == b"VP8X" and data[20] & _ANIMATION else webp_size(data)
     return None
 
 
@@ -104,17 +104,18 @@ def _png(data: bytes) -> Size | None:
     return None
 
 
-def _webp(data: bytes) -> Size | None:
-    kind = data[12:16]
+def webp_size(data: bytes) -> Size:
+    """Width and height in the header of a WebP; (0, 0) if it is cut off or of another kind."""
+    kind, head = data[12:16], data[:30].ljust(30, b"\0")
     if kind == b"VP8 ":
-        width, height = struct.unpack_from("<HH", data, 26)
+        width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF
     if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
+        (bits,) = struct.unpack_from("<I", head, 21)
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8X" and not data[20] & _ANIMATION:
-        return _three_bytes(data, 24) + 1, _three_bytes(data, 27) + 1
-    return None
+    if kind == b"VP8X":
+        return _three_bytes(head, 24) + 1, _three_bytes(head, 27) + 1
+    return 0, 0
 
 
 def _three_bytes(data: bytes, offset: int) -> int:

@@ -20,6 +20,7 @@ class Prepared:
         orientation: as in EXIF, 1 to 8; None: as the decoder finds it.
         bits: of a grey value of 9 to 16 bits.
         inverted: whether a grey value of 9 to 16 bits is 0 for white.
+        levels: of a JPEG 2000: how often it can be decoded at half the width and height.
         witness: the same file with other bytes behind its end, if it has no end marker: where both give the same
             pixels, none is missing.
     """
@@ -30,6 +31,7 @@ class Prepared:
     orientation: int | None = None
     bits: int = 16
     inverted: bool = False
+    levels: int = 0
     witness: bytes = b""
 
 

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from handler.decoding.costs import check_parts, check_scans
 from handler.decoding.formats import Prepared, damaged, unsupported
 from handler.decoding.tags import exif_orientation
 from handler.errors import InvalidRequest
@@ -43,7 +44,7 @@ def prepare(data: bytes) -> Prepared:
     """Drop metadata, refuse what libjpeg cannot decode here.
 
     Raises:
-        RequestError: `unsupported_format`; `corrupt_image` for too many scans.
+        RequestError: `unsupported_format`; `corrupt_image` for too many scans; `too_costly`.
     """
     header = read_header(data)
     if header is None:
@@ -66,7 +67,8 @@ def prepare(data: bytes) -> Prepared:
 def read_header(data: bytes) -> Header | None:
     """Walk the segments up to the first scan; None if they are cut off or out of order."""
     header = Header()
-    for marker, start, end in segments(data, 2):
+    for number, (marker, start, end) in enumerate(segments(data, 2)):
+        check_parts(number, "JPEG")
         if marker == _SCAN:
             header.scan = start
             return header if len(header.frame) >= 6 and start + 4 < len(data) else None
@@ -119,6 +121,8 @@ def _check_scans(data: bytes, header: Header) -> None:
             "corrupt_image",
             f"the JPEG has more than {_MAX_SCANS} scans: save it again as a baseline JPEG",
         )
+    height, width = struct.unpack_from(">HH", header.frame, 1)
+    check_scans(scans, (width, height))
 
 
 def _covers_all(data: bytes, header: Header) -> bool:

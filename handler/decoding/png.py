@@ -7,6 +7,7 @@ Source: PNG, third edition, section 11.
 import struct
 import zlib
 
+from handler.decoding.costs import check_parts
 from handler.decoding.formats import Prepared, unsupported
 from handler.decoding.tags import exif_orientation
 
@@ -22,14 +23,15 @@ def prepare(data: bytes) -> Prepared:
     """Keep the chunks of the pixels, and add an end marker if it is missing.
 
     Raises:
-        RequestError: `unsupported_format`.
+        RequestError: `unsupported_format`; `too_costly`.
     """
     view, dropped = memoryview(data), False
     kept: list[bytes | memoryview] = [SIGNATURE]
-    exif, size, depth, colour, offset = b"", (0, 0), 8, _RGB, 8
+    exif, size, depth, colour, offset, chunks = b"", (0, 0), 8, _RGB, 8, 0
     while offset + 8 < len(data):
         length, kind = struct.unpack_from(">I4s", data, offset)
-        end = offset + 12 + length
+        end, chunks = offset + 12 + length, chunks + 1
+        check_parts(chunks, "PNG")
         if kind == b"CgBI":
             raise unsupported("a PNG for iOS (CgBI)")
         if kind == b"IHDR" and length == 13 and size == (0, 0):

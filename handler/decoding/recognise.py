@@ -6,6 +6,7 @@ from io import BytesIO
 from PIL import Image
 
 from handler.decoding import bmp, boxes, jpeg, png, tiff
+from handler.decoding.common_case import webp_size
 from handler.decoding.formats import SUPPORTED, Prepared, damaged
 from handler.errors import RequestError, Unsupported
 
@@ -67,8 +68,8 @@ _PREPARE: dict[str, Callable[[bytes], Prepared]] = {
     "TIFF": tiff.prepare,
     "BMP": _prepare_bmp,
     "AVIF": boxes.prepare_avif,
-    "WEBP": lambda data: Prepared("WEBP", data),
-    "JPEG2000": lambda data: Prepared("JPEG2000", data, orientation=1),
+    "WEBP": lambda data: Prepared("WEBP", data, webp_size(data)),
+    "JPEG2000": boxes.prepare_jpeg_2000,
 }
 
 

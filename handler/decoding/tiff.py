@@ -3,12 +3,14 @@
 Source: TIFF 6.0; the differential corpus compares every variant with libvips.
 """
 
+from handler.decoding.costs import check_blocks
 from handler.decoding.formats import Prepared, damaged, unsupported
 from handler.decoding.tags import Directory, read_directory
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIPS, _SAMPLES, _PLANAR, _PREDICTOR, _TILES = 273, 277, 284, 317, 324
 _INK_SET, _EXTRA, _FORMAT, _SUBSAMPLING, _KIND, _DNG = 332, 338, 339, 530, 254, 50706
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323
 _NEEDED = frozenset(
     {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _FILL_ORDER, _STRIPS, _SAMPLES, 278, 279, _PLANAR, 292, 293}
     | {_PREDICTOR, 320, 322, 323, _TILES, 325, _EXTRA, _FORMAT, 347, 529, _SUBSAMPLING, 532}
@@ -65,17 +67,19 @@ def prepare(data: bytes) -> Prepared:
     """Keep the tags of the first page's pixels.
 
     Raises:
-        RequestError: `unsupported_format`; `corrupt_image` if the directory is cut off.
+        RequestError: `unsupported_format`; `corrupt_image` if the directory is cut off; `too_costly`.
     """
     tags = read_directory(data)
     if tags is None or not tags.complete(_NEEDED) or not {_WIDTH, _HEIGHT} <= tags.entries.keys():
         raise damaged()
     _check_kind(tags)
     _check_samples(tags)
+    size = (tags.value(_WIDTH, 0), tags.value(_HEIGHT, 0))
+    _check_blocks(tags, size)
     return Prepared(
         "TIFF",
         tags.only(_NEEDED),
-        (tags.value(_WIDTH, 0), tags.value(_HEIGHT, 0)),
+        size,
         tags.orientation,
         bits=max(tags.values(_BITS), default=1),
         inverted=tags.value(_COLOURS, 0) == _WHITE_IS_ZERO,
@@ -94,6 +98,15 @@ def _check_kind(tags: Directory) -> None:
         raise unsupported(f"a TIFF with {_COLOUR_NAMES.get(colours, f'photometric interpretation {colours}')}")
     if colours == _CMYK and tags.value(_INK_SET, 1) != 1:
         raise unsupported("a TIFF with inks other than CMYK")
+
+
+def _check_blocks(tags: Directory, size: tuple[int, int]) -> None:
+    if _TILES in tags.entries:
+        block = (tags.value(_TILE_WIDTH, size[0]), tags.value(_TILE_HEIGHT, size[1]))
+        check_blocks(tags.entries[_TILES].count, block, size)
+    elif _STRIPS in tags.entries:
+        rows = min(size[1], tags.value(_ROWS_PER_STRIP, size[1]))
+        check_blocks(tags.entries[_STRIPS].count, (size[0], rows), size)
 
 
 def _check_samples(tags: Directory) -> None:

@@ -24,7 +24,7 @@ from tests.helpers import pictures
 from tests.helpers.waiting import eventually
 
 SIZE = Input(height=70, width=50)
-LIMITS = Limits(photo_seconds=0.3, photo_megabytes=150)
+LIMITS = Limits(photo_seconds=0.3, photo_megabytes=210)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,11 @@ def budget(seconds: float = 60) -> Budget:
 
 
 def slow() -> bytes:
-    return costly.bmp_of_line_ends(2_000_000)
+    return costly.jpeg_of_scans(2400, 90)
 
 
 def large() -> bytes:
-    return costly.png(7000, 7000)
+    return costly.png(7000, 7000, 0)
 
 
 def good() -> bytes:
@@ -110,7 +110,7 @@ def test_a_photo_that_takes_too_long_is_too_costly_and_the_next_is_answered(deco
 def test_a_photo_that_needs_too_much_memory_is_too_costly_and_the_next_is_answered(decoders: Decoders) -> None:
     error = refused(decoders, large())
     assert (error.status, error.code) == (413, "too_costly")
-    assert "more than 150 MB of memory" in error.message
+    assert "more than 210 MB of memory" in error.message
     assert_answers(decoders)
 
 
