@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from handler import decoder
-from handler.budget import Budget
+from handler.budget import Budget, Patience
 from handler.errors import InvalidRequest, RequestError, TooLarge
 from handler.image import Pixels
 from handler.spec import Input, Limits
@@ -40,6 +40,7 @@ class Decoders:
     def __init__(self, size: Input, limits: Limits) -> None:
         self._size, self._limits = size, limits
         self._lock = threading.Lock()
+        self._patience = Patience(limits.photo_seconds)
         self._processes = [_Process(size, limits) for _ in range(_PROCESSES)]
         weakref.finalize(self, _end_all, self._processes)
 
@@ -51,14 +52,17 @@ class Decoders:
             RuntimeError: a process ended because of a bug, or does not start.
         """
         with self._lock:
-            seconds = min(self._limits.photo_seconds, budget.left())
+            patience = self._patience.left()
+            seconds = min(self._limits.photo_seconds, budget.left(), patience)
             process = self._ready()
             refused, content, spent = process.ask(data, seconds)
-            budget.spend(spent)
+            budget.spend(spent if content is not None else max(spent, self._limits.photo_seconds))
+            if refused or content is None:
+                self._patience.waste(spent)
             if process.ended:
                 self._replace(process)
         if content is None:
-            raise _why(process.code(), seconds)
+            raise _why(process.code(), seconds, impatient=seconds == patience < self._limits.photo_seconds)
         if refused:
             raise RequestError(**json.loads(content))
         return np.frombuffer(bytearray(content), np.uint8).reshape(self._size.shape)
@@ -155,12 +159,18 @@ def _environment() -> dict[str, str]:
     return {**inherited, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
-def _why(code: int, seconds: float) -> Exception:
-    """The error for a photo whose process ended with this code, or minus this signal."""
+def _why(code: int, seconds: float, impatient: bool) -> Exception:
+    """The error for a photo whose process ended.
+
+    Args:
+        code: its exit code, or minus the signal that ended it.
+        impatient: the photo had less time than others because of photos before it.
+    """
     if code == -signal.SIGPROF:
+        limit = "the limit for some minutes after photos that were too costly" if impatient else "the limit"
         return TooLarge(
             "too_costly",
-            f"decoding the photo takes more than {seconds:.2g} s, the limit: send a smaller photo, "
+            f"decoding the photo takes more than {seconds:.2g} s, {limit}: send a smaller photo, "
             "or save it again as a baseline JPEG",
         )
     if code == -signal.SIGKILL:

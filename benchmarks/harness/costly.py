@@ -41,9 +41,9 @@ def tiff(tags: dict[int, tuple[int, Iterable[int]]], data: bytes = b"", more: by
 
 
 def tiff_of_one_strip(strips: int = 400_000, side: int = 1000) -> bytes:
-    """A TIFF that names its only strip again and again; Pillow decodes it each time."""
-    strip = {273: (4, [8] * strips), 279: (4, [side**2] * strips), 278: (3, [side])}
-    return tiff({**_grey(side, side, 1), **strip}, bytes(side**2))
+    """A TIFF that names one strip, half of its pixels, again and again; Pillow decodes it each time."""
+    strip = {273: (4, [8] * strips), 279: (4, [side**2 // 2] * strips), 278: (3, [side // 2])}
+    return tiff({**_grey(side, side, 1), **strip}, bytes(side**2 // 2))
 
 
 def tiff_of_tiny_tiles(side: int = 2000) -> bytes:

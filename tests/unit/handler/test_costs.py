@@ -17,7 +17,7 @@ SIZE = Input(height=70, width=50)
 LIMITS = Limits()
 CERTAIN = {
     "BMP of line ends, 5,000,000 x 10": "one side is more than 200 times the other",
-    "TIFF, one strip 400,000 times": "400000 strips or tiles of 1000 x 1000 pixels",
+    "TIFF, one strip 400,000 times": "400000 strips or tiles of 1000 x 500 pixels",
     "JPEG, 450,000 EXIF segments": "more than 20000 segments",
     "JPEG, arithmetic, 100 scans, 7000 x 7000": "100 scans of 7000 x 7000",
     "JPEG, 2.5 million comments": "more than 20000 segments",

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.harness import costly
 from deploy.host.processes import alive
 from deploy.settings import ROOT
-from handler.budget import Budget
+from handler.budget import Budget, Patience
 from handler.decoders import Decoders
 from handler.decoding.common_case import is_common
 from handler.errors import RequestError
@@ -28,8 +28,15 @@ LIMITS = Limits(photo_seconds=0.3, photo_megabytes=210)
 
 
 @pytest.fixture(scope="module")
-def decoders() -> Decoders:
+def processes() -> Decoders:
     return Decoders(SIZE, LIMITS)
+
+
+@pytest.fixture
+def decoders(processes: Decoders) -> Decoders:
+    """The same processes, with all their patience."""
+    processes._patience = Patience(LIMITS.photo_seconds)
+    return processes
 
 
 def budget(seconds: float = 60) -> Budget:
@@ -122,6 +129,37 @@ def test_a_photo_may_use_only_what_is_left_of_its_request(decoders: Decoders) ->
         decoders.preprocess(good(), left)
     assert caught.value.code == "too_costly"
     assert_answers(decoders)
+
+
+def test_after_photos_that_wasted_time_uncommon_photos_get_little_of_it(decoders: Decoders) -> None:
+    refused(decoders, slow())
+    error = refused(decoders, slow())
+    assert "more than 0.1 s, the limit for some minutes after photos that were too costly" in error.message
+    assert_answers(decoders)
+
+
+def test_photos_that_are_stopped_spend_the_budget_of_a_whole_photo(decoders: Decoders) -> None:
+    left = budget(2 * LIMITS.photo_seconds)
+    for _ in range(2):
+        with pytest.raises(RequestError, match="decoding the photo takes more than"):
+            decoders.preprocess(slow(), left)
+    with pytest.raises(RequestError, match="the photos before this one"):
+        decoders.preprocess(good(), left)
+
+
+def test_patience_comes_back_with_time() -> None:
+    now = [0.0]
+    patience = Patience(1, clock=lambda: now[0])
+    patience.waste(0.01)
+    assert patience.left() == 1
+    patience.waste(0.7)
+    assert patience.left() == pytest.approx(0.3)
+    patience.waste(0.7)
+    assert patience.left() == Patience.LEAST
+    now[0] = 30
+    assert patience.left() == pytest.approx(0.3)
+    now[0] = 1000
+    assert patience.left() == 1
 
 
 def test_a_budget_counts_the_thread_that_decodes() -> None:
