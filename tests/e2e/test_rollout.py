@@ -21,7 +21,7 @@ from deploy.rollout import roll_out
 from deploy.settings import read_settings
 from deploy.store import copies, desired
 from deploy.torchserve.management import drain
-from tests.helpers.nodes import Node, begun, change_manifest, in_handle, rewrite, running_node, wait_for_step
+from tests.helpers.nodes import Node, begun, change_manifest, in_handle, rewrite, running_node, settle, wait_for_step
 from tests.helpers.waiting import eventually
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
@@ -139,6 +139,7 @@ def assert_refused(node: Node, message: str, *words: str, **env: str) -> None:
 
 
 def test_a_version_that_exists_is_refused(node: Node) -> None:
+    settle(node, "1.1", "1.0")
     assert_refused(node, "1.1 is registered already and is the default", "rollout", "shapes-1.1.mar")
     assert_refused(
         node, "make it the default with python -m deploy rollback shapes --to 1.0", "rollout", "shapes-1.0.mar"
@@ -165,6 +166,7 @@ def test_a_file_outside_the_store_is_refused(node: Node, tmp_path: Path) -> None
 
 
 def test_a_dry_run_changes_nothing(node: Node) -> None:
+    settle(node, "1.1", "1.0")
     node.pack("5.1")
     before = node.registered(), node.manifest(), node.last()
     done = node.rollout("5.1", "--dry-run")
@@ -174,6 +176,7 @@ def test_a_dry_run_changes_nothing(node: Node) -> None:
 
 
 def test_a_second_change_is_refused_and_the_message_names_the_first(node: Node) -> None:
+    settle(node, "1.1", "1.0")
     node.pack("6.0", "6.1")
     with begun(node.env, "rollout", "shapes-6.0.mar") as first:
         wait_for_step(node.var, "register")
@@ -191,7 +194,7 @@ def test_a_second_change_is_refused_and_the_message_names_the_first(node: Node) 
 
 
 def test_rollback_never_returns_to_a_version_that_was_rolled_back_from(node: Node) -> None:
-    assert (node.answered_by(), node.manifest()) == ("6.0", ["6.0", "1.1"])
+    settle(node, "6.0", "1.1")
     done = node.deploy("rollback", "--why", "6.0 is worse")
     assert "shapes 1.1 is the default again" in done.stdout
     assert node.answered_by() == "1.1"
@@ -214,6 +217,7 @@ def test_rollback_never_returns_to_a_version_that_was_rolled_back_from(node: Nod
 
 
 def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(node: Node) -> None:
+    settle(node, "1.1", "6.0")
     (node.store / "shapes-6.0.mar").write_bytes(b"damaged")
     (node.store / "shapes-1.1.mar").unlink()
     with ExitStack() as repair:
@@ -238,12 +242,14 @@ def test_no_change_begins_during_make_down(node: Node, words: tuple[str, ...]) -
 
 
 def test_rollback_refuses_a_version_without_workers(node: Node) -> None:
+    settle(node, "1.1", "6.0")
     node.client.scale("shapes", "6.0", 0)
     assert_refused(node, "6.0 has no ready worker, and nothing was changed", "rollback", "--to", "6.0")
     node.client.scale("shapes", "6.0", 1)
 
 
 def test_retire_unregisters_a_kept_version_and_refuses_the_default(node: Node) -> None:
+    settle(node, "1.1", "6.0")
     assert_refused(node, "shapes 1.1 is the default: roll out another version first", "retire", "shapes", "1.1")
     assert_refused(node, "shapes 9.9 is not served .served: 1.1, 6.0.", "retire", "shapes", "9.9")
     answer = json.loads(node.deploy("retire", "shapes", "6.0", "--json").stdout)
@@ -255,6 +261,7 @@ def test_retire_unregisters_a_kept_version_and_refuses_the_default(node: Node) -
 
 
 def test_a_full_disk_at_the_switch_leaves_the_former_version(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle(node, "1.1")
     node.pack("6.2")
     before = node.registered(), node.manifest()
 
@@ -273,6 +280,7 @@ def test_a_full_disk_at_the_switch_leaves_the_former_version(node: Node, monkeyp
 
 
 def test_ctrl_c_before_the_switch_undoes(node: Node) -> None:
+    settle(node, "1.1")
     node.pack("6.3")
     before = node.registered(), node.manifest()
     with begun(node.env, "rollout", "shapes-6.3.mar") as process:
@@ -332,6 +340,7 @@ def test_a_rollout_loses_no_request_of_the_former_version(node: Node) -> None:
 
 def test_the_replacement_of_a_dead_default_is_kept_and_the_dead_one_is_not(node: Node) -> None:
     """The keeper replaces a default that it cannot restore; then a person rolls out another version."""
+    settle(node, "7.2")
     node.pack("8.0", "8.1")
     kill_after_the_switch(node, "8.0")
     dead(node, "8.0")
@@ -344,6 +353,7 @@ def test_the_replacement_of_a_dead_default_is_kept_and_the_dead_one_is_not(node:
 
 
 def test_a_lost_manifest_is_written_again_by_a_rollout_of_what_serves(node: Node) -> None:
+    settle(node, "8.1", "7.2")
     before = node.registered()
     (node.var / desired.FILE).write_text("{")
     assert_refused(node, r"served\.json is damaged: remove it", "rollout", "shapes-8.1.mar")
@@ -366,6 +376,7 @@ def test_a_killed_rollout_that_is_then_refused_leaves_nothing(node: Node) -> Non
 
 
 def test_an_archive_that_vanished_is_restored_when_its_version_is_retired(node: Node) -> None:
+    settle(node, "8.2", "8.1")
     kept = node.manifest()[1]
     (node.store / f"shapes-{kept}.mar").unlink()
     done = node.deploy("retire", "shapes", kept, check=False)

@@ -289,6 +289,7 @@ def test_killing_the_torchserve_program_loses_no_request(up: Up) -> None:
 
 
 def test_workers_that_torchserve_gave_up_are_revived(up: Up) -> None:
+    up.wait_until_nothing_changes(1.5)  # a repair that is still running would start the workers at once
     up.client.scale("shapes", KEPT, 0)
     assert up.client.ready("shapes", KEPT) == 0
     up.wait()

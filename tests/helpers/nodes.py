@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.harness.server import ServedModel, question
 from deploy.archive import pack
 from deploy.settings import ROOT, separate_environment
+from deploy.store import desired
 from deploy.store.journal import State, entries
 from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
@@ -53,6 +54,20 @@ def running_node(bundle: Path, folder: Path) -> Iterator[Node]:
     node = Node(separate_environment(folder / "var", folder / "store"), bundle)
     with node.server:
         yield node
+
+
+def settle(node: Node, *versions: str) -> None:
+    """Serve exactly these versions, the default first. Nothing to do where the test before ended as it should."""
+    if node.manifest() == [*versions] and node.registered() == dict.fromkeys(versions, 1):
+        return
+    for version in sorted(node.registered(), key=node.client.default(node.name).__eq__):  # the default last
+        node.client.unregister(node.name, version)
+    (node.var / desired.FILE).unlink(missing_ok=True)
+    for version in reversed(versions):
+        for path in node.store.glob(f"{node.name}-{version}.*"):
+            path.unlink()
+        node.pack(version)
+        node.rollout(version)
 
 
 def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
