@@ -98,7 +98,7 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
     """Inspect the files, write the table and plan the moves."""
     journal.plan = []
     paths = _files(folder, out)
-    facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side))
+    facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side, recipe.input))
     rows = _rows(paths, facts, out)
     plan: list[tuple[str, str]] = []
     for path, row in zip(paths, rows, strict=True):

@@ -35,10 +35,11 @@ class Decoders:
     Args:
         size: what photos are resized to.
         limits: of the recipe.
+        patient: give every photo its time, whatever was refused before (`handler.budget.Patience`).
     """
 
-    def __init__(self, size: Input, limits: Limits) -> None:
-        self._size, self._limits = size, limits
+    def __init__(self, size: Input, limits: Limits, patient: bool = False) -> None:
+        self._size, self._limits, self._patient = size, limits, patient
         self._lock = threading.Lock()
         self._patience = Patience(limits.photo_seconds)
         self._processes = [_Process(size, limits) for _ in range(_PROCESSES)]
@@ -57,7 +58,7 @@ class Decoders:
             process = self._ready()
             refused, content, spent = process.ask(data, seconds)
             budget.spend(spent if content is not None else max(spent, self._limits.photo_seconds))
-            if refused or content is None:
+            if (refused or content is None) and not self._patient:
                 self._patience.waste(spent)
             if process.ended:
                 self._replace(process)

@@ -86,13 +86,14 @@ def _decoded(file: Prepared, data: bytes, limits: Limits, size: Input | None) ->
     check_size(photo.size, limits)
     if file.format in _ANIMATED and getattr(photo, "n_frames", 1) > 1:
         raise Unsupported("animated_image", f"the image is animated: {SUPPORTED}")
-    reduction = 1
     if file.format == "JPEG" and size:
         photo.draft(None, _minimum_size(size, file.orientation or 1))
-    if file.format == "JPEG2000" and size and photo.mode != "P":
-        reduction = _reduce(photo, file.levels, _minimum_size(size, 1))
-    decoded = (photo.width // reduction, photo.height // reduction)
-    check_memory(file.format, decoded, len(photo.getbands()), limits)
+    if file.format != "JPEG2000":
+        check_memory(file.format, photo.size, len(photo.getbands()), limits)
+    elif size:  # without one the caller wants every pixel, and has the memory
+        divisor = 1 if photo.mode == "P" else _reduce(photo, file.levels, _minimum_size(size, 1))
+        decoded = (photo.width // divisor, photo.height // divisor)
+        check_memory(file.format, decoded, len(photo.getbands()), limits)
     photo.load()
     return photo
 

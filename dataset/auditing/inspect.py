@@ -1,6 +1,7 @@
 """Inspect files: decode each completely and report its verdict, size and hashes; many files in parallel.
 
-A file is decoded by `handler.image.open_photo` with the recipe's limits, so `ok` means exactly that serving accepts it.
+A file is decoded by `handler.image.open_photo` with the recipe's limits, and an uncommon one first by a process with
+limits on time and memory (`handler.decoders`), so `ok` means exactly that serving accepts it.
 Worker processes do the decoding: a decoder that crashes or exhausts the memory costs one verdict, not the run.
 
 Limitation: libjpeg decodes most flipped bits of a JPEG to wrong colours without an error, as BMP, uncompressed TIFF and
@@ -18,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -26,10 +27,13 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image
 
+from handler.budget import Budget
+from handler.decoders import Decoders
+from handler.decoding.common_case import is_common
 from handler.decoding.recognise import format_of
 from handler.errors import RequestError
 from handler.image import open_photo
-from handler.spec import Limits
+from handler.spec import Input, Limits
 
 HASH_SIDE = 12
 """A perceptual hash has 12 x 12 = 144 bits, 36 hexadecimal digits; `dataset.auditing.duplicates` says why."""
@@ -77,8 +81,12 @@ class Facts:
     phash: str = ""
 
 
-def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE) -> Facts:
-    """Read, hash and decode one file. A problem with the file is a verdict, never an exception."""
+def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE, served: Input | None = None) -> Facts:
+    """Read, hash and decode one file. A problem with the file is a verdict, never an exception.
+
+    Args:
+        served: input of the recipe, to check the time and memory that serving allows; None: they are not checked.
+    """
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -93,6 +101,8 @@ def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE) -> Facts
         warnings.simplefilter("ignore")  # a broken EXIF block, an image between Pillow's limit and the recipe's
         facts = replace(_header(path, data), bytes=size, sha256=digest)
         try:
+            if served is not None and not is_common(data):
+                _decoders(served, limits).preprocess(data, Budget(limits.request_seconds))
             photo = open_photo(data, limits)
         except RequestError as error:
             return _refused(facts, data, error)
@@ -149,9 +159,14 @@ def inspect_all(
                 )
 
 
-def inspector(limits: Limits, min_side: int = MIN_SIDE) -> Callable[[Path], Facts]:
+def inspector(limits: Limits, min_side: int = MIN_SIDE, served: Input | None = None) -> Callable[[Path], Facts]:
     """`inspect_photo` with its limits, as an argument for `inspect_all`."""
-    return partial(inspect_photo, limits=limits, min_side=min_side)
+    return partial(inspect_photo, limits=limits, min_side=min_side, served=served)
+
+
+@cache
+def _decoders(size: Input, limits: Limits) -> Decoders:
+    return Decoders(size, limits, patient=True)
 
 
 def _until_broken(

@@ -5,7 +5,7 @@ from PIL import Image
 
 from handler.decoding.formats import Prepared, unsupported
 
-_STRIP = 64  # rows
+_STRIP = 2**19  # pixels
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
@@ -29,9 +29,9 @@ def to_rgb(photo: Image.Image, file: Prepared) -> Image.Image:
 
 def _on_white(photo: Image.Image) -> Image.Image:
     """Strip by strip: as a whole, three more copies of the photo would be in memory."""
-    result = Image.new("RGB", photo.size)
-    for top in range(0, photo.height, _STRIP):
-        strip = photo.crop((0, top, photo.width, min(top + _STRIP, photo.height))).convert("RGBA")
+    result, rows = Image.new("RGB", photo.size), 1 + _STRIP // photo.width
+    for top in range(0, photo.height, rows):
+        strip = photo.crop((0, top, photo.width, min(top + rows, photo.height))).convert("RGBA")
         white = Image.new("RGBA", strip.size, "white")
         result.paste(Image.alpha_composite(white, strip).convert("RGB"), (0, top))
     return result

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image, ImageEnhance
 
+from benchmarks.harness import costly
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
 from dataset.auditing.duplicates import connected_groups, near_groups, similar_groups
@@ -29,7 +30,7 @@ from dataset.draw import draw
 from dataset.listing import files_of
 from dataset.tables import Row, read_rows
 from deploy.settings import ROOT
-from handler.spec import Limits
+from handler.spec import Input, Limits
 from tests.helpers.pictures import REFUSED, TAKEN, animated, bomb, encode, half, photo, turned
 
 ODD = ROOT.parent / "shared" / "data" / "odd"
@@ -385,6 +386,13 @@ def test_a_second_audit_of_the_same_table_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "another audit is writing" in done.stderr and "wait for it, or give another --out" in done.stderr
     assert run(tmp_path).exit_code == 0
+
+
+def test_a_photo_that_serving_would_stop_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(costly.tiff_of_one_strip(8000, 2000))
+    facts = inspect_photo(tmp_path / "a.tif", Limits(photo_seconds=0.3), served=Input(height=70, width=50))
+    assert facts.verdict == "too_large"
+    assert "decoding the photo takes more than 0.3 s, the limit: send" in facts.reason
 
 
 def test_similar_groups_join_blank_images_by_their_bytes_only(tmp_path: Path) -> None:

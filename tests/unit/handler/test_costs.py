@@ -65,7 +65,8 @@ def test_a_long_photo_is_resized_as_any_other_within_a_level(rule: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_white_behind_a_photo_does_not_depend_on_the_strips(mode: str) -> None:
+def test_white_behind_a_photo_does_not_depend_on_the_strips(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr("handler.decoding.colours._STRIP", 40 * 63)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 40, 4), dtype=np.uint8), "RGBA")
     photo = noise.convert("P").convert("PA") if mode == "PA" else noise.convert(mode)
     layer = photo.convert("RGBA")
