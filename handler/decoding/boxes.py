@@ -1,4 +1,7 @@
-"""AVIF and JPEG 2000: what their boxes say before a decoder is asked."""
+"""AVIF and JPEG 2000: what their boxes say before a decoder is asked.
+
+Source: ISO/IEC 14496-12 and 23008-12 (AVIF), ISO/IEC 15444-1, annexes A and I (JPEG 2000).
+"""
 
 import re
 import struct
@@ -11,6 +14,7 @@ _CODESTREAM, _STYLE, _COMPONENT_STYLE, _END = b"\xff\x4f\xff\x51", b"\xff\x52", 
 _TILE, _TILE_DATA = b"\xff\x90", b"\xff\x93"
 _NO_LEVELS = 33  # one more than the format allows
 _MOST_SEGMENTS = 5_000
+_COLOURS = {code.to_bytes(4, "big") for code in (16, 17, 18)}
 _META = 65536  # the boxes that describe an AVIF stand at its start
 
 
@@ -37,8 +41,40 @@ def prepare_avif(data: bytes) -> Prepared:
 
 
 def prepare_jpeg_2000(data: bytes) -> Prepared:
-    """Find out at which sizes it can be decoded."""
-    return Prepared("JPEG2000", data, orientation=1, levels=_levels(data))
+    """Find out at which sizes it can be decoded, and refuse what Pillow misreads.
+
+    Pillow wraps the highest values of 9 to 16 bits to 0 in colours, and scales fewer than 8 bits too low.
+
+    Raises:
+        RequestError: `unsupported_format`.
+    """
+    start = data.find(_CODESTREAM)
+    if start < 0:
+        return Prepared("JPEG2000", data, orientation=1)
+    try:
+        right, lower, left, upper = struct.unpack_from(">IIII", data, start + 8)
+        (count,) = struct.unpack_from(">H", data, start + 40)
+        parts = [struct.unpack_from(">BBB", data, start + 42 + 3 * number) for number in range(min(count, 4))]
+    except struct.error:
+        return Prepared("JPEG2000", data, orientation=1)
+    _check_components(count, parts)
+    colour = data.find(b"colr\1", 0, start)
+    if colour > 0 and data[colour + 7 : colour + 11] not in _COLOURS:
+        raise unsupported("a JPEG 2000 with colours other than sRGB, grey or YCC")
+    return Prepared("JPEG2000", data, (right - left, lower - upper), orientation=1, levels=_levels(data))
+
+
+def _check_components(count: int, parts: list[tuple[int, int, int]]) -> None:
+    if count > 4:
+        raise unsupported(f"a JPEG 2000 with {count} channels")
+    for depth, across, down in parts:
+        bits = (depth & 127) + 1
+        if depth & 128:
+            raise unsupported("a JPEG 2000 with signed samples")
+        if bits != 8 and not (count == 1 and 8 < bits <= 16):
+            raise unsupported(f"a JPEG 2000 with {bits} bits per sample and {count} channels")
+        if (across, down) != (1, 1):
+            raise unsupported("a JPEG 2000 with subsampled colours")
 
 
 def _levels(data: bytes) -> int:

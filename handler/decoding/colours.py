@@ -6,6 +6,7 @@ from PIL import Image
 from handler.decoding.formats import Prepared, unsupported
 
 _STRIP = 2**19  # pixels
+_OPAQUE = 255
 _MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"}
 
 
@@ -24,6 +25,10 @@ def to_rgb(photo: Image.Image, file: Prepared) -> Image.Image:
         raise unsupported(f"a {file.format} with pixels of type {photo.mode}")
     if not photo.has_transparency_data:
         return photo if photo.mode == "RGB" else photo.convert("RGB")
+    if photo.mode == "La":
+        photo = photo.convert("LA")
+    if file.unclear_alpha and photo.getchannel("A").getextrema() != (_OPAQUE, _OPAQUE):
+        raise unsupported(f"a {file.format} that does not say what its fourth channel is")
     return _on_white(photo)
 
 

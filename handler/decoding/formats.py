@@ -21,6 +21,7 @@ class Prepared:
         bits: of a grey value of 9 to 16 bits.
         inverted: whether a grey value of 9 to 16 bits is 0 for white.
         levels: of a JPEG 2000: how often it can be decoded at half the width and height.
+        unclear_alpha: whether the file does not say if its fourth channel is alpha.
         witness: the same file with other bytes behind its end, if it has no end marker: where both give the same
             pixels, none is missing.
     """
@@ -32,6 +33,7 @@ class Prepared:
     bits: int = 16
     inverted: bool = False
     levels: int = 0
+    unclear_alpha: bool = False
     witness: bytes = b""
 
 

@@ -21,7 +21,8 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BASELINE, _PROGRESSIVE = (0xC0, 0xC1), (0xC2, 0xCA)
 _VARIANTS = {0xC3: "a lossless JPEG", 0xCB: "a lossless JPEG", 0xF7: "a JPEG-LS file"}
 _END_MARKER = b"\xff\xd9"
-_OTHER_BYTES = bytes(number * 151 % 251 for number in range(4096))
+# libjpeg reads zeros behind the end, and zeros are codes too: other bytes must start with ones.
+_OTHER_BYTES = bytes(254 - number * 151 % 251 for number in range(4096))
 _FILLING = 16  # zero bytes in a row at the end: a download that was stopped, not pixels
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 

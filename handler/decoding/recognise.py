@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from io import BytesIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from handler.decoding import bmp, boxes, jpeg, png, tiff
 from handler.decoding.common_case import webp_size
-from handler.decoding.formats import SUPPORTED, Prepared, damaged
+from handler.decoding.formats import SUPPORTED, Prepared, damaged, unsupported
 from handler.errors import RequestError, Unsupported
 
 _OTHERS = (
@@ -78,10 +78,19 @@ def open_prepared(form: str, data: bytes) -> Image.Image:
 
     Args:
         form: one of `handler.decoding.formats.FORMATS`.
+
+    Raises:
+        RequestError: `unsupported_format`, or `corrupt_image` for a BMP.
+        Exception: nearly every other one, for a damaged file.
     """
     if form == "BMP":
         return bmp.decode(data, bmp.read_header(data))
-    return Image.open(BytesIO(data), formats=(form,))
+    try:
+        return Image.open(BytesIO(data), formats=(form,))
+    except UnidentifiedImageError:
+        if form == "TIFF":  # its directory is complete, so the file is sound
+            raise unsupported("a TIFF with this combination of colours, depth and extra samples") from None
+        raise
 
 
 def refusal(error: Exception) -> RequestError:

@@ -74,6 +74,7 @@ def prepare(data: bytes) -> Prepared:
         raise damaged()
     _check_kind(tags)
     _check_samples(tags)
+    _check_order(tags)
     size = (tags.value(_WIDTH, 0), tags.value(_HEIGHT, 0))
     _check_blocks(tags, size)
     return Prepared(
@@ -83,6 +84,7 @@ def prepare(data: bytes) -> Prepared:
         tags.orientation,
         bits=max(tags.values(_BITS), default=1),
         inverted=tags.value(_COLOURS, 0) == _WHITE_IS_ZERO,
+        unclear_alpha=tags.value(_COLOURS, 0) == _RGB and tags.value(_SAMPLES, 3) > 3 and _EXTRA not in tags.entries,
     )
 
 
@@ -120,3 +122,14 @@ def _check_samples(tags: Directory) -> None:
         raise unsupported(f"a TIFF with {bits[0]} bits per sample and photometric interpretation {colours}")
     if colours == _YCBCR and tags.value(_COMPRESSION, _RAW) != _JPEG:
         raise unsupported("a TIFF with YCbCr colours that is not compressed as JPEG")
+
+
+def _check_order(tags: Directory) -> None:
+    """How the samples follow one another."""
+    bits, colours, raw = tags.value(_BITS, 1), tags.value(_COLOURS, 0), tags.value(_COMPRESSION, _RAW) == _RAW
+    if tags.width == 8 and tags.order == ">":
+        raise unsupported("a big-endian BigTIFF")
+    if tags.value(_PLANAR, 1) != 1 and (bits > 8 or _EXTRA in tags.entries):
+        raise unsupported("a TIFF with separate colour planes of 16 bits, or with alpha,")
+    if tags.value(_FILL_ORDER, 1) != 1 and raw and (bits > 1 or colours == _PALETTE):
+        raise unsupported("an uncompressed TIFF with reversed bits (FillOrder 2)")

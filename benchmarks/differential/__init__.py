@@ -1,0 +1,1 @@
+"""Image files of every kind that is taken, and what independent decoders make of them."""
