@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import psutil
+from PIL import Image
 
 from benchmarks.harness import costly
 from benchmarks.harness.commands import run_command, sleep_until
@@ -86,7 +87,7 @@ def main(root: Path, only: str, seconds: float, rate: float, search: int, seed: 
         alone = load_during(server, rate, lambda: time.sleep(seconds))
         click.echo(f"Others alone: p50 {alone.percentile(0.5):.0f} ms, p99 {alone.percentile(0.99):.0f} ms\n\n{HEAD}")
         rows = []
-        for name, make in costly.FILES.items():
+        for name, make in {"for comparison: a sound JPEG": sound, **costly.FILES}.items():
             data = make() if only in name else b""
             for count in (1, LIST) if 0 < len(data) <= LARGEST_LIST else (1,) if data else ():
                 rows.append(
@@ -236,6 +237,11 @@ def costliest(server: ServedModel, number: int, seed: int) -> list[tuple[float, 
             sender.send()
         found.append((round(sender.spent[0], 2), peak[0], f"{name}, {len(data)} bytes: {sender.answer}"))
     return sorted(found, reverse=True)[:REPORTED]
+
+
+def sound() -> bytes:
+    """A photo of 12 megapixels and 8 MB."""
+    return costly.encoded(Image.effect_noise((4000, 3000), 60).convert("RGB"), "JPEG", quality=88)
 
 
 def random_file(chance: random.Random) -> tuple[str, Callable[[], bytes]]:

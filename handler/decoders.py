@@ -23,7 +23,7 @@ from handler.spec import Input, Limits
 
 _PROCESSES = 2  # one decodes; the other is ready at once when the first must be replaced, which takes 0.3 s
 _WALL_FACTOR = 3  # by the clock a photo may take this many times its CPU time, because other processes go first
-_NICENESS = 10  # the model and the common photos of other clients go first
+_NICENESS = 5  # other models and the front end go first; more would make the worker and its clients wait longer
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 

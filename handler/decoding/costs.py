@@ -7,7 +7,7 @@ ASPECT_RATIO = 200
 """Longer side / shorter side of a photo, at most. A screenshot of a long page has up to about 100."""
 
 _BLOCKS = 1_000  # strips or tiles of a TIFF that are always accepted
-_JPEG_SEGMENTS, _PNG_CHUNKS = 20_000, 100_000
+_PARTS = {"JPEG": 5_000, "PNG": 20_000}  # segments, chunks: a file of 10 MB has up to about 200, and 1,300
 _SCAN_PIXELS = 600_000_000  # 12 scans of a JPEG of 50 megapixels take about 1 s
 # Bytes that a decoder certainly holds at once for a pixel: WebP two canvases, their copy and Pillow's picture; AVIF the
 # planes, the RGB, its copy and Pillow's picture; JPEG 2000 four bytes for each sample, and Pillow's picture. A picture
@@ -101,6 +101,5 @@ def check_parts(count: int, form: str) -> None:
     Raises:
         RequestError: `too_costly`.
     """
-    limit = _JPEG_SEGMENTS if form == "JPEG" else _PNG_CHUNKS
-    if count > limit:
-        raise TooLarge("too_costly", f"the {form} has more than {limit} segments or chunks: save it again")
+    if count > _PARTS[form]:
+        raise TooLarge("too_costly", f"the {form} has more than {_PARTS[form]} segments or chunks: save it again")

@@ -18,10 +18,10 @@ LIMITS = Limits()
 CERTAIN = {
     "BMP of line ends, 5,000,000 x 10": "one side is more than 200 times the other",
     "TIFF, one strip 400,000 times": "400000 strips or tiles of 1000 x 500 pixels",
-    "JPEG, 450,000 EXIF segments": "more than 20000 segments",
+    "JPEG, 450,000 EXIF segments": "more than 5000 segments",
     "JPEG, arithmetic, 100 scans, 7000 x 7000": "100 scans of 7000 x 7000",
-    "JPEG, 2.5 million comments": "more than 20000 segments",
-    "PNG, 850,000 chunks": "more than 100000 segments or chunks",
+    "JPEG, 2.5 million comments": "more than 5000 segments",
+    "PNG, 850,000 chunks": "more than 20000 segments or chunks",
     "PNG 2 x 2,000,000": "one side is more than 200 times",
     "WebP RGBA 16383 x 3050": "more than 400 MB of memory",
     "PNG RGBA 7000 x 7000": "more than 400 MB of memory",

@@ -88,7 +88,7 @@ def test_the_processes_may_use_their_own_memory_and_the_limit(decoders: Decoders
     soft, hard = resource.prlimit(process.pid, resource.RLIMIT_AS)
     assert soft == hard
     assert process.memory_info().vms < soft < process.memory_info().vms + LIMITS.photo_megabytes * 10**6 + 1
-    assert process.nice() == 10
+    assert process.nice() == 5
 
 
 @pytest.mark.parametrize("loop", ["while True: pass", "import zlib; zlib.decompress(zlib.compress(bytes(10**9)))"])
