@@ -53,7 +53,9 @@ COMMANDS = sorted(set(re.findall(r"python -m (\w+(?:\.\w+)?)(?: ([a-z][a-z-]*))?
 
 @pytest.mark.parametrize(("module", "step"), COMMANDS)
 def test_every_documented_command_has_a_help_text_with_an_example(module: str, step: str) -> None:
-    command = group(module) if (ROOT / module).is_dir() else importlib.import_module(module).main
+    package = (ROOT / module.replace(".", "/")).is_dir()
+    command = importlib.import_module(f"{module}.__main__" if package else module).main
+    assert isinstance(command, CommandGroup) is (package and "." not in module)
     if step:
         command = command.get_command(click.Context(command), step)
         assert command, f"python -m {module} {step}: no such command"

@@ -37,7 +37,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
         "models",
     ],
     "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES],
-    "benchmarks": [COMMANDS, "differential", "peers", "harness"],
+    "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
 }
 MAX_MODULES = 15
 
