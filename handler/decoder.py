@@ -10,6 +10,7 @@ The limits also hold inside a decoder's C code: the kernel ends the process by S
 time, and refuses memory beyond the address space. Nothing here imports torch, so a process starts fast and is small.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -34,7 +35,8 @@ QUESTION = struct.Struct("=dI")
 ANSWER = struct.Struct("=??dI")
 """Whether the photo is refused; whether the process ends now; CPU seconds used; length of the content in bytes."""
 
-_MOST_KEPT = 32 * 2**20  # bytes: a process whose address space has grown by more after a photo is replaced
+_LIBC = ctypes.CDLL(None)
+_MOST_KEPT = 100 * 10**6  # bytes: a process whose address space has grown by more after its photos is replaced
 
 
 def main(settings: str) -> None:
@@ -46,15 +48,18 @@ def main(settings: str) -> None:
     sections = json.loads(settings)
     size, limits = Input(**sections["input"]), Limits(**sections["limits"])
     Image.init()
-    own = limit_memory(limits.photo_megabytes)
+    own = address_space()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the end by SIGPROF is no reason to write a core file
     write(sys.stdout.fileno(), b"\n")
     while (question := read(sys.stdin.fileno(), QUESTION.size)) is not None:
         seconds, length = QUESTION.unpack(question)
         data = read(sys.stdin.fileno(), length) or b""
         begun = time.process_time()
+        limit_memory(limits.photo_megabytes)
         with limited_time(seconds):
             refused, content = answer(data, size, limits)
         del data
+        _return_memory()
         last = address_space() > own + _MOST_KEPT
         write(sys.stdout.fileno(), ANSWER.pack(refused, last, time.process_time() - begun, len(content)), content)
         if last:
@@ -86,12 +91,10 @@ def limited_time(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def limit_memory(megabytes: int) -> int:
-    """Limit the address space to what it is now plus `megabytes`; returns what it is now, in bytes."""
-    own = address_space()
-    resource.setrlimit(resource.RLIMIT_AS, (own + megabytes * 10**6,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the end by SIGPROF is no reason to write a core file
-    return own
+def limit_memory(megabytes: int) -> None:
+    """Limit the address space to what it is now plus `megabytes`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (address_space() + megabytes * 10**6, hard))
 
 
 def address_space() -> int:
@@ -122,6 +125,12 @@ def write(descriptor: int, *parts: bytes) -> None:
         left = memoryview(part)
         while left:
             left = left[os.write(descriptor, left) :]
+
+
+def _return_memory() -> None:
+    """Return freed memory to the system; only glibc needs to be asked."""
+    if trim := getattr(_LIBC, "malloc_trim", None):
+        trim(0)
 
 
 def _lacked_memory(error: BaseException | None) -> bool:

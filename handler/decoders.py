@@ -22,6 +22,7 @@ from handler.image import Pixels
 from handler.spec import Input, Limits
 
 _PROCESSES = 2  # one decodes; the other is ready at once when the first must be replaced, which takes 0.3 s
+_START = 0.25  # CPU seconds that the next process takes to start
 _WALL_FACTOR = 3  # by the clock a photo may take this many times its CPU time, because other processes go first
 _NICENESS = 5  # other models and the front end go first; more would make the worker and its clients wait longer
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
@@ -62,6 +63,7 @@ class Decoders:
                 self._patience.waste(spent)
             if process.ended:
                 self._replace(process)
+                budget.spend(_START)
         if content is None:
             raise _why(process.code(), seconds, impatient=seconds == patience < self._limits.photo_seconds)
         if refused:
@@ -155,9 +157,14 @@ def _end_all(processes: list[_Process]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Few variables: PYTHONPATH would override the unpacked archive. Threads would take address space."""
+    """Few variables: PYTHONPATH would override the unpacked archive. Threads would take address space.
+
+    With fixed thresholds glibc returns every large block when it is freed; otherwise it raises them to 32 MB and more.
+    """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**inherited, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    large = str(2**20)
+    thresholds = {"MALLOC_MMAP_THRESHOLD_": large, "MALLOC_TRIM_THRESHOLD_": large}
+    return {**inherited, **thresholds, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def _why(code: int, seconds: float, impatient: bool) -> Exception:
