@@ -188,7 +188,7 @@ def _keeper_paths(settings: Settings) -> Schema:
         "summary": "Whether every served model answers a golden photo correctly; at most a second old",
         "security": [],
         "responses": {
-            "200": {"description": "All do.", "content": {JSON: {"schema": _ref("Ready")}}},
+            "200": {"description": "All do, or are busy.", "content": {JSON: {"schema": _ref("Ready")}}},
             "503": {"description": "`reason` says which does not.", "content": {JSON: {"schema": _ref("Ready")}}},
         },
     }
@@ -321,6 +321,7 @@ def _ready() -> Schema:
     properties = {
         "ready": {"type": "boolean"},
         "models": {"type": "array", "items": served},
+        "busy": {"type": "array", "items": text},
         "missing": {"type": "array", "items": missing},
         "repairing": {"type": "boolean"},
         "reason": text,

@@ -3,10 +3,11 @@
     python -m deploy.supervision.keeper
 
 compares and repairs every second (deploy/supervision/reconcile.py). On 127.0.0.1:8083 it answers GET /ready (200 if a
-golden photo of every served name is answered correctly, else 503) and GET /metrics. If supervisord itself dies, the
-keeper of `make up` starts another; `make serve` does this for its own.
+golden photo of every served name is answered correctly, else 503; deploy/supervision/readiness.py) and GET /metrics.
+If supervisord itself dies, the keeper of `make up` starts another; `make serve` does this for its own.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from starlette.applications import Starlette
@@ -68,6 +70,7 @@ class Keeper:
         self.readiness = Readiness(settings, self.reconciler)
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=work, daemon=True) for work in (self._answer, self._probe)]
+        self._scrapes = ThreadPoolExecutor(1, "metrics")
         self._http = self._http_server()
 
     def run(self) -> None:
@@ -138,8 +141,10 @@ class Keeper:
         answer = self.readiness.answer()
         return JSONResponse(answer, status_code=200 if answer["ready"] else 503)
 
-    def _metrics(self, request: Request) -> Response:
-        return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    async def _metrics(self, request: Request) -> Response:
+        """In a thread of its own: all others may be waiting for a golden photo to be answered."""
+        text = await asyncio.get_running_loop().run_in_executor(self._scrapes, self.metrics.text)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def listen(port: int, stopping: threading.Event) -> socket.socket | None:

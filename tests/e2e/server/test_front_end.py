@@ -96,23 +96,23 @@ def test_grpc_requests_that_are_cancelled_leave_the_worker_alive(server: Server,
     assert worker_pids(server, "shapes") == before
 
 
-@pytest.mark.parametrize("second", ["Content-Type: text/plain; charset=none", "Content-Transfer-Encoding: none"])
-def test_broken_forms_take_no_memory_for_good(server: Server, bundle: Path, second: str) -> None:
+@pytest.mark.parametrize("header", ["Content-Type: text/plain; charset=none", "Content-Transfer-Encoding: none"])
+def test_broken_forms_take_no_memory_for_good(server: Server, bundle: Path, header: str) -> None:
     java = java_of(server.group or 0)
     assert java is not None
     before = java.memory_info().rss
     for _ in range(FORMS):
-        assert post_form(server, broken_form(second)).startswith(b"HTTP/1.1 500 ")
+        assert post_form(server, broken_form(header)).startswith(b"HTTP/1.1 500 ")
     assert java.memory_info().rss - before < GROWTH_BYTES
     shapes = Endpoint(server, "shapes", bundle)
     body = json.dumps({"image_base64": shapes.text_of(0), "padding": "x" * FORM_BYTES}).encode()
     assert shapes.post(data=body, headers={"Content-Type": "application/json"}).status_code == 200
 
 
-def broken_form(second: str) -> bytes:
-    """A form with a large file, and a part whose header TorchServe does not take."""
-    file = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n' + bytes(FORM_BYTES)
-    return file + f'\r\n--b\r\nContent-Disposition: form-data; name="b"; filename="b"\r\n{second}\r\n\r\nb'.encode()
+def broken_form(header: str) -> bytes:
+    """A form with a large file, and a header that TorchServe does not take: it gives up before it searches the file."""
+    start = f'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n{header}\r\n\r\n'
+    return start.encode() + bytes(FORM_BYTES) + b"\r\n--b--\r\n"
 
 
 def post_form(server: Server, body: bytes) -> bytes:

@@ -358,7 +358,7 @@ def test_ready_means_a_correct_answer_and_is_probed_once_a_second(
     endpoint = Endpoint({"result": "yes", "model_version": "2.0"})
     ready = readiness(settings, reconciler, endpoint, monkeypatch)
     expected: dict[str, Any] = {"ready": True, "models": [{"name": "demo", "version": "2.0"}], "missing": []}
-    expected |= {"repairing": False, "warnings": []}
+    expected |= {"busy": [], "repairing": False, "warnings": []}
     assert [ready.answer() for _ in range(5)] == [expected] * 5
     assert endpoint.requests == 1
 

@@ -1,23 +1,28 @@
-"""The readiness probe survives every error and reports it as not ready."""
+"""Readiness: busy is not dead, all who ask share one golden photo, and every error is reported as not ready."""
 
 import json
 import socket
 import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from deploy.settings import HOST, Settings, read_settings, separate_environment
 from deploy.store.desired import ServedVersion
 from deploy.supervision import keeper, readiness
 from deploy.supervision.keeper import Keeper
 from deploy.supervision.readiness import Readiness
+from deploy.supervision.repair_plan import ModelState
 from deploy.torchserve import probes
+from tests.helpers.waiting import eventually
 
+BUSY_S = 1.0
 ENTRY = ServedVersion("demo", "1.0", "demo-1.0.mar", "d", default=True)
 
 
@@ -27,10 +32,30 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def probed(settings: Settings) -> Readiness:
-    reconciler: Any = SimpleNamespace(entries=[ENTRY], missing=[], repairing=False, warnings={})
-    ready = Readiness(settings, reconciler)
+    models = {"demo": ModelState(ready={"1.0": 1}, default="1.0")}
+    reconciler: Any = SimpleNamespace(entries=[ENTRY], models=models, missing=[], repairing=False, warnings={})
+    ready = Readiness(settings, reconciler, busy_s=BUSY_S)
     ready.note("")
     return ready
+
+
+class Model:
+    """Answers golden photos when a test lets it, and counts them."""
+
+    def __init__(self, running: Readiness, monkeypatch: pytest.MonkeyPatch) -> None:
+        question = SimpleNamespace(golden=SimpleNamespace(label="yes", shows_label=True), body={})
+        monkeypatch.setattr(readiness, "first_question", lambda *_: question)
+        monkeypatch.setattr(readiness, "CACHE_S", 0.0)  # every question is asked again
+        monkeypatch.setattr(readiness, "WAIT_S", 0.2)
+        monkeypatch.setattr(running.client, "ask", self.ask)
+        self.photos = 0
+        self.free = threading.Event()
+        self.free.set()
+
+    def ask(self, *_: Any, **__: Any) -> Any:
+        self.photos += 1
+        self.free.wait(30)
+        return SimpleNamespace(ok=True, json=lambda: {"result": "yes", "model_version": "1.0"})
 
 
 def test_a_server_that_does_not_answer_is_named(settings: Settings) -> None:
@@ -98,6 +123,71 @@ def test_the_probes_continue_after_one_that_failed(
     assert not probing.is_alive()
     assert values == [True, False, True]
     assert "the probe failed: KeyError('ready')" in capsys.readouterr().out
+
+
+def test_a_busy_model_stays_ready_with_one_golden_photo_in_flight_until_it_is_silent_for_too_long(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = probed(settings)
+    model = Model(running, monkeypatch)
+    assert running.answer()["busy"] == []
+    model.free.clear()
+    answer = running.answer()
+    assert (answer["ready"], answer["busy"]) == (True, ["demo"])
+    assert answer["models"] == [{"name": "demo", "version": "1.0"}]
+    eventually(lambda: not running.answer()["ready"], 10)
+    assert running.answer()["reason"].startswith("demo: no golden photo was answered for ")
+    assert model.photos == 2
+    model.free.set()
+    assert eventually(lambda: running.answer()["ready"], 10)
+
+
+def test_a_model_without_a_worker_is_not_ready_although_it_was_a_moment_ago(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = probed(settings)
+    model = Model(running, monkeypatch)
+    assert running.answer()["ready"]
+    model.free.clear()
+    running.reconciler.models = {"demo": ModelState(ready={"1.0": 0, "0.9": 1}, default="1.0")}
+    assert running.answer()["reason"] == "demo: no worker of its default version is ready"
+    model.free.set()
+
+
+def test_a_model_that_never_answered_is_not_busy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = probed(settings)
+    Model(running, monkeypatch).free.clear()
+    assert running.answer()["reason"] == "demo: no golden photo was answered yet"
+
+
+def test_clients_share_one_golden_photo_and_metrics_never_wait_for_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Keeper(settings)
+    running.readiness = probed(settings)
+    model = Model(running.readiness, monkeypatch)
+    monkeypatch.setattr(readiness, "CACHE_S", 60.0)
+    monkeypatch.setattr(readiness, "WAIT_S", 60.0)  # all clients wait until the model is free
+    model.free.clear()
+    answering = running.threads[0]
+    answering.start()
+    url = settings.url("keeper")
+    eventually(lambda: _listens(settings))
+    with ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(requests.get, url + "/ready", timeout=60) for _ in range(50)]
+        eventually(lambda: model.photos)
+        assert requests.get(url + "/metrics", timeout=30).status_code == 200
+        assert not any(answer.done() for answer in answers)
+        model.free.set()
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert model.photos == 1
+    running.stop()
+    answering.join(10)
+
+
+def _listens(settings: Settings) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((HOST, settings.ports["keeper_port"])) == 0
 
 
 @pytest.mark.parametrize("taken", [False, True])
