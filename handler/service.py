@@ -7,7 +7,6 @@ does not affect the others.
 import json
 import logging
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,10 +26,6 @@ from handler.image import Pixels, preprocess
 from handler.spec import read_spec
 
 log = logging.getLogger(__name__)
-
-
-_LAST_OF_STREAM = ("ts_stream_next", "false")
-"""TorchServe 0.12 reads this header of an answer to gRPC's StreamPredictions, and ends the worker if it is missing."""
 
 
 @dataclass
@@ -145,8 +140,6 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         self.context.set_response_content_type(index, "application/json")
         if row.client_request_id:
             self.context.set_response_header(index, requestlog.ECHO, row.client_request_id)
-        if _over_grpc(self.context.get_all_request_header(index)):
-            self.context.set_response_header(index, *_LAST_OF_STREAM)
         entries = [self._entry(photo) for photo in row.photos]
         return json.dumps(entries if row.many else entries[0])
 
@@ -189,11 +182,6 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
             "unsure": confidence < self.spec.answer.unsure_below,
             "model_version": self.version,
         }
-
-
-def _over_grpc(headers: Mapping[str, Any]) -> bool:
-    """Whether a request came over gRPC: TorchServe passes no HTTP header then, only a dictionary for each field."""
-    return not any(isinstance(value, str) for value in headers.values())
 
 
 def _status(row: Row) -> HTTPStatus:

@@ -39,7 +39,7 @@ from deploy.host.var import claim
 from deploy.settings import DEFAULTS, PROPERTIES, ROWS, Settings, resolved_properties
 from deploy.store.profile import environment
 from deploy.torchserve import keys
-from deploy.torchserve.front_end import pass_forms_on
+from deploy.torchserve.front_end import change_classes
 from deploy.torchserve.management import Client
 
 START_S = 60
@@ -146,7 +146,7 @@ class Server:
         self.temporary = _temporary(var)
         self.settings.store.mkdir(parents=True, exist_ok=True)
         (var / keys.FILE).unlink(missing_ok=True)
-        pass_forms_on(var)
+        change_classes(var)
         write_whole(var / "config.properties", resolved_properties(self.settings).encode())
 
     def _environment(self) -> dict[str, str]:

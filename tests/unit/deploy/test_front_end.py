@@ -1,4 +1,4 @@
-"""The class that keeps TorchServe's front end from reading forms."""
+"""The classes that keep TorchServe's front end from reading forms and from offering gRPC streams."""
 
 import zipfile
 from importlib.machinery import ModuleSpec
@@ -9,31 +9,34 @@ import pytest
 
 from common.errors import UserError
 from deploy.torchserve import front_end
-from deploy.torchserve.front_end import CLASS, TYPES, pass_forms_on
+from deploy.torchserve.front_end import CONSTANTS, change_classes
 
 
-def test_the_class_differs_only_in_two_constants(tmp_path: Path) -> None:
-    pass_forms_on(tmp_path)
-    pass_forms_on(tmp_path)
-    changed = (tmp_path / CLASS).read_bytes()
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_class_differs_only_in_two_constants(tmp_path: Path, name: str) -> None:
+    change_classes(tmp_path)
+    change_classes(tmp_path)
+    changed = (tmp_path / name).read_bytes()
     package = find_spec("ts")
     assert package is not None
     assert package.origin is not None
     with zipfile.ZipFile(Path(package.origin).parent / "frontend" / "model-server.jar") as jar:
-        original = jar.read(CLASS)
-    for kind in TYPES:
-        assert kind not in changed
-        original = original.replace(kind, b"\n" * len(kind))
+        original = jar.read(name)
+    for text in CONSTANTS[name]:
+        size = len(text).to_bytes(2, "big")  # other constants of the class contain the text
+        assert size + text not in changed
+        original = original.replace(size + text, size + b"\n" * len(text))
     assert changed == original
 
 
 def test_another_front_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_end, "find_spec", lambda _: ModuleSpec("ts", None, origin=str(tmp_path / "__init__.py")))
     with pytest.raises(UserError, match="not the front end of TorchServe"):
-        pass_forms_on(tmp_path)
+        change_classes(tmp_path)
     (tmp_path / "frontend").mkdir()
     with zipfile.ZipFile(tmp_path / "frontend" / "model-server.jar", "w") as jar:
-        jar.writestr(CLASS, b"another class")
+        for name in CONSTANTS:
+            jar.writestr(name, b"another class")
     with pytest.raises(UserError, match="not the front end of TorchServe"):
-        pass_forms_on(tmp_path)
-    assert not (tmp_path / CLASS).exists()
+        change_classes(tmp_path)
+    assert not any((tmp_path / name).exists() for name in CONSTANTS)
