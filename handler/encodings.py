@@ -163,7 +163,7 @@ def _unwrap(text: str) -> str:
         head, _, data = text.partition(",")
         if not head.lower().endswith(";base64"):
             raise InvalidRequest("invalid_base64", f"image_base64 {_not_base64(text)}")
-        return data
+        return data.lstrip()
     return text
 
 

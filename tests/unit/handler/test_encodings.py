@@ -29,6 +29,7 @@ URL_SAFE = base64.urlsafe_b64encode(PHOTO).decode()
         f'b"{TEXT}"',
         f"data:image/jpeg;base64,{TEXT}",
         f"DATA:;base64,{TEXT}",
+        f"data:image/png;charset=utf-8;base64, {TEXT}",
         f"  {TEXT[:4]}\n{TEXT[4:]}\r\n",
         TEXT.rstrip("="),
         str(base64.encodebytes(PHOTO)),
