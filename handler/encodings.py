@@ -22,6 +22,7 @@ AS_BASE64 = 'send {"image_base64": "BASE64"}, in Node.js buffer.toString("base64
 """What to do instead of sending a list of numbers."""
 
 _UTF8_BOM = b"\xef\xbb\xbf"
+_VALUES = 250_000  # of all objects and lists of a JSON body; 16 photos have some hundred
 _MEMBERS = 16  # a gzip file may be several, one after the other; each costs a copy of what follows it
 _LINE_BREAKS = str.maketrans("", "", "\n\r\t")
 _SEND = "send the bytes of the photo's file in base64"
@@ -58,12 +59,13 @@ def decode_base64(text: object, limits: Limits) -> bytes:
     """Decode a photo's base64, also URL-safe, from `str(bytes)` or a `data:` URL; line breaks and tabs are ignored.
 
     Raises:
-        RequestError: `missing_image`, `invalid_base64`, `unsupported_format` for base64 of text that is no file, or
-            `image_too_large` (computed from the length, before anything is decoded).
+        RequestError: `missing_image`, `invalid_request`, `invalid_base64`, `unsupported_format` for base64 of text that
+            is no file, or `image_too_large` (computed from the length, before anything is decoded).
     """
+    if is_bytes(text):
+        raise InvalidRequest("invalid_request", f"image_base64 is a Buffer or a list of numbers: {AS_BASE64}")
     if not isinstance(text, str) or not text:
-        what = "is a Buffer or a list of numbers" if is_bytes(text) else "is not a non-empty string"
-        raise InvalidRequest("missing_image", f"there is no photo: image_base64 {what}: {AS_BASE64}")
+        raise InvalidRequest("missing_image", "there is no photo: image_base64 must be a non-empty base64 string")
     text = _unwrap(text.strip())
     # A blank is not removed: it is a "+" that was lost because a form was not percent-encoded.
     multiline = any(map(text.__contains__, "\n\r\t"))
@@ -83,8 +85,13 @@ def decode_json(body: bytes) -> Any:
     """Decode JSON in UTF-8; a byte order mark is ignored, as RFC 8259 (section 8.1) allows.
 
     Raises:
-        RequestError: `invalid_json`.
+        RequestError: `invalid_json`, or `invalid_request` if it has too many values to be decoded.
     """
+    if _has_many_values(body):
+        raise InvalidRequest(
+            "invalid_request",
+            f"the JSON has more than {_VALUES} values, as a Buffer or a list of numbers has: {AS_BASE64}",
+        )
     try:
         return json.loads(body.removeprefix(_UTF8_BOM).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -110,6 +117,16 @@ def unpack(body: bytes, encoding: str | None) -> bytes:
         return _gunzip(body)
     except zlib.error as error:
         raise _not_gzip("it is something else, or damaged") from error
+
+
+def _has_many_values(body: bytes) -> bool:
+    """Whether decoding would take a second and hundreds of megabytes, which 16 KB of gzip could otherwise cause."""
+    at = -1
+    for _ in range(_VALUES if len(body) > 2 * _VALUES else 0):
+        at = body.find(b",", at + 1)
+        if at < 0:
+            return False
+    return at >= 0
 
 
 def is_bytes(value: object) -> bool:

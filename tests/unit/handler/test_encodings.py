@@ -113,7 +113,7 @@ def test_bytes_as_javascript_writes_them_are_named(where: str, value: Any) -> No
     limits = Limits()
     (item,) = parse({"body": json.dumps(body).encode()}, {"Content-Type": "application/json"}, limits).items
     assert item.error is not None
-    assert item.error.code in ("invalid_request", "missing_image")
+    assert item.error.code == "invalid_request"
     assert "a Buffer or a list of numbers" in item.error.message
     assert "image_base64" in item.error.message
 
@@ -164,6 +164,24 @@ def test_a_byte_order_mark_before_utf_8_is_ignored() -> None:
 def test_the_reason_why_it_is_not_json(raw: bytes, reason: str) -> None:
     with pytest.raises(RequestError, match=reason):
         decode_json(raw)
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'{"a":1}'])
+def test_a_flood_of_values_is_refused_before_it_is_decoded(value: bytes) -> None:
+    body = b"[" + b",".join([value] * 300_000) + b"]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="more than 250000 values") as caught:
+            decode_json(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "invalid_request"
+
+
+def test_a_large_photo_has_few_values() -> None:
+    text = base64.b64encode(bytes(9_000_000)).decode()
+    assert decode_json(json.dumps([{"image_base64": text, "boxes": [0] * 9999}]).encode())[0]["image_base64"] == text
 
 
 BODY = json.dumps({"image_base64": TEXT}).encode()
