@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 HEIGHT, WIDTH = 29, 37  # odd, so that rows, tiles and subsampled blocks are filled up
-EXACT, LOSSY = (1.0, 3.0), (4.0, 90.0)
+EXACT, ROUNDED, LOSSY = (1.0, 3.0), (2.0, 5.0), (4.0, 90.0)
 """Largest mean and largest single difference of a channel, in levels of 255, that still count as agreement."""
 
 

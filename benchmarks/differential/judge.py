@@ -1,18 +1,24 @@
 """Compare our decoder with what was written and with independent decoders."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.differential import bmp_files, lossy_files, png_files, tiff_files
+from benchmarks.differential import bmp_files, jpeg2000_files, lossy_files, png_files, tiff_files
 from benchmarks.differential.case import Case, Pixels
 from benchmarks.differential.opinions import libvips, others
 from handler.errors import RequestError
 from handler.image import open_photo
 from handler.spec import Limits
 
-WRITERS = {"png": png_files.cases, "bmp": bmp_files.cases, "tiff": tiff_files.cases, "lossy": lossy_files.cases}
+WRITERS: dict[str, Callable[[int], Iterator[Case]]] = {
+    "png": png_files.cases,
+    "bmp": bmp_files.cases,
+    "tiff": tiff_files.cases,
+    "lossy": lossy_files.cases,
+    "jpeg2000": jpeg2000_files.cases,
+}
 _AGREE = "agrees"
 
 

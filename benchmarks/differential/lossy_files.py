@@ -1,4 +1,4 @@
-"""JPEG, WebP, AVIF and JPEG 2000, by encoders other than Pillow's where they can write the kind."""
+"""JPEG, WebP and AVIF, by encoders other than Pillow's where they can write the kind."""
 
 import io
 import itertools
@@ -10,7 +10,7 @@ import numpy as np
 import pyvips
 from PIL import Image
 
-from benchmarks.differential.case import EXACT, LOSSY, Case, Pixels, levels, on_white, picture, rgb, turned
+from benchmarks.differential.case import EXACT, LOSSY, Case, levels, on_white, picture, rgb, turned
 from benchmarks.differential.png_files import tiff_block
 
 _TURNS = range(1, 9)
@@ -21,7 +21,6 @@ def cases(seed: int) -> Iterator[Case]:
     yield from _jpeg_variants(seed)
     yield from _webp(seed)
     yield from _avif(seed)
-    yield from _jpeg_2000(seed)
 
 
 def stored(seed: int, channels: int, bits: int = 8) -> np.ndarray[Any, Any]:
@@ -143,30 +142,3 @@ def _avif(seed: int) -> Iterator[Case]:
     data = saved(stored(seed, 4), "AVIF", quality=95, alpha_premultiplied=True, subsampling="4:4:4")
     values = picture(seed, 4)
     yield Case("avif with premultiplied alpha", data, on_white(values[..., :3], values[..., 3]), LOSSY)
-
-
-def _jpeg_2000(seed: int) -> Iterator[Case]:
-    for channels, bits, form, reversible in itertools.product(
-        (1, 2, 3, 4), (4, 8, 10, 12, 16), ("jp2", "j2k"), (True, False)
-    ):
-        values = levels(picture(seed, channels), bits)
-        pixels = values.astype(np.uint8 if bits <= 8 else np.uint16)
-        seen = values / ((1 << bits) - 1)
-        written: Pixels = on_white(seen[..., :-1], seen[..., -1]) if channels in (2, 4) else rgb(seen)
-        flat = pixels[..., 0] if channels == 1 else pixels
-        try:
-            data = bytes(
-                imagecodecs.jpeg2k_encode(
-                    np.ascontiguousarray(flat),
-                    0 if reversible else 45,
-                    codecformat=form,
-                    bitspersample=bits,
-                    reversible=reversible,
-                )
-            )
-        except (ValueError, RuntimeError):
-            continue
-        name = f"jpeg 2000 {channels} channels, {bits} bits, {form}, reversible {reversible}"
-        yield Case(
-            name, data, written, EXACT if reversible else LOSSY, may_refuse=bits != 8 and (channels > 1 or bits < 8)
-        )

@@ -9,8 +9,9 @@ from functools import partial
 
 import imagecodecs
 import numpy as np
+from PIL import Image
 
-from benchmarks.differential.case import LOSSY, Case, Pixels, levels, picture, rgb, turned
+from benchmarks.differential.case import LOSSY, ROUNDED, Case, Pixels, levels, picture, rgb, turned
 from benchmarks.differential.png_files import Samples, pack
 
 _WHITE, _BLACK, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
@@ -251,9 +252,14 @@ def _unusual(seed: int) -> Iterator[Case]:
         made = write(levels(picture(seed, 1), 8), Layout(_BLACK, 8))
         changed = made.replace(struct.pack("<HHIH", 259, 3, 1, 1), struct.pack("<HHIH", 259, 3, 1, compression))
         yield Case(f"tiff compression {compression}", changed, code="unsupported_format")
-    for subsampling in ((1, 1), (2, 2), (2, 1), (4, 1)):
+    for subsampling in ((2, 2), (2, 1), (4, 1)):
         layout = Layout(_YCBCR, 8, tags=((530, "H", subsampling),))
         yield Case(f"tiff {layout}", write(levels(picture(seed, 3), 8), layout), code="unsupported_format")
+    whole = levels(picture(seed, 3), 8)
+    luma = np.asarray(Image.fromarray(whole.astype(np.uint8)).convert("YCbCr")).astype(np.int64)
+    for layout in layouts(_YCBCR, 8, several=True):
+        case = _case(luma, replace(layout, tags=((530, "H", (1, 1)),)), rgb(whole / 255), may_refuse=True)
+        yield replace(case, tolerance=ROUNDED)
 
 
 def _oriented(seed: int) -> Iterator[Case]:

@@ -10,11 +10,13 @@ from handler.decoding.formats import Prepared, unsupported
 
 _AVIF_BRANDS = (b"avif", b"avis")
 _SIZE = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
+_EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
 _CODESTREAM, _STYLE, _COMPONENT_STYLE, _END = b"\xff\x4f\xff\x51", b"\xff\x52", b"\xff\x53", b"\xff\xd9"
 _TILE, _TILE_DATA = b"\xff\x90", b"\xff\x93"
 _NO_LEVELS = 33  # one more than the format allows
 _MOST_SEGMENTS = 5_000
 _COLOURS = {code.to_bytes(4, "big") for code in (16, 17, 18)}
+_CMYK = (12).to_bytes(4, "big")
 _META = 65536  # the boxes that describe an AVIF stand at its start
 
 
@@ -37,7 +39,8 @@ def prepare_avif(data: bytes) -> Prepared:
         raise unsupported("an AVIF that shows only a part of its pixels (clap)")
     sizes = [struct.unpack(">II", match[1]) for match in _SIZE.finditer(head)]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
-    return Prepared("AVIF", data, (width, height))
+    # libavif refuses a damaged EXIF block, and only `irot` and `imir` turn an AVIF.
+    return Prepared("AVIF", _EXIF_ITEM.sub(rb"\1exif", head) + data[_META:], (width, height))
 
 
 def prepare_jpeg_2000(data: bytes) -> Prepared:
@@ -58,9 +61,9 @@ def prepare_jpeg_2000(data: bytes) -> Prepared:
     except struct.error:
         return Prepared("JPEG2000", data, orientation=1)
     _check_components(count, parts)
-    colour = data.find(b"colr\1", 0, start)
-    if colour > 0 and data[colour + 7 : colour + 11] not in _COLOURS:
-        raise unsupported("a JPEG 2000 with colours other than sRGB, grey or YCC")
+    _check_colours(data[:start], count)
+    if not data.endswith(_END):  # without it, OpenJPEG refuses a file in which every pixel is there
+        data += _END
     return Prepared("JPEG2000", data, (right - left, lower - upper), orientation=1, levels=_levels(data))
 
 
@@ -75,6 +78,21 @@ def _check_components(count: int, parts: list[tuple[int, int, int]]) -> None:
             raise unsupported(f"a JPEG 2000 with {bits} bits per sample and {count} channels")
         if (across, down) != (1, 1):
             raise unsupported("a JPEG 2000 with subsampled colours")
+
+
+def _check_colours(head: bytes, count: int) -> None:
+    """Pillow joins equal colours of a palette, and ignores the order and the kinds of channels."""
+    colour = head.find(b"colr\1")
+    if colour > 0 and head[colour + 7 : colour + 11] not in (_COLOURS | ({_CMYK} if count == 4 else set())):
+        raise unsupported("a JPEG 2000 with colours other than sRGB, grey, YCC or CMYK")
+    if b"pclr" in head:
+        raise unsupported("a JPEG 2000 with a palette")
+    channels = head.find(b"cdef")
+    if channels > 0:
+        rows = list(struct.iter_unpack(">HHH", head[channels + 6 : channels + 6 + 6 * count]))
+        usual = [(number, 0, number + 1) for number in range(count)]
+        if sorted(rows) not in (usual, [*usual[:-1], (count - 1, 1, 0)]):
+            raise unsupported("a JPEG 2000 with channels in another order, or with premultiplied alpha,")
 
 
 def _levels(data: bytes) -> int:

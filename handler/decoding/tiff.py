@@ -28,7 +28,6 @@ _COMPRESSIONS = {
     32946: "Deflate",
     34925: "LZMA",
     50000: "Zstandard",
-    50001: "WebP",
 }
 _UNREAD = {
     _OLD_JPEG: "old-style JPEG",
@@ -38,6 +37,7 @@ _UNREAD = {
     34677: "SGILog",
     34712: "JPEG 2000",
     34887: "LERC",
+    50001: "WebP",
     50002: "JPEG XL",
     32767: "Sony ARW",
     34713: "Nikon NEF",
@@ -51,6 +51,7 @@ _COLOUR_NAMES = {
     32844: "LogL colours",
     32845: "LogLuv colours",
 }
+_YCBCR_RANGES = {529, 532}
 _CAMERA = {32803, 34892}
 _SAMPLE_FORMATS = {2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex"}
 _DEPTHS = {
@@ -120,8 +121,11 @@ def _check_samples(tags: Directory) -> None:
         raise unsupported("a TIFF whose channels have different depths")
     if bits[0] not in _DEPTHS[colours]:
         raise unsupported(f"a TIFF with {bits[0]} bits per sample and photometric interpretation {colours}")
-    if colours == _YCBCR and tags.value(_COMPRESSION, _RAW) != _JPEG:
-        raise unsupported("a TIFF with YCbCr colours that is not compressed as JPEG")
+    plain = (
+        tags.values(_SUBSAMPLING) == (1, 1) and tags.value(_PLANAR, 1) == 1 and not _YCBCR_RANGES & tags.entries.keys()
+    )
+    if colours == _YCBCR and tags.value(_COMPRESSION, _RAW) != _JPEG and not plain:
+        raise unsupported("a TIFF with subsampled or planar YCbCr colours that is not compressed as JPEG")
 
 
 def _check_order(tags: Directory) -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("pyvips", reason="pyvips is not installed: run make test")
 from benchmarks.differential.case import Case
 from benchmarks.differential.judge import WRITERS, judge
 
-STEP = {"png": 3, "bmp": 5, "tiff": 37, "lossy": 3}  # every how many files: all of them take a minute
+STEP = {"jpeg2000": 3, "png": 3, "bmp": 5, "tiff": 37, "lossy": 3}  # every how many files: all of them take a minute
 
 
 def sample(writer: str) -> list[Case]:

@@ -275,3 +275,21 @@ LARGE: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("form", LARGE)
 def test_too_many_pixels_are_413_in_every_format(form: str) -> None:
     assert refusal(LARGE[form]()).code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_an_avif_with_a_damaged_exif_block_is_turned_by_its_boxes(orientation: int) -> None:
+    block = Image.Exif()
+    block[274], block[271] = orientation, "maker"
+    plain = encode(photo(), "AVIF", exif=block)
+    mark = plain.rindex(b"MM\0*", 0, plain.index(b"maker")) if b"MM\0*" in plain else plain.rindex(b"II*\0")
+    broken = plain[:mark] + b"XXXX" + plain[mark + 4 :]
+    assert np.array_equal(pixels(broken), pixels(plain))
+    assert pixels(plain).shape[:2] == ((240, 320) if orientation == 1 else (320, 240))
+
+
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}])
+def test_a_jpeg_2000_without_its_end_marker_is_read_when_every_pixel_is_there(options: dict[str, bool]) -> None:
+    plain = encode(photo(), "JPEG2000", **options)
+    assert np.array_equal(pixels(plain[:-2]), pixels(plain))
+    assert refusal(plain[:-40]).code == "corrupt_image"
