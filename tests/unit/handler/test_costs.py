@@ -74,6 +74,13 @@ def test_white_behind_a_photo_does_not_depend_on_the_strips(monkeypatch: pytest.
     assert np.array_equal(np.asarray(to_rgb(photo, Prepared("PNG", b""))), np.asarray(whole))
 
 
+def test_every_value_with_every_transparency_is_as_alpha_composite_has_it() -> None:
+    value, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    photo = Image.fromarray(np.dstack([value, value, value, alpha]))
+    whole = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+    assert np.array_equal(np.asarray(to_rgb(photo, Prepared("PNG", b""))), np.asarray(whole))
+
+
 def jpeg_2000(**options: object) -> bytes:
     return pictures.encode(pictures.photo().resize((800, 600), Image.Resampling.BICUBIC), "JPEG2000", **options)
 
