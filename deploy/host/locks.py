@@ -24,7 +24,7 @@ from deploy.host.var import MARK, claim
 SERVER = "lock"
 DEPLOYMENT = MARK
 _BLINK_S = 0.5  # a reader holds the lock for a moment
-_NAME_S = 0.2  # a new owner holds the lock for a moment before its name is in the file
+_NAME_S = 0.2  # a new owner holds the lock for a moment before its name is in the file, and one that leaves after it
 _POLL_S = 0.02
 _SIZE = 512  # bytes of a lock file: always the same, so that a new name needs no further disk space
 
@@ -182,8 +182,9 @@ def _take(file: int, wait_s: float) -> None:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise LockHeld(_read(file) or UNNAMED) from error
+            owner = _read(file)
+            if time.monotonic() > deadline + (0 if owner else _NAME_S):  # its name is just being written or removed
+                raise LockHeld(owner or UNNAMED) from error
             time.sleep(_POLL_S)
 
 

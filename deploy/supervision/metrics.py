@@ -14,6 +14,8 @@ classifier_keeper_actions_total{action}                   repairs by the keeper
 classifier_deployments_total{action,state}                ended changes of versions, since the node exists
 classifier_deployment_seconds{action}                     duration of the last one
 classifier_deployment_running                             1 while versions are being changed
+
+deploy/supervision/front_end.py adds those of TorchServe's own process.
 """
 
 import contextlib
@@ -38,6 +40,7 @@ from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import FOLDER, State, entries
 from deploy.supervision import repair_plan
+from deploy.supervision.front_end import FrontEnd
 from handler.errors import CODES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -81,6 +84,8 @@ class Metrics:
             self._actions.labels(action)
         self._node = Node(settings)
         self._registry.register(self._node)
+        self._front_end = FrontEnd(settings)
+        self._registry.register(self._front_end)
         self._last_request: dict[tuple[str, str], float] = {}
         self._tail: Tail | None = None
         self._thread: threading.Thread | None = None
@@ -102,6 +107,7 @@ class Metrics:
             if self._tail:
                 self._tail.close()
             self._tail = self._thread = None
+            self._front_end.close()
 
     def text(self) -> bytes:
         """All metrics in the text format of Prometheus (`CONTENT_TYPE`), up to the last line of the request log."""

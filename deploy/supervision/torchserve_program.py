@@ -16,6 +16,7 @@ from common.errors import UserError
 from deploy.host.log import log, one_line
 from deploy.host.processes import follow_supervisor
 from deploy.settings import read_settings
+from deploy.supervision.front_end import Unfinished
 from deploy.torchserve.process import POLL_S, Server
 
 NOT_STARTED = "not started"  # the log event that `up` looks for
@@ -30,11 +31,14 @@ def main() -> None:
     for number in STOPPING:
         signal.signal(number, _stop)
     os.umask(0o077)
-    server = Server(read_settings())
+    settings = read_settings()
+    server, unfinished = Server(settings), Unfinished(settings)
     try:
         attach_or_start(server)
         while not server.ended():
             time.sleep(POLL_S)
+            if server.java:
+                unfinished.close(server.java)
         log("TorchServe ended unexpectedly", console=one_line(server.console_tail()))
     finally:
         server.stop()

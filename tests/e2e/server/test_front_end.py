@@ -7,11 +7,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from deploy.host.sockets import close_unfinished
 from deploy.settings import HOST
+from deploy.supervision.front_end import HTTP
 from deploy.torchserve.grpc import METHOD, GrpcClient
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 from tests.helpers.endpoint import Endpoint
+from tests.helpers.waiting import eventually
 
 REFUSED: dict[str, dict[str, bytes]] = {
     "unsupported_format": {"data": b"<html>"},
@@ -74,6 +77,19 @@ def test_grpc_requests_that_are_cancelled_leave_the_worker_alive(server: Server,
             call.cancel()
         assert client.predict("shapes", shapes.bytes_of(0), "1")["status"] == 200
     assert worker_pids(server, "shapes") == before
+
+
+def test_a_request_whose_body_stops_arriving_is_closed_and_others_are_not(server: Server, bundle: Path) -> None:
+    shapes, java = Endpoint(server, "shapes", bundle), server.java
+    assert java is not None
+    ports = {server.settings.ports[key] for key in HTTP}
+    assert shapes.post(data=shapes.bytes_of(0), headers={"Content-Type": "image/png"}).ok  # leaves a connection open
+    with socket.create_connection((HOST, server.settings.ports["inference_address"]), timeout=30) as unfinished:
+        unfinished.sendall(head_of(server, "image/jpeg", 1000) + bytes(10))
+        assert close_unfinished(java, ports, 60) == 0
+        assert eventually(lambda: close_unfinished(java, ports, 0.1)) == 1
+        assert unfinished.recv(100) == b""
+    assert shapes.post(data=shapes.bytes_of(0), headers={"Content-Type": "image/png"}).ok
 
 
 def test_broken_forms_leave_no_file(server: Server) -> None:

@@ -1,11 +1,13 @@
 """The files that a deployment leaves in var: locks, the manifest of what is served, the journal."""
 
 import datetime
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import UserError
+from deploy.host import locks
 from deploy.host.locks import Lock, LockHeld, Owner, OwnerKind, deployment_lock
 from deploy.host.var import claim
 from deploy.settings import ROOT
@@ -66,6 +69,31 @@ def test_the_kernel_frees_a_lock_and_the_next_owner_learns_who_died(tmp_path: Pa
             assert left == dead
             assert lock.dead_owner() is None
         assert lock.owner() is lock.dead_owner() is None
+
+
+def test_an_owner_without_a_name_is_waited_for_because_it_is_just_leaving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper has removed its name and not yet closed the file: a rollout must not call it an unknown process."""
+    monkeypatch.setattr(locks, "_BLINK_S", 0.0)
+    monkeypatch.setattr(locks, "_NAME_S", 30.0)
+    lock = Lock(tmp_path / "lock")
+    owners: list[Owner | None] = []
+
+    def take() -> None:
+        with lock.hold(OwnerKind.ROLLOUT, "a 1", 0):
+            owners.append(lock.owner())
+
+    claim(tmp_path)
+    lock.path.touch()
+    with lock.path.open() as leaving:
+        fcntl.flock(leaving, fcntl.LOCK_EX)
+        taking = threading.Thread(target=take)
+        taking.start()
+        taking.join(0.3)
+        assert taking.is_alive()
+    taking.join(10)
+    assert [owner and owner.kind for owner in owners] == [OwnerKind.ROLLOUT]
 
 
 @pytest.mark.parametrize(

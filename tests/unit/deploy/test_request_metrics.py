@@ -22,6 +22,7 @@ from deploy.settings import ROOT, Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, JournalEntry, State, entries
+from deploy.supervision.front_end import CLOSED
 from deploy.supervision.metrics import BUCKETS, FORGET_S, Metrics
 from handler import requestlog
 from handler.errors import CODES
@@ -317,6 +318,18 @@ class TestWhatTheKeeperSays:
         metrics.keeper_action("revive")
         metrics.keeper_action("revive")
         assert value(metrics, "classifier_keeper_actions_total", action="revive") == 2
+
+    def test_closed_requests_are_counted_from_the_log_of_the_program_that_closes_them(
+        self, metrics: Metrics, settings: Settings
+    ) -> None:
+        name, path = "classifier_unfinished_requests_closed_total", settings.var / "logs" / "torchserve.log"
+        assert value(metrics, name) == 0
+        add(path, json.dumps({"time": "now", "event": CLOSED, "count": 3}) + "\n[]\nno json\n")
+        add(
+            path, json.dumps({"time": "now", "event": CLOSED, "count": 1}) + "\n" + json.dumps({"event": "else"}) + "\n"
+        )
+        assert value(metrics, name) == 4
+        assert value(metrics, "classifier_front_end_resident_bytes") is None
 
 
 class TestDeployments:
