@@ -157,14 +157,9 @@ def _end_all(processes: list[_Process]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Few variables: PYTHONPATH would override the unpacked archive. Threads would take address space.
-
-    With fixed thresholds glibc returns every large block when it is freed; otherwise it raises them to 32 MB and more.
-    """
+    """Few variables: PYTHONPATH would override the unpacked archive. Threads would take address space."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    large = str(2**20)
-    thresholds = {"MALLOC_MMAP_THRESHOLD_": large, "MALLOC_TRIM_THRESHOLD_": large}
-    return {**inherited, **thresholds, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return {**inherited, "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def _why(code: int, seconds: float, impatient: bool) -> Exception:
