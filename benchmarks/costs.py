@@ -88,7 +88,7 @@ def main(root: Path, only: str, seconds: float, rate: float, search: int, seed: 
         alone = load_during(server, rate, lambda: time.sleep(seconds))
         click.echo(f"Others alone: p50 {alone.percentile(0.5):.0f} ms, p99 {alone.percentile(0.99):.0f} ms\n\n{HEAD}")
         rows = []
-        for name, make in {"for comparison: a sound JPEG": sound, **costly.FILES}.items():
+        for name, make in {**costly.FILES, "for comparison: a sound JPEG": sound}.items():
             data = make() if re.search(only, name) else b""
             for count in (1, LIST) if 0 < len(data) <= LARGEST_LIST else (1,) if data else ():
                 rows.append(
