@@ -92,6 +92,20 @@ def test_a_request_whose_body_stops_arriving_is_closed_and_others_are_not(server
     assert shapes.post(data=shapes.bytes_of(0), headers={"Content-Type": "image/png"}).ok
 
 
+def test_whoever_has_the_management_token_can_run_code(server: Server, tmp_path: Path) -> None:
+    """A fact that docs/operate.md states: TorchServe loads a folder by its absolute path, wherever it lies."""
+    model = {"modelName": "outside", "modelVersion": "1.0", "handler": "code.py"}
+    (tmp_path / "MAR-INF").mkdir()
+    (tmp_path / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"runtime": "python", "model": model}))
+    (tmp_path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef handle(*_): return []\n")
+    question = {"url": str(tmp_path), "model_name": "outside", "initial_workers": 1}
+    server.client.manage("POST", "/models", params=question)
+    try:
+        eventually((tmp_path / "ran").exists)
+    finally:
+        server.client.manage("DELETE", "/models/outside")
+
+
 def test_broken_forms_leave_no_file(server: Server) -> None:
     """When TorchServe's front end read forms itself, a part that declared a size too large left its file for ever."""
     before = {path.name for path in server.temporary.iterdir()}
