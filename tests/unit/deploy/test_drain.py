@@ -9,7 +9,7 @@ from tests.helpers.waiting import eventually
 
 
 def test_a_worker_computes_while_one_of_its_decoders_does() -> None:
-    workers = {"workers": [{"pid": str(os.getpid())}, {"pid": "none"}]}
+    workers = {"workers": [{"pid": os.getpid()}, {"pid": -1}, {}]}
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as decoder:
         try:
             before = eventually(lambda: cpu_seconds(workers).get(decoder.pid))
