@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
-from tests.helpers.groups import SERVER, Groups, group_of, seconds_of, uses_server
+from tests.helpers.groups import SERVER, Groups, group_of, rank, uses_server
 from tests.helpers.once import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         slow = item.get_closest_marker("slow") or TRAINED.intersection(item.fixturenames)  # type: ignore[attr-defined]
         if "unit" in item.path.parts and not slow:
             item.add_marker(pytest.mark.fast)
-    items.sort(key=lambda item: seconds_of(item.nodeid), reverse=True)
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
 @pytest.fixture(scope="session")
@@ -126,10 +126,12 @@ def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def server(settings: Settings) -> Iterator[Any]:
+def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One real TorchServe with the models classroom and shapes, and a batched model of both."""
     from deploy.torchserve.process import Server
 
+    if XDIST:  # fails in a second process: then the groups of tests/helpers/groups.py do not work
+        (tmp_path_factory.getbasetemp().parent / "server").mkdir()
     with Server(settings) as running:
         for name in ("classroom", "shapes"):
             running.client.register(f"{name}-1.0.mar", name)
