@@ -162,6 +162,7 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 
+@pytest.mark.slow
 def test_ten_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
     put(tmp_path, **{f"{number}_dot_html": b"<html>" for number in range(21)})
     lines = run(tmp_path).stdout.splitlines()
@@ -212,6 +213,7 @@ def test_files_are_moved_only_with_move_to_and_never_overwritten(tmp_path: Path)
         assert run(photos).exit_code == 0
 
 
+@pytest.mark.slow
 def test_stopped_moves_are_finished_by_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"{n}_dot_jpg": bytes([n]) for n in range(1, 5)}
     photos, bad = put(tmp_path / "in", **files), tmp_path / "bad"
@@ -395,6 +397,7 @@ def test_a_photo_that_serving_would_stop_is_too_large(tmp_path: Path) -> None:
     assert "decoding the photo takes more than 0.3 s, the limit: send" in facts.reason
 
 
+@pytest.mark.slow
 def test_similar_groups_join_blank_images_by_their_bytes_only(tmp_path: Path) -> None:
     white, grey = encode(Image.new("RGB", (99, 99), "white"), "PNG"), encode(Image.new("RGB", (99, 99), "grey"), "PNG")
     put(tmp_path, a_dot_png=white, b_dot_png=grey, c_dot_png=white, d_dot_jpg=b"x", e_dot_jpg=b"")
@@ -402,6 +405,7 @@ def test_similar_groups_join_blank_images_by_their_bytes_only(tmp_path: Path) ->
     assert similar_groups(sorted(tmp_path.iterdir()), Limits()) == [0, 1, 0, 3, 4, 5, 5]
 
 
+@pytest.mark.slow
 def test_the_sharper_of_two_near_duplicates_is_kept(tmp_path: Path) -> None:
     put(tmp_path, a_dot_jpg=encode(photo().resize((160, 120)), "JPEG"), b_dot_png=encode(photo(), "PNG"))
     assert run(tmp_path).exit_code == 0

@@ -221,6 +221,7 @@ def test_the_processes_end_with_their_owner() -> None:
     assert not any(process.is_running() for process in processes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoding", [False, True])
 def test_no_process_survives_a_worker_that_is_killed(decoding: bool) -> None:
     code = (

@@ -158,6 +158,7 @@ def bound_at(limits: list[float]) -> Callable[..., float]:
     return lambda *_: next(left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shares", "chosen"), [([0.5, 2.0], 1), ([2.0, 1.0], 2), ([0.0, 0.1], 2), ([1.1, 9.0], 0)])
 def test_the_largest_step_within_the_budget_is_chosen(
     recipe: Recipe, few: list[Photo], monkeypatch: pytest.MonkeyPatch, shares: list[float], chosen: int
