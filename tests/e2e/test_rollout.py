@@ -104,7 +104,7 @@ def answers_otherwise(mar: Path) -> None:
 
 
 def slow(mar: Path) -> None:
-    rewrite(mar, in_handle("time.sleep(0.1)"))
+    rewrite(mar, in_handle("time.sleep(0.03)"))
 
 
 REFUSALS: list[tuple[Callable[[Path], None], str]] = [
