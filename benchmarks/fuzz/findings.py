@@ -57,6 +57,8 @@ def judge(sent: Sent, status: int, content: bytes) -> tuple[str, str]:
     if codes and codes <= set(CODES):
         expected = {int(CODES[code]) for code in codes} if isinstance(answer, dict) else {400}
         return f"{status}", "" if expected == {status} and "internal_error" not in codes else "code and status"
+    if sent.method == "HEAD" and status in set(map(int, CODES.values())) - {500}:
+        return f"{status}", ""  # an answer to HEAD has no body
     return f"{status} front end", "" if status in FRONT_END else "an undocumented answer"
 
 

@@ -10,7 +10,7 @@ from benchmarks.fuzz.generate import Sent
 from handler.goldens import Golden
 
 GOOD = Sent("good", goldens=(Golden("a.jpg", "online", (0.1, 0.9)),))
-BROKEN, STAR = Sent("json"), Sent("line", path="*")
+BROKEN, STAR, HEAD = Sent("json"), Sent("line", path="*"), Sent("line", method="HEAD")
 RIGHT = {"result": "online", "probabilities": {"offline": 0.11, "online": 0.89}}
 INVALID = {"error": {"code": "invalid_json"}}
 
@@ -36,6 +36,8 @@ INVALID = {"error": {"code": "invalid_json"}}
         (BROKEN, 404, {"code": 404}, True),
         (BROKEN, 0, "", False),
         (STAR, 500, {"code": 500}, True),
+        (HEAD, 415, "", True),
+        (HEAD, 500, "", False),
     ],
 )
 def test_an_answer_is_judged(sent: Sent, status: int, answer: Any, right: bool) -> None:
