@@ -16,19 +16,8 @@ _NEEDED = frozenset(
     | {_PREDICTOR, 320, 322, 323, _TILES, 325, _EXTRA, _FORMAT, 347, 529, _SUBSAMPLING, 532}
 )
 _RAW, _OLD_JPEG, _JPEG = 1, 6, 7
-_COMPRESSIONS = {
-    _RAW: "",
-    2: "CCITT",
-    3: "CCITT",
-    4: "CCITT",
-    5: "LZW",
-    _JPEG: "JPEG",
-    8: "Deflate",
-    32773: "PackBits",
-    32946: "Deflate",
-    34925: "LZMA",
-    50000: "Zstandard",
-}
+# None, CCITT (three kinds), LZW, JPEG, Deflate (two numbers), PackBits, LZMA, Zstandard: built into Pillow's libtiff.
+_COMPRESSIONS = {_RAW, 2, 3, 4, 5, _JPEG, 8, 32946, 32773, 34925, 50000}
 _UNREAD = {
     _OLD_JPEG: "old-style JPEG",
     32809: "ThunderScan",
