@@ -15,6 +15,7 @@ LONGEST = (
     "e2e/test_examples.py",  # 201 s
     SERVER,
     "e2e/test_rollout.py",  # 147 s
+    "integration/test_training.py",  # 129 s
     "integration/recipes/test_flowers.py",  # 88 s
     "e2e/test_siblings.py",  # 84 s
 )
