@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.fuzz.findings import Findings, judge, summary, table
-from benchmarks.fuzz.generate import Sent
+from benchmarks.fuzz.generate import Generator, Sent
 from handler.goldens import Golden
+from tests.helpers.commands import SHIPPED
 
 GOOD = Sent("good", goldens=(Golden("a.jpg", "online", (0.1, 0.9)),))
 BROKEN, STAR, HEAD = Sent("json"), Sent("line", path="*"), Sent("line", method="HEAD")
@@ -58,3 +59,12 @@ def test_growing_memory_and_files_are_reported() -> None:
     assert "| json | 1 |" in table(report)
     assert summary(Findings(memory=[100.0] * 50), [])["broken"] == []
     assert summary(Findings(memory=[100.0, 900.0]), [])["broken"] == []
+
+
+def test_a_request_is_made_from_its_number_alone() -> None:
+    first, again = Generator(SHIPPED, seed=2), Generator(SHIPPED, seed=2)
+    numbers = range(0, 400, 7)
+    assert [first.request(number) for number in numbers] == [again.request(number) for number in reversed(numbers)][
+        ::-1
+    ]
+    assert Generator(SHIPPED, seed=3).request(1) != first.request(1)
