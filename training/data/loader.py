@@ -74,6 +74,17 @@ def check_readable(photos: Sequence[Photo], recipe: Recipe) -> None:
             open_whole(photo.path, recipe)
 
 
+def read_all(photos: Sequence[Photo], pictures: Pictures) -> None:
+    """Decode photos into a cache of pixels, so that an unreadable one is reported before training.
+
+    Raises:
+        InvalidInput: names the first photo that cannot be read.
+    """
+    for photo in track(photos, "reading held-out photos", console=err_console, transient=True):
+        with naming(photo.path):
+            pictures.pixels(photo.path)
+
+
 def batches(
     photos: Sequence[Photo],
     recipe: Recipe,

@@ -17,7 +17,7 @@ from common.console import err_console, note
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
-from training.data.loader import PhotoSet, batches, shuffled
+from training.data.loader import PhotoSet, batches, read_all, shuffled
 from training.evaluation.inference import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
 from training.models.classifier import Classifier
 
@@ -85,6 +85,7 @@ class Pixels:
     ) -> None:
         self.model, self.teacher, self.recipe, self.validation = model, teacher, recipe, validation
         self.pictures = Pictures(recipe)
+        read_all(validation, self.pictures)
         balanced = settings.sampling == "balanced"
         seed, samples = recipe.train.seed, photos_per_round(settings)
         self.loader = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
@@ -124,6 +125,8 @@ class Features:
         self.training, self.validation = training, validation
         self.copies = min(recipe.train.copies, max(1, settings.rounds))
         self.adapts = settings.norms == "adapted"
+        self.pictures = Pictures(recipe)
+        read_all(validation, self.pictures)
         self.items = _Rows(len(training))
         balanced = settings.sampling == "balanced"
         self.loader: DataLoader[tuple[Tensor, ...]] = shuffled(
@@ -163,13 +166,16 @@ class Features:
             pictures = Pictures(self.recipe)
             if self.adapts:
                 self._adapt(pictures)
-            return [self._run(self.training, f"view {n + 1}/{self.copies}", pictures) for n in range(self.copies)]
+            return [
+                self._run(self.training, f"view {n + 1}/{self.copies}", pictures, augment=True)
+                for n in range(self.copies)
+            ]
 
     @cached_property
     def held_out(self) -> Tensor:
         """Features of the held-out photos, preprocessed as in serving."""
         with torch.random.fork_rng(devices=[]):  # a loader draws a random number, which must not change dropout
-            return self._run(self.validation, "held out", None)[0]
+            return self._run(self.validation, "held out", self.pictures, augment=False)[0]
 
     def _adapt(self, augmenting: Pictures) -> None:
         several = len(self.training) > BATCH  # a batch of one has no variance
@@ -179,15 +185,15 @@ class Features:
             adapt_norms(self.model, (pixels.to(DEVICE) for pixels, _ in shown))
 
     @torch.no_grad()
-    def _run(self, photos: Sequence[Photo], title: str, augmenting: Pictures | None) -> tuple[Tensor, ...]:
+    def _run(self, photos: Sequence[Photo], title: str, pictures: Pictures, augment: bool) -> tuple[Tensor, ...]:
         network = folded(self.model)
-        loader = DataLoader(PhotoSet(photos, self.recipe, augmenting is not None, augmenting), BATCH)
+        loader = DataLoader(PhotoSet(photos, self.recipe, augment, pictures), BATCH)
         rows: list[tuple[Tensor, ...]] = []
         for pixels, labels in track(loader, title, console=err_console, transient=True):
             pixels = pixels.to(DEVICE)
             with autocast(self.recipe):
                 features = answer(network, self.model.head, pixels).features.cpu()
-            target = _ask(self.teacher, pixels, self.recipe) if augmenting else None
+            target = _ask(self.teacher, pixels, self.recipe) if augment else None
             rows.append((features, labels) if target is None else (features, labels, target.logits.cpu()))
         return tuple(torch.cat(column) for column in zip(*rows, strict=True))
 

@@ -14,7 +14,6 @@ from common.console import err_console, note
 from common.errors import CheckFailed, InvalidInput
 from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
-from training.data.loader import check_readable
 from training.evaluation.inference import DEVICE, Answer, freeze_norms
 from training.evaluation.metrics import Scores, score
 from training.fitting.batches import feed_for
@@ -50,7 +49,6 @@ def optimise(
             matched and the model has another number of them.
         CheckFailed: the loss is infinite or not a number.
     """
-    check_readable(validation, recipe)
     if teacher is not None:
         _move(teacher.eval(), DEVICE, torch.channels_last)
     _move(model, DEVICE, torch.channels_last)
