@@ -79,12 +79,15 @@ class Cost:
 @click.option("--only", default="", help="Only files whose name this regular expression finds.")
 @click.option("--seconds", default=8.0, show_default=True, help="How long each file is sent.")
 @click.option("--rate", default=20.0, show_default=True, help="Requests per second of the other clients.")
+@click.option("--workers", default=1, show_default=True, help="Workers of the model; memory is that of the first.")
 @click.option("--search", default=0, show_default=True, help="Number of random files.")
 @click.option("--seed", default=1, show_default=True, help="Of the random files.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
-def main(root: Path, only: str, seconds: float, rate: float, search: int, seed: int, out: Path | None) -> None:
+def main(
+    root: Path, only: str, seconds: float, rate: float, workers: int, search: int, seed: int, out: Path | None
+) -> None:
     """Measure what costly files cost the server and its other clients."""
-    with tempfile.TemporaryDirectory() as work, served(Path(work), root) as server:
+    with tempfile.TemporaryDirectory() as work, served(Path(work), root, workers) as server:
         alone = load_during(server, rate, lambda: time.sleep(seconds))
         click.echo(f"Others alone: p50 {alone.percentile(0.5):.0f} ms, p99 {alone.percentile(0.99):.0f} ms\n\n{HEAD}")
         rows = []
@@ -100,6 +103,7 @@ def main(root: Path, only: str, seconds: float, rate: float, search: int, seed: 
         click.echo(f"{seconds_:.2f} s, {extra} MB: {name}")
     report = {
         "benchmark": "costs",
+        "workers": workers,
         "alone": {"p50_ms": round(alone.percentile(0.5), 1), "p99_ms": round(alone.percentile(0.99), 1)},
         "files": [asdict(row) for row in rows],
         "search": {"files": search, "seed": seed, "costliest": found},
@@ -110,13 +114,14 @@ def main(root: Path, only: str, seconds: float, rate: float, search: int, seed: 
 
 
 @contextmanager
-def served(work: Path, root: Path) -> Iterator[ServedModel]:
+def served(work: Path, root: Path, workers: int) -> Iterator[ServedModel]:
     """A supervised server with the code in `root`."""
     golden = goldens.read(BUNDLE)[0]
     environment = separate_environment(work / "var", work / "store")
     server = ServedModel(environment, NAME, question((BUNDLE / golden.photo).read_bytes()))
     run_command("deploy", "up", "--bundle", "models/classroom", environment=environment, root=root)
     try:
+        server.client.scale(NAME, "1.0", workers)
         yield server
     finally:
         run_command("deploy", "down", "--now", environment=environment, root=root)

@@ -73,11 +73,12 @@ def request_ms(server: Server, body: dict[str, Any]) -> float:
 
 
 def memory(launcher: int) -> dict[str, float]:
-    """Resident megabytes of the worker and of the Java front end."""
-    sizes = {}
+    """Resident megabytes of the worker, of its decoder processes together, and of the Java front end."""
+    sizes = dict.fromkeys(("worker_rss_mb", "decoders_rss_mb", "java_rss_mb"), 0.0)
     for process in psutil.Process(launcher).children(recursive=True):
-        name = "worker_rss_mb" if "model_service_worker" in " ".join(process.cmdline()) else "java_rss_mb"
-        sizes[name] = round(process.memory_info().rss / 1e6, 1)
+        words = " ".join(process.cmdline())
+        name = "worker" if "model_service_worker" in words else "decoders" if "handler.decoder" in words else "java"
+        sizes[f"{name}_rss_mb"] += round(process.memory_info().rss / 1e6, 1)
     return sizes
 
 

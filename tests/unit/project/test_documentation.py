@@ -87,6 +87,15 @@ def test_every_page_is_in_the_index() -> None:
         assert page.name == "index.md" or f"({page.name})" in index, page.name
 
 
+def test_the_recording_is_small_and_shows_a_rollout_under_load() -> None:
+    """Made by `python scripts/record_terminal.py`."""
+    picture = ROOT / "docs" / "images" / "terminal.svg"
+    assert picture.stat().st_size < 60_000
+    text = re.sub(r"<[^>]+>|&#160;", " ", picture.read_text(encoding="utf-8"))
+    assert "make serve" in text
+    assert "rollout" in text
+
+
 def test_the_readme_is_short() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 160
