@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from common.errors import AlreadyExists, CannotWrite
 
 _MAX_NAME = 255
+_MAX_SUFFIX = 32
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -53,7 +54,10 @@ def legal_name(name: str) -> str:
     """
     if len(os.fsencode(name)) <= _MAX_NAME:
         return name
-    stem, suffix = Path(name).stem, Path(name).suffix
+    suffix = Path(name).suffix
+    if len(os.fsencode(suffix)) > _MAX_SUFFIX:  # a dot in a long name, not a type of file
+        suffix = ""
+    stem = name.removesuffix(suffix)
     end = f"-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{suffix}"
     while len(os.fsencode(stem + end)) > _MAX_NAME:
         stem = stem[:-1]

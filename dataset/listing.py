@@ -87,7 +87,7 @@ def existing(path: Path) -> Path | None:
 
 
 def _walk(root: Path, links: bool) -> Iterator[Path]:
-    """The paths below a folder that are no folders; without `links`, links to folders are among them."""
+    """The paths below a folder that are not folders; without `links`, links to folders are among them."""
     visited: set[str] = set()
     waiting = [root]
     for start in waiting:  # grows by the linked folders: the real ones come first, so that they keep their names
@@ -113,7 +113,7 @@ def _visited_or_around(target: str, visited: set[str], root: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """What a file is if its name says that it is no photo; else an empty string."""
+    """The kind of a file whose name shows that it is not a photo; an empty string for any other."""
     if name.startswith("._"):
         return "._*"
     if name.lower() in _NAMES:

@@ -26,7 +26,7 @@ def assign_sources(photos: Sequence[Photo], names: Sequence[str], rule: str) -> 
             searched in the path; its first group, or else the whole match, is the source.
 
     Raises:
-        InvalidInput: the rule is no legal regular expression, or finds a source for no photo.
+        InvalidInput: the rule is not a regular expression, or it finds no source for any photo.
     """
     if any(rule in photo.row for photo in photos):
         found = [photo.row.get(rule) or None for photo in photos]
@@ -42,12 +42,13 @@ def assign_sources(photos: Sequence[Photo], names: Sequence[str], rule: str) -> 
 
 
 def missing_sources(photos: Sequence[Photo]) -> str:
-    """A warning if none of the photos names its source; empty otherwise."""
-    if len(photos) < 2 or any(photo.row.get("source") for photo in photos):
+    """A warning if none of the photos names its source; empty otherwise. Copies name the photo that they show."""
+    originals = [photo for photo in photos if not photo.is_copy]
+    if len(originals) < 2 or any(photo.row.get("source") for photo in originals):
         return ""
     return (
-        f"none of the {len(photos)} photos names its source, so photos of the same room or people can be in training "
-        "and in validation, and the accuracy will look too high"
+        f"none of the {len(originals)} photos names its source, so photos of the same room or people can be in "
+        "training and in validation, and the accuracy will look too high"
     )
 
 
@@ -59,7 +60,7 @@ def _rule(rule: str) -> Rule:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise InvalidInput(f"--source-from {rule} is no regular expression: {error}", f"give {RULES}") from error
+        raise InvalidInput(f"--source-from {rule} is not a regular expression: {error}", f"give {RULES}") from error
 
     def search(name: str) -> str | None:
         match = pattern.search(name)

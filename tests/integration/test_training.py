@@ -125,6 +125,15 @@ def test_evaluate_splits_accuracy_by_class_and_time_by_stage(
     assert "correct" in done.stderr
 
 
+def test_the_report_warns_of_photos_without_a_source(runs: Path, drawn: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(drawn, tmp_path / "photos"))
+    (photos / "SOURCES.tsv").unlink()
+    words = ("--data", photos, "--part", "all", "--no-changes", "--out", tmp_path / "out")
+    done = run("training", "evaluate", newest(runs, "prune"), *words)
+    assert "warning: none of the 90 photos names its source" in " ".join(done.stderr.split())
+    assert "Warning: none of the 90 photos names its source" in (tmp_path / "out" / "report.html").read_text()
+
+
 def run(package: str, *words: object, code: int = 0) -> click.testing.Result:
     """Run a command in this process, which saves the seconds that importing torch takes."""
     group = importlib.import_module(f"{package}.__main__").main

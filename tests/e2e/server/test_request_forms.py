@@ -72,7 +72,7 @@ SENT: dict[str, list[tuple[str | None, bytes, dict[str, str]]]] = {
     "a list of numbers": [(JSON, text(list(BYTES)), {}), (JSON, text([255, 216, 255]), {})],
     "a typed array": [(JSON, text({str(index): value for index, value in enumerate(BYTES)}), {})],
     "JSON in a JSON string": [(JSON, text(json.dumps(ONE)), {})],
-    "text that is no photo": [
+    "text instead of a photo": [
         (JSON, text({"image_base64": value}), {})
         for value in (
             "https://a.org/b.jpg",

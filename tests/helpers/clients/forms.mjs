@@ -21,7 +21,7 @@ const requests = {
   "a typed array": { headers: json, body: JSON.stringify(new Uint8Array(photo)) },
   "a list of numbers": { headers: json, body: JSON.stringify([...photo]) },
   "JSON in a JSON string": { headers: json, body: JSON.stringify(JSON.stringify({ image_base64: base64 })) },
-  "text that is no photo": { headers: json, body: JSON.stringify({ image_base64: `${jpeg}` }) },
+  "text instead of a photo": { headers: json, body: JSON.stringify({ image_base64: `${jpeg}` }) },
   "a photo": { headers: { "Content-Type": "image/jpeg" }, body: photo },
   "a photo without a type": { body: photo },
   gzip: { headers: { ...json, "Content-Encoding": "gzip" }, body: gzipSync(JSON.stringify({ image_base64: base64 })) },

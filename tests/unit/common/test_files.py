@@ -73,6 +73,10 @@ def test_a_longer_name_is_cut_and_stays_distinct(tmp_path: Path, name: str) -> N
     (tmp_path / short).write_bytes(b"x")  # fails beyond 255 bytes
 
 
+def test_a_dot_in_a_long_name_is_no_suffix(tmp_path: Path) -> None:
+    (tmp_path / legal_name("a." + "x" * 300)).write_bytes(b"x")
+
+
 def test_json_is_readable_and_survives_names_that_are_not_utf8(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"名": os.fsdecode(b"\xff")})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")

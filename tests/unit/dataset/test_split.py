@@ -21,7 +21,7 @@ from dataset.photos import PARTS, Photo, counts, read_photos
 from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
-from dataset.splitting.sources import assign_sources
+from dataset.splitting.sources import assign_sources, missing_sources
 from dataset.tables import read_rows
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
@@ -74,11 +74,19 @@ def test_rules_for_sources(rule: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "words"), [("(", "is no regular expression"), ("xyz", "no photo matches, for example")]
+    ("rule", "words"), [("(", "is not a regular expression"), ("xyz", "no photo matches, for example")]
 )
 def test_a_rule_that_finds_nothing_is_refused(rule: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         assign_sources([Photo(Path("a.jpg"), 0, "a.jpg")], ["a.jpg"], rule)
+
+
+def test_copies_do_not_hide_that_no_source_is_named() -> None:
+    photos = [Photo(Path(name), 0, name) for name in ("a.jpg", "b.jpg")]
+    copy = Photo(Path("crop_a.jpg"), 0, "a.jpg", row={"source": "a.jpg", "made_from": "a.jpg"})
+    assert missing_sources([*photos, copy]).startswith("none of the 2 photos names its source")
+    assert missing_sources([*photos, Photo(Path("c.jpg"), 0, "x", row={"source": "x"})]) == ""
+    assert missing_sources([photos[0], copy]) == ""
 
 
 def test_many_small_groups_reach_the_shares_exactly() -> None:

@@ -58,6 +58,12 @@ def test_few_or_equal_sizes_have_a_range(values: list[int], expected: tuple[int,
     assert np.abs(np.subtract(dense_range(values), expected)).max() <= (1 if values[0] < 200 else 50)
 
 
+def test_photos_without_a_source_are_warned_of(photos: Path, tmp_path: Path) -> None:
+    (photos / "SOURCES.tsv").unlink()
+    done = run(photos, "--recipe", "shapes", "--out", tmp_path / "out")
+    assert "warning: none of the 24 photos names its source" in " ".join(done.stderr.split())
+
+
 def test_counts_plots_and_sizes_are_written(photos: Path, tmp_path: Path) -> None:
     (photos / "disc" / "turned.jpg").write_bytes(turned(6))
     (photos / "disc" / "bad.jpg").write_bytes(b"x")
@@ -65,6 +71,7 @@ def test_counts_plots_and_sizes_are_written(photos: Path, tmp_path: Path) -> Non
     out = tmp_path / "out"
     done = run(photos, "--recipe", "shapes", "--out", out)
     assert done.exit_code == 0, done.output
+    assert "warning" not in done.stderr
     facts = json.loads((out / "stats.json").read_text())
     assert facts["by_class"] == {"disc": 10, "stripe": 8, "cross": 8} and facts["photos"] == 26
     assert facts["by_class_and_source"]["cross"] == {"phone 0": 4, "phone 1": 4} and facts["by_source"]["phone 1"] == 12
