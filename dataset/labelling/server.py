@@ -2,6 +2,7 @@
 
     GET  /                   the page, dataset/labelling/page/
     GET  /api/state          labels with their keys, who labels, the session
+    GET  /common/...         common/web/static/: the look, keys, zoom
     GET  /photo/INDEX        the photo for a browser: JPEG, upright, at most 1600 pixels wide or high
     POST /api/turn           the client's current photo           {client}
     POST /api/skip           show another one                     {client, id}
@@ -26,16 +27,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import UserError
+from common.web.assets import SecurityHeaders, shared_files
 from dataset.labelling.assignments import Assignment, AssignmentQueue
 from dataset.labelling.decisions import Conflict
 from dataset.labelling.entries import SET_ASIDE_REASONS, Decision
@@ -48,12 +48,6 @@ MAX_SIDE = 1600
 _RESERVED_KEYS = "busz"  # broken, unclear, skip, undo
 _KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter not in _RESERVED_KEYS)]
 _MAX_BODY = 10_000
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 class Refusal(Exception):
@@ -106,9 +100,10 @@ class LabelPage:
                 Route("/photo/{index:int}", self.photo),
                 *(Route(f"/api/{name}", self._post(work), methods=["POST"]) for name, work in posts.items()),
                 Mount("/static", StaticFiles(directory=PAGE)),
+                shared_files(),
             ],
             middleware=[
-                Middleware(Headers),
+                Middleware(SecurityHeaders),
                 Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"], www_redirect=False),
             ],
         )
@@ -214,23 +209,6 @@ class LabelPage:
         except ValueError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_json", "the body is not valid JSON") from error
         return body if isinstance(body, dict) else {}
-
-
-class Headers:
-    """Adds the security headers to every answer; only photos may be cached."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_SECURITY_HEADERS)
-                headers.setdefault("Cache-Control", "no-cache")
-            await send(message)
-
-        await self.app(scope, receive, add)
 
 
 def shown(name: str) -> str:

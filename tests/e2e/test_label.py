@@ -111,6 +111,47 @@ def test_keys_work_on_other_keyboards(browser: Any, server: Serving) -> None:
     assert table(folder)["000.png"] == LABELS[2]
 
 
+def scale(page: Any) -> float:
+    """How much the photo is enlarged."""
+    size = page.locator("#photo").evaluate("photo => photo.getBoundingClientRect().width / photo.offsetWidth")
+    return round(float(size), 2)
+
+
+def test_a_photo_is_enlarged_by_click_wheel_keys_and_buttons(browser: Any, server: Serving) -> None:
+    page = opened(browser, server)
+    photo = page.locator("#photo")
+    before = page.locator("#stage").bounding_box()
+    photo.click(position={"x": 200, "y": 60})
+    assert scale(page) == 3
+    assert page.locator("#stage").bounding_box() == before
+    left = photo.bounding_box()["x"]
+    page.keyboard.press("ArrowRight")  # moves the enlarged photo instead of skipping it
+    assert photo.bounding_box()["x"] < left
+    expect(page.locator("figcaption")).to_have_text("000.png")
+    page.mouse.click(600, 300)
+    assert scale(page) == 1
+    page.mouse.wheel(0, -300)
+    assert scale(page) > 1.5
+    page.keyboard.press("0")
+    assert scale(page) == 1
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert scale(page) == 2.25
+    strike(page, "ß", "Minus")  # German: the key right of 0
+    assert scale(page) == 1.5
+    page.get_by_role("button", name="Zoom in").click()
+    assert scale(page) == 2.25
+    box = photo.bounding_box()
+    page.mouse.move(300, 300)
+    page.mouse.down()
+    page.mouse.move(250, 280, steps=4)
+    page.mouse.up()
+    assert (photo.bounding_box()["x"], scale(page)) == (box["x"] - 50, 2.25)  # dragging is no click
+    press(page, "1")
+    expect(page.locator("figcaption")).to_have_text("001.png")
+    assert scale(page) == 1
+
+
 def test_every_control_has_a_role_and_a_name(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     assert page.get_by_role("img", name="Photo 000.png").evaluate("photo => photo.naturalWidth") == 64
@@ -125,7 +166,7 @@ def test_every_control_has_a_role_and_a_name(browser: Any, server: Serving) -> N
         assert group.get_by_role("button", name=name, exact=True).get_attribute("aria-keyshortcuts") == str(key)
     page.keyboard.press("Tab")  # continues from the clicked button: everything can be reached without a mouse
     reached = []
-    for _ in range(12):
+    for _ in range(15):
         reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.id"))
         page.keyboard.press("Tab")
     assert {"undo", "skip", "by", "keys"} <= {word.split("\n")[0].lower() for word in reached}

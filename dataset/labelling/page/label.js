@@ -1,12 +1,17 @@
 // Shows one photo at a time. The server assigns the photos and refuses decisions that would overwrite a newer one.
 
+import { Shortcuts } from "/common/keys.js";
+import { display, preload, reasonOf } from "/common/photos.js";
+import { Zoom } from "/common/zoom.js";
+
 const RENEW_MS = 20_000;  // a lease lasts 60 s
 const POLL_MS = 1_500;    // while waiting for a suggestion, or for a photo that another person has open
 const TIMEOUT_MS = 15_000;
 
 const $ = (id) => document.getElementById(id);
-const shortcuts = new Map();
 const page = { state: null, photo: null, busy: true, timer: 0, retry: 0 };
+const shortcuts = new Shortcuts({ enabled: () => $("keys").checked, busy: () => page.busy });
+const zoom = new Zoom($("stage"), $("photo"));
 
 class Refusal extends Error {
   constructor(error) { super(error.message); this.code = error.code; }
@@ -57,10 +62,11 @@ function setUp() {
   $("labels").classList.toggle("many", labels.length > 8);
   $("labels").replaceChildren(...labels.map(({ label, key }) => button(label, key, { label })));
   $("aside").replaceChildren(...aside.map((word) => button(word, word[0], { set_aside: word })));
-  for (const [id, keys, act] of [["undo", ["z"], undo], ["skip", ["s", "arrowright"], skip]]) {
+  for (const [id, key, act] of [["undo", "z", undo], ["skip", "s", skip]]) {
     $(id).onclick = act;
-    keys.forEach((key) => shortcuts.set(key, { act, element: $(id) }));
+    shortcuts.add([key], act, $(id));
   }
+  zoom.keys(shortcuts, { arrowright: skip });
   $("undo-last").onclick = undo;
 }
 
@@ -77,7 +83,7 @@ function button(text, key, decision) {
     cap.setAttribute("aria-hidden", "true");
     element.append(cap);
     element.setAttribute("aria-keyshortcuts", key);
-    shortcuts.set(key, { act: element.onclick, element });
+    shortcuts.add([key], element.onclick, element);
   }
   return element;
 }
@@ -148,23 +154,18 @@ function showPhoto({ photo, soon, suggestion = photo.suggestion }, message, focu
   $("name").textContent = photo.name;
   $("placeholder").hidden = true;
   suggest(suggestion);
-  const image = $("photo");
-  image.hidden = false;
-  image.alt = `Photo ${photo.name}`;
-  image.onload = () => { ready(); preload(soon); };
-  image.onerror = () => showPlaceholder(photo);
-  image.src = address(photo.id);
+  zoom.reset();
+  display($("photo"), address(photo.id), `Photo ${photo.name}`).then((shown) => {
+    if (shown === false) showPlaceholder(photo);
+    if (shown) { ready(); preload(soon === null ? null : address(soon)); }
+  });
   announce(`${message} ${message ? "Next: " : "Photo: "}${photo.name}.`);
   if (focused.closest(".panel")) $("labels").querySelector("button").focus();
   page.timer = setTimeout(renew, page.scoring && !suggestion ? POLL_MS : RENEW_MS);
 }
 
 async function showPlaceholder(photo) {
-  let reason = "the server does not answer";
-  try {
-    const answer = await fetch(address(photo.id));
-    reason = answer.ok ? "the browser cannot display it" : (await answer.json()).error.message;
-  } catch { /* keep the default reason */ }
+  const reason = await reasonOf(address(photo.id));
   if (page.photo?.id !== photo.id) return;
   $("photo").hidden = true;
   $("reason").textContent = `${reason[0].toUpperCase()}${reason.slice(1)}.`;
@@ -175,10 +176,6 @@ async function showPlaceholder(photo) {
 
 function address(id) {  // the session keeps the browser from showing cached photos of an earlier server
   return `/photo/${id}?${page.state.session}`;
-}
-
-function preload(id) {
-  if (id !== null) new Image().src = address(id);
 }
 
 async function renew() {  // keeps the photo leased while it is shown; its suggestion may have arrived
@@ -237,25 +234,6 @@ function warn(text) {
   $("alert").hidden = !text;
 }
 
-// The key's own character if it is a Latin letter or a shortcut, else the character of its place on a US keyboard: on a
-// French keyboard the key of 1 gives "&", on a Russian or Korean one the key of Z gives another letter.
-function shortcutKey({ key, code }) {
-  const character = key.toLowerCase();
-  if (shortcuts.has(character) || /^[a-z]$/.test(character)) return character;
-  return code.replace(/^(Key|Digit|Numpad)(?=.$)/, "").toLowerCase();
-}
-
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
-  if (typing || !$("keys").checked || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
-  const shortcut = shortcuts.get(shortcutKey(event));
-  if (!shortcut) return;
-  event.preventDefault();
-  if (event.repeat || page.busy) return;
-  shortcut.element.classList.add("hit");
-  setTimeout(() => shortcut.element.classList.remove("hit"), 180);
-  shortcut.act();
-});
 $("by").addEventListener("change", () => sessionStorage.setItem("by", $("by").value));
 $("keys").checked = localStorage.getItem("keys") !== "off";
 $("keys").addEventListener("change", () => localStorage.setItem("keys", $("keys").checked ? "on" : "off"));
