@@ -22,7 +22,6 @@ If it is stopped by Ctrl-C or kill -9, run it again: it continues from the journ
 
 import filecmp
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ import click
 from rich.progress import track
 
 from common.cli import command
+from common.commands import next_step
 from common.console import err_console
 from common.errors import CannotWrite, InvalidInput, NotFound, UserError
 from common.files import copy_whole, legal_name
@@ -40,6 +40,7 @@ from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import printable
 from dataset.listing import list_files
+from dataset.photos import is_labelled
 from dataset.tables import Row, read_rows, write_rows
 
 COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha256", "phash")
@@ -221,7 +222,9 @@ def _report(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
             err=True,
         )
     click.echo(f"{out}: verdict and reason of {len(rows)} files" + (f", {len(moved)} moved away" if moved else ""))
-    click.echo(printable(f"next: python -m dataset stats {shlex.quote(str(folder))} --recipe {recipe}"))
+    resolved = read_recipe(recipe)
+    labelled = is_labelled(folder, resolved.labels, resolved.aliases)
+    next_step("dataset", "stats" if labelled else "label", folder, "--recipe", recipe)
 
 
 def _examples(rows: Sequence[Row]) -> list[Row]:

@@ -19,6 +19,7 @@ import click
 from rich.progress import track
 
 from common.cli import command
+from common.commands import next_step
 from common.console import err_console
 from common.errors import NotFound
 from common.files import new_folder, writing
@@ -53,7 +54,8 @@ def fetch(name: str, out: Path, files: Path) -> None:
             files.mkdir(parents=True, exist_ok=True)
         counts = {part: _write(folder / part, name, files, part) for part in PARTS[:2]}
     summary = ", ".join(f"{count} photos in {part}" for part, count in counts.items())
-    click.echo(f"{out}: {summary}; next: python -m training train {name} --data {out}")
+    click.echo(f"{out}: {summary}")
+    next_step("training", "train", name, "--data", out)
 
 
 def _write(folder: Path, name: str, files: Path, part: str) -> int:

@@ -9,11 +9,13 @@ The page can be opened on this machine only. Two people can label at the same ti
 
 import contextlib
 import getpass
+import math
 import os
-import shlex
 import signal
 import socket
 import sys
+import threading
+import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from common.cli import command
+from common.commands import WALK, next_step, pasteable
 from common.errors import Busy
 from common.files import writing
 from config.recipe import Recipe, read_recipe
@@ -32,10 +35,13 @@ from dataset.labelling.decisions import Labelling
 from dataset.labelling.entries import list_photos
 from dataset.labelling.server import LabelPage, PageInfo
 from dataset.labelling.suggestions import Suggestions
+from dataset.listing import refused_by
 
 _WRITE_FIX = "free some disk space, or give another --table"
 MODELS = Path(__file__).parents[1] / "models"
 LOCAL = "127.0.0.1"
+_UNDO_S = 4.0
+"""After the last decision, time to undo it before --until-done ends the page."""
 
 
 def _login() -> str:
@@ -57,6 +63,12 @@ def _login() -> str:
 @click.option("--folders", type=click.Path(path_type=Path), help="Also copy labelled photos to FOLDERS/LABEL.")
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
 @click.option("--open/--no-open", "show", default=False, show_default=True, help="Open the page in a browser.")
+@click.option(
+    "--audit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show only what this table of dataset audit calls ok.",
+)
+@click.option("--until-done", is_flag=True, help="End by itself when no photo is left.")
 @click.option("--check", is_flag=True, help="Only read the folder and the table, and print the progress.")
 def label(
     folder: Path,
@@ -68,6 +80,8 @@ def label(
     folders: Path | None,
     port: int,
     show: bool,
+    audit: Path | None,
+    until_done: bool,
     check: bool,
 ) -> None:
     """Label the photos of DIR and its subfolders on a local page."""
@@ -75,23 +89,26 @@ def label(
     table = table or folder / "labels.tsv"
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     copies = ClassFolders(folders, folder, recipe.labels) if folders else None
+    refused = refused_by(audit)
     if check:
-        click.echo(_summary(Labelling(folder, table, recipe.labels, copies)))
+        click.echo(_summary(Labelling(folder, table, recipe.labels, copies, refused)))
         return
     list_photos(folder)  # fails before the lock creates the table's folder
     with locked(table) as announce:
-        labelling = Labelling(folder, table, recipe.labels, copies)
+        labelling = Labelling(folder, table, recipe.labels, copies, refused)
         with _listening(port) as listener:
             url = f"http://{LOCAL}:{listener.getsockname()[1]}"
             labelling.begin()
             announce(url)
             by = " ".join(by.split()) or "somebody"
-            info = PageInfo(recipe.task, by, str(table), again=_typed_command(), next=_split_command(name, table))
+            info = PageInfo(recipe.task, by, str(table), again=_typed_command(), next=_next_command(name, table))
             page = LabelPage(AssignmentQueue(labelling, suggestions.rank), suggestions, info, recipe.limits)
-            _serve(page, listener, lambda: _announce(labelling, url, show))
+            _serve(page, listener, lambda: _announce(labelling, url, show), until_done)
     progress = labelling.progress()
-    after = f"continue with: {_typed_command()}" if progress.left else f"next: {_split_command(name, table)}"
-    click.echo(f"{progress}: {table}; {after}")
+    after = f"; continue with: {_typed_command()}" if progress.left and WALK not in os.environ else ""
+    click.echo(f"{progress}: {table}{after}")
+    if not progress.left:
+        next_step(*_next_words(name, table))
 
 
 @contextlib.contextmanager
@@ -130,8 +147,12 @@ def locked(table: Path) -> Iterator[Callable[[str], None]]:
         lock.release()
 
 
-def _serve(page: LabelPage, listener: socket.socket, announce: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or `kill`. Both stop it cleanly, from the moment that the address is printed."""
+def _serve(page: LabelPage, listener: socket.socket, announce: Callable[[], None], until_done: bool) -> None:
+    """Serve until Ctrl-C or `kill`, which stop it cleanly from the moment that the address is printed.
+
+    Args:
+        until_done: also stop when no photo has been left for `_UNDO_S`.
+    """
     server = uvicorn.Server(
         uvicorn.Config(page.app(), log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
     )
@@ -141,11 +162,21 @@ def _serve(page: LabelPage, listener: socket.socket, announce: Callable[[], None
         page.suggestions.start(
             (i, entry.path) for i, entry in enumerate(page.queue.labelling.entries) if entry.undecided
         )
+        if until_done:
+            threading.Thread(target=_end_when_done, args=(server, page.queue.labelling), daemon=True).start()
         server.run(sockets=[listener])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         page.suggestions.stop()
+
+
+def _end_when_done(server: uvicorn.Server, labelling: Labelling) -> None:
+    done_since = math.inf
+    while not server.should_exit:
+        done_since = math.inf if labelling.progress().left else min(done_since, time.monotonic())
+        server.should_exit = time.monotonic() - done_since > _UNDO_S
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager
@@ -182,8 +213,12 @@ def _summary(labelling: Labelling) -> str:
 def _typed_command() -> str:
     """This command with the options that were given, also when it was started as `photoloop dataset label`."""
     start = sys.argv.index("label") if "label" in sys.argv else 1
-    return shlex.join(["python", "-m", "dataset", *sys.argv[start:]])
+    return pasteable("dataset", *sys.argv[start:])
 
 
-def _split_command(name: str, table: Path) -> str:
-    return shlex.join(["python", "-m", "dataset", "split", str(table), "--recipe", name])
+def _next_words(name: str, table: Path) -> list[str]:
+    return ["dataset", "stats", str(table), "--recipe", name]
+
+
+def _next_command(name: str, table: Path) -> str:
+    return "nothing to type: the terminal goes on" if WALK in os.environ else pasteable(*_next_words(name, table))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from common.errors import InvalidInput
+from dataset.tables import read_rows
 
 _NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _SUFFIXES = {".tsv", ".json", ".md", ".xml"}
@@ -69,6 +70,18 @@ def list_files(folder: Path, links: bool = False) -> Listing:
             listing.files.append(path)
     listing.files.sort()
     return listing
+
+
+def refused_by(audit: Path | None) -> frozenset[Path]:
+    """The files (resolved) that the table of an audit does not call ok; none without a table.
+
+    Raises:
+        InvalidInput: it is not a table of `dataset audit`.
+    """
+    if audit is None:
+        return frozenset()
+    rows = read_rows(audit, ("path", "verdict"))
+    return frozenset((audit.parent / row["path"]).resolve() for row in rows if row["verdict"] != "ok")
 
 
 def composed(name: str) -> str:

@@ -85,6 +85,12 @@ def read_photos(
     return photos
 
 
+def is_labelled(folder: Path, labels: Sequence[str], aliases: Aliases | None = None) -> bool:
+    """Whether a folder says what its photos show: folders of labels, parts of a split, or lists."""
+    named = any(_folders_of(folder, label, aliases or {}) for label in labels)
+    return named or has_lists(folder) or bool(split_parts(folder, labels, aliases))
+
+
 def split_parts(folder: Path, labels: Sequence[str], aliases: Aliases | None = None) -> list[str]:
     """The parts of a split folder (`train` and others of `PARTS`); an empty list if it is not split."""
     if all(_folders_of(folder, label, aliases or {}) for label in labels) or not (folder / PARTS[0]).is_dir():

@@ -25,12 +25,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from common.cli import command
-from common.console import err_console
-from common.errors import CheckFailed, InvalidInput
+from common.commands import next_step
+from common.console import err_console, note
+from common.errors import CheckFailed, InvalidInput, NotFound
 from common.files import legal_name, new_folder, require_absent
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
+from dataset.listing import refused_by
 from dataset.photos import PARTS, TABLE, Photo, read_photos
 from dataset.splitting.search import FEW, assign
 from dataset.splitting.sources import RULES, assign_sources, missing_sources
@@ -50,6 +52,11 @@ from dataset.tables import Row, read_rows, write_rows
 @click.option("--seed", default=0, show_default=True, help="The same seed and photos give the same split.")
 @click.option("--few-sources", is_flag=True, help=f"Allow a part with fewer than {FEW} sources of a class.")
 @click.option("--source-from", "rule", metavar="RULE", help=f"Where a photo's source stands: {RULES}.")
+@click.option(
+    "--audit",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Leave out what this table of dataset audit does not call ok.",
+)
 @click.option("--near/--no-near", default=True, show_default=True, help="Keep near duplicates together.")
 def split(
     place: Path,
@@ -60,6 +67,7 @@ def split(
     seed: int,
     few_sources: bool,
     rule: str | None,
+    audit: Path | None,
     near: bool,
 ) -> None:
     """Split the photos of PLACE (label folders, or a table) into train, val and test."""
@@ -73,6 +81,7 @@ def split(
     if out.suffix != ".tsv":
         require_absent(out)
     photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
+    photos = usable(photos, audit)
     if rule:
         base = place if place.is_dir() else place.parent
         photos = assign_sources(photos, [photo.path.relative_to(base).as_posix() for photo in photos], rule)
@@ -89,7 +98,23 @@ def split(
     print_shares(parts, recipe, shares)
     if warning := missing_sources(parts):
         err_console.print(f"[yellow]warning: {warning}: give --source-from, or list the sources in {TABLE}")
-    click.echo(f"{out}: next: python -m training train {name} --data {out}")
+    click.echo(f"{out}: {len(parts)} photos")
+    next_step("training", "train", name, "--data", out)
+
+
+def usable(photos: Sequence[Photo], audit: Path | None) -> list[Photo]:
+    """The photos that an audit does not refuse, all without one; says how many are left out.
+
+    Raises:
+        NotFound: it refuses all.
+    """
+    refused = refused_by(audit)
+    chosen = [photo for photo in photos if photo.path.resolve() not in refused]
+    if not chosen:
+        raise NotFound(f"{audit} calls none of the {len(photos)} photos ok", "audit the folder again")
+    if len(chosen) < len(photos):
+        note(f"{len(photos) - len(chosen)} of {len(photos)} photos are left out: see why in {audit}")
+    return chosen
 
 
 def group(photos: Sequence[Photo], recipe: Recipe, near: bool) -> list[int]:

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli import command
+from common.commands import next_step
 from common.console import console, err_console
 from common.errors import InvalidInput, NotFound
 from common.files import write_json, writing
@@ -33,7 +34,7 @@ from config.recipe import Recipe, read_recipe
 from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
 from dataset.listing import files_of
-from dataset.photos import TABLE, read_photos, split_parts
+from dataset.photos import TABLE, is_labelled, read_photos, split_parts
 from dataset.splitting.sources import missing_sources
 from dataset.tables import read_rows
 from handler.decoding.formats import FORMATS
@@ -76,6 +77,14 @@ def stats(place: Path, name: str, out: Path | None) -> None:
         write_json(out / "stats.json", _encodable({"place": str(place), **asdict(summary)}))
         draw_plots(photos, summary.dense, out)
     _report(photos, unreadable, summary, recipe, out)
+    if any(photo.label == UNLABELLED for photo in photos):
+        if place.is_dir():
+            next_step("dataset", "label", place, "--recipe", name)
+    elif place.is_dir() and split_parts(place, recipe.labels, recipe.aliases):
+        next_step("training", "train", name, "--data", place)
+    else:
+        audit = (place if place.is_dir() else place.parent) / "audit.tsv"
+        next_step("dataset", "split", place, "--recipe", name, *(("--audit", audit) if audit.is_file() else ()))
 
 
 def dense_range(values: Sequence[int]) -> tuple[int, int]:
@@ -193,9 +202,9 @@ def _fonts() -> dict[str, Any]:
 
 
 def _list_photos(place: Path, recipe: Recipe) -> list[SizedPhoto]:
-    named = any((place / name).is_dir() for name in (*recipe.labels, *recipe.aliases))
-    labelled = named or bool(split_parts(place, recipe.labels, recipe.aliases))
-    if labelled or (place.is_file() and "label" in (read_rows(place) or [{"label": ""}])[0]):
+    if is_labelled(place, recipe.labels, recipe.aliases) or (
+        place.is_file() and "label" in (read_rows(place) or [{"label": ""}])[0]
+    ):
         photos = read_photos(place, recipe.labels, aliases=recipe.aliases)
         if warning := missing_sources(photos):
             err_console.print(f"[yellow]warning: {warning}: see python -m dataset split --help, --source-from")

@@ -24,11 +24,12 @@ import click
 from filelock import FileLock
 
 from common.cli import command
+from common.commands import next_step
 from common.console import say
 from common.errors import AlreadyExists, CheckFailed, InvalidInput, UserError
 from common.files import writing
 from deploy.settings import ROOT, read_settings
-from deploy.store.mar import VERSION, ArchiveManifest, digests, identity, read_manifest, write_manifest
+from deploy.store.mar import VERSION, ArchiveManifest, digests, identity, next_version, read_manifest, write_manifest
 from handler import engine, goldens
 from handler.spec import Spec, read_spec
 
@@ -49,11 +50,13 @@ class BundleRun:
 
 @command(epilog="Example: python -m deploy archive models/classroom 1.1")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("version")
+@click.argument("version", default="")
 def archive(bundle: Path, version: str) -> None:
-    """Pack BUNDLE (from `training export`) as VERSION, for example 1.1."""
-    packed = pack(bundle, version, read_settings().store)
+    """Pack BUNDLE (from `training export`) as VERSION, for example 1.1; by default as the next of its model."""
+    store = read_settings().store
+    packed = pack(bundle, version or next_version(store, name_of(bundle)), store)
     say(f"{_shown(packed)}: {packed.stat().st_size / 1e6:.1f} MB, digest {read_manifest(packed).digest[:12]}")
+    next_step("deploy", "rollout", _shown(packed))
 
 
 def pack(bundle: Path, version: str, store: Path) -> Path:
@@ -109,6 +112,11 @@ def make_manifest(mar: Path, spec: Spec, run: BundleRun, version: str, differenc
         packed=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         cpu_flags=tuple(cpu_flags()),
     )
+
+
+def name_of(bundle: Path) -> str:
+    """The name of the model in a bundle. Raises: InvalidInput: it is not a bundle."""
+    return _read_bundle(bundle)[0].name
 
 
 def run_of(bundle: Path) -> str:

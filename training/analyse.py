@@ -23,11 +23,12 @@ from torch import Tensor
 
 from common.cli import command
 from common.files import write_json, write_whole, writing
+from common.statistics import wilson
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.data.selection import read_data
 from training.evaluation.measure import measure
-from training.evaluation.metrics import score, wilson
+from training.evaluation.metrics import score
 from training.evaluation.predictor import load_predictor
 from training.evaluation.schemas import check
 from training.evaluation.sensitivity import FEATURES, Floats, features_of, sensitivity

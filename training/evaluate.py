@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from common.cli import command
+from common.commands import next_step
 from common.console import err_console
 from common.errors import NotFound
 from common.files import write_json, write_whole, writing
@@ -36,7 +37,7 @@ from training.evaluation.metrics import Scores
 from training.evaluation.predictor import load_predictor
 from training.evaluation.report import by_class, contact_sheet_of, render
 from training.experiments.crossvalidation import cross_validate
-from training.options import data_options, extra_option, part_option, runs_option
+from training.options import data_options, data_words, extra_option, part_option, run_argument, runs_option
 from training.records.run import read_record
 from training.records.split import choose_part
 
@@ -45,7 +46,7 @@ HARDEST = 24
 
 
 @command(epilog="Example: python -m training evaluate runs/shapes/ID-prune --data runs/drawn")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@run_argument
 @data_options
 @extra_option
 @part_option
@@ -94,6 +95,10 @@ def evaluate(
     if result["warning"]:
         err_console.print(f"[yellow]warning: {result['warning']}: split the photos with --source-from")
     click.echo(f"{folder}/report.html: {evaluation.scores}")
+    if record.exported:
+        next_step("deploy", "archive", run)
+    elif fingerprint(everything, recipe.labels) == record.inputs.data:
+        next_step("training", "export", run, *data_words(data, where))
 
 
 def list_photos(folder: Path | None) -> list[Path]:

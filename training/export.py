@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from common.cli import command
+from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import new_folder
 from training.bundles.goldens import draw_goldens
@@ -58,3 +59,5 @@ def export(
         write_record(folder, record.with_export(exported), recipe)
     verdict = "passed" if exported.gate.passed else "FAILED: this bundle cannot be packed"
     click.echo(f"{target}: {exported.precision}, {exported.megabytes} MB, {exported.summary}; gate {verdict}")
+    if exported.gate.passed:
+        next_step("deploy", "archive", target)

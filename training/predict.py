@@ -20,10 +20,11 @@ from common.errors import InvalidInput
 from config.recipe import Recipe
 from handler.errors import RequestError
 from training.evaluation.predictor import Infer, load_predictor, timed
+from training.options import run_argument
 
 
 @command(epilog="Example: python -m training predict runs/shapes/ID-prune runs/drawn/disc/0000.jpg")
-@click.argument("run", type=click.Path(path_type=Path))
+@run_argument
 @click.argument("photos", nargs=-1, type=click.Path(path_type=Path), metavar="PHOTO...")
 @click.option(
     "--device",

@@ -15,13 +15,22 @@ from typing import Any
 import click
 
 from common.cli import command
+from common.commands import next_step
 from common.errors import InvalidInput
 from config.recipe import override
 from training.compression.pruning import METHODS, prune_model
 from training.compression.unstructured import PRESETS, save_state_dicts
 from training.data.selection import fingerprint, fingerprint_unlabelled, read_extra, read_unlabelled, refuse_leak
 from training.fitting.checkpoints import Recorder
-from training.options import data_options, extra_option, fresh_option, run_argument, runs_option, unlabelled_option
+from training.options import (
+    RunFolder,
+    data_options,
+    data_words,
+    extra_option,
+    fresh_option,
+    runs_option,
+    unlabelled_option,
+)
 from training.records.folder import make_run
 from training.records.run import Inputs, PrunedChannels, PrunedWeights
 from training.records.split import split_of_run
@@ -29,7 +38,7 @@ from training.records.weights import load_model, save_model
 
 
 @command(epilog="Example: python -m training prune runs/shapes/ID-train --data runs/drawn")
-@run_argument
+@click.argument("run", type=RunFolder(("train",)))
 @data_options
 @extra_option
 @click.option(
@@ -90,3 +99,4 @@ def prune(
 
     child, pruned = make_run("prune", recipe, root, inputs, work, fresh)
     click.echo(f"{child}: {pruned.summary}")
+    next_step("training", "evaluate", child, *data_words(data, where))

@@ -27,6 +27,7 @@ from common.files import write_json, writing
 from config.recipe import Recipe, names, read_recipe, validated
 from training.models.registry import build
 from training.models.reshape import Shapes, reshape
+from training.records.index import is_latest, latest_run
 from training.records.run import read_recipe_of, read_record
 from training.records.weights import saved_shapes
 
@@ -173,6 +174,8 @@ def _read(name: str) -> tuple[Recipe, bool, Shapes]:
     if name in names() or Path(name).suffix in (".yaml", ".yml"):
         recipe = read_recipe(name)
         return recipe, recipe.train.freeze, {}
+    if is_latest(name):
+        name = str(latest_run(name))
     if Path(name).is_dir():
         recipe, record = read_recipe_of(Path(name)), read_record(Path(name))
         return recipe, recipe.train.freeze and record.step != "prune", saved_shapes(Path(name))

@@ -20,13 +20,23 @@ from typing import Any
 import click
 
 from common.cli import command
+from common.commands import next_step
 from common.errors import InvalidInput
 from config.recipe import Recipe, override, read_recipe
 from training.data.selection import read_data, read_extra
 from training.experiments.sweep import run_sweep
 from training.fitting.distillation import read_teacher
 from training.fitting.trainer import train_run
-from training.options import data_options, extra_option, fresh_option, runs_option, teacher_options
+from training.options import (
+    RunFolder,
+    data_options,
+    data_words,
+    extra_option,
+    fresh_option,
+    runs_option,
+    runs_words,
+    teacher_options,
+)
 
 SECTION = ("freeze", "epochs", "max_steps", "learning_rate", "patience", "sampling", "seed", "distill")
 """Options that replace a value in the recipe's section `train`."""
@@ -85,7 +95,7 @@ class Options:
 
 
 @command(epilog="Example: python -m training train shapes --data runs/drawn")
-@click.argument("recipe")
+@click.argument("recipe", is_eager=True)
 @data_options
 @extra_option
 @click.option("--freeze/--full", default=None, help="Train only the last layer, or all (default: the recipe's).")
@@ -101,7 +111,7 @@ class Options:
 @click.option("--seed", type=int, help="Random seed, instead of the recipe's.")
 @click.option(
     "--init-from",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=RunFolder(),
     metavar="RUN",
     help="Fine-tune: start from another run's weights.",
 )
@@ -123,7 +133,10 @@ def train(**given: Any) -> None:
     if options.sweep:
         options.refuse_sweep()
         folder, record = run_sweep(recipe, options.sweep, photos, added, options.root, options.fresh)
-    else:
-        teacher = read_teacher(options.teacher, options.unlabelled, recipe)
-        folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher)
+        click.echo(f"{folder}: {record.summary}")
+        return
+    teacher = read_teacher(options.teacher, options.unlabelled, recipe)
+    folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher)
     click.echo(f"{folder}: {record.summary}")
+    words = data_words(options.data, options.where, options.extra)
+    next_step("training", "prune", folder, *words, *runs_words(options.root))

@@ -6,7 +6,7 @@ Not thread-safe: `dataset.labelling.assignments` has the lock.
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,17 +74,25 @@ class Labelling:
         table: read if it exists, to continue from there.
         labels: the legal ones.
         copies: class folders to keep in step with the table.
+        refused: files (resolved) that are not shown (`dataset.listing.refused_by`).
 
     Raises:
         UserError: there are no photos; the table cannot be read or has other labels.
     """
 
-    def __init__(self, folder: Path, table: Path, labels: Sequence[str], copies: ClassFolders | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: Path,
+        labels: Sequence[str],
+        copies: ClassFolders | None = None,
+        refused: Collection[Path] = (),
+    ) -> None:
         self.folder, self.table, self.labels, self.copies = folder, table, tuple(labels), copies
         self._stamp = _stamp(table)
         self._rows = read_labels(table, labels)
         self._columns = (*COLUMNS, *(column for column in next(iter(self._rows), {}) if column not in COLUMNS))
-        self.entries = self._match_rows(list_photos(folder, table, copies.out if copies else None))
+        self.entries = self._match_rows(list_photos(folder, table, copies.out if copies else None, refused))
 
     def _match_rows(self, names: Sequence[str]) -> list[Entry]:
         """An entry for each photo, with a new row if the table has none."""

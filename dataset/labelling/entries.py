@@ -9,7 +9,7 @@ Paths are relative to the table.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,12 @@ class Entry:
         return self.decision == Decision()
 
 
-def list_photos(folder: Path, table: Path | None = None, out: Path | None = None) -> list[str]:
+def list_photos(
+    folder: Path, table: Path | None = None, out: Path | None = None, refused: Collection[Path] = ()
+) -> list[str]:
     """List the files of a folder and its subfolders, sorted.
 
-    Tables, hidden files (`dataset.listing`), `table` and everything in `out` are left out.
+    Tables, hidden files (`dataset.listing`), `table`, everything in `out` and the `refused` (resolved) are left out.
 
     Raises:
         NotFound: there is no such folder, or it has no photos.
@@ -65,7 +67,9 @@ def list_photos(folder: Path, table: Path | None = None, out: Path | None = None
     names = [
         path.relative_to(root).as_posix()
         for path in files_of(root, links=True)
-        if not (table and path == table.resolve()) and not (out and path.is_relative_to(out.resolve()))
+        if not (table and path == table.resolve())
+        and not (out and path.is_relative_to(out.resolve()))
+        and path.resolve() not in refused
     ]
     if not names:
         raise NotFound(f"{folder} has no photos", f"add some, or draw samples: python -m dataset sample {folder}")

@@ -89,6 +89,14 @@ def write_manifest(mar: Path, manifest: ArchiveManifest) -> None:
     write_json(mar.with_suffix(".json"), asdict(manifest))
 
 
+def next_version(store: Path, name: str) -> str:
+    """The version after the highest of a model in the store: 1.1 after 1.0, 1.0.4 after 1.0.3; at first 1.0."""
+    matches = [_FILE.fullmatch(path.name) for path in store.glob(f"{name}-*.mar")]
+    versions = [[int(part) for part in match["version"].split(".")] for match in matches if match]
+    *rest, last = max(versions, default=[1, -1])
+    return ".".join(map(str, [*rest, last + 1]))
+
+
 def digests(mar: Path) -> dict[str, str]:
     """SHA-256 of each file in an archive, by name. (Two builds of one bundle differ as files: a zip holds times.)"""
     with zipfile.ZipFile(mar) as archive:

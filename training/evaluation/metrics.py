@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.statistics import wilson
 from dataset.photos import Photo
 
 
@@ -123,16 +124,6 @@ def calibration(probabilities: Tensor, truth: Tensor, bins: int = 10) -> tuple[f
         )
     error = sum(row["photos"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / max(1, len(truth))
     return round(error, 5), rows
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (E. B. Wilson, 1927); 0 to 1 without trials."""
-    if not trials:
-        return 0.0, 1.0
-    from scipy.stats import binomtest  # takes a second to import, and only figures that are written need it
-
-    low, high = binomtest(hits, trials).proportion_ci(method="wilson")
-    return float(low), float(high)
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:

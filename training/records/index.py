@@ -6,18 +6,22 @@ A run is a folder ROOT/RECIPE/ID whose name was given by training; other folders
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from common.console import note
 from common.errors import InvalidInput, NotFound, UserError
 from config.recipe import Recipe
 from training.records.folder import CHECKPOINT, PARTIAL, PROGRESS, RUNS
 from training.records.run import RUN, RunRecord, read_recipe_of, read_record
 
 ID = re.compile(r"\d{8}-\d{6}-(?P<step>[a-z]+)(-\d+)?")
+LATEST = "latest"
+MODEL_STEPS = ("train", "prune")
+"""Steps whose runs have a model."""
 BUNDLES, STORE = Path("models"), Path("model_store")
 
 
@@ -87,6 +91,10 @@ def find(name: str, runs: Sequence[Run]) -> Run:
         NotFound: there is none (names the nearest).
         InvalidInput: runs of two recipes have this id.
     """
+    if is_latest(name):
+        complete = [run for run in runs if run.state is State.COMPLETE and run.step in MODEL_STEPS]
+        newest = max(complete, key=lambda run: run.id, default=None)
+        name = str(newest.folder) if newest else name
     folder = _absolute(Path(name))
     matches = [run for run in runs if name in (run.id, run.folder.name) or _absolute(run.folder) == folder]
     if len(matches) == 1:
@@ -96,6 +104,35 @@ def find(name: str, runs: Sequence[Run]) -> Run:
         raise InvalidInput(f"several recipes have a run {name}", f"give one of {folders}")
     near = difflib.get_close_matches(Path(name).name, [run.id for run in runs], 1)
     raise NotFound(f"no run {name}", f"did you mean {near[0]}?" if near else "python -m training runs lists them")
+
+
+def is_latest(name: str) -> bool:
+    """Whether a run is named `latest` or `RECIPE/latest`, and no folder is."""
+    return Path(name).name == LATEST and not Path(name).exists()
+
+
+def latest_run(name: str, steps: Collection[str] = MODEL_STEPS, root: Path = RUNS, recipe: str = "") -> Path:
+    """The folder of the newest complete run that one of these steps made.
+
+    Args:
+        name: `latest`, or `RECIPE/latest` for the runs of one recipe; runs/RECIPE/latest is the same.
+        recipe: with `latest`, only its runs.
+
+    Raises:
+        NotFound: there is none.
+    """
+    place = Path(name).parent
+    folder = place if place != Path() and place.is_dir() else root / (recipe if place == Path() else place)
+    places = [*folder.glob("*"), *folder.glob("*/*")]
+    named = [path for path in places if (match := ID.fullmatch(path.name)) and match["step"] in steps]
+    for path in sorted(named, key=lambda path: path.name, reverse=True):
+        if (run := read_run(path)) and run.state is State.COMPLETE:
+            note(f"{name} is {path}")
+            return path
+    raise NotFound(
+        f"{name}: there is no complete run of {' or '.join(steps)} in {folder}",
+        "python -m training runs lists all; python -m training train RECIPE --data PHOTOS makes one",
+    )
 
 
 def packed_from(run: Run) -> Iterator[str]:

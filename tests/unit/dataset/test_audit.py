@@ -158,7 +158,7 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     assert "a/1.png" in audited["b/2.png"]["reason"] and "a/1.png" in audited["a/small.jpg"]["reason"]
     assert audited["a/1.png"]["size"] == "320x240" and audited["a/1.png"]["bytes"] == str(len(sound))
     assert "only 2 photos are usable; at least 500 are recommended" in done.stderr
-    assert "next: python -m dataset stats" in done.stdout
+    assert f"-m dataset label {tmp_path} --recipe classroom" in done.stdout
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 

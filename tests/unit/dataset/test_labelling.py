@@ -19,6 +19,7 @@ import requests
 from PIL import Image
 
 import dataset.tables
+from common.commands import pasteable
 from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.label import locked
@@ -384,7 +385,7 @@ def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: 
         output = server.stop(number)
         assert server.process.returncode == 0
     assert "Warning" not in output
-    words = f"python -m dataset label {tmp_path} --recipe {SHAPES} --port 0 --no-model"
+    words = pasteable("dataset", "label", tmp_path, "--recipe", SHAPES, "--port", 0, "--no-model")
     assert output.strip() == f"1 of 2 labelled, 0 set aside: {tmp_path}/labels.tsv; continue with: {words}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000.png", "001.png", "labels.tsv"]
 

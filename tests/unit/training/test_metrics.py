@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
+from common.statistics import Paired, wilson
 from dataset.photos import Photo
-from training.evaluation.metrics import fit_temperature, score, wilson
+from training.evaluation.metrics import fit_temperature, score
 
 
 def photos(labels: list[int]) -> list[Photo]:
@@ -22,11 +24,23 @@ def test_wilson_against_agresti_and_coull() -> None:
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(0, 1), (1, 1), (1, 2), (3, 7), (19, 20), (81, 263), (9_999, 10_000)])
-def test_wilson_is_the_published_formula(hits: int, trials: int) -> None:
-    z, share = 1.959963984540054, hits / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    assert wilson(hits, trials) == pytest.approx((max(0.0, centre - half), min(1.0, centre + half)), abs=1e-9)
+def test_wilson_equals_scipys(hits: int, trials: int) -> None:
+    assert wilson(hits, trials) == pytest.approx(
+        tuple(binomtest(hits, trials).proportion_ci(method="wilson")), abs=1e-9
+    )
+
+
+def test_the_paired_interval_against_newcombe() -> None:
+    """Newcombe (1998), paired data, table III, method 10: 36, 12, 2 and 0 of 50."""
+    assert Paired(both=36, regressions=2, fixes=12, neither=0).interval == pytest.approx((0.0569, 0.3404), abs=1e-4)
+    low, high = Paired(both=36, regressions=12, fixes=2, neither=0).interval
+    assert (low, high) == pytest.approx((-0.3404, -0.0569), abs=1e-4)
+
+
+def test_two_equal_models_may_still_differ() -> None:
+    low, high = Paired(both=50, regressions=0, fixes=0, neither=0).interval
+    assert low == pytest.approx(-high) and high > 0.05
+    assert Paired(0, 0, 0, 0).interval == (-1.0, 1.0)
 
 
 def test_wilson_without_trials_says_nothing() -> None:
