@@ -21,6 +21,8 @@ from common.errors import InvalidInput, NotFound
 from handler.spec import Section, Spec
 
 FOLDER = Path(__file__).parent / "recipes"
+NO_CLASS = "no_class"
+"""The label of photos that show none of the classes, in tables and as a folder; no recipe may have it as a class."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -263,6 +265,12 @@ class Recipe(Spec):
             raise ValueError(
                 f"augment.sides begins at {self.augment.sides[0]}, below the crop of {longest}: begin at {longest}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _no_class_is_no_label(self) -> "Recipe":
+        if NO_CLASS in self.labels:
+            raise ValueError(f"labels: {NO_CLASS} is reserved for photos of none of the classes: use another name")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,8 @@
     python -m dataset label PHOTOS --recipe classroom
 
 writes PHOTOS/labels.tsv after every decision; `dataset split` and `training train --data` read it. If you run the
-command again, it continues where you stopped. `--folders OUT` also copies the labelled photos into class folders.
+command again, it continues where you stopped. Photos that show none of the classes get the label `no_class` (key n).
+`--folders OUT` also copies the labelled photos into class folders.
 The page can be opened on this machine only. Two people can label at the same time, in two tabs.
 """
 
@@ -28,7 +29,7 @@ from common.cli import command
 from common.commands import WALK, next_step, pasteable
 from common.errors import Busy
 from common.files import writing
-from config.recipe import Recipe, read_recipe
+from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.labelling.assignments import AssignmentQueue
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.decisions import Labelling
@@ -88,14 +89,15 @@ def label(
     recipe = read_recipe(name)
     table = table or folder / "labels.tsv"
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
-    copies = ClassFolders(folders, folder, recipe.labels) if folders else None
+    labels = (*recipe.labels, NO_CLASS)
+    copies = ClassFolders(folders, folder, labels) if folders else None
     refused = refused_by(audit)
     if check:
-        click.echo(_summary(Labelling(folder, table, recipe.labels, copies, refused)))
+        click.echo(_summary(Labelling(folder, table, labels, copies, refused)))
         return
     list_photos(folder)  # fails before the lock creates the table's folder
     with locked(table) as announce:
-        labelling = Labelling(folder, table, recipe.labels, copies, refused)
+        labelling = Labelling(folder, table, labels, copies, refused)
         with _listening(port) as listener:
             url = f"http://{LOCAL}:{listener.getsockname()[1]}"
             labelling.begin()

@@ -2,6 +2,7 @@
 
     FOLDER/offline/0001.jpg        FOLDER/online/0002.png        one folder per label
     FOLDER/train/offline/0001.jpg  FOLDER/val/online/0002.png    the same, split (`dataset split --out FOLDER`)
+    FOLDER/no_class/0003.jpg                                     photos of none of the labels, if there are any
     FOLDER/labels.txt, trainval.txt, test.txt                    lists (dataset/tables.py)
     TABLE.tsv                                                    columns path and label; optional source and split
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
+from config.recipe import NO_CLASS
 from dataset.listing import composed, existing, files_of
 from dataset.tables import Row, has_lists, read_lists, read_rows, wrong_encoding
 
@@ -57,7 +59,11 @@ class Photo:
 
 
 def read_photos(
-    place: Path, labels: Sequence[str], where: Mapping[str, str] | None = None, aliases: Aliases | None = None
+    place: Path,
+    labels: Sequence[str],
+    where: Mapping[str, str] | None = None,
+    aliases: Aliases | None = None,
+    outside: bool = False,
 ) -> list[Photo]:
     """List the photos of a folder or a table, label by label, sorted by path.
 
@@ -67,17 +73,19 @@ def read_photos(
         labels: the recipe's; a photo's label is its index here.
         where: keep only photos whose row, in the table or in the folder's SOURCES.tsv, has these values.
         aliases: other names of labels.
+        outside: also list the photos of none of the labels, if there are any; their label is `len(labels)`.
 
     Raises:
         UserError: the folder of a label is missing, a row has an unknown label or no file, a label has no photos
             left, or a column of `where` does not exist.
     """
     rows_of = _rows_of_folder if place.is_dir() else _rows_of_table
+    names = (*labels, NO_CLASS) if outside else labels
     rows = rows_of(place, labels, where or {}, aliases or {})
     base = place if place.is_dir() else place.parent
     photos = [
         Photo(base / row["path"], index, row.get("group") or row.get("source") or row["path"], row["split"], row)
-        for index, label in enumerate(labels)
+        for index, label in enumerate(names)
         for row in rows
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
     ]
@@ -123,6 +131,7 @@ def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str
         if missing:
             fix = _renaming(folder / part, missing) or "create one folder per label"
             raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", fix)
+        folders[NO_CLASS] = _folders_of(folder / part, NO_CLASS, aliases)
         for label, places in folders.items():
             for path in (path for place in places for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
@@ -168,7 +177,7 @@ def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str],
 
 
 def _refuse_unknown_labels(rows: Sequence[Row], table: Path, labels: Sequence[str]) -> None:
-    unknown = [row for row in rows if row["label"] not in ("", *labels)]
+    unknown = [row for row in rows if row["label"] not in ("", *labels, NO_CLASS)]
     if not unknown:
         return
     count = Counter(row["label"] for row in unknown)

@@ -6,9 +6,9 @@
 By default 30 % of the photos are for training and 70 % for validation, as in the classroom document: with few photos, a
 small validation part would prove little. Photos of one source, and near duplicates, are always in the same part. So the
 shares are only as close to the requested ones as whole sources allow; they are printed. Where photos name no source,
-`--source-from` finds it in their folders or names. Copies that `dataset balance`
-made are left out. If the output is an existing table, its `test` photos stay in the test part, so that no model is
-ever trained on them.
+`--source-from` finds it in their folders or names. Copies that `dataset balance` made are left out. Photos of none of
+the classes (label `no_class`) are split like a class. If the output is an existing table, its `test` photos stay in the
+test part, so that no model is ever trained on them.
 """
 
 import os
@@ -29,7 +29,7 @@ from common.commands import next_step
 from common.console import err_console, note
 from common.errors import CheckFailed, InvalidInput, NotFound
 from common.files import legal_name, new_folder, require_absent
-from config.recipe import Recipe, read_recipe
+from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
 from dataset.listing import refused_by
@@ -80,8 +80,10 @@ def split(
     out = out or Path("runs") / recipe.name / "split.tsv"
     if out.suffix != ".tsv":
         require_absent(out)
-    photos = [photo for photo in read_photos(place, recipe.labels, aliases=recipe.aliases) if not photo.is_copy]
-    photos = usable(photos, audit)
+    listed = read_photos(place, recipe.labels, aliases=recipe.aliases, outside=True)
+    photos = usable([photo for photo in listed if not photo.is_copy], audit)
+    if any(photo.label == len(recipe.labels) for photo in photos):
+        recipe = recipe.model_copy(update={"labels": (*recipe.labels, NO_CLASS)})
     if rule:
         base = place if place.is_dir() else place.parent
         photos = assign_sources(photos, [photo.path.relative_to(base).as_posix() for photo in photos], rule)

@@ -36,6 +36,7 @@ from starlette.staticfiles import StaticFiles
 
 from common.errors import UserError
 from common.web.assets import SecurityHeaders, shared_files
+from config.recipe import NO_CLASS
 from dataset.labelling.assignments import Assignment, AssignmentQueue
 from dataset.labelling.decisions import Conflict
 from dataset.labelling.entries import SET_ASIDE_REASONS, Decision
@@ -45,7 +46,7 @@ from handler.spec import Limits
 
 PAGE = Path(__file__).parent / "page"
 MAX_SIDE = 1600
-_RESERVED_KEYS = "busz"  # broken, unclear, skip, undo
+_RESERVED_KEYS = "bunsz"  # broken, unclear, no class, skip, undo
 _KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter not in _RESERVED_KEYS)]
 _MAX_BODY = 10_000
 
@@ -111,8 +112,11 @@ class LabelPage:
     def state(self, _: Request) -> Response:
         """What the page needs once, when it is opened."""
         labels = self.queue.labelling.labels
+        classes = [label for label in labels if label != NO_CLASS]
         keys = [*_KEYS, *[""] * len(labels)]
-        rows = [{"label": label, "key": key} for label, key in zip(labels, keys, strict=False)]
+        rows = [{"label": label, "key": key} for label, key in zip(classes, keys, strict=False)]
+        if NO_CLASS in labels:
+            rows.append({"label": NO_CLASS, "key": "n", "text": "no class"})
         return JSONResponse({**asdict(self.info), "session": self.session, "labels": rows, "aside": SET_ASIDE_REASONS})
 
     def photo(self, request: Request) -> Response:

@@ -60,7 +60,7 @@ function setUp() {
   $("by").value = sessionStorage.getItem("by") ?? by;
   shortcuts.clear();
   $("labels").classList.toggle("many", labels.length > 8);
-  $("labels").replaceChildren(...labels.map(({ label, key }) => button(label, key, { label })));
+  $("labels").replaceChildren(...labels.map(({ label, key, text = label }) => button(text, key, { label })));
   $("aside").replaceChildren(...aside.map((word) => button(word, word[0], { set_aside: word })));
   for (const [id, key, act] of [["undo", "z", undo], ["skip", "s", skip]]) {
     $(id).onclick = act;

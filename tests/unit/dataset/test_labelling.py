@@ -425,9 +425,18 @@ def test_labels_get_distinct_keys_as_far_as_there_are_any(tmp_path: Path) -> Non
     with serving(numbered(tmp_path / "in", 1), recipe=tmp_path / "many.yaml") as server:
         keys = [row["key"] for row in server.state["labels"]]
     assert "".join(keys[:12]) == "123456789acd"
-    assert not set("busz") & set(keys)
-    assert len({*keys}) == 9 + 22 + 1
-    assert keys[-9:] == [""] * 9
+    assert keys.pop() == "n"  # no class
+    assert not set("bunsz") & set(keys)
+    assert len({*keys}) == 9 + 21 + 1
+    assert keys[-10:] == [""] * 10
+
+
+def test_a_photo_of_no_class_has_a_key_and_a_folder(tmp_path: Path) -> None:
+    with serving(numbered(tmp_path / "in", 1), "--folders", str(tmp_path / "out")) as server:
+        assert server.state["labels"][-1] == {"label": "no_class", "key": "n", "text": "no class"}
+        server.decide(server.post("turn").json()["photo"], label="no_class")
+    assert table(tmp_path / "in") == {"000.png": "no_class"}
+    assert (tmp_path / "out" / "no_class" / "000.png").is_file()
 
 
 def test_only_this_page_may_post(tmp_path: Path) -> None:

@@ -143,6 +143,22 @@ def test_a_table_gives_the_same_photos_as_the_folders(photos: Path, tmp_path: Pa
     assert "-m training train" in done.output
 
 
+def test_photos_of_no_class_are_split_by_source_and_are_in_no_class(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / LABELS[0], photos / "no_class")
+    for index, path in enumerate(sorted((photos / "no_class").iterdir())):
+        path.rename(path.with_name(f"shop{index // 2}-{index}{path.suffix}"))
+    assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "plain.tsv", "--source-from", "prefix").exit_code == 0
+    assert run(tmp_path / "plain.tsv", "--recipe", SHAPES, "--out", tmp_path / "folders").exit_code == 0
+    for place in (tmp_path / "plain.tsv", tmp_path / "folders"):
+        every = read_photos(place, LABELS, outside=True)
+        added = [photo for photo in every if photo.label == len(LABELS)]
+        assert len(added) == 10
+        assert [photo for photo in every if photo not in added] == read_photos(place, LABELS)
+        parts = {photo.source: photo.part for photo in added}
+        assert set(parts.values()) == {"train", "val"}
+        assert all(photo.part == parts[photo.source] for photo in added)
+
+
 def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path) -> None:
     for index in range(6):
         original = photos / "disc" / f"000{index}.{'png' if index % 4 == 3 else 'jpg'}"
