@@ -36,7 +36,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
         "data",
         "models",
     ],
-    "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES],
+    "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES, "drawing"],
     "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
 }
 MAX_MODULES = 15

@@ -1,0 +1,1 @@
+"""What the drawn photos show: rooms, calls, devices, virtual rooms, plain marks."""

@@ -1,0 +1,48 @@
+"""A class on screens, in all the ways that a photo may show one."""
+
+import random
+
+from PIL import Image
+
+from dataset.drawing.calls import call
+from dataset.drawing.cameras import Camera, camera
+from dataset.drawing.devices import desk, place_laptop, place_phone
+from dataset.drawing.tools import photograph
+from dataset.drawing.windows import full_frame, phone, window
+from dataset.drawing.worlds import world
+
+
+def screens(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A call's window, one caller who fills it, a device in a call, or a virtual room."""
+    if rng.random() < 0.3:
+        return call(rng, width, height)
+    return screens_with(rng, width, height, camera)
+
+
+def screens_with(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:
+    """As `screens`, with these camera pictures."""
+    show = rng.choices([window, _full_frame, _laptop, _phone, world], [2, 3, 3, 1, 3])[0]
+    return show(rng, width, height, shown)
+
+
+def _full_frame(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:
+    if rng.random() < 0.5:
+        return phone(rng, 480, int(480 * rng.uniform(1.5, 2.2)), shown)
+    return full_frame(rng, width, height, shown)
+
+
+def _laptop(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:
+    image = desk(rng, width, height)
+    side = (800, rng.choice([480, 600]))
+    screen = full_frame(rng, *side, shown) if rng.random() < 0.2 else window(rng, *side, shown)
+    place_laptop(image, rng, screen, rng.uniform(0.5, 0.95))
+    return photograph(image, rng, noise=rng.uniform(3, 10))
+
+
+def _phone(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:
+    image = desk(rng, width, height)
+    if rng.random() < 0.75:
+        place_phone(image, rng, phone(rng, 400, rng.randrange(640, 860), shown), rng.uniform(0.6, 0.95))
+    else:
+        place_phone(image, rng, window(rng, 800, 560, shown), rng.uniform(0.4, 0.8))
+    return photograph(image, rng, noise=rng.uniform(3, 10))

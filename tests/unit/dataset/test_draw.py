@@ -1,0 +1,94 @@
+"""Drawn photos: reproducible, varied, and what each of them shows."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.draw import DRAWINGS, draw
+from dataset.drawing.cameras import Camera
+from dataset.drawing.devices import desk, place_laptop, place_phone
+from dataset.drawing.rooms import framed
+from dataset.drawing.tools import Corners, stand
+from dataset.drawing.windows import full_frame, page, phone, window
+from dataset.drawing.worlds import world
+
+MAGENTA = (255, 0, 255)
+
+
+def magenta(rng: random.Random, width: int, height: int) -> Image.Image:
+    return Image.new("RGB", (width, height), MAGENTA)
+
+
+def share(image: Image.Image) -> float:
+    """The share of pixels that show what the camera shows, also where a screen is a little brighter or darker."""
+    red, green, blue = np.asarray(image, dtype=np.int16).transpose(2, 0, 1)
+    return float(((red > 120) & (blue > 120) & (green < red - 80) & (abs(red - blue) < 12)).mean())
+
+
+@pytest.mark.parametrize("kind", sorted(DRAWINGS))
+def test_a_seed_decides_the_drawing(kind: str) -> None:
+    first, again, other = draw(kind, 3), draw(kind, 3), draw(kind, 4)
+    assert first.mode == "RGB" and 480 <= first.width <= 1280
+    assert first.tobytes() == again.tobytes()
+    assert first.size != other.size or first.tobytes() != other.tobytes()
+
+
+def laptop(rng: random.Random, width: int, height: int, camera: Camera) -> Image.Image:
+    image = desk(rng, width, height)
+    place_laptop(image, rng, full_frame(rng, 320, 200, camera), 0.8)
+    return image
+
+
+def in_hand(rng: random.Random, width: int, height: int, camera: Camera) -> Image.Image:
+    image = desk(rng, width, height)
+    place_phone(image, rng, full_frame(rng, 200, 360, camera), 0.9)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("show", "least", "most"),
+    [(full_frame, 0.35, 0.99), (laptop, 0.15, 0.85), (in_hand, 0.04, 0.7), (world, 0.002, 0.5), (window, 0.05, 1.0)],
+)
+def test_a_call_shows_cameras_and_more(
+    show: Callable[[random.Random, int, int, Camera], Image.Image], least: float, most: float
+) -> None:
+    shares = [share(show(random.Random(seed), 400, 300, magenta)) for seed in range(12)]
+    assert least < np.median(shares) < most
+    assert len(set(shares)) > 6, "nearly all are alike"
+
+
+def test_a_phone_is_upright_and_keeps_its_size() -> None:
+    assert {phone(random.Random(seed), 200, 360, magenta).size for seed in range(6)} == {(200, 360)}
+
+
+def test_a_laptop_without_a_call_shows_no_camera() -> None:
+    for seed in range(6):
+        image = Image.new("RGB", (400, 300), (120, 120, 120))
+        rng = random.Random(seed)
+        place_laptop(image, rng, page(rng, 320, 200), 0.6)
+        assert np.asarray(image).std() > 5, "no laptop"
+        assert share(image) < 0.02
+
+
+def test_a_framed_photo_stays_whole_between_bars() -> None:
+    for seed in range(6):
+        image = framed(Image.new("RGB", (600, 400), MAGENTA), random.Random(seed))
+        columns = (np.asarray(image) == MAGENTA).all(axis=2)
+        height, width = (int(columns.any(axis=axis).sum()) for axis in (1, 0))
+        assert width / height == pytest.approx(1.5, abs=0.02)
+        assert share(image) < 0.99
+
+
+def test_a_picture_in_perspective_reaches_its_corners() -> None:
+    picture = Image.new("RGB", (100, 60), "red")
+    picture.paste((0, 0, 255), (50, 30, 100, 60))
+    image = Image.new("RGB", (200, 200))
+    corners: Corners = ((20, 30), (180, 50), (170, 150), (30, 160))
+    stand(image, picture, corners)
+    assert image.getpixel((26, 36)) == (255, 0, 0)
+    assert image.getpixel((172, 56)) == (255, 0, 0)
+    assert image.getpixel((165, 146)) == (0, 0, 255)
+    assert image.getpixel((10, 100)) == image.getpixel((190, 100)) == (0, 0, 0)
