@@ -27,7 +27,7 @@ install: .venv/.training
 	$(PIP) --no-deps -e .
 	@touch $@
 
-.venv/.training: .venv/.serving requirements.txt requirements/training.txt
+.venv/.training: .venv/.serving requirements.txt requirements/training.txt requirements/reports.txt
 	$(PIP) -r requirements.txt
 	@touch $@
 

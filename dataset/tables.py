@@ -36,8 +36,8 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
         InvalidInput: it cannot be read, is in another encoding, or lacks a column.
     """
     try:
-        lines = StringIO(_decoded(path.read_bytes(), path), newline="")
-        reader = csv.DictReader(lines, delimiter=_delimiter(lines), restval="")
+        lines = StringIO(text_of_table(path.read_bytes(), path), newline="")
+        reader = csv.DictReader(lines, delimiter=delimiter_of(lines), restval="")
         present = reader.fieldnames or []
         rows = list(reader)
     except (OSError, csv.Error) as error:
@@ -63,7 +63,12 @@ def wrong_encoding(text: str) -> str:
     return f"the table is not UTF-8, {guess}: save it as UTF-8 (in Excel: CSV UTF-8)"
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def text_of_table(data: bytes, path: Path) -> str:
+    """The text of a table: UTF-8 or UTF-16, without a byte order mark; other bytes are surrogate escapes.
+
+    Raises:
+        InvalidInput: it is not text.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # Excel's "Unicode text"
         try:
             return data.decode("utf-16")
@@ -75,8 +80,8 @@ def _decoded(data: bytes, path: Path) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
-def _delimiter(lines: StringIO) -> str:
-    """A tab, or what Excel's CSV has between columns: a comma or, in many countries, a semicolon."""
+def delimiter_of(lines: StringIO) -> str:
+    """What separates the columns: a tab, or in Excel's CSV a comma or, in many countries, a semicolon."""
     header = lines.readline()
     lines.seek(0)
     return next((mark for mark in "\t;," if mark in header), "\t")

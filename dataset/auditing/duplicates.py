@@ -1,7 +1,7 @@
 """Find photos that are the same image: byte for byte, or re-encoded, rescaled, slightly cropped or brightened.
 
 Two photos are near duplicates if at most 22 of the 144 bits of their perceptual hashes
-(`dataset.auditing.inspect.hash_photo`) differ. Share of changed copies found, and false pairs, among 281 real classroom
+(`dataset.auditing.hashing.hash_photo`) differ. Share of changed copies found, and false pairs, among 281 real classroom
 photos (many similar screenshots of calls), 120 drawn rooms and calls, and 180 drawn shapes:
 
 | bits | threshold | JPEG 30 to 90, scale 0.25 to 2 | brightness 0.7, 1.3 | crop 2 % | crop 5 % | false pairs |
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from rich.progress import track
 
 from common.console import err_console
-from dataset.auditing.inspect import HASH_SIDE, Facts, inspect_all, inspector
+from dataset.auditing.hashing import HASH_SIDE
+from dataset.auditing.inspect import Facts, inspect_all, inspector
 from handler.spec import Limits
 
 THRESHOLD = 22
@@ -63,7 +64,7 @@ def near_groups(hashes: Sequence[str], threshold: int = THRESHOLD) -> list[int]:
     """
     groups = np.arange(len(hashes))
     known = np.flatnonzero([bool(value) for value in hashes])
-    words = _words([hashes[int(index)] for index in known])
+    words = packed_words([hashes[int(index)] for index in known])
     for start in range(0, len(known), _BLOCK):
         rows, columns = np.nonzero(distances(words[start : start + _BLOCK], words[start:]) <= threshold)
         groups = _join(groups, known[start + rows], known[start + columns])
@@ -136,14 +137,14 @@ def duplicates(names: Sequence[str], facts: Sequence[Facts]) -> dict[int, tuple[
 
 def _near(names: Sequence[str], facts: Sequence[Facts], index: int, kept: int) -> tuple[str, str, int] | None:
     """None if the photo resembles the kept one only through others; frames of one call form such chains."""
-    pair = _words([facts[index].phash, facts[kept].phash])
+    pair = packed_words([facts[index].phash, facts[kept].phash])
     bits = int(distances(pair[:1], pair[1:])[0, 0])
     if bits > THRESHOLD:
         return None
     return "near_duplicate", f"shows the same as {names[kept]} ({bits} of {HASH_SIDE**2} bits differ)", kept
 
 
-def _words(hashes: Sequence[str]) -> Words:
+def packed_words(hashes: Sequence[str]) -> Words:
     """Hexadecimal -> 64-bit words, shape (hashes, words), filled with zero bits on the left."""
     count = max((len(value) for value in hashes), default=0) // 16 + 1
     packed = b"".join(int(value, 16).to_bytes(8 * count, "big") for value in hashes)

@@ -23,10 +23,9 @@ from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 
-import imagehash
-import numpy as np
 from PIL import ExifTags, Image
 
+from dataset.auditing.hashing import hash_photo
 from handler.budget import Budget
 from handler.decoders import Decoders
 from handler.decoding.common_case import is_common
@@ -35,14 +34,9 @@ from handler.errors import RequestError
 from handler.image import open_photo
 from handler.spec import Input, Limits
 
-HASH_SIDE = 12
-"""A perceptual hash has 12 x 12 = 144 bits, 36 hexadecimal digits; `dataset.auditing.duplicates` says why."""
-
 MIN_SIDE = 64
 """Minimum of the shorter side in pixels: the smallest input of the photo recipes; below it, a photo is enlarged."""
 
-# Standard deviation in grey levels. The flattest real photo at hand has 11; below 2, a hash describes only noise.
-_BLANK = 2.0
 _QUEUED = 4  # files per worker: enough to keep it busy, few enough to keep the memory constant
 _VERDICTS = {
     "unsupported_format": "unsupported",
@@ -112,15 +106,6 @@ def inspect_photo(path: Path, limits: Limits, min_side: int = MIN_SIDE, served: 
             facts, verdict="too_small", reason=f"its shorter side has {min(photo.size)} pixels, fewer than {min_side}"
         )
     return facts
-
-
-def hash_photo(photo: Image.Image) -> str:
-    """Perceptual hash (DCT of a thumbnail, Zauner 2010, by ImageHash) in hexadecimal; empty for a blank image."""
-    # The first step of ImageHash, done here to detect blank images by the same thumbnail.
-    thumbnail = photo.convert("L").resize((4 * HASH_SIDE, 4 * HASH_SIDE), Image.Resampling.LANCZOS)
-    if float(np.asarray(thumbnail).std()) < _BLANK:
-        return ""
-    return str(imagehash.phash(thumbnail, hash_size=HASH_SIDE))
 
 
 def upright_size(photo: Image.Image) -> tuple[int, int]:

@@ -23,7 +23,8 @@ from benchmarks.harness import costly
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
 from dataset.auditing.duplicates import connected_groups, near_groups, similar_groups
-from dataset.auditing.inspect import Facts, cut_short, hash_photo, inspect_all, inspect_photo, inspector
+from dataset.auditing.hashing import hash_photo
+from dataset.auditing.inspect import Facts, cut_short, inspect_all, inspect_photo, inspector
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import contact_sheet
 from dataset.draw import draw

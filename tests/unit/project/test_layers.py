@@ -9,7 +9,7 @@ import pytest
 
 from deploy.settings import ROOT
 
-PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "benchmarks")
+PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "reports", "benchmarks")
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
 DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 
@@ -17,6 +17,7 @@ DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 LAYERS: list[str | set[str]] = [
     "tests",
     "benchmarks",
+    "reports",
     {"training", "deploy"},
     "dataset",
     "config",
@@ -37,6 +38,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
         "models",
     ],
     "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES, "drawing"],
+    "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
     "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
 }
 MAX_MODULES = 15

@@ -26,11 +26,11 @@ def run(group: CommandGroup, *words: str, capsys: pytest.CaptureFixture[str]) ->
     return int(end.value.code or 0), out + err
 
 
-def test_photoloop_lists_the_three_packages_without_importing_torch_or_numpy() -> None:
+def test_photoloop_lists_its_packages_without_importing_torch_or_numpy() -> None:
     words = [sys.executable, "-X", "importtime", "-m", "photoloop", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE) == ["dataset", "training", "deploy"]
+    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE) == ["dataset", "training", "deploy", "reports"]
     imported = set(re.findall(r"\|\s+(\w+)$", done.stderr, re.MULTILINE))
     assert "click" in imported
     assert not imported & {"torch", "numpy", "pydantic", "requests"}
@@ -71,7 +71,8 @@ def test_serving_imports_only_what_its_requirements_pin() -> None:
 
 def test_everything_else_imports_only_what_is_pinned() -> None:
     assert imported_by("dataset", "training", "config") <= pinned("serving.txt", "training.txt")
-    assert imported_by("benchmarks") <= pinned("serving.txt", "training.txt", "dev.txt")
+    assert imported_by("reports") <= pinned("serving.txt", "training.txt", "reports.txt")
+    assert imported_by("benchmarks") <= pinned("serving.txt", "training.txt", "reports.txt", "dev.txt")
 
 
 def pinned(*files: str) -> set[str]:
@@ -90,7 +91,7 @@ def imported_by(*packages: str) -> set[str]:
 
 
 NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # these run in other environments
-OURS = {"benchmarks", "common", "config", "dataset", "deploy", "handler", "training"}
+OURS = {"benchmarks", "common", "config", "dataset", "deploy", "handler", "reports", "training"}
 
 
 def tops(modules: Iterable[str]) -> set[str]:

@@ -1,0 +1,131 @@
+"""Write the report of scored photos: one page that opens from disk without the internet, and CSV files beside it.
+
+    python -m reports build scores/march --review review --out site
+
+With a reviewed sample (`reports sample`) the shares are corrected for the classifier's errors.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from common.cli import command
+from common.console import say
+from common.errors import InvalidInput
+from common.files import new_folder, write_whole
+from reports.counting.photos import REGION_CODES, Photos, read_photos
+from reports.counting.review import Reviewed, read_review
+from reports.manifest.regions import UNKNOWN
+from reports.manifest.spreadsheet import write_csv
+from reports.scoring.job import Job, read_job
+from reports.shares.correct import Accuracy, accuracy_of_strata
+from reports.site.page import render
+from reports.site.tables import (
+    INSTITUTION_COLUMNS,
+    REGION_COLUMNS,
+    SHARE_COLUMNS,
+    Tables,
+    make_tables,
+    percent,
+)
+
+
+@command(epilog="Example: python -m reports build scores/1 --out site/1")
+@click.argument("scores", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the report.")
+@click.option("--label", help="Label whose share is reported.  [default: the last of the recipe]")
+@click.option("--review", type=click.Path(file_okay=False, path_type=Path), help="Folder of `reports sample`.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="Labels of the sample.  [default: REVIEW/photos/labels.tsv]"
+)
+@click.option("--en", help='What the label means, in English: "taught online".  [default: the label]')
+@click.option("--zh", help="What the label means, in Chinese.  [default: the label]")
+def build(
+    scores: Path, out: Path, label: str | None, review: Path | None, labels: Path | None, en: str | None, zh: str | None
+) -> None:
+    """Write the report of SCORES into --out."""
+    job = read_job(scores)
+    label = label_of(job, label)
+    photos = read_photos(job, label)
+    reviewed = read_review(review, labels, label, job.labels) if review else None
+    accuracy = accuracy_of_strata(reviewed.strata) if reviewed else None
+    tables = make_tables(photos, accuracy)
+    with new_folder(out) as work:
+        write_csv(work / "shares.csv", SHARE_COLUMNS, tables.shares)
+        write_csv(work / "institutions.csv", INSTITUTION_COLUMNS, tables.institutions)
+        write_csv(work / "regions.csv", REGION_COLUMNS, tables.regions)
+        names = {"en": en or f"“{label}”", "zh": zh or f"“{label}”"}
+        page = render({**_data(job, photos, tables, reviewed, accuracy), "names": names})
+        write_whole(work / "index.html", page.encode())
+    counts = f"{len(photos.week)} photos, {photos.weeks} weeks, {len(photos.institutions)} institutions"
+    say(f"{out / 'index.html'}: {counts}")
+    if accuracy is None:
+        say("shares are not corrected: draw a sample with photoloop reports sample, label it, and give --review")
+
+
+def label_of(job: Job, label: str | None) -> str:
+    """The label whose share is reported: the last of the recipe unless another is given.
+
+    Raises:
+        InvalidInput: the model has no such label.
+    """
+    if label is not None and label not in job.labels:
+        raise InvalidInput(f"the model has no label {label!r}", f"give one of {', '.join(job.labels)}")
+    return label or job.labels[-1]
+
+
+def _data(
+    job: Job, photos: Photos, tables: Tables, reviewed: Reviewed | None, accuracy: Accuracy | None
+) -> dict[str, Any]:
+    corrected = accuracy is not None and accuracy.usable
+    starts = photos.week_starts()
+    facts = {
+        "from": starts[0].isoformat(),
+        "to": starts[-1].isoformat(),
+        "weeks": photos.weeks,
+        "photos": len(photos.week),
+        "corrected": corrected,
+    }
+    return {
+        "shares": tables.shares,
+        "institutions": tables.institutions,
+        "regions": tables.regions,
+        "facts": facts,
+        "basis": [*_basis(job, photos, facts).items(), *_review_facts(reviewed, accuracy).items()],
+    }
+
+
+def _basis(job: Job, photos: Photos, facts: Mapping[str, Any]) -> dict[str, object]:
+    codes = ", ".join(f"{count} {code}" for code, count in sorted(photos.codes.items()))
+    return {
+        "model": f"{job.model} {job.version}",
+        "digest": job.digest,
+        "manifest": Path(job.manifest).name,
+        "period": f"{facts['from']} – {facts['to']} (Asia/Shanghai)",
+        "photos": len(photos.week),
+        "counted": int(photos.counted.sum()),
+        "duplicates": int(photos.duplicate.sum()),
+        "unsure": int((photos.counted & photos.unsure).sum()),
+        "out_of_scope": int((photos.outside & ~photos.duplicate).sum()) if photos.scope_known else None,
+        "errors": f"{int(photos.error.sum())}" + (f" ({codes})" if codes else ""),
+        "unknown_regions": int((photos.region == REGION_CODES.index(UNKNOWN)).sum()),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _review_facts(reviewed: Reviewed | None, accuracy: Accuracy | None) -> dict[str, object]:
+    if reviewed is None or accuracy is None:
+        return {"reviewed": None}
+    text = f"{accuracy.reviewed} / {reviewed.drawn}"
+    if reviewed.neither:
+        text += f" (+{reviewed.neither} neither label)"
+    return {"reviewed": text, "sensitivity": _rate(accuracy.sensitivity), "specificity": _rate(accuracy.specificity)}
+
+
+def _rate(draws: Any) -> str:
+    low, middle, high = np.quantile(draws, (0.025, 0.5, 0.975))
+    return f"{percent(middle)} % ({percent(low)} – {percent(high)} %)"

@@ -1,0 +1,1 @@
+"""Counting: score rows become counts by region, institution and week; near duplicates count once."""

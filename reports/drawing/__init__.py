@@ -1,0 +1,1 @@
+"""Example data: drawn photos with a known truth."""

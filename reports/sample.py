@@ -1,0 +1,85 @@
+"""Draw scored photos for review, so that shares can be corrected for the classifier's errors in this very period.
+
+    python -m reports sample scores/march --count 300 --out review
+    python -m dataset label review/photos
+    python -m reports build scores/march --review review --out site
+
+The folder has the photos under numbers, in random order, so a reviewer sees neither the classifier's answer nor the
+institution. review/sample.csv says which photo is which.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+
+from common.cli import command
+from common.commands import next_step, pasteable
+from common.console import note, say
+from common.errors import InvalidInput
+from common.files import new_folder, write_whole
+from reports.build import label_of
+from reports.counting.photos import read_photos
+from reports.counting.review import COLUMNS, SAMPLE, draw_sample
+from reports.manifest.spreadsheet import write_csv
+from reports.scoring import fetching
+from reports.scoring.job import Job, read_job, read_parts
+from reports.scoring.worker import Task
+
+
+@command(epilog="Example: python -m reports sample scores/1 --count 300 --out review/1")
+@click.argument("scores", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the photos.")
+@click.option("--count", default=300, show_default=True, type=click.IntRange(2, 10_000), help="Photos to draw.")
+@click.option("--label", help="Label whose share is reported.  [default: the last of the recipe]")
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same photos.")
+@click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
+def sample(scores: Path, out: Path, count: int, label: str | None, seed: int, allow_host: tuple[str, ...]) -> None:
+    """Draw a random sample of the photos of SCORES for review."""
+    job = read_job(scores)
+    photos = read_photos(job, label_of(job, label))
+    positive, other = draw_sample(photos, count, seed)
+    if not len(positive) + len(other):
+        raise InvalidInput(f"{scores} has no photo that counts", "see its error codes")
+    sizes = {True: int((photos.counted & photos.positive).sum()), False: int((photos.counted & ~photos.positive).sum())}
+    chosen = [(int(index), True) for index in positive] + [(int(index), False) for index in other]
+    order = np.random.default_rng([seed, 1]).permutation(len(chosen))
+    where = read_parts(job, ("photo_id", "source"))
+    with new_folder(out) as work:
+        rows: list[dict[str, Any]] = []
+        for number, place in enumerate(order, 1):
+            index, is_positive = chosen[int(place)]
+            photo_id, source = (where[name][index].as_py() for name in ("photo_id", "source"))
+            file = f"{number:04d}{Path(urlsplit(source).path).suffix.lower()[:5] or '.jpg'}"
+            if _copied(source, work / "photos" / file, frozenset(allow_host)):
+                row = {"file": file, "photo_id": photo_id, "positive": int(is_positive), "photos": sizes[is_positive]}
+                rows.append(row)
+        write_csv(work / SAMPLE, COLUMNS, rows)
+    say(f"{out}: {len(rows)} photos to review: {len(positive)} answered {label_of(job, label)}, {len(other)} not")
+    _next(job, out)
+
+
+def _copied(source: str, target: Path, allowed: frozenset[str]) -> bool:
+    """Copy a photo; False if it is no longer there."""
+    target.parent.mkdir(exist_ok=True)
+    if urlsplit(source).scheme.lower() in ("http", "https", "s3"):
+        task = fetching.fetch(Task(source), fetching.Limits(100 * 2**20, allowed=allowed))
+        if task.data is None:
+            note(f"left out: {source}: {task.error[1] if task.error else 'no data'}")
+            return False
+        write_whole(target, task.data)
+        return True
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        note(f"left out: {source}: there is no such file any more")
+        return False
+    return True
+
+
+def _next(job: Job, out: Path) -> None:
+    next_step("dataset", "label", out / "photos", "--recipe", job.model, "--no-model")
+    say(f"then: {pasteable('reports', 'build', job.folder, '--review', out, '--out', 'site')}")

@@ -1,0 +1,138 @@
+"""Classify every photo of a manifest with the code inside an archive: no server, no HTTP.
+
+    python -m reports score posts.csv --archive model_store/classroom-1.0.mar --out scores/march
+
+writes scores/march/parts/00000.parquet ..., 2,000 photos each. If it is interrupted or killed, run it again to
+continue. A photo that cannot be classified is a row with an error code.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from common.cli import command
+from common.commands import next_step
+from common.console import err_console, say
+from reports.check import refused, show
+from reports.manifest.folders import PATTERN
+from reports.manifest.opening import open_manifest
+from reports.scoring import fetching, worker
+from reports.scoring.archives import Model, unpacked
+from reports.scoring.job import Job, create_job, locked, read_job, require_same
+from reports.scoring.workers import Pool
+
+
+@command(
+    epilog="Example: python -m reports score drawn/manifest.csv --archive model_store/classroom-1.0.mar --out scores/1"
+)
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--archive", "mar", required=True, type=click.Path(path_type=Path), help="NAME-VERSION.mar")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the scores.")
+@click.option(
+    "--jobs",
+    default=os.cpu_count() or 1,
+    show_default="one per core",
+    type=click.IntRange(1, 256),
+    help="Worker processes.",
+)
+@click.option("--pattern", default=PATTERN, show_default=True, help="File names of a folder, without extension.")
+@click.option("--published-at", default="", help="Date of all photos of a folder.  [default: of each file]")
+@click.option(
+    "--connections", default=8, show_default=True, type=click.IntRange(1, 256), help="Remote photos fetched at a time."
+)
+@click.option(
+    "--fetch-seconds",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Time for a remote photo.",
+)
+@click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
+def score(
+    manifest: Path, mar: Path, out: Path, jobs: int, pattern: str, published_at: str, connections: int,
+    fetch_seconds: float, allow_host: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Classify the photos of MANIFEST; the scores are Parquet files in --out."""
+    with unpacked(mar) as model, locked(out):
+        job = _job(out, manifest, model, pattern, published_at)
+        limits = fetching.Limits(model.limit, fetch_seconds, frozenset(allow_host))
+        if missing := job.missing():
+            fetch = partial(fetching.fetch, limits=limits)
+            with Pool(model.folder, model.name, model.version, jobs, fetch, connections) as pool:
+                run(job, missing, pool)
+    say(f"{out}: {job.photos} photos in {job.parts} parts, scored by {model} ({model.digest[:12]})")
+    codes = error_codes(job)
+    if codes:
+        say("errors: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()))
+    next_step("reports", "build", out, "--out", "site")
+
+
+def _job(out: Path, manifest: Path, model: Model, pattern: str, published_at: str) -> Job:
+    if (out / "job.json").exists():
+        job = read_job(out)
+        require_same(job, model, manifest)
+        return job
+    check = open_manifest(manifest, pattern, published_at)
+    job_or_none = create_job(out, manifest, check, model)
+    if job_or_none is None:
+        show(check.findings)
+        raise refused(manifest, check.findings)
+    return job_or_none
+
+
+def run(job: Job, missing: list[int], pool: Pool) -> None:
+    """Score the missing parts and write each when its last row is there."""
+    with progress() as bar:
+        ahead: list[tuple[int, list[dict[str, Any]]]] = []
+        results = pool.results(_tasks(job, missing, ahead))
+        shown = bar.add_task("scoring", total=job.photos, completed=job.photos - _count(job, missing))
+        for index in missing:
+            collected: list[worker.Result] = []
+            while not ahead or len(collected) < len(ahead[0][1]):
+                collected.append(next(results))
+                bar.advance(shown)
+            job.write_part(index, ahead.pop(0)[1], collected)
+
+
+def _tasks(job: Job, missing: Iterable[int], ahead: list[tuple[int, list[dict[str, Any]]]]) -> Iterator[worker.Task]:
+    for index in missing:
+        rows = job.rows(index)
+        ahead.append((index, rows))
+        yield from (worker.Task(row["source"]) for row in rows)
+
+
+def _count(job: Job, parts: Iterable[int]) -> int:
+    return sum(min(job.part, job.photos - index * job.part) for index in parts)
+
+
+def error_codes(job: Job) -> Counter[str]:
+    """Error code -> photos, of all parts."""
+    import pyarrow.parquet as pq
+
+    codes: Counter[str] = Counter()
+    for index in range(job.parts):
+        codes.update(pq.read_table(job.part_path(index), columns=["error_code"])["error_code"].to_pylist())
+    del codes[""]
+    return codes
+
+
+class _Rate(ProgressColumn):
+    """Photos a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:.0f} photos/s")
+
+
+def progress() -> Progress:
+    """A bar with photos, photos a second and the time left, on stderr."""
+    count = TextColumn("{task.completed:.0f} of {task.total:.0f}")
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), count, _Rate(), TimeRemainingColumn(), console=err_console
+    )

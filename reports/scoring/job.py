@@ -1,0 +1,214 @@
+"""A scores folder: the checked manifest, what scored it, and one Parquet file for each part of 2,000 photos.
+
+    scores/ID/
+      job.json             archive, digest, labels, manifest
+      manifest.parquet     the checked rows; row group N is part N
+      parts/00000.parquet  written whole: a part that exists is complete and is never written again
+
+The parts that exist are the state. A job that was killed continues with the missing ones.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from common.errors import Busy, InvalidInput, NotFound
+from common.files import new_folder, write_json, write_whole, writing
+from reports.manifest.checking import Check, Entry
+from reports.scoring.archives import Model
+from reports.scoring.schema import PART, PROBABILITY, column_of, manifest_schema, part_schema
+from reports.scoring.worker import Result
+
+_FIX = "give another --out"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a scores folder says about itself in job.json."""
+
+    folder: Path
+    model: str
+    version: str
+    digest: str
+    labels: tuple[str, ...]
+    manifest: str
+    manifest_digest: str
+    extra: tuple[str, ...]
+    photos: int
+    created: str
+    part: int = PART
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are when the job is complete."""
+        return -(-self.photos // self.part)
+
+    def part_path(self, index: int) -> Path:
+        """The file of a part."""
+        return self.folder / "parts" / f"{index:05d}.parquet"
+
+    def missing(self) -> list[int]:
+        """The parts that have not been written."""
+        return [index for index in range(self.parts) if not self.part_path(index).exists()]
+
+    def rows(self, part: int) -> list[dict[str, Any]]:
+        """The rows of a part in the manifest."""
+        with pq.ParquetFile(self.folder / "manifest.parquet") as file:
+            rows: list[dict[str, Any]] = file.read_row_group(part).to_pylist()
+        return rows
+
+    def write_part(self, index: int, rows: list[dict[str, Any]], results: list[Result]) -> None:
+        """Write a part whole.
+
+        Raises:
+            CannotWrite: the disk is full.
+        """
+        now = datetime.now(UTC).replace(microsecond=0)
+        facts = {"model": f"{self.model} {self.version}", "model_digest": self.digest, "scored_at": now}
+        filled = [{**row, **_columns(result), **facts} for row, result in zip(rows, results, strict=True)]
+        table = pa.Table.from_pylist(filled, part_schema(self.extra, self.labels))
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        with writing(self.part_path(index)):
+            write_whole(self.part_path(index), buffer.getvalue())
+
+
+def _columns(result: Result) -> dict[str, Any]:
+    probabilities = result.get("probabilities", {})
+    flat = {f"{PROBABILITY}{label}": value for label, value in probabilities.items()}
+    return {"error_code": "", **{name: value for name, value in result.items() if name != "probabilities"}, **flat}
+
+
+def read_job(folder: Path) -> Job:
+    """Read a scores folder.
+
+    Raises:
+        NotFound: it is none.
+        InvalidInput: its job.json is damaged.
+    """
+    try:
+        content = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        return Job(
+            **{**content, "folder": folder, "labels": tuple(content["labels"]), "extra": tuple(content["extra"])}
+        )
+    except FileNotFoundError as error:
+        raise NotFound(f"{folder} is not a folder of scores", "make one with: photoloop reports score") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InvalidInput(f"{folder / 'job.json'} is damaged: {error}", "score the manifest again") from error
+
+
+def digest_of(manifest: Path) -> str:
+    """SHA-256 of a manifest's file; of a folder, of its path, because its files are listed only once."""
+    if manifest.is_dir():
+        return hashlib.sha256(str(manifest.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    with manifest.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_same(job: Job, model: Model, manifest: Path) -> None:
+    """Refuse to continue a job with another archive or another manifest.
+
+    Raises:
+        InvalidInput: one of them differs.
+    """
+    if job.digest != model.digest:
+        was = f"{job.model} {job.version} ({job.digest[:12]})"
+        raise InvalidInput(f"{job.folder} was begun with {was}, not {model} ({model.digest[:12]})", _FIX)
+    if job.manifest_digest != digest_of(manifest):
+        raise InvalidInput(f"{manifest} has changed since {job.folder} was begun", _FIX)
+
+
+def create_job(folder: Path, manifest: Path, check: Check, model: Model) -> Job | None:
+    """Check a manifest and write its rows; the folder appears only if no row has an error.
+
+    Returns:
+        the job; None if a row has an error, which is in `check.findings`.
+
+    Raises:
+        InvalidInput, CannotWrite: the manifest cannot be read, or the folder cannot be written.
+    """
+    extra = tuple(column_of(name) for name in check.extra)
+    job = Job(
+        folder, model.name, model.version, model.digest, model.labels, str(manifest), digest_of(manifest), extra, 0,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    try:
+        with new_folder(folder) as work:
+            photos = _write_manifest(work / "manifest.parquet", check)
+            if check.findings.errors:
+                raise _Refused
+            job = replace(job, photos=photos)
+            write_json(work / "job.json", {key: value for key, value in asdict(job).items() if key != "folder"})
+    except _Refused:
+        return None
+    return job
+
+
+class _Refused(Exception):
+    """Ends the block of `new_folder`, so that nothing is written."""
+
+
+def _write_manifest(path: Path, check: Check) -> int:
+    schema = manifest_schema(check.extra)
+    entries = check.entries()
+    photos = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while rows := [_row(entry, photos + offset) for offset, entry in enumerate(islice(entries, PART))]:
+            writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=PART)
+            photos += len(rows)
+    return photos
+
+
+def _row(entry: Entry, number: int) -> dict[str, Any]:
+    own = {key: value for key, value in vars(entry).items() if key != "extra"}
+    return {"row": number, **own, **{column_of(name): value for name, value in entry.extra.items()}}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a scores folder.
+
+    Raises:
+        Busy: another process scores into it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock", fallback_to_soft=False)
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise Busy(f"another process is scoring into {folder}", "wait for it, or give another --out") from error
+
+
+def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
+    """All rows of a complete job.
+
+    Raises:
+        InvalidInput: parts are missing, or one is damaged.
+    """
+    if missing := job.missing():
+        raise InvalidInput(
+            f"{job.folder} is incomplete: {len(missing)} of {job.parts} parts are missing",
+            "run the same photoloop reports score command again; it continues",
+        )
+    names = list(columns) if columns is not None else None
+    try:
+        return pa.concat_tables([pq.read_table(job.part_path(index), columns=names) for index in range(job.parts)])
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInput(f"{job.folder} has a damaged part: {error}", "remove that file and score again") from error
+
+
+def counts(table: pa.Table, column: str) -> Mapping[str, int]:
+    """Values of a column -> rows."""
+    return {str(row["values"]): row["counts"] for row in table[column].value_counts().to_pylist()}

@@ -1,0 +1,124 @@
+"""The statistics against synthetic truths: how often intervals cover, and how often the week of a move is found."""
+
+import numpy as np
+import pytest
+
+from reports.shares.changes import Move, find_move
+from reports.shares.correct import (
+    Accuracy,
+    Share,
+    Stratum,
+    accuracy_of,
+    accuracy_of_strata,
+    corrected_share,
+    raw_share,
+)
+
+SENSITIVITY, SPECIFICITY = 0.98, 0.97
+REGIONS, WEEKS = 34, 20
+
+
+def cover(shares: list[Share | None], truth: np.ndarray) -> float:
+    found = [share.low <= p <= share.high for share, p in zip(shares, truth, strict=True) if share]
+    return float(np.mean(found))
+
+
+def reviewed(rng: np.random.Generator, truth: np.ndarray, count: int = 300) -> Accuracy:
+    """A random sample of all photos with its true labels."""
+    positive = rng.binomial(count, truth.mean())
+    right = rng.binomial(positive, SENSITIVITY)
+    right_other = rng.binomial(count - positive, SPECIFICITY)
+    return accuracy_of(right, positive - right, right_other, count - positive - right_other)
+
+
+def strata(rng: np.random.Generator, truth: np.ndarray, count: int = 300) -> Accuracy:
+    """Half of the sample from each answer of the classifier, as `reports sample` draws it."""
+    share = truth.mean()
+    true_positive, false_positive = share * SENSITIVITY, (1 - share) * (1 - SPECIFICITY)
+    answered = true_positive + false_positive
+    right = rng.binomial(count // 2, true_positive / answered)
+    right_other = rng.binomial(count // 2, (1 - share) * SPECIFICITY / (1 - answered))
+    photos = int(1e6 * answered)
+    half = count // 2
+    return accuracy_of_strata([Stratum(True, photos, half, right), Stratum(False, 10**6 - photos, half, right_other)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("review", "photos"), [(reviewed, 60), (strata, 60), (reviewed, 400), (strata, 400)])
+def test_95_percent_intervals_cover_93_to_97_percent(review: object, photos: int) -> None:
+    rng = np.random.default_rng(1)
+    truth = np.geomspace(0.01, 0.8, REGIONS * WEEKS)
+    corrected, raw = [], []
+    for _ in range(8):  # each period has its own reviewed sample
+        accuracy = review(rng, truth)  # type: ignore[operator]
+        read = rng.binomial(photos, truth * SENSITIVITY + (1 - truth) * (1 - SPECIFICITY))
+        known = {count: corrected_share(count, photos, accuracy) for count in set(read.tolist())}
+        corrected.append(cover([known[count] for count in read.tolist()], truth))
+        raw.append(cover([raw_share(count, photos) for count in read.tolist()], truth))
+    assert 0.93 <= np.mean(corrected) <= 0.97
+    assert np.mean(raw) < np.mean(corrected) - 0.02
+
+
+def test_a_rare_label_is_not_reported_half_too_often() -> None:
+    """2 % read by a classifier with 99 % each is 2.96 %."""
+    accuracy = accuracy_of(990, 10, 990, 10)
+    share = corrected_share(2960, 100_000, accuracy)
+    assert share is not None
+    assert share.value == pytest.approx(0.02, abs=0.003)
+    assert share.low < 0.02 < share.high
+
+
+def test_nothing_is_said_where_it_cannot_be_said() -> None:
+    good = accuracy_of(98, 2, 97, 3)
+    assert corrected_share(5, 9, good) is None
+    assert corrected_share(5, 10, good) is not None
+    assert corrected_share(50, 100, accuracy_of(10, 1, 10, 1)) is None  # too few reviewed
+    assert corrected_share(50, 100, accuracy_of(60, 40, 60, 40)) is None  # as good as guessing
+    assert corrected_share(50, 100, accuracy_of_strata([])) is None
+    assert raw_share(0, 0) is None
+
+
+@pytest.mark.parametrize("positive", [0, 12])
+def test_intervals_stay_within_0_and_1(positive: int) -> None:
+    share = corrected_share(positive, 12, accuracy_of(98, 2, 97, 3))
+    assert share is not None
+    assert 0 <= share.low <= share.value <= share.high <= 1
+
+
+def simulated(rng: np.random.Generator, moved: int, back: int, photos: int) -> Move:
+    inside = (np.arange(WEEKS) >= moved) & (np.arange(WEEKS) < back)
+    truth = np.where(inside, 0.95, 0.05)
+    posted = rng.poisson(photos, WEEKS)
+    return find_move(rng.binomial(posted, truth * SENSITIVITY + (1 - truth) * (1 - SPECIFICITY)), posted)
+
+
+def test_the_week_of_the_move_is_found_within_one_week() -> None:
+    rng = np.random.default_rng(2)
+    starts, ends, held = [], [], []
+    for _ in range(300):
+        moved = int(rng.integers(2, 12))
+        back = moved + int(rng.integers(3, 12))
+        found = simulated(rng, moved, back, photos=5)
+        starts.append(found.moved is not None and abs(found.moved.week - moved) <= 1)
+        held.append(found.moved is not None and found.moved.low <= moved <= found.moved.high)
+        if back < WEEKS - 1:
+            ends.append(found.back is not None and abs(found.back.week - back) <= 1)
+    assert np.mean(starts) >= 0.9
+    assert np.mean(ends) >= 0.9
+    assert np.mean(held) >= 0.9
+
+
+def test_an_institution_that_stays_is_not_said_to_have_moved() -> None:
+    rng = np.random.default_rng(3)
+    states = [simulated(rng, WEEKS, WEEKS, photos=5).state for _ in range(200)]
+    assert states.count("moved") <= 2
+    assert states.count("stayed") >= 180
+
+
+def test_states_of_few_photos_and_of_an_early_move() -> None:
+    rng = np.random.default_rng(4)
+    assert simulated(rng, 0, WEEKS, photos=5).state == "always"
+    assert find_move(np.array([0, 1, 1]), np.array([1, 1, 2])).state == "too_few"
+    gap = find_move(np.array([0, 0, 0, 5, 5]), np.array([5, 0, 0, 5, 5])).moved
+    assert gap is not None
+    assert (gap.low, gap.high) == (1, 3)  # nothing was posted for two weeks: it may have moved in any of them
