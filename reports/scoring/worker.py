@@ -111,7 +111,7 @@ class Classifier:
 
 
 def _failed(code: str, message: str) -> Result:
-    return {"error_code": code, "error": " ".join(message.split())[:500]}
+    return {"error_code": code, "error": " ".join(message.split())[:400]}
 
 
 def _in_scope(entry: dict[str, Any]) -> bool | None:
