@@ -27,7 +27,7 @@ NO_CLASS = "no_class"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Tensor = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
-Drawing = Literal["room", "call", "rooms", "screens", "discs", "stripes", "crosses"]
+Drawing = Literal["room", "call", "rooms", "screens", "papers", "discs", "stripes", "crosses"]
 BackboneName = Literal[
     "resnet18",
     "resnet34",
@@ -275,7 +275,7 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _drawings_fit_labels(self) -> "Recipe":
-        unknown = set(self.drawn) - set(self.labels)
+        unknown = set(self.drawn) - {*self.labels, NO_CLASS}
         if unknown:
             raise ValueError(f"drawn: {sorted(unknown)} are not labels: legal are {list(self.labels)}")
         return self

@@ -3,7 +3,8 @@
     python -m dataset sample runs/drawn --recipe classroom --count 40
 
 writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo is a separate source with an open
-licence. If it is interrupted, run it again to continue.
+licence. If the recipe has a drawing for `no_class`, photos of none of its labels are drawn too. If it is interrupted,
+run it again to continue.
 """
 
 from io import BytesIO
@@ -15,7 +16,7 @@ from rich.progress import track
 from common.cli import command
 from common.errors import InvalidInput
 from common.files import write_whole, writing
-from config.recipe import Recipe, read_recipe
+from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.draw import draw
 from dataset.photos import TABLE
 from dataset.tables import Row, write_rows
@@ -30,7 +31,7 @@ def sample(folder: Path, name: str, count: int, seed: int) -> None:
     """Draw sample photos into FOLDER, one folder per label."""
     recipe = read_recipe(name)
     draw_set(folder, recipe, count, seed)
-    click.echo(f"{folder}: {count} drawn photos for each of {', '.join(recipe.labels)}")
+    click.echo(f"{folder}: {count} drawn photos for each of {', '.join(_labels(recipe))}")
 
 
 def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
@@ -46,9 +47,14 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
             f"recipe {recipe.name} has no drawing for {', '.join(missing)}", "add it to the recipe's drawn section"
         )
     with writing(folder):
-        plan = [(label, index) for label in recipe.labels for index in range(count)]
+        plan = [(label, index) for label in _labels(recipe) for index in range(count)]
         rows = [_draw_one(folder, recipe, *pair, seed) for pair in track(plan, "drawing", transient=True)]
         write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
+
+
+def _labels(recipe: Recipe) -> list[str]:
+    """The labels to draw: the recipe's, and `no_class` if the recipe has a drawing for it."""
+    return [*recipe.labels, *(label for label in recipe.drawn if label == NO_CLASS)]
 
 
 def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> Row:

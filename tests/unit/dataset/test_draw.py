@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from config.recipe import NO_CLASS, read_recipe
 from dataset.draw import DRAWINGS, draw
 from dataset.drawing.cameras import Camera
 from dataset.drawing.devices import desk, place_laptop, place_phone
@@ -14,6 +16,8 @@ from dataset.drawing.rooms import framed
 from dataset.drawing.tools import Corners, stand
 from dataset.drawing.windows import full_frame, page, phone, window
 from dataset.drawing.worlds import world
+from dataset.photos import read_photos
+from dataset.sample import draw_set
 
 MAGENTA = (255, 0, 255)
 
@@ -92,3 +96,14 @@ def test_a_picture_in_perspective_reaches_its_corners() -> None:
     assert image.getpixel((172, 56)) == (255, 0, 0)
     assert image.getpixel((165, 146)) == (0, 0, 255)
     assert image.getpixel((10, 100)) == image.getpixel((190, 100)) == (0, 0, 0)
+
+
+def test_photos_of_no_class_are_drawn_only_for_a_recipe_that_names_them(tmp_path: Path) -> None:
+    recipe = read_recipe("shapes")
+    draw_set(tmp_path / "plain", recipe, 2, seed=0)
+    assert not (tmp_path / "plain" / NO_CLASS).exists()
+    recipe = recipe.model_copy(update={"drawn": {**recipe.drawn, NO_CLASS: "papers"}})
+    draw_set(tmp_path / "more", recipe, 2, seed=0)
+    photos = read_photos(tmp_path / "more", recipe.labels, outside=True)
+    assert [photo.label for photo in photos] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(read_photos(tmp_path / "more", recipe.labels)) == 6
