@@ -1,7 +1,7 @@
-"""Class folders that mirror a labelling: OUT/LABEL/NAME, and OUT/SOURCES.tsv.
+"""Class folders that mirror a labelling: OUT/LABEL/NAME, OUT/set_aside/REASON/NAME, and OUT/SOURCES.tsv.
 
 A copy keeps its photo's subfolders below the label's folder, so that files with the same name do not collide,
-and `dataset.photos.read_photos` finds its source.
+and `dataset.photos.read_photos` finds its source. It ignores the folder of photos that were set aside.
 """
 
 import contextlib
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from common.errors import AlreadyExists, InvalidInput, UserError
 from common.files import copy_whole, writing
-from dataset.labelling.entries import Entry
+from dataset.labelling.entries import SET_ASIDE_REASONS, Decision, Entry
 from dataset.photos import TABLE as SOURCES
 from dataset.tables import write_rows
 
+SET_ASIDE = "set_aside"
 _FIX = "free some disk space, or give another --folders"
 
 
@@ -34,7 +35,7 @@ class ClassFolders:
         self.out, self.labels = out, tuple(labels)
         if folder.resolve().is_relative_to(out.resolve()):
             raise InvalidInput(f"--folders {out} contains the photos", "give another folder")
-        unfit = [label for label in labels if Path(label).name != label]
+        unfit = [label for label in labels if Path(label).name != label or label == SET_ASIDE]
         if unfit:
             raise InvalidInput(f"{', '.join(unfit)} cannot be the name of a folder", "leave out --folders")
 
@@ -43,30 +44,34 @@ class ClassFolders:
         with writing(self.out, _FIX):
             for label in self.labels:
                 (self.out / label).mkdir(parents=True, exist_ok=True)
-        for entry in entries:
-            self._place(entry)
-        self._write_sources(entries)
+        self.update(entries, entries)
 
-    def update(self, entry: Entry, entries: Sequence[Entry]) -> None:
-        """Copy a photo to its label's folder, remove its copy from other folders, and write the sources.
+    def update(self, changed: Sequence[Entry], entries: Sequence[Entry]) -> None:
+        """Copy photos to the folders of their decisions, remove them from other folders, and write the sources.
+
+        Args:
+            changed: the photos to copy.
+            entries: all photos.
 
         Raises:
             CannotWrite: the disk is full or read-only.
             AlreadyExists: another image has the name of the copy.
         """
-        self._place(entry)
+        for entry in changed:
+            self._place(entry)
         self._write_sources(entries)
 
     def restore(self, entry: Entry, entries: Sequence[Entry]) -> None:
         """As `update`, after a failed write. Errors are ignored: the next start runs `update_all`."""
         with contextlib.suppress(UserError):
-            self.update(entry, entries)
+            self.update([entry], entries)
 
     def _place(self, entry: Entry) -> None:
-        for label in self.labels:
-            target = self.out / label / entry.name
+        decisions = [*(Decision(label) for label in self.labels), *(Decision("", word) for word in SET_ASIDE_REASONS)]
+        for decision in decisions:
+            target = self.out / (decision.label or f"{SET_ASIDE}/{decision.set_aside}") / entry.name
             with writing(target, _FIX):
-                if label == entry.row["label"]:
+                if decision == entry.decision:
                     self._copy(entry.path, target)
                 elif _same(entry.path, target):  # any other file of this name is left alone
                     target.unlink()

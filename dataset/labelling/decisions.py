@@ -1,20 +1,23 @@
 """Decisions about photos: the table of labels, rewritten completely after every decision.
 
-`dataset.photos.read_photos` reads the table. Rows of other files and additional columns are kept unchanged.
+`dataset.photos.read_photos` reads the table. Rows of other files and additional columns are kept unchanged. If another
+program changes the table, it is read again; a photo whose decision was changed gets a new revision.
 Not thread-safe: `dataset.labelling.assignments` has the lock.
 """
 
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import Busy
+from common.errors import Busy, UserError
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.entries import (
     COLUMNS,
+    DECISION_COLUMNS,
     SET_ASIDE_REASONS,
     Decision,
     Entry,
@@ -22,9 +25,10 @@ from dataset.labelling.entries import (
     read_labels,
     read_sources,
 )
+from dataset.labelling.outside import TableInvalid, notice_of, stamp_of, wait_until_written
 from dataset.tables import Row, write_rows
 
-_DECISION_COLUMNS = ("label", "set_aside", "labelled_by", "labelled_at")
+_ATTEMPTS = 3  # to write, while another program keeps changing the table
 
 
 class Conflict(Exception):
@@ -89,10 +93,69 @@ class Labelling:
         refused: Collection[Path] = (),
     ) -> None:
         self.folder, self.table, self.labels, self.copies = folder, table, tuple(labels), copies
-        self._stamp = _stamp(table)
-        self._rows = read_labels(table, labels)
-        self._columns = (*COLUMNS, *(column for column in next(iter(self._rows), {}) if column not in COLUMNS))
-        self.entries = self._match_rows(list_photos(folder, table, copies.out if copies else None, refused))
+        self.refused = refused
+        self.notice = ""
+        """What the last change of the table by another program changed here."""
+        self._read(self._listed())
+
+    def _read(self, names: Sequence[str]) -> None:
+        """Read the table, and an entry for each name."""
+        stamp = stamp_of(self.table)
+        rows = read_labels(self.table, self.labels)
+        self._stamp, self._rows = stamp, rows
+        self._columns = (*COLUMNS, *(column for column in next(iter(rows), {}) if column not in COLUMNS))
+        self.entries = self._match_rows(names)
+        self.indices = {entry.name: index for index, entry in enumerate(self.entries)}
+
+    def refresh(self) -> None:
+        """If another program has changed the table, read it again. New photos come last, so indices stay valid.
+
+        Raises:
+            TableInvalid: it cannot be used as it is; decisions wait until it can.
+        """
+        if stamp_of(self.table) in (None, self._stamp):
+            return
+        wait_until_written(self.table)
+        former = self.entries, self.indices, self._rows, self._columns, self._stamp
+        try:
+            self._read(self._names())
+            self._adopt(former[0])
+        except BaseException as error:
+            self.entries, self.indices, self._rows, self._columns, self._stamp = former
+            if isinstance(error, UserError):
+                raise TableInvalid(error) from error
+            raise
+
+    def _names(self) -> list[str]:
+        known = [entry.name for entry in self.entries]
+        return [*known, *sorted({*self._listed()} - {*known})]
+
+    def _listed(self) -> list[str]:
+        return list_photos(self.folder, self.table, self.copies.out if self.copies else None, self.refused)
+
+    def _adopt(self, former: Sequence[Entry]) -> None:
+        """Keep decisions that the other program did not know of, and carry out its own.
+
+        It may have read the table before the latest decisions were made. A row as it was before one of them is
+        therefore out of date, and not a change.
+        """
+        changed, kept = self.entries[len(former) :], 0
+        for entry, before in zip(self.entries, former, strict=False):
+            entry.revision, entry.past = before.revision, before.past
+            if entry.decision_row == before.decision_row:
+                continue
+            if entry.decision_row in before.past:
+                entry.row.update(before.decision_row)
+                kept += 1
+            else:
+                entry.revision += 1
+                entry.past = [*before.past, before.decision_row]
+                changed.append(entry)
+        if self.copies:
+            self.copies.update(changed, self.entries)
+        if kept or len(self.entries) > len(former):
+            self.save()
+        self.notice = notice_of(self.table, len(changed), kept)
 
     def _match_rows(self, names: Sequence[str]) -> list[Entry]:
         """An entry for each photo, with a new row if the table has none."""
@@ -128,6 +191,10 @@ class Labelling:
             ValueError: there is no such photo, label or reason.
             UserError: it cannot be written; nothing has changed.
         """
+        self.change(index, revision, self.row_of(decision, by))
+
+    def row_of(self, decision: Decision, by: str) -> Row:
+        """The columns of a photo's row that a decision sets. Raises: ValueError: as `decide`."""
         if decision == Decision() or (decision.label and decision.set_aside):
             raise ValueError("give either a label or a reason to set the photo aside")
         if decision.label not in ("", *self.labels):
@@ -135,19 +202,25 @@ class Labelling:
         if decision.set_aside not in ("", *SET_ASIDE_REASONS):
             raise ValueError(f"unknown reason {decision.set_aside}: legal are {', '.join(SET_ASIDE_REASONS)}")
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        row = {"label": decision.label, "set_aside": decision.set_aside, "labelled_by": by, "labelled_at": at}
-        self.change(index, revision, row)
+        return {"label": decision.label, "set_aside": decision.set_aside, "labelled_by": by, "labelled_at": at}
 
     def change(self, index: int, revision: int, values: Row) -> None:
-        """Set columns of a photo's row. Raises: as `decide`."""
-        entry = self.entry(index)
-        if entry.revision != revision:
-            raise Conflict(entry.name, entry.row["labelled_by"], entry.decision)
+        """Set columns of a photo's row. Raises: as `decide`, and TableInvalid."""
+        for _ in range(_ATTEMPTS - 1):
+            self.refresh()
+            with suppress(Busy):
+                self._change(index, revision, values)
+                return
+        self.refresh()
+        self._change(index, revision, values)
+
+    def _change(self, index: int, revision: int, values: Row) -> None:
+        entry = self.unchanged(index, revision)
         before = dict(entry.row)
         entry.row.update(values)
         try:
             if self.copies:
-                self.copies.update(entry, self.entries)
+                self.copies.update([entry], self.entries)
             self.save()
         except BaseException:
             entry.row.update(before)
@@ -155,10 +228,14 @@ class Labelling:
                 self.copies.restore(entry, self.entries)
             raise
         entry.revision += 1
+        entry.past.append({column: before[column] for column in DECISION_COLUMNS})
 
-    def decision_row(self, index: int) -> Row:
-        """The columns of a photo's row that a decision sets; `change` with them restores it."""
-        return {column: self.entry(index).row[column] for column in _DECISION_COLUMNS}
+    def unchanged(self, index: int, revision: int) -> Entry:
+        """The photo, if it is as the client has seen it. Raises: Conflict, ValueError: as `decide`."""
+        entry = self.entry(index)
+        if entry.revision != revision:
+            raise Conflict(entry.name, entry.row["labelled_by"], entry.decision)
+        return entry
 
     def entry(self, index: int) -> Entry:
         """The photo with this index. Raises: ValueError: there is none."""
@@ -168,13 +245,11 @@ class Labelling:
 
     def save(self) -> None:
         """Write the table. Raises: UserError: it cannot be written, or another program has changed it."""
-        stamp = _stamp(self.table)
+        stamp = stamp_of(self.table)
         if stamp not in (None, self._stamp):
-            raise Busy(
-                f"{self.table} was changed by another program", "stop (Ctrl-C) and start again to read the changes"
-            )
+            raise Busy(f"{self.table} is being changed by another program", "try again when it has finished")
         write_rows(self.table, self._columns, self._rows, "free some disk space, or give another --table")
-        self._stamp = _stamp(self.table)
+        self._stamp = stamp_of(self.table)
 
     def progress(self) -> Progress:
         labels = Counter(entry.row["label"] for entry in self.entries)
@@ -184,12 +259,3 @@ class Labelling:
             {label: labels[label] for label in self.labels},
             {reason: reasons[reason] for reason in SET_ASIDE_REASONS},
         )
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Identifies one version of a file; None if there is no file."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

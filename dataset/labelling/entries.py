@@ -10,7 +10,7 @@ Paths are relative to the table.
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
@@ -19,6 +19,7 @@ from dataset.photos import TABLE as SOURCES
 from dataset.tables import Row, read_rows, wrong_encoding
 
 COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
+DECISION_COLUMNS = ("label", "set_aside", "labelled_by", "labelled_at")
 SET_ASIDE_REASONS = ("broken", "unclear")
 
 
@@ -35,16 +36,27 @@ class Decision:
 
 @dataclass
 class Entry:
-    """A photo and its row of the table. `revision` counts the changes since the server started."""
+    """A photo and its row of the table.
+
+    Args:
+        revision: counts the changes since the server started.
+        past: its decisions before each of them (`decision_row`).
+    """
 
     name: str
     path: Path
     row: Row
     revision: int = 0
+    past: list[Row] = field(default_factory=list)
 
     @property
     def decision(self) -> Decision:
         return Decision(self.row["label"], self.row["set_aside"])
+
+    @property
+    def decision_row(self) -> Row:
+        """The columns that a decision sets; `Labelling.change` with them restores it."""
+        return {column: self.row[column] for column in DECISION_COLUMNS}
 
     @property
     def undecided(self) -> bool:

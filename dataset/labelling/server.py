@@ -3,19 +3,21 @@
     GET  /                   the page, dataset/labelling/page/
     GET  /api/state          labels with their keys, who labels, the session
     GET  /common/...         common/web/static/: the look, keys, zoom
-    GET  /photo/INDEX        the photo for a browser: JPEG, upright, at most 1600 pixels wide or high
+    GET  /photo/INDEX        the photo for a browser: JPEG, upright, at most 1600 pixels wide or high; ?small: 160
+    GET  /?photo=NAME        the page with this photo
     POST /api/turn           the client's current photo           {client}
+    POST /api/open           this photo, decided or not           {client, id or name}
     POST /api/skip           show another one                     {client, id}
     POST /api/hold           renew the lease of a photo           {client, id}
     POST /api/decide         {client, id, revision, by} and either label or set_aside
-    POST /api/undo           undo the last decision               {client}
+    POST /api/undo           undo the last decision               {client, by}
+    POST /api/list           the photos that match                {client, text, kind, start}, see search.py
 
 Only people at this machine can use it: requests for other host names are refused (DNS rebinding), and a POST needs
 a header with the session, which pages of other sites cannot send. An error is `{"error": {"code", "message"}}`.
 """
 
-import os
-import re
+import math
 import secrets
 import string
 from collections.abc import Callable
@@ -34,29 +36,33 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from common.errors import UserError
 from common.web.assets import SecurityHeaders, shared_files
 from config.recipe import NO_CLASS
 from dataset.labelling.assignments import Assignment, AssignmentQueue
-from dataset.labelling.decisions import Conflict
 from dataset.labelling.entries import SET_ASIDE_REASONS, Decision
+from dataset.labelling.messages import (
+    Refusal,
+    client_of,
+    error_answer,
+    name_of,
+    number_of,
+    shown,
+    text_of,
+    with_refusals,
+)
+from dataset.labelling.search import UNDECIDED
 from dataset.labelling.suggestions import Suggestions, read_photo
+from dataset.listing import composed
 from handler.errors import RequestError
 from handler.spec import Limits
 
 PAGE = Path(__file__).parent / "page"
 MAX_SIDE = 1600
+SMALL_SIDE = 160
+PER_LIST = 60
 _RESERVED_KEYS = "bunsz"  # broken, unclear, no class, skip, undo
 _KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter not in _RESERVED_KEYS)]
 _MAX_BODY = 10_000
-
-
-class Refusal(Exception):
-    """An error answer."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str, **details: object) -> None:
-        super().__init__(message)
-        self.status, self.content = status, {"code": code, "message": message, **details}
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class LabelPage:
 
     def app(self) -> Starlette:
         posts = {"turn": self.next, "skip": self.skip, "hold": self.renew, "decide": self.decide, "undo": self.undo}
+        posts |= {"open": self.open, "list": self.list}
         return Starlette(
             routes=[
                 Route("/", lambda _: FileResponse(PAGE / "index.html")),
@@ -125,42 +132,68 @@ class LabelPage:
             path = self.queue.entry(request.path_params["index"]).path
             photo = read_photo(path, self.limits)
         except ValueError as error:
-            return _error(Refusal(HTTPStatus.NOT_FOUND, "no_photo", str(error)))
+            return error_answer(Refusal(HTTPStatus.NOT_FOUND, "no_photo", str(error)))
         except RequestError as error:
             return JSONResponse({"error": error.as_json()}, error.status)
         except OSError as error:
-            return _error(Refusal(HTTPStatus.GONE, "unreadable", f"the file cannot be read: {error.strerror}"))
-        photo.thumbnail((MAX_SIDE, MAX_SIDE))
+            return error_answer(Refusal(HTTPStatus.GONE, "unreadable", f"the file cannot be read: {error.strerror}"))
+        side = SMALL_SIDE if "small" in request.query_params else MAX_SIDE
+        photo.thumbnail((side, side))
         buffer = BytesIO()
         photo.save(buffer, "JPEG", quality=88)
         return Response(buffer.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
     def next(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._show(self.queue.next(_client(body)))
+        return self._show(self.queue.next(client_of(body)))
 
     def skip(self, body: dict[str, Any]) -> dict[str, Any]:
-        return self._show(self.queue.skip(_client(body), _number(body, "id")))
+        return self._show(self.queue.skip(client_of(body), number_of(body, "id")))
 
     def renew(self, body: dict[str, Any]) -> dict[str, Any]:
-        index = _number(body, "id")
-        renewed = self.queue.renew(_client(body), index)
+        index = number_of(body, "id")
+        renewed = self.queue.renew(client_of(body), index)
         return {"held": renewed, "suggestion": self._suggestion(index), **self._status()}
 
     def decide(self, body: dict[str, Any]) -> dict[str, Any]:
-        decision = Decision(_text(body, "label"), _text(body, "set_aside"))
-        by = " ".join(_text(body, "by").split()) or self.info.by
-        assignment = self.queue.decide(_client(body), _number(body, "id"), _number(body, "revision"), decision, by)
-        return self._show(assignment)
+        decision = Decision(text_of(body, "label"), text_of(body, "set_aside"))
+        index, revision = number_of(body, "id"), number_of(body, "revision")
+        return self._show(self.queue.decide(client_of(body), index, revision, decision, self._person(body)))
 
     def undo(self, body: dict[str, Any]) -> dict[str, Any]:
-        name, assignment = self.queue.undo(_client(body))
+        name, assignment = self.queue.undo(client_of(body), self._person(body))
         return {"undone": shown(name), **self._show(assignment)}
+
+    def open(self, body: dict[str, Any]) -> dict[str, Any]:
+        client = client_of(body)
+        index = self._named(name_of(body)) if "name" in body else number_of(body, "id")
+        return self._show(self.queue.open(client, index))
+
+    def list(self, body: dict[str, Any]) -> dict[str, Any]:
+        client_of(body)
+        found = self.queue.find(text_of(body, "text"), text_of(body, "kind", 200))
+        start = max(0, number_of(body, "start"))
+        photos = [{"id": index, **self._described(index)} for index in found[start : start + PER_LIST]]
+        return {"total": len(found), "photos": photos, **self._status()}
+
+    def _named(self, name: str) -> int:
+        """The index of the photo with this name, as the page shows it. Raises: ValueError: there is none."""
+        for index, entry in enumerate(self.queue.labelling.entries):
+            if composed(shown(entry.name)) == composed(name):
+                return index
+        raise ValueError(f"there is no photo {name} in {self.queue.labelling.folder}")
+
+    def _person(self, body: dict[str, Any]) -> str:
+        return " ".join(text_of(body, "by").split()) or self.info.by
+
+    def _described(self, index: int) -> dict[str, Any]:
+        entry = self.queue.entry(index)
+        decision = {key: entry.row[key] for key in ("label", "set_aside", "labelled_by", "labelled_at")}
+        return {"name": shown(entry.name), "revision": entry.revision, **decision}
 
     def _show(self, assignment: Assignment) -> dict[str, Any]:
         photo = None
         if assignment.index is not None:
-            entry = self.queue.entry(assignment.index)
-            photo = {"id": assignment.index, "revision": entry.revision, "name": shown(entry.name)}
+            photo = {"id": assignment.index, **self._described(assignment.index)}
             photo["suggestion"] = self._suggestion(assignment.index)
         return {
             "photo": photo,
@@ -172,8 +205,20 @@ class LabelPage:
     def _status(self) -> dict[str, Any]:
         progress = self.queue.progress()
         decided = progress.labelled + progress.set_aside
-        counts = {"total": progress.total, "decided": decided, "text": str(progress)}
-        return {"progress": counts, "scoring": self.suggestions.busy, "fault": self.suggestions.fault}
+        seconds = self.queue.seconds_left()
+        return {
+            "progress": {"total": progress.total, "decided": decided, "left": progress.left, "text": str(progress)},
+            "counts": {
+                **{f"label:{label}": count for label, count in progress.by_label.items()},
+                **{f"aside:{reason}": count for reason, count in progress.by_reason.items()},
+                UNDECIDED: progress.left,
+                "": progress.total,
+            },
+            "minutes_left": None if seconds is None else math.ceil(seconds / 60),
+            "notice": self.queue.labelling.notice,
+            "scoring": self.suggestions.busy,
+            "fault": self.suggestions.fault,
+        }
 
     def _suggestion(self, index: int) -> dict[str, Any] | None:
         suggestion = self.suggestions.of(index)
@@ -184,9 +229,9 @@ class LabelPage:
     def _post(self, work: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
-                return JSONResponse(await run_in_threadpool(_with_refusals, work, await self._body(request)))
+                return JSONResponse(await run_in_threadpool(with_refusals, work, await self._body(request)))
             except Refusal as refusal:
-                return _error(refusal)
+                return error_answer(refusal)
 
         return answer
 
@@ -213,48 +258,3 @@ class LabelPage:
         except ValueError as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_json", "the body is not valid JSON") from error
         return body if isinstance(body, dict) else {}
-
-
-def shown(name: str) -> str:
-    """A file's name as valid Unicode, also if it is not UTF-8 on disk."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _with_refusals(work: Callable[[dict[str, Any]], dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
-    """Turn the errors of the queue into answers that the page can act on."""
-    try:
-        return work(body)
-    except Conflict as error:
-        details = {"name": shown(error.name), "who": error.who, "what": str(error.what)}
-        raise Refusal(HTTPStatus.CONFLICT, "conflict", shown(str(error)), **details) from error
-    except LookupError as error:
-        raise Refusal(HTTPStatus.CONFLICT, "nothing_to_undo", str(error.args[0])) from error
-    except ValueError as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_request", str(error)) from error
-    except UserError as error:
-        raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "not_written", shown(error.message)) from error
-
-
-def _error(refusal: Refusal) -> Response:
-    return JSONResponse({"error": refusal.content}, refusal.status, headers={"Cache-Control": "no-store"})
-
-
-def _client(body: dict[str, Any]) -> str:
-    client = body.get("client")
-    if not isinstance(client, str) or not re.fullmatch(r"[\w-]{8,64}", client, re.ASCII):
-        raise ValueError(f"client is {client!r:.80}: send 8 to 64 letters, digits, - or _")
-    return client
-
-
-def _number(body: dict[str, Any], key: str) -> int:
-    value = body.get(key)
-    if type(value) is not int:
-        raise ValueError(f"{key} is {value!r:.80}: send an integer")
-    return value
-
-
-def _text(body: dict[str, Any], key: str) -> str:
-    value = body.get(key, "")
-    if not isinstance(value, str) or len(value) > 100 or not value.isprintable():
-        raise ValueError(f"{key} is {value!r:.80}: send at most 100 printable characters")
-    return value

@@ -14,6 +14,8 @@ export class Shortcuts {
   constructor({ enabled = () => true, busy = () => false } = {}) {
     Object.assign(this, { enabled, busy });
     document.addEventListener("keydown", (event) => this.#handle(event));
+    // A button that was clicked with a mouse keeps no focus: Enter is a shortcut there, and would press it again.
+    document.addEventListener("click", (event) => { if (event.detail) event.target.closest?.("button")?.blur(); }, true);
   }
 
   // `act` may return false: the key then keeps its meaning in the browser. `element`, if any, flashes.
@@ -45,4 +47,10 @@ export class Shortcuts {
     shortcut.element?.classList.add("hit");
     setTimeout(() => shortcut.element?.classList.remove("hit"), FLASH_MS);
   }
+}
+
+// Call `act` once, `ms` after the last of several calls.
+export function debounced(act, ms) {
+  let timer = 0;
+  return () => { clearTimeout(timer); timer = setTimeout(act, ms); };
 }

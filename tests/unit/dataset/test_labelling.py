@@ -27,6 +27,7 @@ from dataset.labelling.assignments import LEASE, AssignmentQueue
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.decisions import Conflict, Labelling
 from dataset.labelling.entries import COLUMNS, Decision
+from dataset.labelling.outside import TableInvalid
 from dataset.labelling.suggestions import Suggestion, Suggestions
 from dataset.photos import counts, read_photos
 from dataset.tables import read_rows
@@ -127,13 +128,61 @@ def test_an_invalid_table_is_refused_and_left_unchanged(tmp_path: Path, text: st
     assert (tmp_path / "labels.tsv").read_text() == text
 
 
-def test_a_table_that_another_program_changed_is_not_overwritten(tmp_path: Path) -> None:
+def rewrite(table: Path, *changes: tuple[str, str]) -> None:
+    """Change the table as another program does: in place, with another content."""
+    text = table.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    table.write_text(text)
+
+
+def test_a_table_that_another_program_changed_is_read_again_and_its_changes_are_kept(tmp_path: Path) -> None:
+    work = labelling(numbered(tmp_path, 4))
+    work.decide(0, 0, Decision(LABELS[0]), "ann")
+    rewrite(tmp_path / "labels.tsv", ("001.png\t", f"001.png\t{LABELS[2]}"), (f"\t{LABELS[0]}\t", f"\t{LABELS[1]}\t"))
+    photos(tmp_path, "0.png")
+    with pytest.raises(Conflict, match=f"ann chose {LABELS[1]}"):
+        work.decide(0, 1, Decision(LABELS[2]), "ann")
+    with pytest.raises(Conflict):
+        work.decide(1, 0, Decision(LABELS[0]), "ann")
+    work.decide(2, 0, Decision("", "broken"), "ann")
+    expected = {"000.png": LABELS[1], "001.png": LABELS[2], "002.png": "broken", "003.png": "", "0.png": ""}
+    assert table(tmp_path) == expected
+    assert work.entries[4].name == "0.png"  # a new photo comes last: the indices of the others stay
+    assert "read again" in work.notice
+
+
+def test_decisions_that_the_other_program_did_not_know_of_are_kept(tmp_path: Path) -> None:
+    """Somebody opens the table in a spreadsheet, others go on labelling, then the spreadsheet is saved."""
+    copies = ClassFolders(tmp_path / "out", tmp_path / "in", LABELS)
+    work = labelling(numbered(tmp_path / "in", 3), copies)
+    work.decide(0, 0, Decision(LABELS[0]), "ann")
+    place = tmp_path / "in" / "labels.tsv"
+    opened = place.read_text()
+    work.decide(0, 1, Decision(LABELS[1]), "ann")
+    work.decide(1, 0, Decision(LABELS[1]), "ann")
+    place.write_text(opened.replace("002.png\t", f"002.png\t{LABELS[2]}"))
+    work.refresh()
+    expected = {"000.png": LABELS[1], "001.png": LABELS[1], "002.png": LABELS[2]}
+    assert table(tmp_path / "in") == expected
+    assert "1 photos changed, 2 later decisions of this page were kept" in work.notice
+    assert {path.parent.name: path.name for path in (tmp_path / "out").rglob("002.png")} == {LABELS[2]: "002.png"}
+
+
+def test_an_invalid_change_by_another_program_makes_decisions_wait(tmp_path: Path) -> None:
     work = labelling(numbered(tmp_path, 2))
-    mine = (tmp_path / "labels.tsv").read_text().replace("001.png", "001.png ")
-    (tmp_path / "labels.tsv").write_text(mine)
-    with pytest.raises(UserError, match="changed by another program: stop"):
-        work.decide(0, 0, Decision(LABELS[0]), "ann")
-    assert (tmp_path / "labels.tsv").read_text() == mine
+    work.decide(0, 0, Decision(LABELS[0]), "ann")
+    good = (tmp_path / "labels.tsv").read_text()
+    rewrite(tmp_path / "labels.tsv", (f"\t{LABELS[0]}\t", "\tsquare\t"))
+    bad = (tmp_path / "labels.tsv").read_bytes()
+    for _ in range(2):
+        with pytest.raises(TableInvalid, match=r"another program has changed the table; .*unknown label square"):
+            work.decide(1, 0, Decision(LABELS[0]), "ann")
+    assert (tmp_path / "labels.tsv").read_bytes() == bad
+    (tmp_path / "labels.tsv").write_text(good)
+    work.decide(1, 0, Decision(LABELS[1]), "ann")
+    assert table(tmp_path) == {"000.png": LABELS[0], "001.png": LABELS[1]}
 
 
 def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +223,11 @@ def test_class_folders_follow_the_table_and_names_do_not_collide(tmp_path: Path)
     work.decide(0, 1, Decision(LABELS[1]), "ben")
     work.decide(1, 1, Decision("", "unclear"), "ben")
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == sorted(
-        [f"{LABELS[1]}/a/1.png", f"{LABELS[1]}/c/1.png", f"{LABELS[2]}/d/1.png"]
+        [f"{LABELS[1]}/a/1.png", f"{LABELS[1]}/c/1.png", f"{LABELS[2]}/d/1.png", "set_aside/unclear/b/1.png"]
     )
+    assert len(read_photos(out, LABELS[1:])) == 3
+    work.decide(1, 2, Decision("", "broken"), "ben")
+    assert [path.parts[-4:] for path in (out / "set_aside").rglob("*.png")] == [("set_aside", "broken", "b", "1.png")]
     assert len(labelling(tmp_path / "in", ClassFolders(out, tmp_path / "in", LABELS)).entries) == 4
 
 
@@ -245,6 +297,65 @@ def test_undo_applies_only_to_decisions_of_the_same_client(tmp_path: Path) -> No
         both.undo(ANN)
     assert table(tmp_path) == {"000.png": "", "001.png": "", "002.png": LABELS[1], "003.png": ""}
     assert read_rows(tmp_path / "labels.tsv")[0]["labelled_by"] == ""
+
+
+def test_decisions_can_be_undone_after_a_restart(tmp_path: Path) -> None:
+    first = assignments(numbered(tmp_path, 3))
+    first.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    first.decide(ANN, 0, 1, Decision(LABELS[1]), "ann")
+    first.decide(BEN, 1, 0, Decision(LABELS[2]), "ben")
+    rewrite(tmp_path / "labels.tsv", (f"\t{LABELS[2]}\t", f"\t{LABELS[0]}\t"))
+    second = assignments(tmp_path)
+    with pytest.raises(LookupError):  # what another program changed meanwhile is not undone
+        second.undo(BEN, "ben")
+    with pytest.raises(LookupError):
+        second.undo("new-0000", "eve")
+    assert second.undo("new-0000", "ann")[0] == "000.png"  # a new tab of the same person
+    assert table(tmp_path)["000.png"] == LABELS[0]
+    second.decide("new-0000", 2, 0, Decision(LABELS[0]), "ann")
+    third = assignments(tmp_path)
+    assert third.undo("new-0000", "ann")[0] == "002.png"
+    assert third.undo(ANN, "ann")[0] == "000.png"
+    assert table(tmp_path) == {"000.png": "", "001.png": LABELS[0], "002.png": ""}
+    with pytest.raises(LookupError, match="nothing to undo"):
+        third.undo(ANN, "ann")
+
+
+def test_a_damaged_history_does_not_stop_the_labelling(tmp_path: Path) -> None:
+    (numbered(tmp_path, 1) / ".labels.tsv.undo").write_bytes(b'{"client": 1}\n\xff')
+    queue = assignments(tmp_path)
+    queue.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    assert queue.undo(ANN, "ann")[0] == "000.png"
+
+
+def test_photos_are_found_by_words_and_by_decision(tmp_path: Path) -> None:
+    photos(tmp_path, "a/Tür 1.png", "a/tür 2.png", "b/Tu\u0308r 3.png")
+    (tmp_path / "SOURCES.tsv").write_text("path\tsource\na/tür 2.png\tSchool\n")
+    queue = assignments(tmp_path)
+    queue.decide(ANN, 0, 0, Decision(LABELS[0]), "ann")
+    queue.decide(ANN, 1, 0, Decision("", "unclear"), "ben")
+    found = [
+        queue.find(*words)
+        for words in (("TÜR", ""), ("a/ 1", ""), ("school", ""), ("ben", ""), ("none", ""), ("", "undecided"))
+    ]
+    assert found == [[0, 1, 2], [0], [1], [1], [], [2]]
+    assert [queue.find("", kind) for kind in (f"label:{LABELS[0]}", "aside:unclear", "label:none")] == [[0], [1], []]
+
+
+def test_the_time_left_is_the_median_pace_of_those_at_work(tmp_path: Path) -> None:
+    clock = [0.0]
+    queue = assignments(numbered(tmp_path, 30), clock)
+    for index in range(6):
+        assert queue.seconds_left() is None
+        queue.decide(ANN, index, 0, Decision(LABELS[0]), "ann")
+        clock[0] += 4 if index != 2 else 60  # one slow photo changes little
+    assert queue.seconds_left() == 24 * 4
+    for index in range(6, 9):
+        queue.decide(BEN, index, 0, Decision(LABELS[0]), "ben")
+        clock[0] += 4
+    assert queue.seconds_left() == 21 * 2
+    clock[0] += 300  # a break: the pace of people who are away does not count
+    assert queue.seconds_left() is None
 
 
 def test_undo_does_not_overwrite_a_later_change_by_another(tmp_path: Path) -> None:
@@ -387,7 +498,7 @@ def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: 
     assert "Warning" not in output
     words = pasteable("dataset", "label", tmp_path, "--recipe", SHAPES, "--port", 0, "--no-model")
     assert output.strip() == f"1 of 2 labelled, 0 set aside: {tmp_path}/labels.tsv; continue with: {words}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000.png", "001.png", "labels.tsv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".labels.tsv.undo", "000.png", "001.png", "labels.tsv"]
 
 
 def test_a_signal_right_after_the_start_stops_the_server_cleanly(tmp_path: Path) -> None:
