@@ -21,7 +21,7 @@ help:
 
 install: .venv/.training
 
-.venv/.serving: requirements/serving.txt constraints.txt
+.venv/.serving: requirements/serving.txt requirements/feedback.txt constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) -r requirements/serving.txt
 	$(PIP) --no-deps -e .

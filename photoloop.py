@@ -28,6 +28,7 @@ main = Photoloop(
         "dataset": "Fetch, audit, label and split photos.",
         "training": "Train, prune, evaluate and export a model.",
         "deploy": "Pack a model, serve it, and replace the version that is served.",
+        "feedback": "Let people upload photos and correct answers; learn from them at night.",
         "reports": "Score millions of photos, and report the share of a label by region and week.",
     },
 )

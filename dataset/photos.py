@@ -64,6 +64,7 @@ def read_photos(
     where: Mapping[str, str] | None = None,
     aliases: Aliases | None = None,
     outside: bool = False,
+    every_label: bool = True,
 ) -> list[Photo]:
     """List the photos of a folder or a table, label by label, sorted by path.
 
@@ -74,6 +75,7 @@ def read_photos(
         where: keep only photos whose row, in the table or in the folder's SOURCES.tsv, has these values.
         aliases: other names of labels.
         outside: also list the photos of none of the labels, if there are any; their label is `len(labels)`.
+        every_label: False: a table may have no photo of some labels.
 
     Raises:
         UserError: the folder of a label is missing, a row has an unknown label or no file, a label has no photos
@@ -89,7 +91,8 @@ def read_photos(
         for row in rows
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
     ]
-    _require_every_label(photos, labels, place)
+    if every_label:
+        _require_every_label(photos, labels, place)
     return photos
 
 

@@ -33,6 +33,7 @@ from deploy.store.profile import note_if_ignored
 from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
 from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
+from deploy.supervision.web_program import describe
 from deploy.torchserve.probes import example
 from deploy.torchserve.process import refuse_taken_ports
 from handler.spec import read_spec
@@ -185,6 +186,7 @@ def _ready_text(settings: Settings, mar: Path, seconds: float, how_to_stop: str)
             f'    -H "Authorization: Bearer {token}" \\',
             f"    -H 'Content-Type: application/json' -d @{relative(settings.var / EXAMPLE)}",
             "",
+            *filter(None, [describe(settings)]),
             how_to_stop,
         ]
     )

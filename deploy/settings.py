@@ -13,6 +13,7 @@ PROPERTIES = ROOT / "config" / "config.properties"
 HOST = "127.0.0.1"
 PROFILES = ("latency", "throughput")
 RESERVE_MB = 256
+WEB, WEB_PORT = "SERVE_WEB_PORT", 5000
 DEFAULTS = {"keeper_port": "8083"}
 """Properties that are ours, not TorchServe's."""
 
@@ -23,6 +24,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_GRPC_INFERENCE_PORT", "grpc_inference_port", "predictions, gRPC"),
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
     ("SERVE_KEEPER_PORT", "keeper_port", "/ready and /metrics of the keeper, HTTP (default: 8083)"),
+    ("SERVE_WEB_PORT", "", f"upload and review pages, HTTP; 0: do not start them (default: {WEB_PORT})"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_MEMORY_RESERVE", "", f"megabytes that must stay free while two versions run (default: {RESERVE_MB})"),
     ("SERVE_PROFILE", "", "latency or throughput: values measured by python -m deploy tune (default: the recipe's)"),
@@ -42,6 +44,7 @@ class Settings:
         properties: config/config.properties.
         reserve_mb: megabytes that must stay free while two versions run.
         profile: a member of PROFILES, or empty.
+        web_port: TCP port of the upload and review pages; 0: they are not started.
     """
 
     ports: Mapping[str, int]
@@ -50,6 +53,7 @@ class Settings:
     properties: Mapping[str, str]
     reserve_mb: int = RESERVE_MB
     profile: str = ""
+    web_port: int = 0
 
     def url(self, address: str) -> str:
         """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics` or `keeper`."""
@@ -80,6 +84,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         properties=properties,
         reserve_mb=_megabytes(environ.get("SERVE_MEMORY_RESERVE") or str(RESERVE_MB)),
         profile=_profile(environ.get("SERVE_PROFILE") or ""),
+        web_port=0
+        if environ.get("SERVE_WEB_PORT") == "0"
+        else _port(environ.get("SERVE_WEB_PORT") or str(WEB_PORT), WEB),
     )
 
 
@@ -102,8 +109,8 @@ def resolved_properties(settings: Settings) -> str:
 
 
 def separate_environment(var: Path, store: Path) -> dict[str, str]:
-    """The environment of a further server on this machine: its folders, and ports that are free now."""
-    names = [name for name, _, _ in ROWS if name.endswith("_PORT")]
+    """The environment of a further server on this machine: its folders, ports that are free now, and no pages."""
+    names = [name for name, _, _ in ROWS if name.endswith("_PORT") and name != WEB]
     sockets = [socket.socket() for _ in names]
     try:
         for item in sockets:
@@ -112,7 +119,7 @@ def separate_environment(var: Path, store: Path) -> dict[str, str]:
     finally:
         for item in sockets:
             item.close()
-    return {**ports, "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
+    return {**ports, WEB: "0", "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
 
 
 def _megabytes(text: str) -> int:

@@ -58,6 +58,7 @@ def run(settings: Settings, mode: OwnerKind) -> None:
             "DEPLOY_VAR": str(settings.var),
             SUPERVISOR: str(os.getpid()),
             MODE: mode.value,
+            "DEPLOY_WEB": str(settings.web_port > 0).lower(),
         }
     )
     supervisord.main(["-c", str(CONF)])

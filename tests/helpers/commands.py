@@ -21,7 +21,7 @@ def command(
     if words[0] == "training":
         done = run_forked(words, ROOT, environment)
     else:
-        words = [sys.executable, "-m", *words] if words[0] in ("dataset", "deploy", "reports") else words
+        words = [sys.executable, "-m", *words] if words[0] in ("dataset", "deploy", "feedback", "reports") else words
         done = subprocess.run(
             words, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment, check=False
         )

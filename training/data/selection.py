@@ -41,8 +41,13 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
 
 
 def read_extra(folders: Sequence[Path], recipe: Recipe) -> list[Photo]:
-    """Photos that are used for training only; of a split, only its `train` part."""
-    return [photo for photo in read_data(folders, (), recipe) if photo.part in ("", PARTS[0])]
+    """Photos that are used for training only; of a split, only its `train` part. A table may lack labels."""
+    photos = [
+        photo
+        for folder in folders
+        for photo in read_photos(folder, recipe.labels, aliases=recipe.aliases, every_label=False)
+    ]
+    return [photo for photo in photos if photo.part in ("", PARTS[0])]
 
 
 def read_unlabelled(folders: Sequence[Path]) -> list[Photo]:

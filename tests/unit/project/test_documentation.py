@@ -19,7 +19,7 @@ PAGES = [
     ROOT / "models" / "classroom" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "reports", "benchmarks")
+PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "feedback", "reports", "benchmarks")
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:

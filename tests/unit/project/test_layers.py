@@ -9,7 +9,7 @@ import pytest
 
 from deploy.settings import ROOT
 
-PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "reports", "benchmarks")
+PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "feedback", "reports", "benchmarks")
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
 DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 
@@ -18,7 +18,7 @@ LAYERS: list[str | set[str]] = [
     "tests",
     "benchmarks",
     "reports",
-    {"training", "deploy"},
+    {"training", "deploy", "feedback"},
     "dataset",
     "config",
     {"handler", "common"},
@@ -38,6 +38,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
         "models",
     ],
     "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES, "drawing"],
+    "feedback": [COMMANDS, "web", "learning", "review", "accounts", "storage", "photos", "settings"],
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
     "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
 }

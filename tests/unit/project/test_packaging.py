@@ -30,7 +30,13 @@ def test_photoloop_lists_its_packages_without_importing_torch_or_numpy() -> None
     words = [sys.executable, "-X", "importtime", "-m", "photoloop", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE) == ["dataset", "training", "deploy", "reports"]
+    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE) == [
+        "dataset",
+        "training",
+        "deploy",
+        "feedback",
+        "reports",
+    ]
     imported = set(re.findall(r"\|\s+(\w+)$", done.stderr, re.MULTILINE))
     assert "click" in imported
     assert not imported & {"torch", "numpy", "pydantic", "requests"}
@@ -67,12 +73,13 @@ def test_a_missing_package_is_one_line_that_names_the_fix(
 
 def test_serving_imports_only_what_its_requirements_pin() -> None:
     assert imported_by("deploy", "handler", "common") <= pinned("serving.txt")
+    assert imported_by("feedback") <= pinned("serving.txt", "feedback.txt")
 
 
 def test_everything_else_imports_only_what_is_pinned() -> None:
-    assert imported_by("dataset", "training", "config") <= pinned("serving.txt", "training.txt")
-    assert imported_by("reports") <= pinned("serving.txt", "training.txt", "reports.txt")
-    assert imported_by("benchmarks") <= pinned("serving.txt", "training.txt", "reports.txt", "dev.txt")
+    assert imported_by("dataset", "training", "config") <= pinned("serving.txt", "feedback.txt", "training.txt")
+    assert imported_by("reports") <= pinned("serving.txt", "feedback.txt", "training.txt", "reports.txt")
+    assert imported_by("benchmarks") <= pinned("serving.txt", "feedback.txt", "training.txt", "reports.txt", "dev.txt")
 
 
 def pinned(*files: str) -> set[str]:
@@ -91,7 +98,7 @@ def imported_by(*packages: str) -> set[str]:
 
 
 NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # these run in other environments
-OURS = {"benchmarks", "common", "config", "dataset", "deploy", "handler", "reports", "training"}
+OURS = {"benchmarks", "common", "config", "dataset", "deploy", "feedback", "handler", "reports", "training"}
 
 
 def tops(modules: Iterable[str]) -> set[str]:

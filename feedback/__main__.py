@@ -1,0 +1,17 @@
+"""The commands of the feedback loop: python -m feedback COMMAND, or photoloop feedback COMMAND."""
+
+from common.cli import CommandGroup
+
+main = CommandGroup(
+    "feedback",
+    {
+        "serve": "Serve the upload and review pages.",
+        "user": "Add and list the accounts of people, and tokens of machines.",
+        "export": "Write the agreed photos as label folders that training reads.",
+        "forget": "Remove photos: those of an image id, or those that have expired.",
+        "nightly": "Pull agreed labels, fine-tune, judge, and announce a better model.",
+    },
+)
+
+if __name__ == "__main__":
+    main(prog_name="python -m feedback")

@@ -1,0 +1,45 @@
+"""Remove photos for good: rows, opinions and files.
+
+    python -m feedback forget --image-id 12
+    python -m feedback forget --expired
+
+An image id is the number of a result page or the name that the photo had when it was uploaded.
+
+"""
+
+import click
+from sqlalchemy import select
+
+from common.cli import command
+from common.console import say
+from common.errors import InvalidInput, NotFound
+from feedback.review.album import Album
+from feedback.settings import read_settings
+from feedback.storage.tables import Upload
+from feedback.web.app import open_site
+
+
+@command(epilog="Example: python -m feedback forget --image-id 12")
+@click.option("--image-id", help="Number of a result page, or name of the uploaded file.")
+@click.option("--expired", is_flag=True, help="Remove every photo whose time is over (FEEDBACK_KEEP_DAYS).")
+def forget(image_id: str | None, expired: bool) -> None:
+    """Remove photos, their uploads and opinions."""
+    if expired == (image_id is not None):
+        raise InvalidInput("give either --image-id or --expired")
+    album = open_site(read_settings()).album
+    photos = album.expired() if expired else _named(album, image_id or "")
+    for photo in photos:
+        say(album.forget(photo))
+    if not photos:
+        say("no photo has expired")
+
+
+def _named(album: Album, image_id: str) -> list[int]:
+    """The photos of an image id. Raises: NotFound: there is none."""
+    number = int(image_id) if image_id.isdecimal() and len(image_id) < 10 else -1
+    query = select(Upload.photo_id).where((Upload.id == number) | (Upload.name == image_id)).distinct()
+    with album.database.begin() as session:
+        found = list(session.scalars(query))
+    if not found:
+        raise NotFound(f"there is no photo with image id {image_id}", "give the number of its result page")
+    return found

@@ -1,0 +1,1 @@
+"""The nightly run: pull agreed labels, make a snapshot, train, judge, publish."""

@@ -1,0 +1,1 @@
+"""The second opinion: what is agreed, which photo comes next, statistics, exports."""

@@ -1,0 +1,296 @@
+"""Photos, uploads and opinions: what is stored of each, and who may see or judge which."""
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, aliased
+
+from common.errors import InvalidInput, NotFound
+from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
+from feedback.photos.metadata import cleaned
+from feedback.photos.store import PhotoStore
+from feedback.review.agreement import OPEN, State, Vote, derive
+from feedback.storage.database import Database
+from feedback.storage.tables import Opinion, Photo, Upload, now
+from handler.image import open_photo
+from handler.spec import Limits
+
+_LARGEST_PLACE = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A photo that the model has answered: what an upload stores."""
+
+    data: bytes
+    name: str
+    model: str
+    answer: dict[str, Any]
+    milliseconds: float
+
+
+class Refused(InvalidInput):
+    """An opinion that does not count: somebody would agree with themselves."""
+
+
+class _Known:
+    """The hashes of all photos with their chains, in memory."""
+
+    def __init__(self, hashes: Sequence[str], chains: Sequence[int]) -> None:
+        self._hashes, self._chains = packed(hashes), list(chains)
+
+    def chain_of(self, value: str) -> int:
+        """The chain of the nearest photo; 0 if none is near enough."""
+        index, bits = nearest(value, self._hashes)
+        return self._chains[index] if bits <= THRESHOLD else 0
+
+    def add(self, value: str, chain: int) -> None:
+        if value:
+            self._hashes, self._chains = np.vstack([self._hashes, packed([value])]), [*self._chains, chain]
+
+
+class Album:
+    """All photos of one database and one photo store. Thread-safe.
+
+    Args:
+        keep_days: days until a photo expires.
+        frozen: perceptual hashes of the frozen test photos.
+    """
+
+    def __init__(self, database: Database, store: PhotoStore, keep_days: int, frozen: Sequence[str] = ()) -> None:
+        self.database, self.store, self.keep = database, store, timedelta(days=keep_days)
+        self._frozen = packed([value for value in frozen if value])
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
+
+    def add(self, answered: Answered, account: int | None, visitor: str, limits: Limits) -> int:
+        """Store an upload; the same bytes are stored once, whatever their names.
+
+        Args:
+            visitor: digest of the cookie of somebody without an account, else "".
+
+        Returns:
+            the upload's id.
+
+        Raises:
+            OSError: the photo cannot be written; nothing is stored.
+        """
+        sha256 = hashlib.sha256(answered.data).hexdigest()
+        with self._lock:
+            photo_id = self._photo_of(sha256) or self._new_photo(answered.data, sha256, limits)
+            with self.database.begin() as session:
+                upload = Upload(
+                    photo_id=photo_id,
+                    account_id=account,
+                    visitor=visitor,
+                    name=shown_name(answered.name),
+                    model=answered.model,
+                    version=str(answered.answer.get("model_version", "")),
+                    label=str(answered.answer.get("result", "")),
+                    confidence=float(answered.answer.get("confidence", 0.0)),
+                    answer=answered.answer,
+                    milliseconds=answered.milliseconds,
+                )
+                session.add(upload)
+                session.flush()
+                return upload.id
+
+    def _photo_of(self, sha256: str) -> int | None:
+        with self.database.begin() as session:
+            return session.scalar(select(Photo.id).where(Photo.sha256 == sha256))
+
+    def _new_photo(self, data: bytes, sha256: str, limits: Limits) -> int:
+        decoded = open_photo(data, limits)
+        clean, suffix = cleaned(data, limits)
+        value = phash(decoded)
+        frozen = nearest(value, self._frozen)[1] <= THRESHOLD
+        known = self._known = self._known or self._read_known()
+        key = self.store.save(clean, suffix)
+        try:
+            with self.database.begin() as session:
+                photo = Photo(
+                    sha256=sha256,
+                    key=key,
+                    phash=value,
+                    chain=known.chain_of(value),
+                    width=decoded.width,
+                    height=decoded.height,
+                    bytes=len(clean),
+                    frozen=frozen,
+                    place=secrets.randbelow(_LARGEST_PLACE),
+                    expires_at=now() + self.keep,
+                )
+                session.add(photo)
+                session.flush()
+                photo.chain = photo.chain or photo.id
+            known.add(value, photo.chain)
+            return photo.id
+        except IntegrityError:  # another process has just stored it
+            self.store.delete(key)
+            if other := self._photo_of(sha256):
+                return other
+            raise
+        except BaseException:
+            self.store.delete(key)
+            raise
+
+    def _read_known(self) -> "_Known":
+        with self.database.begin() as session:
+            rows = session.execute(select(Photo.phash, Photo.chain).where(Photo.phash != "").order_by(Photo.id)).all()
+        return _Known([row[0] for row in rows], [row[1] for row in rows])
+
+    def upload(self, upload_id: int, account: int | None, visitor: str) -> tuple[Upload, Photo]:
+        """An upload with its photo, for the one who made it.
+
+        Raises:
+            NotFound: there is none, or another person made it.
+        """
+        with self.database.begin() as session:
+            return _own(session, upload_id, account, visitor)
+
+    def uploads(self, account: int | None, visitor: str, before: int | None, count: int) -> list[tuple[Upload, Photo]]:
+        """Somebody's uploads, newest first; those with an id below `before`."""
+        query = select(Upload, Photo).join(Photo, Photo.id == Upload.photo_id).order_by(Upload.id.desc()).limit(count)
+        query = query.where(_made_by(account, visitor))
+        with self.database.begin() as session:
+            rows = session.execute(query.where(Upload.id < before) if before else query)
+            return [(row[0], row[1]) for row in rows]
+
+    def own_opinion(self, photo_id: int, account: int | None) -> str:
+        """The last opinion of an account about a photo; empty if there is none."""
+        query = select(Opinion.value).where(Opinion.photo_id == photo_id, Opinion.account_id == account)
+        with self.database.begin() as session:
+            return session.scalar(query.order_by(Opinion.id.desc()).limit(1)) or ""
+
+    def correct(self, upload_id: int, account: int | None, visitor: str, value: str) -> None:
+        """Add the opinion of the one who uploaded a photo: a proposal, because it is not blind.
+
+        Raises:
+            NotFound: as `upload`.
+        """
+        with self.database.begin() as session:
+            _, photo = _own(session, upload_id, account, visitor)
+            _add_opinion(session, photo, account, value, blind=False)
+
+    def review(self, photo_id: int, account: int, value: str) -> None:
+        """Add a blind opinion.
+
+        Raises:
+            NotFound: there is no such photo.
+            Refused: this account uploaded the photo or a near duplicate, or has an opinion, or it is decided.
+        """
+        with self.database.begin() as session:
+            photo = session.get(Photo, photo_id, with_for_update=True)
+            if photo is None:
+                raise NotFound(f"there is no photo {photo_id}")
+            if photo.state not in OPEN:
+                raise Refused("others have decided about this photo", "the next one is shown")
+            if session.scalar(select(Photo.id).where(Photo.id == photo_id, _known_to(account))):
+                raise Refused("you uploaded this photo or have judged it", "another person has to decide")
+            _add_opinion(session, photo, account, value, blind=True)
+
+    def queue(self, account: int, count: int) -> list[Photo]:
+        """The next photos that an account can judge."""
+        query = select(Photo).where(Photo.state.in_(OPEN)).where(~_known_to(account))
+        with self.database.begin() as session:
+            return list(session.scalars(query.order_by(Photo.place, Photo.id).limit(count)))
+
+    def open_photo(self, photo_id: int, account: int) -> Photo | None:
+        """A photo that an account may be shown in the review."""
+        query = select(Photo).where(Photo.id == photo_id, ~_known_to(account))
+        with self.database.begin() as session:
+            return session.scalar(query)
+
+    def agreed(self, after: int, count: int) -> list[tuple[Photo, int | None]]:
+        """Photos with an agreed label by id, each with an account that uploaded it; none that is near a frozen one."""
+        uploader = (
+            select(Upload.account_id).where(Upload.photo_id == Photo.id).order_by(Upload.id).limit(1).scalar_subquery()
+        )
+        query = select(Photo, uploader).where(Photo.state == State.AGREED.value, Photo.id > after)
+        query = query.where(Photo.frozen.is_(False), Photo.expires_at > now()).order_by(Photo.id).limit(count)
+        with self.database.begin() as session:
+            return [(row[0], row[1]) for row in session.execute(query)]
+
+    def made_by(self, photo_id: int, account: int | None, visitor: str) -> bool:
+        """Whether somebody has uploaded a photo."""
+        with self.database.begin() as session:
+            query = select(Upload.id).where(Upload.photo_id == photo_id, _made_by(account, visitor))
+            return session.scalar(query.limit(1)) is not None
+
+    def photo_by_key(self, key: str) -> Photo | None:
+        """The photo with a key."""
+        with self.database.begin() as session:
+            return session.scalar(select(Photo).where(Photo.key == key))
+
+    def forget(self, photo_id: int) -> str:
+        """Remove a photo, its uploads and opinions, from the database and the photo store.
+
+        Returns:
+            what was removed, in words.
+
+        Raises:
+            NotFound: there is no such photo.
+        """
+        with self.database.begin() as session:
+            photo = session.get(Photo, photo_id)
+            if photo is None:
+                raise NotFound(f"there is no photo {photo_id}")
+            opinions = session.execute(delete(Opinion).where(Opinion.photo_id == photo_id)).rowcount  # type: ignore[attr-defined]
+            uploads = session.execute(delete(Upload).where(Upload.photo_id == photo_id)).rowcount  # type: ignore[attr-defined]
+            key = photo.key
+            session.delete(photo)
+        file = "its file" if self.store.delete(key) else "no file (it was missing)"
+        return f"photo {photo_id}: {uploads} uploads, {opinions} opinions, {file}"
+
+    def expired(self) -> list[int]:
+        """The ids of photos whose time is over."""
+        with self.database.begin() as session:
+            return list(session.scalars(select(Photo.id).where(Photo.expires_at <= now())))
+
+
+def shown_name(name: str) -> str:
+    """The last part of a file's name as it may be shown: printable, at most 200 characters."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(mark if mark.isprintable() else "?" for mark in last)[-200:] or "photo"
+
+
+def _own(session: Session, upload_id: int, account: int | None, visitor: str) -> tuple[Upload, Photo]:
+    query = select(Upload, Photo).join(Photo, Photo.id == Upload.photo_id)
+    query = query.where(Upload.id == upload_id, _made_by(account, visitor)).with_for_update(of=Photo)
+    row = session.execute(query).first()
+    if row is None:
+        raise NotFound(f"there is no result {upload_id} of yours")
+    return row[0], row[1]
+
+
+def _made_by(account: int | None, visitor: str) -> Any:
+    if account is not None:
+        return Upload.account_id == account
+    return (Upload.visitor == visitor) & (Upload.visitor != "")
+
+
+def _known_to(account: int) -> ColumnElement[bool]:
+    """Whether an account uploaded the photo of the outer query or another one of its chain, or has judged it."""
+    near = aliased(Photo)
+    uploaded = select(near.id).join(Upload, Upload.photo_id == near.id).correlate(Photo)
+    judged = select(Opinion.id).where(Opinion.photo_id == Photo.id, Opinion.account_id == account).correlate(Photo)
+    return uploaded.where(near.chain == Photo.chain, Upload.account_id == account).exists() | judged.exists()
+
+
+def _add_opinion(session: Session, photo: Photo, account: int | None, value: str, blind: bool) -> None:
+    """Add an opinion, and write the state that all opinions together give."""
+    session.add(Opinion(photo_id=photo.id, account_id=account, value=value, blind=blind))
+    session.flush()
+    rows = session.scalars(select(Opinion).where(Opinion.photo_id == photo.id).order_by(Opinion.id))
+    state, label = derive(Vote(row.account_id, row.value, row.blind) for row in rows)
+    if photo.agreed != label:
+        photo.agreed_at = now() if label else None
+    photo.state, photo.agreed = state.value, label

@@ -1,0 +1,59 @@
+"""Figures about the loop: states, days, people, agreement."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from feedback.storage.database import Database
+from feedback.storage.tables import Account, Opinion, Photo, Upload
+
+DAYS = 14
+
+
+@dataclass(frozen=True)
+class Reviewer:
+    """A person's opinions: how many, and of those about decided photos the share that agrees with the decision."""
+
+    name: str
+    opinions: int
+    decided: int
+    agreeing: int
+
+    @property
+    def share(self) -> str:
+        return f"{self.agreeing / self.decided:.0%}" if self.decided else "-"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts of everything that is stored now."""
+
+    photos: dict[str, int]
+    labels: dict[str, int]
+    uploads: int
+    days: list[tuple[str, int]]
+    people: list[Reviewer]
+
+    @classmethod
+    def of(cls, database: Database) -> "Statistics":
+        """Read them."""
+        day = func.date(Opinion.created_at)
+        agreeing = func.sum(_one_if(Opinion.value == "label:" + Photo.agreed))
+        decided = func.sum(_one_if(Photo.agreed.is_not(None)))
+        people = select(Account.name, func.count(), decided, agreeing).join(Opinion, Opinion.account_id == Account.id)
+        people = people.join(Photo, Photo.id == Opinion.photo_id).group_by(Account.name).order_by(Account.name)
+        agreed = select(Photo.agreed, func.count()).where(Photo.agreed.is_not(None)).group_by(Photo.agreed)
+        with database.begin() as session:
+            states = session.execute(select(Photo.state, func.count()).group_by(Photo.state)).all()
+            days = session.execute(select(day, func.count()).group_by(day).order_by(day.desc()).limit(DAYS)).all()
+            return cls(
+                photos={str(row[0]): row[1] for row in states},
+                labels={str(row[0]): row[1] for row in session.execute(agreed.order_by(Photo.agreed))},
+                uploads=session.scalar(select(func.count()).select_from(Upload)) or 0,
+                days=[(str(row[0]), row[1]) for row in days],
+                people=[Reviewer(row[0], row[1], row[2] or 0, row[3] or 0) for row in session.execute(people)],
+            )
+
+
+def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return case((condition, 1), else_=0)

@@ -1,0 +1,110 @@
+"""What the training machine asks: agreed labels, and the newest version. The routes are those of the pets document."""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from common.errors import InvalidInput, NotFound
+from feedback.storage.tables import Model, Photo
+from feedback.web.reviewing import url_of
+from feedback.web.site import Ask
+
+PAGE = 1000
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+_TEXT = re.compile(r"[\w.:-]{1,200}", re.ASCII)
+
+
+def user_labels(ask: Ask) -> Response:
+    """GET /user-labels: the agreed labels as a list of id, label (class index), name and url.
+
+    `?after=ID` continues a list of at most 1,000; `?detail=1` adds what a training needs: the photo's chain of near
+    duplicates, who uploaded it (a number), its digest, its reason and probability.
+    """
+    query = ask.request.query_params
+    labels = list(ask.site.classifier.served().spec.labels)
+    paged = "after" in query
+    after, rows = _number(query.get("after", "0"), "after"), []
+    while True:
+        page = ask.site.album.agreed(after, PAGE)
+        rows += [_row(photo, uploader, labels, "detail" in query) for photo, uploader in page]
+        if paged or len(page) < PAGE:
+            return JSONResponse([row for row in rows if row])
+        after = page[-1][0].id
+
+
+def _row(photo: Photo, uploader: int | None, labels: list[str], detail: bool) -> dict[str, Any]:
+    """Empty if the served model no longer has the label."""
+    if photo.agreed not in labels:
+        return {}
+    row = {"id": photo.id, "label": labels.index(photo.agreed), "name": photo.agreed, "url": url_of(photo)}
+    if not detail:
+        return row
+    more = {"chain": photo.chain, "uploader": uploader, "sha256": photo.sha256, "phash": photo.phash}
+    when = photo.agreed_at.isoformat() if photo.agreed_at else ""
+    return {**row, **more, "reason": photo.reason, "probability": photo.probability, "agreed_at": when}
+
+
+def newest(ask: Ask) -> Response:
+    """GET /model: the newest version that was announced."""
+    with ask.site.database.begin() as session:
+        model = session.scalar(select(Model).order_by(Model.id.desc()).limit(1))
+    if model is None:
+        raise NotFound("no version was announced yet", "send one with POST /model")
+    return JSONResponse(as_row(model))
+
+
+def announce(ask: Ask) -> Response:
+    """POST /model with `link`, `ckpt_name`, `version` and `name`: announce a version; answers its row."""
+    link, name = ask.text("link"), ask.text("name")
+    version = _number(ask.text("version"), "version")
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(f"name is {name[:80]!r}", "send the recipe's name")
+    if not _TEXT.fullmatch(ask.text("ckpt_name")):
+        raise InvalidInput(f"ckpt_name is {ask.text('ckpt_name')[:80]!r}", "send letters, digits, . : _ and -")
+    if not allowed(link, ask.site.settings.links):
+        message = "link is outside of FEEDBACK_LINKS: add its prefix there if it is your training machine"
+        raise HTTPException(HTTPStatus.FORBIDDEN, message)
+    try:
+        with ask.site.database.begin() as session:
+            model = Model(name=name, version=version, ckpt_name=ask.text("ckpt_name"), link=link)
+            session.add(model)
+    except IntegrityError as error:
+        raise HTTPException(
+            HTTPStatus.CONFLICT, f"{name} {version} was announced already: send the next one"
+        ) from error
+    return JSONResponse(as_row(model))
+
+
+def allowed(link: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether an archive may be downloaded from a link: below a prefix, and without a way out of it."""
+    plain = re.fullmatch(r"(?:https?|s3)://[\w.:/-]+\.(?:mar|zip)", link, re.ASCII) is not None
+    return plain and ".." not in link and any(link.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes)
+
+
+def as_row(model: Model) -> dict[str, Any]:
+    """A version as the document's client reads it."""
+    return {
+        "ckpt_name": model.ckpt_name,
+        "id": model.id,
+        "link": model.link,
+        "name": model.name,
+        "version": model.version,
+    }
+
+
+def health(ask: Ask) -> Response:
+    """GET /healthz: whether the database answers."""
+    with ask.site.database.begin() as session:
+        session.execute(select(1))
+    return PlainTextResponse("ok")
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise InvalidInput(f"{name} is {text[:80]!r}", "send a whole number")
+    return int(text)
