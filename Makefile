@@ -4,7 +4,7 @@ BUNDLE  ?= models/classroom
 BIN     := .venv/bin
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help install serve up down archive test test-fast check docs bench clean
+.PHONY: help install serve up down archive retrain test test-fast check docs bench clean
 
 help:
 	@echo 'make serve                  serve the shipped model on http://127.0.0.1:8080 until Ctrl-C'
@@ -12,6 +12,7 @@ help:
 	@echo 'make down                   stop it'
 	@echo 'make install                also install what training needs; adds the command .venv/bin/photoloop'
 	@echo 'make archive VERSION=1.1    pack BUNDLE (default: models/classroom) as model_store/NAME-VERSION.mar'
+	@echo 'make retrain PHOTOS=FOLDER  from photos to a packed version; RETRAIN="--recipe NAME ..." for options'
 	@echo 'make check                  formatting, lint and types'
 	@echo 'make test-fast              the tests that need no server, no training and no seconds of computing'
 	@echo 'make test                   make check, then every test'
@@ -47,6 +48,10 @@ down:
 archive: .venv/.serving
 	@test -n "$(VERSION)" || { echo 'give a version: make archive VERSION=1.1' >&2; exit 1; }
 	@scripts/archive.sh $(BUNDLE) $(VERSION)
+
+retrain: .venv/.training
+	@test -n "$(PHOTOS)" || { echo 'give a folder of photos: make retrain PHOTOS=~/scraped' >&2; exit 1; }
+	@$(BIN)/python -m retrain "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" $(RETRAIN)
 
 check: .venv/.testing
 	$(BIN)/ruff format --check .

@@ -18,13 +18,14 @@ class Photoloop(CommandGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.summaries:
             return None
-        group: CommandGroup = importlib.import_module(f"{cmd_name}.__main__").main
+        group: click.Command = importlib.import_module(f"{cmd_name}.__main__").main
         return group
 
 
 main = Photoloop(
     "photoloop",
     {
+        "retrain": "From photos to a packed version: every step, resumable.",
         "dataset": "Fetch, audit, label and split photos.",
         "training": "Train, prune, evaluate and export a model.",
         "deploy": "Pack a model, serve it, and replace the version that is served.",

@@ -7,14 +7,19 @@ below a command is printed as `Error: ...` and ends it with exit code 1, as is a
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
 from common.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder."""
 
 
 class Command(click.Command):
@@ -34,7 +39,38 @@ def command(**attributes: Any) -> Callable[[Callable[..., Any]], Command]:
     return click.command(cls=Command, **attributes)
 
 
-class CommandGroup(click.Group):
+class _OneLineErrors(click.Command):
+    """Wrong arguments are one line and exit 1, like every other expected error."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's, but for the errors."""
+        if not extra.pop("standalone_mode", True):
+            return super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
+        try:
+            code = super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(0)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else f"python -m {self.name}"
+            click.echo(
+                f"Error: {error.format_message()} {_elsewhere(error.format_message())}See {path} --help", err=True
+            )
+            sys.exit(1)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("interrupted", err=True)
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class Program(_OneLineErrors, Command):
+    """A package that is one command: `python -m PACKAGE`."""
+
+
+class CommandGroup(_OneLineErrors, click.Group):
     """`python -m PACKAGE NAME` runs the function `NAME` of `PACKAGE/NAME.py`.
 
     A hyphen in a command's name is `_` in the names of its function and module.
@@ -51,27 +87,6 @@ class CommandGroup(click.Group):
         self.summaries = commands
         self.modules = modules or {}
 
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """As click's, except that wrong arguments are one line and exit 1, like every other expected error."""
-        if not extra.pop("standalone_mode", True):
-            return super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
-        try:
-            code = super().main(*args, **extra, standalone_mode=False)  # type: ignore[call-overload]
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message())
-            sys.exit(0)
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else f"python -m {self.package}"
-            click.echo(f"Error: {error.format_message()} See {path} --help", err=True)
-            sys.exit(1)
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.Abort:
-            click.echo("interrupted", err=True)
-            sys.exit(1)
-        sys.exit(code if isinstance(code, int) else 0)
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.summaries)
 
@@ -87,6 +102,14 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(self.summaries.items()))
+
+
+def _elsewhere(message: str) -> str:
+    """Where the file is that was not found: a command that was pasted in another folder than the project's."""
+    match = re.search(r"'([^']+)' does not exist", message)
+    if match is None or not (ROOT / match[1]).exists():
+        return ""
+    return f"{ROOT / match[1]} does: give that, or run this in {ROOT}. "
 
 
 @contextmanager

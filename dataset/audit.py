@@ -98,7 +98,7 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
 def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path | None, journal: Journal) -> None:
     """Inspect the files, write the table and plan the moves."""
     journal.plan = []
-    paths = _files(folder, out)
+    paths = _files(folder, out, move_to is None)
     facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side, recipe.input))
     rows = _rows(paths, facts, out)
     plan: list[tuple[str, str]] = []
@@ -112,16 +112,18 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
         journal.add_plan(plan)
 
 
-def _files(folder: Path, out: Path) -> list[Path]:
+def _files(folder: Path, out: Path, links: bool) -> list[Path]:
+    """The files to audit; links are followed unless files are moved, for what lies elsewhere is never moved."""
     try:
-        listing = list_files(folder)
+        listing = list_files(folder, links)
     except OSError as error:
         raise InvalidInput(f"{error.filename} cannot be listed: {error.strerror}") from error
     paths = [path for path in listing.files if path.absolute() != out.absolute()]
     if left_out := listing.left_out():
         click.echo(f"ignored in {folder}: {left_out}", err=True)
     if listing.links:
-        click.echo(f"links are not followed, for example {listing.links[0]}: audit the linked folder itself", err=True)
+        example = f"for example {listing.links[0]}: audit the linked folder itself"
+        click.echo(f"links are not followed with --move-to, {example}", err=True)
     if not paths:
         raise NotFound(f"{folder} has no file to audit", "give a folder of photos")
     return paths

@@ -25,6 +25,7 @@ from PIL import Image
 from rich.progress import track
 
 from common.cli import command
+from common.commands import pasteable
 from common.console import err_console
 from common.errors import InvalidInput
 from common.files import legal_name, write_whole, writing
@@ -51,7 +52,7 @@ class Copy:
 
 
 @command(epilog="Example: python -m dataset balance runs/split --recipe shapes")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels.")
 @click.option(
     "--every",
@@ -62,6 +63,9 @@ class Copy:
 def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     """Add modified copies of the smaller classes to the training part of FOLDER."""
     recipe = read_recipe(name)
+    if folder.is_file():
+        words = pasteable("dataset", "split", folder, "--recipe", name, "--out", folder.with_suffix(""))
+        raise InvalidInput(f"{folder} is a table, and copies of photos need a folder", f"create it with {words}")
     if PARTS[0] not in split_parts(folder, recipe.labels, recipe.aliases):
         raise InvalidInput(f"{folder} is not split", f"create it with python -m dataset split PHOTOS --out {folder}")
     training = _training(folder, recipe)

@@ -1,7 +1,7 @@
 """Images for people: contact sheets of photos, and plots saved as files."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 _CAPTION = 20  # pixels below a tile
 _GAP = 8
 _GREY = (190, 190, 190)
+_RED = (200, 0, 0)
 # Fonts for scripts that matplotlib's default font lacks; those that are installed are used.
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "SimHei", "PingFang SC")
 
 
-def contact_sheet(entries: Sequence[tuple[Path | Image.Image, str]], columns: int = 6, tile: int = 240) -> Image.Image:
+def contact_sheet(
+    entries: Sequence[tuple[Path | Image.Image, str]], columns: int = 6, tile: int = 240, marked: Collection[int] = ()
+) -> Image.Image:
     """Arrange photos in a grid, each uncropped on a square tile with a caption; an unreadable photo is a grey tile.
 
     Args:
         entries: (photo or its file, caption), row by row. A caption that is wider than its tile is shortened.
         columns: of the grid, at most.
         tile: side of a tile in pixels.
+        marked: indices of entries that get a red frame and a red caption.
 
     Returns:
         RGB.
@@ -42,7 +46,10 @@ def contact_sheet(entries: Sequence[tuple[Path | Image.Image, str]], columns: in
     for place, (source, caption) in enumerate(entries):
         x, y = _GAP + place % columns * across, _GAP + place // columns * down
         sheet.paste(_tile(source, tile), (x, y))
-        pen.text((x, y + tile + 3), _shorten(printable(caption), font, tile), fill="black", font=font)
+        colour = _RED if place in marked else "black"
+        if place in marked:
+            pen.rectangle((x - 3, y - 3, x + tile + 2, y + tile + 2), outline=_RED, width=5)
+        pen.text((x, y + tile + 3), _shorten(printable(caption), font, tile), fill=colour, font=font)
     return sheet
 
 

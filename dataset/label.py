@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from common.cli import command
 from common.commands import WALK, next_step, pasteable
-from common.errors import Busy
+from common.errors import Busy, InvalidInput
 from common.files import writing
 from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.labelling.assignments import AssignmentQueue
@@ -88,6 +88,8 @@ def label(
     """Label the photos of DIR and its subfolders on a local page."""
     recipe = read_recipe(name)
     table = table or folder / "labels.tsv"
+    if table.suffix in (".csv", ".txt", ".xlsx"):
+        raise InvalidInput(f"--table {table}: it is written with tabs", f"give {table.with_suffix('.tsv')}")
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     labels = (*recipe.labels, NO_CLASS)
     copies = ClassFolders(folders, folder, labels) if folders else None

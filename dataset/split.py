@@ -78,6 +78,8 @@ def split(
         )
     recipe = read_recipe(name)
     out = out or Path("runs") / recipe.name / "split.tsv"
+    if out.suffix in (".csv", ".txt", ".xlsx"):
+        raise InvalidInput(f"--out {out}: tables are separated by tabs", f"give {out.with_suffix('.tsv')}, or a folder")
     if out.suffix != ".tsv":
         require_absent(out)
     listed = read_photos(place, recipe.labels, aliases=recipe.aliases, outside=True)

@@ -11,13 +11,14 @@ TorchServe's gRPC port; the answers are the same.
 
 import json
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import click
 
 from common.cli import command
-from common.console import say
+from common.console import note, say
 from common.errors import NotFound, Unreachable
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
@@ -34,10 +35,14 @@ def predict(photos: tuple[Path, ...], model: str | None, detail: bool, by_grpc: 
     settings = read_settings()
     name = model or default_model(settings)
     lines = _by_grpc(settings, name, photos, detail) if by_grpc else _by_http(settings, name, photos, detail)
-    failed = 0
+    failed, unknown = 0, False
     for line in lines:
         say(json.dumps(line, ensure_ascii=False))
         failed += "error" in line
+        unknown = unknown or line.get("status") == HTTPStatus.NOT_FOUND
+    if unknown:
+        served = ", ".join(f"{entry.name}/{entry.version}" for entry in desired.read(settings.var))
+        note(f"{name} is not served: give --model with one of {served or 'none: nothing is served'}")
     if failed:
         raise SystemExit(1)
 

@@ -1,8 +1,11 @@
 """Replace the serving version without losing a request.
 
     python -m deploy rollout model_store/classroom-2.0.mar --why "corrections of May"
+    python -m deploy rollout model_store/classroom-2.0.mar --photos SPLIT --dry-run
 
 check      its files against its manifest, its gate, memory for two versions
+compare    with --photos: regressions and fixes against the serving version, on the photos that are not for training;
+           refused if the new version is surely less accurate (95 % interval of the difference)
 register   until its workers are ready; clients do not see it yet
 goldens    every golden photo through /predictions/NAME/VERSION
 latency    compared with the serving version, in alternating requests
@@ -14,6 +17,7 @@ A failure before `default` leaves the serving version as it was and nothing new 
 killed at any step is resumed by the same command.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ import click
 from common.cli import command
 from common.console import console, note
 from common.errors import Unreachable, UserError
+from deploy.change.comparison import compare
 from deploy.change.plan import Plan, make_plan
 from deploy.change.preflight import Preflight, RolloutState, preflight
 from deploy.change.session import Deployment, Refused, deployment, print_result, steps_table
@@ -41,29 +46,41 @@ from deploy.torchserve.process import Server
 @click.option(
     "--keep", type=click.IntRange(0, 8), help="Former versions to keep for rollback.  [default: the recipe's]"
 )
+@click.option(
+    "--photos",
+    type=click.Path(exists=True, path_type=Path),
+    help="Labelled photos (folders, a split or a table) on which to compare it with the serving version first.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the archive and the server without changing anything.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def rollout(archive: Path, why: str, keep: int | None, dry_run: bool, as_json: bool) -> None:
+def rollout(archive: Path, why: str, keep: int | None, photos: Path | None, dry_run: bool, as_json: bool) -> None:
     """Make ARCHIVE of the store the default version, with checks before, during and after."""
     settings = read_settings()
     if dry_run:
-        plan = plan_rollout(settings, archive, keep)
+        plan = plan_rollout(settings, archive, keep, photos)
         if not as_json:
             console.print(steps_table(plan.steps()))
         print_result(plan.as_json(), "nothing was changed", as_json)
     else:
-        entry = roll_out(settings, archive, why=why, keep=keep, quiet=as_json)
+        entry = roll_out(settings, archive, why=why, keep=keep, photos=photos, quiet=as_json)
         served = f"{settings.url('inference')}/predictions/{entry['name']}"
         print_result(entry, f"{entry['name']} {entry['version']} answers {served}", as_json)
 
 
 def roll_out(
-    settings: Settings, archive: Path, *, why: str = "", keep: int | None = None, quiet: bool = False
+    settings: Settings,
+    archive: Path,
+    *,
+    why: str = "",
+    keep: int | None = None,
+    photos: Path | None = None,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Roll an archive out, or resume a rollout of it that was killed.
 
     Args:
         keep: former versions that stay registered; None: as the recipe says.
+        photos: labelled photos on which the two versions are compared first.
 
     Returns:
         the journal's entry.
@@ -75,25 +92,30 @@ def roll_out(
     new = find_archive(archive, settings.store)
     with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
         initial = preflight(settings, work.client, new, work.journal.entry.id)
-        Rollout(work, new, initial, keep).run()
+        Rollout(work, new, initial, keep, photos).run()
     return work.journal.entry.to_json()
 
 
-def plan_rollout(settings: Settings, archive: Path, keep: int | None = None) -> Plan:
+def plan_rollout(settings: Settings, archive: Path, keep: int | None = None, photos: Path | None = None) -> Plan:
     """Check everything that can be checked without a change.
 
     Raises:
         UserError: the rollout would be refused.
     """
     new, client = find_archive(archive, settings.store), Client(settings)
-    return make_plan(settings, client, new, preflight(settings, client, new), keep)
+    plan = make_plan(settings, client, new, preflight(settings, client, new), keep)
+    if photos is None or plan.former is None:
+        return plan
+    return replace(plan, compared=str(compare(settings.store / plan.former.archive, new.mar, photos)))
 
 
 class Rollout:
     """The steps of one rollout."""
 
-    def __init__(self, work: Deployment, new: Archive, initial: Preflight, keep: int | None) -> None:
-        self.work, self.new, self.initial, self.keep = work, new, initial, keep
+    def __init__(
+        self, work: Deployment, new: Archive, initial: Preflight, keep: int | None, photos: Path | None = None
+    ) -> None:
+        self.work, self.new, self.initial, self.keep, self.photos = work, new, initial, keep, photos
         self.client, self.settings = work.client, work.settings
         self.before = desired.read(work.settings.var)
         self.already_switched = initial.state is RolloutState.INTERRUPTED_AFTER_SWITCH
@@ -104,6 +126,7 @@ class Rollout:
         try:
             plan = self._check()
             if not self.already_switched:
+                self._compare()
                 self._register(plan)
             self._goldens(plan)
             if not self.already_switched:
@@ -135,6 +158,22 @@ class Rollout:
             profile.note_if_ignored(self.settings, plan.entry)
             step.set(note=plan.checked)
         return plan
+
+    def _compare(self) -> None:
+        """Regressions and fixes on labelled photos; refuses a version that is surely less accurate."""
+        if self.photos is None:
+            return
+        with self.work.step("compare") as step:
+            if self.former is None:
+                step.set(note="no version is serving that it could be compared with")
+                return
+            paired = compare(self.settings.store / self.former.archive, self.new.mar, self.photos)
+            step.set(note=f"{self.former.version} -> {self.new.version}: {paired}")
+        if paired.interval[1] < 0:
+            raise Refused(
+                f"{self.new} is less accurate than {self.former.version}: {paired}",
+                "train it again, or leave out --photos to roll it out nevertheless",
+            )
 
     def _register(self, plan: Plan) -> None:
         with self.work.step("register") as step:

@@ -35,7 +35,7 @@ class VersionStatus:
         must_be_default: the manifest lists it as the default.
         workers: that are ready; `desired_workers` as the manifest or the profile says, 0 if it is not listed.
         waiting: requests in its queue.
-        archive: whether its archive is in the store.
+        archive: whether its archive is in the store, at `path`.
     """
 
     name: str
@@ -48,6 +48,7 @@ class VersionStatus:
     archive: bool
     digest: str | None
     run: str | None
+    path: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """With the keys that `status --json` has always had."""
@@ -151,6 +152,7 @@ def _version(
     settings: Settings, key: tuple[str, str], listed: ServedVersion | None, registered: dict[str, Any] | None
 ) -> VersionStatus:
     name, version = key
+    path = settings.store / f"{name}-{version}.mar"
     described = describe(registered or {"modelName": name, "modelVersion": version, "default": False}, settings)
     return VersionStatus(
         name=name,
@@ -160,9 +162,10 @@ def _version(
         workers=described.workers_ready,
         desired_workers=profile.serving_options(settings, listed).workers if listed else 0,
         waiting=(registered or {}).get("jobQueueStatus", {}).get("pendingRequests", 0),
-        archive=(settings.store / f"{name}-{version}.mar").is_file(),
+        archive=path.is_file(),
         digest=described.digest,
         run=described.run,
+        path=str(path),
     )
 
 

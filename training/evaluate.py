@@ -1,6 +1,7 @@
 """Evaluate a run or a bundle on labelled photos, and write a report.
 
     python -m training evaluate runs/classroom/ID-prune --data SPLIT
+    python -m training evaluate runs/classroom/ID-prune --data SPLIT --against served
     python -m training evaluate models/classroom --data PHOTOS --where open_licence=no --ambiguous PHOTOS/ambiguous
 
 A run is computed by PyTorch, a bundle by the engine that serves it (OpenVINO or ONNX Runtime). The photos are the
@@ -14,6 +15,7 @@ Writes RUN/evaluation/ (or --out):
 """
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from rich.table import Column, Table
 
 from common.cli import command
 from common.commands import next_step
-from common.console import err_console
+from common.console import err_console, note
 from common.errors import NotFound
 from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
@@ -32,6 +34,7 @@ from dataset.photos import Photo
 from dataset.splitting.sources import missing_sources
 from dataset.tables import write_rows
 from training.data.selection import fingerprint, read_data, read_extra
+from training.evaluation.against import compare_with, former_model
 from training.evaluation.measure import Evaluation, evaluate_photos
 from training.evaluation.metrics import Scores
 from training.evaluation.predictor import load_predictor
@@ -58,6 +61,11 @@ HARDEST = 24
 @click.option("--folds", type=click.IntRange(2), help="Also cross-validate the recipe on all of --data (takes long).")
 @click.option("--changes/--no-changes", default=True, help="Also predict re-encoded, scaled, rotated ... photos.")
 @click.option(
+    "--against",
+    metavar="MODEL",
+    help="Also compare with a run, a bundle, an archive (NAME-VERSION.mar), or `served`, on the same photos.",
+)
+@click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write.  [default: RUN/evaluation]"
 )
 @runs_option
@@ -70,6 +78,7 @@ def evaluate(
     ambiguous: Path | None,
     folds: int | None,
     changes: bool,
+    against: str | None,
     out: Path | None,
     root: Path,
 ) -> None:
@@ -78,15 +87,19 @@ def evaluate(
     everything = read_data(data, where, recipe)
     record = read_record(run)
     photos, chosen = choose_part(everything, part, recipe, record)
-    evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes)
+    with former_model(against, recipe) as former:  # first: a wrong name should not cost minutes
+        evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes)
+        comparison = compare_with(former, evaluation).as_json() if former else None
     result = {
         "run": record.id,
+        "date": date.today().isoformat(),
         "device": device,
         "part": chosen,
         "selected_on": fingerprint(photos, recipe.labels) == record.inputs.validation,
         "data": fingerprint(photos, recipe.labels).model_dump(),
         "warning": missing_sources(everything),
         **evaluation.as_json(),
+        "against": comparison,
         "folds": _folds(recipe, folds, everything, read_extra(extra, recipe), root),
     }
     folder = out or run / "evaluation"
@@ -94,6 +107,8 @@ def evaluate(
     show(evaluation.scores, result)
     if result["warning"]:
         err_console.print(f"[yellow]warning: {result['warning']}: split the photos with --source-from")
+    if comparison:
+        note(comparison["told"])
     click.echo(f"{folder}/report.html: {evaluation.scores}")
     if record.exported:
         next_step("deploy", "archive", run)

@@ -20,6 +20,7 @@ import click
 from rich.text import Text
 
 from common.cli import command
+from common.commands import pasteable
 from common.console import compact_table, console
 from common.errors import InvalidInput, NotFound
 from config.recipe import names
@@ -64,8 +65,8 @@ def runs(
     elif selected:
         show(selected)
     else:
-        name = recipe or names()[0]
-        click.echo(f"no run in {root} yet: create one with python -m training train {name} --data PHOTOS", err=True)
+        words = ("training", "train", recipe or "RECIPE", "--data", "PHOTOS")
+        click.echo(f"no run in {root.resolve()} yet: create one with {pasteable(*words)}", err=True)
 
 
 def tree(runs: Sequence[Run]) -> list[tuple[int, Run]]:

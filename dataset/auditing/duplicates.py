@@ -28,6 +28,9 @@ from handler.spec import Limits
 THRESHOLD = 22
 """Bits of 144; see the table above."""
 
+_SMALL = 256
+"""Width in pixels below which two pictures, of logos for example, may have near hashes and yet differ."""
+
 _BLOCK = 128  # rows compared at a time: 10 MB of differences for 10,000 photos
 
 Words = npt.NDArray[np.uint64]
@@ -141,7 +144,10 @@ def _near(names: Sequence[str], facts: Sequence[Facts], index: int, kept: int) -
     bits = int(distances(pair[:1], pair[1:])[0, 0])
     if bits > THRESHOLD:
         return None
-    return "near_duplicate", f"shows the same as {names[kept]} ({bits} of {HASH_SIDE**2} bits differ)", kept
+    differ = f"{bits} of {HASH_SIDE**2} bits differ"
+    if min(fact.width for fact in (facts[index], facts[kept])) < _SMALL or bits > THRESHOLD // 2:
+        return "near_duplicate", f"does it show the same as {names[kept]}? ({differ}: look at both)", kept
+    return "near_duplicate", f"shows the same as {names[kept]} ({differ})", kept
 
 
 def packed_words(hashes: Sequence[str]) -> Words:

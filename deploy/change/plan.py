@@ -28,6 +28,7 @@ class Plan:
         questions: its golden photos as requests.
         keep: how many former versions stay for rollback.
         checked: the result of the checks, for people.
+        compared: the result of the comparison with the serving version; empty if there was none.
     """
 
     new: Archive
@@ -39,6 +40,7 @@ class Plan:
     questions: tuple[Question, ...]
     keep: int
     checked: str
+    compared: str = ""
 
     @property
     def model(self) -> str:
@@ -56,6 +58,7 @@ class Plan:
         former = self.former.version if self.former else "none"
         steps = [
             ("check", self.checked),
+            *([("compare", self.compared)] if self.compared else []),
             ("register", f"{self.new.mar.name} with {self.options}"),
             ("goldens", f"{len(self.questions)} golden photos through /predictions/{self.model}"),
             ("latency", f"at most {self.spec.rollout.latency_ratio} x the latency of {former}"),

@@ -149,7 +149,7 @@ def find_archive(path: Path, store: Path) -> Archive:
     if match is None:
         raise InvalidInput(f"{path} is not an archive", "give NAME-VERSION.mar, packed by scripts/archive.sh")
     mar = store / path.name
-    if path.parent != Path() and path.resolve().parent != store:
+    if path.parent != Path() and path.resolve().parent != store and (path.exists() or not mar.is_file()):
         raise NotFound(f"{path} is not in the store", f"copy it and its .json to {store} first")
     if not mar.is_file():
         raise NotFound(f"{mar} is missing", f"pack it with scripts/archive.sh BUNDLE {match['version']}")

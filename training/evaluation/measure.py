@@ -74,8 +74,25 @@ class Evaluation:
             "milliseconds": latency(self.durations),
             "confidence": spread(self.probabilities, self.recipe),
             "ambiguous": None if self.ambiguous is None else self._ambiguous(self.ambiguous),
+            "wrong": self.wrong(),
             "changes": {name: self._change(logits) for name, logits in self.changed.items()},
         }
+
+    def wrong(self) -> list[dict[str, Any]]:
+        """The photos with a wrong answer, the most confident first: path, source, label, answer, confidence."""
+        confidence, answers = self.probabilities.max(1)
+        rows = [
+            {
+                "path": photo.path.as_posix(),
+                "source": photo.source,
+                "label": self.recipe.labels[photo.label],
+                "answer": self.recipe.labels[int(answer)],
+                "confidence": round(float(p), 4),
+            }
+            for photo, answer, p in zip(self.photos, answers, confidence, strict=True)
+            if photo.label != answer
+        ]
+        return sorted(rows, key=lambda row: -row["confidence"])
 
     def _ambiguous(self, logits: Tensor) -> dict[str, Any]:
         """The confidence on ambiguous photos, and in words whether it is lower than on labelled ones."""

@@ -61,17 +61,19 @@ def by_class(scores: Scores) -> list[dict[str, Any]]:
 
 
 def contact_sheet_of(evaluation: Evaluation, chosen: Sequence[int]) -> bytes:
-    """A JPEG of these photos, each with label, prediction and confidence below it."""
-    labels, entries = evaluation.recipe.labels, []
-    for index in chosen:
+    """A JPEG of these photos, each with label, prediction and confidence below it; errors are framed in red."""
+    labels, entries, wrong = evaluation.recipe.labels, [], set()
+    for place, index in enumerate(chosen):
         photo, probabilities = evaluation.photos[index], evaluation.probabilities[index]
         predicted = int(probabilities.argmax())
         confidence = float(probabilities[predicted])
+        if predicted != photo.label:
+            wrong.add(place)
         entries.append(
             (photo.path, f"{labels[photo.label]} -> {labels[predicted]} {confidence:.0%}  {photo.path.name}")
         )
     buffer = BytesIO()
-    contact_sheet(entries).save(buffer, "JPEG", quality=88)
+    contact_sheet(entries, marked=wrong).save(buffer, "JPEG", quality=88)
     return buffer.getvalue()
 
 

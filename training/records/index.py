@@ -122,7 +122,10 @@ def latest_run(name: str, steps: Collection[str] = MODEL_STEPS, root: Path = RUN
         NotFound: there is none.
     """
     place = Path(name).parent
-    folder = place if place != Path() and place.is_dir() else root / (recipe if place == Path() else place)
+    if place == Path():
+        folder = root / recipe
+    else:
+        folder = place if place.is_dir() or place.parts[: len(root.parts)] == root.parts else root / place
     places = [*folder.glob("*"), *folder.glob("*/*")]
     named = [path for path in places if (match := ID.fullmatch(path.name)) and match["step"] in steps]
     for path in sorted(named, key=lambda path: path.name, reverse=True):
@@ -130,7 +133,7 @@ def latest_run(name: str, steps: Collection[str] = MODEL_STEPS, root: Path = RUN
             note(f"{name} is {path}")
             return path
     raise NotFound(
-        f"{name}: there is no complete run of {' or '.join(steps)} in {folder}",
+        f"{name}: there is no complete run of {' or '.join(steps)} in {folder.resolve()}",
         "python -m training runs lists all; python -m training train RECIPE --data PHOTOS makes one",
     )
 

@@ -172,12 +172,20 @@ def test_ten_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
 
 
 def test_what_was_ignored_is_reported(tmp_path: Path) -> None:
-    put(tmp_path, a_dot_png=encode(photo(), "PNG"), Thumbs_dot_db=b"x", notes_dot_xml=b"x")
-    (tmp_path / "more").symlink_to(tmp_path.parent)
-    done = run(tmp_path)
-    assert f"ignored in {tmp_path}: 1 Thumbs.db, 1 .xml, 1 link\n" in done.stderr
-    assert f"links are not followed, for example {tmp_path / 'more'}: audit the linked folder itself\n" in done.stderr
-    assert list(rows(tmp_path / "audit.tsv")) == ["a.png"]
+    """Links are followed as every other command does, but nothing that lies elsewhere is moved."""
+    folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    put(folder, a_dot_png=encode(photo(), "PNG"), Thumbs_dot_db=b"x", notes_dot_xml=b"x")
+    put(elsewhere, b_dot_jpg=b"broken")
+    (folder / "more").symlink_to(elsewhere)
+    done = run(folder, "--move-to", tmp_path / "refused")
+    assert f"ignored in {folder}: 1 Thumbs.db, 1 .xml, 1 link\n" in done.stderr
+    assert (
+        f"not followed with --move-to, for example {folder / 'more'}: audit the linked folder itself\n" in done.stderr
+    )
+    assert list(rows(folder / "audit.tsv")) == ["a.png"]
+    done = run(folder)
+    assert "link" not in done.stderr
+    assert sorted(rows(folder / "audit.tsv")) == ["a.png", "more/b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -412,6 +420,7 @@ def test_the_sharper_of_two_near_duplicates_is_kept(tmp_path: Path) -> None:
     assert run(tmp_path).exit_code == 0
     audited = rows(tmp_path / "audit.tsv")
     assert (audited["a.jpg"]["verdict"], audited["b.png"]["verdict"]) == ("near_duplicate", "ok")
+    assert "does it show the same as b.png? (" in audited["a.jpg"]["reason"], "both may be small logos"
 
 
 def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_json_keys_do_not_change() -> None:
     assert set(content) == {"serving", "reason", "server", "ready", "at_work", "left_over", "versions", "last"}
     assert set(content["at_work"]) == {"pid", "what", "who", "since", "kind"}
     assert list(content["versions"][0]) == [
-        *("name", "version", "role", "wanted_default", "workers", "wanted", "waiting", "archive", "digest", "run")
+        *("name", "version", "role", "wanted_default", "workers", "wanted", "waiting", "archive", "digest", "run"),
+        "path",
     ]
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from common.cli import CommandGroup
+from common.cli import CommandGroup, Program
 from config.recipe import names, read_recipe
 from deploy.settings import ROOT
 from handler.errors import CODES
 
-PACKAGES = ("handler", "config", "dataset", "training", "deploy", "feedback", "reports")
+PACKAGES = ("handler", "config", "dataset", "training", "deploy", "feedback", "reports", "retrain")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TEXT = "\n".join([README, *PAGES.values()])
@@ -55,7 +55,7 @@ COMMANDS = sorted(set(re.findall(r"python -m (\w+(?:\.\w+)?)(?: ([a-z][a-z-]*))?
 def test_every_documented_command_has_a_help_text_with_an_example(module: str, step: str) -> None:
     package = (ROOT / module.replace(".", "/")).is_dir()
     command = importlib.import_module(f"{module}.__main__" if package else module).main
-    assert isinstance(command, CommandGroup) is (package and "." not in module)
+    assert isinstance(command, CommandGroup | Program) is (package and "." not in module)
     if step:
         command = command.get_command(click.Context(command), step)
         assert command, f"python -m {module} {step}: no such command"

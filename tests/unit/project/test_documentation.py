@@ -19,7 +19,18 @@ PAGES = [
     ROOT / "models" / "classroom" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "feedback", "reports", "benchmarks")
+PACKAGES = (
+    "common",
+    "config",
+    "handler",
+    "dataset",
+    "training",
+    "deploy",
+    "feedback",
+    "reports",
+    "retrain",
+    "benchmarks",
+)
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,18 @@ import pytest
 
 from deploy.settings import ROOT
 
-PACKAGES = ("common", "config", "handler", "dataset", "training", "deploy", "feedback", "reports", "benchmarks")
+PACKAGES = (
+    "common",
+    "config",
+    "handler",
+    "dataset",
+    "training",
+    "deploy",
+    "feedback",
+    "retrain",
+    "reports",
+    "benchmarks",
+)
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
 DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 
@@ -17,7 +28,7 @@ DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 LAYERS: list[str | set[str]] = [
     "tests",
     "benchmarks",
-    "reports",
+    {"reports", "retrain"},
     {"training", "deploy", "feedback"},
     "dataset",
     "config",
@@ -39,6 +50,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     ],
     "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES, "drawing"],
     "feedback": [COMMANDS, "web", "learning", "review", "accounts", "storage", "photos", "settings"],
+    "retrain": [COMMANDS, "walk"],
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
     "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
 }
