@@ -31,6 +31,7 @@ main = Photoloop(
         "deploy": "Pack a model, serve it, and replace the version that is served.",
         "feedback": "Let people upload photos and correct answers; learn from them at night.",
         "reports": "Score millions of photos, and report the share of a label by region and week.",
+        "traffic": "The front for clients, and a new version that gets a growing share of the requests.",
     },
 )
 main.help = "Photoloop: from labelled photos to a served image classifier."

@@ -24,12 +24,13 @@ from common.console import note
 from common.errors import NotFound
 from common.files import write_json, writing
 from deploy.archive import pack, run_of
-from deploy.settings import ROOT, Settings, read_settings
+from deploy.settings import FRONT_PORTS, ROOT, Settings, read_settings
 from deploy.store import copies
 from deploy.store import desired as manifest
 from deploy.store.desired import ServedVersion
 from deploy.store.mar import VERSION, read_manifest, served_version
 from deploy.store.profile import note_if_ignored
+from deploy.supervision import front
 from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
 from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
@@ -92,7 +93,7 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVers
     Raises:
         UserError: a port is taken, the version is missing, the disk is full.
     """
-    refuse_taken_ports(settings, settings.ports)
+    refuse_taken_ports(settings, settings.ports.keys() - FRONT_PORTS.keys())
     entry = _must_be_served(settings, bundle, version)
     note_if_ignored(settings, entry)
     others = [Path(other.archive).stem for other in manifest.read(settings.var) if other != entry]
@@ -187,6 +188,7 @@ def _ready_text(settings: Settings, mar: Path, seconds: float, how_to_stop: str)
             f"    -H 'Content-Type: application/json' -d @{relative(settings.var / EXAMPLE)}",
             "",
             *filter(None, [describe(settings)]),
+            *filter(None, [front.text(settings)]),
             how_to_stop,
         ]
     )

@@ -1,6 +1,8 @@
 """Where TorchServe listens and keeps its files: environment, then config/config.properties, then defaults."""
 
+import ipaddress
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +16,12 @@ HOST = "127.0.0.1"
 PROFILES = ("latency", "throughput")
 RESERVE_MB = 256
 WEB, WEB_PORT = "SERVE_WEB_PORT", 5000
-DEFAULTS = {"keeper_port": "8083"}
+FRONT_PORTS = {"front_port": "8086", "front_second_port": "8087"}
+"""Of nginx (the package `traffic`). If one is taken, TorchServe serves all the same."""
+DEFAULTS = {"keeper_port": "8083", **FRONT_PORTS}
 """Properties that are ours, not TorchServe's."""
+FRONT_HOST, FRONT_RATE, FRONT_CONNECTIONS = HOST, 200, 100
+SWITCH = {"on": True, "off": False}
 
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_INFERENCE_PORT", "inference_address", "predictions, HTTP"),
@@ -25,12 +31,41 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
     ("SERVE_KEEPER_PORT", "keeper_port", "/ready and /metrics of the keeper, HTTP (default: 8083)"),
     ("SERVE_WEB_PORT", "", f"upload and review pages, HTTP; 0: do not start them (default: {WEB_PORT})"),
+    ("SERVE_FRONT", "", "on or off: nginx in front of the nodes, where it is installed (default: on)"),
+    ("SERVE_FRONT_HOST", "", f"address on which the front listens (default: {FRONT_HOST})"),
+    ("SERVE_FRONT_PORT", "front_port", "predictions through the front, HTTP (default: 8086)"),
+    ("SERVE_FRONT_SECOND_PORT", "front_second_port", "the same on a second port (default: 8087)"),
+    ("SERVE_FRONT_MODEL", "", "model that answers /api/v1/get_pm (default: the first in served.json)"),
+    ("SERVE_FRONT_TOKENLESS", "", "on or off: /api/v1/get_pm needs no token on this machine (default: on)"),
+    ("SERVE_FRONT_RATE", "", f"requests that a client may send in a second (default: {FRONT_RATE})"),
+    ("SERVE_FRONT_CONNECTIONS", "", f"requests of one address at the same time (default: {FRONT_CONNECTIONS})"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_MEMORY_RESERVE", "", f"megabytes that must stay free while two versions run (default: {RESERVE_MB})"),
     ("SERVE_PROFILE", "", "latency or throughput: values measured by python -m deploy tune (default: the recipe's)"),
     ("SERVE_VAR", "", "folder of runtime files: keys, logs, sockets (default: var)"),
 )
 """Environment variable, the property that it overrides, help."""
+
+
+@dataclass(frozen=True)
+class FrontSettings:
+    """The front: nginx before the nodes.
+
+    Attributes:
+        on: whether `make up` starts it.
+        host: IPv4 address on which it listens.
+        model: answers /api/v1/get_pm; empty: the first in served.json.
+        tokenless: whether a program of this machine needs no token for /api/v1/get_pm.
+        rate: requests that one client may send in a second.
+        connections: requests of one address at the same time.
+    """
+
+    on: bool = False
+    host: str = FRONT_HOST
+    model: str = ""
+    tokenless: bool = True
+    rate: int = FRONT_RATE
+    connections: int = FRONT_CONNECTIONS
 
 
 @dataclass(frozen=True)
@@ -45,6 +80,7 @@ class Settings:
         reserve_mb: megabytes that must stay free while two versions run.
         profile: a member of PROFILES, or empty.
         web_port: TCP port of the upload and review pages; 0: they are not started.
+        front: of nginx before the nodes.
     """
 
     ports: Mapping[str, int]
@@ -54,9 +90,10 @@ class Settings:
     reserve_mb: int = RESERVE_MB
     profile: str = ""
     web_port: int = 0
+    front: FrontSettings = FrontSettings()
 
     def url(self, address: str) -> str:
-        """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics` or `keeper`."""
+        """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics`, `keeper` or `front`."""
         key = f"{address}_port" if f"{address}_port" in DEFAULTS else f"{address}_address"
         return f"http://{HOST}:{self.ports[key]}"
 
@@ -87,6 +124,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         web_port=0
         if environ.get("SERVE_WEB_PORT") == "0"
         else _port(environ.get("SERVE_WEB_PORT") or str(WEB_PORT), WEB),
+        front=_front(environ),
     )
 
 
@@ -109,7 +147,7 @@ def resolved_properties(settings: Settings) -> str:
 
 
 def separate_environment(var: Path, store: Path) -> dict[str, str]:
-    """The environment of a further server on this machine: its folders, ports that are free now, and no pages."""
+    """The environment of a further server on this machine: its folders, free ports, no pages and no front."""
     names = [name for name, _, _ in ROWS if name.endswith("_PORT") and name != WEB]
     sockets = [socket.socket() for _ in names]
     try:
@@ -119,7 +157,46 @@ def separate_environment(var: Path, store: Path) -> dict[str, str]:
     finally:
         for item in sockets:
             item.close()
-    return {**ports, WEB: "0", "SERVE_VAR": str(var), "SERVE_STORE": str(store)}
+    return {**ports, WEB: "0", "SERVE_VAR": str(var), "SERVE_STORE": str(store), "SERVE_FRONT": "off"}
+
+
+def _front(environ: Mapping[str, str]) -> FrontSettings:
+    return FrontSettings(
+        on=_switch(environ, "SERVE_FRONT"),
+        host=_address(environ.get("SERVE_FRONT_HOST") or FRONT_HOST),
+        model=_model(environ.get("SERVE_FRONT_MODEL") or ""),
+        tokenless=_switch(environ, "SERVE_FRONT_TOKENLESS"),
+        rate=_count(environ, "SERVE_FRONT_RATE", FRONT_RATE),
+        connections=_count(environ, "SERVE_FRONT_CONNECTIONS", FRONT_CONNECTIONS),
+    )
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "on"
+    if text not in SWITCH:
+        raise InvalidInput(f"{name}: {text!r} is neither on nor off", "give on or off")
+    return SWITCH[text]
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 10**6:
+        raise InvalidInput(f"{name}: {text!r} is not a number of requests", f"give 1 or more, for example {default}")
+    return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        fix = f"give {HOST}, the address of a network interface, or 0.0.0.0"
+        raise InvalidInput(f"SERVE_FRONT_HOST: {text!r} is not an IPv4 address", fix) from error
+
+
+def _model(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]*", text, re.ASCII):
+        raise InvalidInput(f"SERVE_FRONT_MODEL: {text!r} is not a model's name", "give a name of served.json")
+    return text
 
 
 def _megabytes(text: str) -> int:

@@ -1,6 +1,7 @@
 """The request log: one JSON line for each answered HTTP request, with its size, status and duration.
 
-It holds nothing about the photo, neither its name nor its result. TorchServe passes what a worker prints to its
+It holds the results, so that two versions can be compared (`traffic`), and of the photo nothing: neither its bytes nor
+its image_id. TorchServe passes what a worker prints to its
 log4j logger MODEL_LOG, and config/log4j2.xml writes the lines that begin like these to var/logs/requests.log.
 """
 
@@ -34,6 +35,8 @@ class Line:
         batch: number of requests in its batch.
         seconds: handler time of that batch.
         bytes: size of the request's body as it arrived; for gRPC of its fields.
+        results: label and confidence of each photo that was classified.
+        unsure: how many of them were below the recipe's `answer.unsure_below`.
     """
 
     request_id: str | None
@@ -46,6 +49,8 @@ class Line:
     batch: int
     seconds: float
     bytes: int
+    results: tuple[tuple[str, float], ...] = ()
+    unsure: int = 0
 
     def as_json(self) -> str:
         """The line, in ASCII, so that no value from a client can break it into two."""

@@ -145,6 +145,9 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _log(self, rows: list[Row], seconds: float) -> None:
         for index, row in enumerate(rows):
+            results = tuple(
+                self._result(photo.probabilities) for photo in row.photos if photo.probabilities is not None
+            )
             requestlog.write(
                 requestlog.Line(
                     request_id=self.context.get_request_id(index),
@@ -157,8 +160,13 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
                     batch=len(rows),
                     seconds=round(seconds, 5),
                     bytes=row.bytes,
+                    results=results,
+                    unsure=sum(confidence < self.spec.answer.unsure_below for _, confidence in results),
                 )
             )
+
+    def _result(self, scores: Probabilities) -> tuple[str, float]:
+        return self.spec.labels[int(scores.argmax())], round(float(scores.max()), 6)
 
     def _entry(self, photo: Photo) -> dict[str, Any]:
         entry: dict[str, Any] = {"image_id": photo.item.image_id}

@@ -24,6 +24,7 @@ from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, serve
 from deploy.host.processes import SUPERVISOR, cmdline, signal_when_parent_dies, signals_wait
 from deploy.host.var import claim
 from deploy.settings import ROOT, Settings, read_settings
+from deploy.supervision import front
 from deploy.supervision.torchserve_program import STOPPING
 
 MODULE = "deploy.supervision.supervisor"
@@ -59,6 +60,7 @@ def run(settings: Settings, mode: OwnerKind) -> None:
             SUPERVISOR: str(os.getpid()),
             MODE: mode.value,
             "DEPLOY_WEB": str(settings.web_port > 0).lower(),
+            "DEPLOY_FRONT": str(front.starts(settings)).lower(),
         }
     )
     supervisord.main(["-c", str(CONF)])

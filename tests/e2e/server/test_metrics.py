@@ -81,6 +81,8 @@ class TestRequestLog:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line.pop("time"))
         assert re.fullmatch(UUID, line.pop("request_id"))
         assert 0 < line.pop("seconds") < 60
+        ((label, confidence),) = line.pop("results")
+        assert label == "offline" and 0.8 < confidence <= 1
         assert line == {
             "client_request_id": None,
             "model": "classroom",
@@ -90,6 +92,7 @@ class TestRequestLog:
             "photos": 1,
             "batch": 1,
             "bytes": len(body),
+            "unsure": 0,
         }
 
     @pytest.mark.parametrize(

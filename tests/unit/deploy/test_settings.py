@@ -73,7 +73,7 @@ def test_supervisord_and_its_programs_rotate_their_logs() -> None:
     conf = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
     conf.read_string(supervisor.CONF.read_text())
     programs = [name for name in conf.sections() if name.startswith("program:")]
-    assert programs == ["program:torchserve", "program:keeper", "program:web"]
+    assert programs == ["program:torchserve", "program:keeper", "program:web", "program:front"]
     assert set(conf.sections()) == {"supervisord", *programs}
     for name in conf.sections():
         kind = "stdout_logfile" if name in programs else "logfile"

@@ -13,7 +13,7 @@ from config.recipe import names, read_recipe
 from deploy.settings import ROOT
 from handler.errors import CODES
 
-PACKAGES = ("handler", "config", "dataset", "training", "deploy", "feedback", "reports", "retrain")
+PACKAGES = ("handler", "config", "dataset", "training", "deploy", "feedback", "reports", "traffic", "retrain")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 TEXT = "\n".join([README, *PAGES.values()])
@@ -70,7 +70,7 @@ def group(package: str) -> CommandGroup:
     return main
 
 
-@pytest.mark.parametrize("package", ["dataset", "training", "deploy", "feedback", "reports"])
+@pytest.mark.parametrize("package", ["dataset", "training", "deploy", "feedback", "reports", "traffic"])
 def test_every_command_is_documented(package: str) -> None:
     text = "\n".join(PAGES.values())
     assert group(package).summaries

@@ -29,6 +29,7 @@ PACKAGES = (
     "feedback",
     "reports",
     "retrain",
+    "traffic",
     "benchmarks",
 )
 

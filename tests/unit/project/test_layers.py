@@ -19,6 +19,7 @@ PACKAGES = (
     "feedback",
     "retrain",
     "reports",
+    "traffic",
     "benchmarks",
 )
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
@@ -28,7 +29,7 @@ DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 LAYERS: list[str | set[str]] = [
     "tests",
     "benchmarks",
-    {"reports", "retrain"},
+    {"reports", "traffic", "retrain"},
     {"training", "deploy", "feedback"},
     "dataset",
     "config",
@@ -36,6 +37,7 @@ LAYERS: list[str | set[str]] = [
 ]
 LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     "deploy": [COMMANDS, "change", "supervision", "torchserve", "store", "host", "settings"],
+    "traffic": [COMMANDS, "front"],
     "training": [
         COMMANDS,
         "experiments",

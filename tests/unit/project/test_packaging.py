@@ -30,14 +30,8 @@ def test_photoloop_lists_its_packages_without_importing_torch_or_numpy() -> None
     words = [sys.executable, "-X", "importtime", "-m", "photoloop", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE) == [
-        "retrain",
-        "dataset",
-        "training",
-        "deploy",
-        "feedback",
-        "reports",
-    ]
+    listed = re.findall(r"^  (\w+)  ", done.stdout, re.MULTILINE)
+    assert listed == ["retrain", "dataset", "training", "deploy", "feedback", "reports", "traffic"]
     imported = set(re.findall(r"\|\s+(\w+)$", done.stderr, re.MULTILINE))
     assert "click" in imported
     assert not imported & {"torch", "numpy", "pydantic", "requests"}
@@ -75,6 +69,7 @@ def test_a_missing_package_is_one_line_that_names_the_fix(
 def test_serving_imports_only_what_its_requirements_pin() -> None:
     assert imported_by("deploy", "handler", "common") <= pinned("serving.txt")
     assert imported_by("feedback") <= pinned("serving.txt", "feedback.txt")
+    assert imported_by("deploy", "handler", "common", "traffic") <= pinned("serving.txt")
 
 
 def test_everything_else_imports_only_what_is_pinned() -> None:
@@ -101,7 +96,19 @@ def imported_by(*packages: str) -> set[str]:
 
 
 NOT_OURS = ("benchmarks.peers.apps", "training.cloud.customize_service")  # these run in other environments
-OURS = {"benchmarks", "common", "config", "dataset", "deploy", "feedback", "handler", "reports", "retrain", "training"}
+OURS = {
+    "benchmarks",
+    "common",
+    "config",
+    "dataset",
+    "deploy",
+    "feedback",
+    "handler",
+    "reports",
+    "traffic",
+    "retrain",
+    "training",
+}
 
 
 def tops(modules: Iterable[str]) -> set[str]:

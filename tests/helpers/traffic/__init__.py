@@ -1,0 +1,1 @@
+"""Fronts and nodes for tests of `traffic`."""

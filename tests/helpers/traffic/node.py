@@ -1,0 +1,70 @@
+"""A node for tests of the front: small, and with TorchServe's manners about keys and connections."""
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from deploy.settings import HOST
+from deploy.torchserve import keys
+from traffic.front.nodes import Node
+
+
+class Standin(BaseHTTPRequestHandler):
+    """Answers like TorchServe: 400 to a wrong token, and its name and the request's content type to the right one."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm, wbufsize = True, -1
+    key, name = "", ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        right = self.headers["Authorization"] == f"Bearer {self.key}"
+        status = (404 if "absent" in self.path else 200) if right else 400
+        body = json.dumps({"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """A node whose open connections end with it, as TorchServe's do."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.open: list[socket.socket] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.append(request)
+        super().process_request(request, client_address)
+
+    def end(self) -> None:
+        self.shutdown()
+        for connection in self.open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def standin(node: Node, key: str) -> Iterator[type[Standin]]:
+    """A node that runs with a key; its key file appears before it listens, and is gone when it has ended."""
+    node.var.mkdir(exist_ok=True)
+    (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
+    kind = type("Node", (Standin,), {"key": key, "name": node.name})
+    with Server((HOST, int(node.inference.partition(":")[2])), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield kind
+        (node.var / keys.FILE).unlink()
+        server.end()
+        thread.join()

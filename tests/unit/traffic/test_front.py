@@ -1,0 +1,185 @@
+"""The front's configuration: nginx accepts it, a linter finds nothing, and a node's key is followed."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import requests
+
+from common.errors import UserError
+from deploy.settings import HOST, ROOT, FrontSettings, Settings
+from tests.helpers.traffic.front import bearer, needs_nginx, running_front
+from tests.helpers.traffic.node import standin
+from tests.helpers.waiting import eventually
+from traffic.front import tokens
+from traffic.front.config import render
+from traffic.front.errors import ERRORS
+from traffic.front.folder import SOCKET_PATH, folder, sockets
+from traffic.front.nginx import Nginx
+from traffic.front.nodes import Node, nodes
+from traffic.front.program import GATE_S
+
+GIXY = Path(sys.executable).with_name("gixy")
+# error_log_off: the servers on sockets log no request twice. if_is_evil: only `return` is inside, which is safe.
+EXCUSED = "error_log_off"
+
+
+def text_of(settings: Settings, **options: object) -> str:
+    chosen = replace(settings, front=FrontSettings(on=True, **options))  # type: ignore[arg-type]
+    two = (*nodes(chosen), Node("node2", f"{HOST}:1", f"{HOST}:2", settings.var / "second"))
+    return render(chosen, two, {"default": "a" * 48, "data-team": "b" * 48})
+
+
+@needs_nginx
+@pytest.mark.parametrize("options", [{}, {"tokenless": False, "host": "0.0.0.0", "model": "other"}])
+def test_nginx_and_the_linter_accept_the_configuration(settings: Settings, options: dict[str, object]) -> None:
+    nginx = Nginx(settings.var)
+    nginx.prepare()
+    assert nginx.write(text_of(settings, **options))
+    assert not nginx.write(text_of(settings, **options)), "an unchanged configuration is not a new one"
+    done = subprocess.run([GIXY, "-f", "json", "-l", nginx.conf], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout) == [], done.stdout
+    assert nginx.conf.stat().st_mode & 0o777 == 0o600
+
+
+@needs_nginx
+def test_a_configuration_that_nginx_refuses_leaves_the_former_one(settings: Settings) -> None:
+    nginx = Nginx(settings.var)
+    nginx.prepare()
+    nginx.write(text := text_of(settings))
+    with pytest.raises(UserError, match=r"nginx does not accept .*nonsense"):
+        nginx.write(text + "nonsense;\n")
+    assert nginx.conf.read_text() == text
+
+
+def test_the_tokenless_client_is_a_setting(settings: Settings) -> None:
+    assert "$loopback_client" in text_of(settings)
+    assert "$loopback_client" not in text_of(settings, tokenless=False)
+
+
+def test_every_error_of_the_front_is_documented() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## The front")[2]
+    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", page, re.MULTILINE)
+    assert table == [(str(int(error.status)), error.code) for error in ERRORS]
+
+
+def test_tokens_are_added_printed_and_removed(tmp_path: Path) -> None:
+    first = tokens.ensure(tmp_path)[tokens.FIRST]
+    added = tokens.add(tmp_path, "data-team")
+    assert tokens.ensure(tmp_path) == {tokens.FIRST: first, "data-team": added}
+    with pytest.raises(UserError, match="data-team has a token already: print it"):
+        tokens.add(tmp_path, "data-team")
+    tokens.remove(tmp_path, "data-team")
+    with pytest.raises(UserError, match=r"data-team has no token \(clients: default\)"):
+        tokens.remove(tmp_path, "data-team")
+    with pytest.raises(UserError, match="is not a client's name"):
+        tokens.add(tmp_path, 'a"b')
+    (folder(tmp_path) / "tokens.json").write_text('{"default": "x\\";"}')
+    with pytest.raises(UserError, match=r"tokens\.json is damaged: remove it"):
+        tokens.read(tmp_path)
+
+
+def test_a_path_that_is_too_long_for_a_socket_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * SOCKET_PATH)
+    assert sockets(Path("/srv/var")) == Path("/srv/var/front")
+    assert sockets(long) == sockets(long) != sockets(tmp_path / ("y" * SOCKET_PATH))
+    assert len(str(sockets(long))) <= SOCKET_PATH
+    with pytest.raises(UserError, match="nginx reads as syntax"):
+        folder(Path("/srv/$HOME"))
+
+
+@contextmanager
+def asking(session: requests.Session, url: str) -> Iterator[list[requests.Response]]:
+    """The answers to a client that asks all the time."""
+    answers: list[requests.Response] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            answers.append(session.post(url, data=b"photo", timeout=10))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
+
+
+def answered_by(answers: list[requests.Response]) -> set[str]:
+    """The nodes of answers."""
+    return {answer.json().get("node", "") for answer in answers}
+
+
+@needs_nginx
+def test_nodes_that_restart_with_new_keys_cost_no_client_an_error(settings: Settings) -> None:
+    """One of two nodes restarts while a client asks; with both away the answer is a 503 that says so."""
+    (first,) = nodes(settings)
+    ports = settings.ports
+    second = Node("node2", f"{HOST}:{ports['metrics_address']}", f"{HOST}:1", settings.var / "second")
+    with running_front(settings, (first, second), rate=10_000) as front, requests.Session() as session:
+        url = front.settings.url("front") + "/predictions/shapes"
+        session.headers.update(bearer(front))
+        with ExitStack() as stack:
+            stack.enter_context(standin(first, "first-0"))
+            eventually(lambda: session.post(url, timeout=10).ok)
+            answers = stack.enter_context(asking(session, url))
+            for number in range(3):
+                with standin(second, f"second-{number}"):
+                    before = len(answers)
+                    eventually(lambda: answered_by(answers[before:]) == {"node1", "node2"})  # noqa: B023
+                    absent = requests.post(url + "absent", headers=bearer(front), timeout=10)
+                time.sleep(5 * GATE_S)  # Java takes longer
+        assert {answer.status_code for answer in answers} == {200}
+        assert (absent.status_code, absent.json()["error"]["code"]) == (404, "not_found")
+        away = session.post(url, timeout=10)
+        assert (away.status_code, away.json()["error"]["code"]) == (503, "unavailable")
+        assert away.headers["Retry-After"] == "1"
+
+
+@needs_nginx
+def test_a_killed_nginx_is_started_again_and_a_running_one_is_kept(settings: Settings) -> None:
+    with running_front(settings) as front:
+        master = front.nginx.master()
+        assert master is not None
+        again = Nginx(settings.var)
+        assert again.running() and again.master() == master
+        master.kill()
+        master.wait(10)
+
+        def answers() -> bool:
+            front.once()
+            with contextlib.suppress(requests.ConnectionError):
+                return requests.get(front.settings.url("front") + "/", timeout=5).status_code == 404
+            return False
+
+        eventually(lambda: front.nginx.master() != master)
+        eventually(answers)
+        workers = eventually(lambda: (new := front.nginx.master()) and new.children())
+    assert workers and not any(worker.is_running() for worker in workers)
+
+
+@needs_nginx
+def test_a_new_token_is_followed_and_a_removed_one_refused(settings: Settings) -> None:
+    with running_front(settings) as front:
+        url = front.settings.url("front") + "/predictions/shapes"
+
+        def status(token: str) -> int:
+            front.once()
+            return requests.post(url, headers={"Authorization": f"Bearer {token}"}, timeout=5).status_code
+
+        assert status("x") == 401
+        added = tokens.add(settings.var, "data-team")
+        assert eventually(lambda: status(added) == 503)
+        tokens.remove(settings.var, "data-team")
+        assert eventually(lambda: status(added) == 401)

@@ -1,0 +1,1 @@
+"""nginx in front of the nodes: its configuration, its clients' tokens, the nodes' keys, and its process."""

@@ -1,0 +1,123 @@
+"""The program `front` of config/supervisord.conf: nginx, its configuration and the keys of the nodes.
+
+    python -m traffic.front.program
+
+writes var/front/nginx.conf and starts nginx with it, or attaches to the one that is running. It follows the nodes' keys
+(traffic/front/gate.py), reloads nginx when the clients' tokens or the settings have changed, starts it again when it
+has ended, and rotates its logs. If supervisord itself dies, nginx continues and the next program attaches to it.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from common.cli import command
+from common.errors import UserError
+from deploy.host.log import log, one_line
+from deploy.host.processes import follow_supervisor
+from deploy.settings import Settings, read_settings
+from deploy.supervision.torchserve_program import STOPPING
+from traffic.front import tokens
+from traffic.front.config import render
+from traffic.front.gate import Gate, is_ready
+from traffic.front.nginx import Nginx
+from traffic.front.nodes import Node, nodes
+
+ROUND_S = 0.5
+GATE_S = 0.1
+
+
+@command(epilog="Example: python -m traffic.front.program")
+def main() -> None:
+    """Run nginx in front of the nodes, on ports 8086 and 8087. Run by supervisord."""
+    follow_supervisor(signal.SIGKILL)  # another signal would stop nginx together with this process
+    for number in STOPPING:
+        signal.signal(number, _stop)
+    os.umask(0o077)
+    with Front(read_settings()) as front:
+        front.run()
+
+
+class Front:
+    """nginx and what it needs; stops it at the end of its block.
+
+    Args:
+        ready: whether a node answers correctly.
+        behind: the nodes; none: those of the settings.
+    """
+
+    def __init__(
+        self, settings: Settings, ready: Callable[[Node], bool] = is_ready, behind: tuple[Node, ...] = ()
+    ) -> None:
+        self.settings = settings
+        self.nginx = Nginx(settings.var)
+        self.nodes = behind or nodes(settings)
+        self._ready = ready
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._logged = ""
+
+    def __enter__(self) -> "Front":
+        self.nginx.prepare()
+        for node in self.nodes:
+            gate = Gate(self.settings.var, node, self._ready)
+            self._threads.append(threading.Thread(target=self._follow, args=(gate,), daemon=True))
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._stopping.set()
+        self.nginx.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def run(self) -> None:
+        """Work until a signal raises an exception in this thread."""
+        self.once()
+        while not self._stopping.wait(ROUND_S):
+            self.once()
+
+    def once(self) -> None:
+        """One round. An error is logged once, and the next round tries again."""
+        try:
+            self._round()
+            self._logged = ""
+        except (UserError, OSError) as error:
+            why = one_line(str(error))
+            if why != self._logged:
+                log("warning", text=why)
+            self._logged = why
+
+    def _round(self) -> None:
+        changed = self.nginx.write(render(self.settings, self.nodes, tokens.ensure(self.settings.var)))
+        if not self.nginx.running():
+            self.nginx.start()
+            log("nginx is started", ports=[self.settings.ports[key] for key in ("front_port", "front_second_port")])
+        elif changed:
+            self.nginx.reload()
+            log("nginx reads its new configuration")
+        self.nginx.rotate_logs()
+
+    def _follow(self, gate: Gate) -> None:
+        """Follow the key of one node. A bug in a round is logged and does not end the thread."""
+        while not self._stopping.wait(GATE_S):
+            try:
+                gate.round()
+            except Exception as error:
+                log("error", text=f"the gate of {gate.node.name} failed: {error!r}")
+                self._stopping.wait(ROUND_S)
+
+
+def _stop(*_: object) -> None:
+    """Stop nginx in the `with` of `main`; a second signal must not interrupt that."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m traffic.front.program")
