@@ -1,6 +1,6 @@
 """Perceptual hashes: find photos that are the same image, re-encoded, rescaled or a little cropped.
 
-The hash is that of `dataset.auditing.inspect.hash_photo` (144 bits; a test compares them), computed with numpy alone,
+The hash is that of `dataset.auditing.hashing.hash_photo` (144 bits; a test compares them), computed with numpy alone,
 because serving does not install scipy. At most THRESHOLD bits differ between near duplicates
 (dataset/auditing/duplicates.py has the measurements).
 """

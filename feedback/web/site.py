@@ -59,7 +59,7 @@ class Ask:
     def text(self, name: str) -> str:
         """A field of the form; empty if it is missing or a file."""
         value = self.form.get(name, "")
-        return value if isinstance(value, str) else ""
+        return value.replace("\0", "") if isinstance(value, str) else ""  # PostgreSQL stores no NUL
 
     @property
     def wants_json(self) -> bool:

@@ -118,7 +118,7 @@ def mine(ask: Ask) -> Response:
 def photo(ask: Ask) -> Response:
     """GET /uploads/NAME: a stored photo, for its uploaders, for reviewers and for machines that learn from it."""
     name = ask.request.path_params["name"]
-    found = ask.site.album.photo_by_key(f"{name[:2]}/{name}")
+    found = ask.site.album.photo_by_key(f"{name[:2]}/{name}") if name.isprintable() else None
     if found is None or not _may_see(ask, found):
         raise NotFound(f"there is no photo {name[:80]!r}")
     data = ask.site.album.store.read(found.key)

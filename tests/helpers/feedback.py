@@ -1,5 +1,6 @@
 """The web application of the feedback loop without a TorchServe: a model that answers what a test tells it."""
 
+import functools
 import re
 from io import BytesIO
 from pathlib import Path
@@ -82,6 +83,7 @@ class Browser:
         return int(found[1]) if found else 0
 
 
+@functools.cache
 def jpeg(seed: int, kind: str = "discs", side: int = 320, **options: Any) -> bytes:
     """A drawn photo."""
     picture = draw(kind, seed)

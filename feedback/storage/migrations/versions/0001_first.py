@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("height", sa.Integer, nullable=False),
         sa.Column("bytes", sa.Integer, nullable=False),
         sa.Column("reason", sa.String(20), nullable=False),
-        sa.Column("probability", sa.Float, nullable=False),
+        sa.Column("probability", sa.Double, nullable=False),
         sa.Column("frozen", sa.Boolean, nullable=False),
         sa.Column("place", sa.Integer, nullable=False),
         sa.Column("state", sa.String(20), nullable=False),
@@ -61,9 +61,9 @@ def upgrade() -> None:
         sa.Column("model", sa.String(64), nullable=False),
         sa.Column("version", sa.String(40), nullable=False),
         sa.Column("label", sa.String(100), nullable=False),
-        sa.Column("confidence", sa.Float, nullable=False),
+        sa.Column("confidence", sa.Double, nullable=False),
         sa.Column("answer", sa.JSON, nullable=False),
-        sa.Column("milliseconds", sa.Float, nullable=False),
+        sa.Column("milliseconds", sa.Double, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
     )
     op.create_table(
