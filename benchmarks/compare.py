@@ -119,7 +119,7 @@ def prepare(seconds: float, bundle: Path) -> Plan:
     goldens = {path.name: load.encoded(path.read_bytes()) for path in sorted((bundle / "goldens").glob("*"))}
     photos |= goldens
     expected = {
-        name: dict(zip(spec.labels, map(float, graph(load.decoded(photo))), strict=True))
+        name: dict(zip(spec.labels, map(float, graph(load.decoded(photo)).probabilities), strict=True))
         for name, photo in photos.items()
     }
     return Plan(seconds, max(seconds / 2, 1.0), photos, expected, MODELS, bundle.resolve())

@@ -41,6 +41,8 @@ BackboneName = Literal[
     "mnist_net",
     "scenes_net",
 ]
+SCOPE_OUTPUT = "in_scope"
+"""The name of a graph's second output."""
 INPUTS = {"cifar_net": (3, 32, 32), "mnist_net": (1, 28, 28)}
 """Backbones with one fixed input: (channels, height, width). All others accept RGB of any size."""
 
@@ -236,6 +238,8 @@ class Export(Section):
     def _two_names(self) -> "Export":
         if self.input == self.output:
             raise ValueError(f"input and output are both {self.input}: give different names")
+        if SCOPE_OUTPUT in (self.input, self.output):
+            raise ValueError(f"{SCOPE_OUTPUT} is the name of the graph's second output: give another name")
         return self
 
 
@@ -348,6 +352,13 @@ def override(recipe: Recipe, section: str, **values: Any) -> Recipe:
     content = recipe.model_dump()
     content[section] |= {key: value for key, value in values.items() if value is not None}
     return validated(content, "command line")
+
+
+def with_threshold(recipe: Recipe, fitted: float | None) -> Recipe:
+    """The recipe with a fitted `answer.scope_threshold`, unless it sets one itself; None changes nothing."""
+    if recipe.answer.scope_threshold is not None:
+        return recipe
+    return override(recipe, "answer", scope_threshold=fitted)
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""Run `model.onnx`: a function from one photo to its probabilities.
+"""Run `model.onnx`: a function from one photo to its probabilities, and to the probability that it is in scope.
 
 On a CPU each photo is a separate call: an answer then never depends on the rest of its batch, and one call with 8
 photos is no faster than 8 calls. A single photo uses all threads. Several photos run in parallel with one thread each,
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,41 +21,55 @@ from handler.spec import Runtime, Spec
 
 Probabilities = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
-Run = Callable[[Pixels], Logits]
-"""uint8 (N, channels, H, W) -> logits (N, classes). The result is memory of the runtime, valid until the next call."""
+Outputs = Sequence[npt.NDArray[np.float32]]
+"""Logits (N, classes); in a graph that was trained with photos of no class also in_scope (N, 1), 0 to 1."""
+Run = Callable[[Pixels], Outputs]
+"""uint8 (N, channels, H, W) -> outputs. They are memory of the runtime, valid until the next call."""
 
 THREADS = "CLASSIFIER_THREADS"
 """Environment variable of a worker: NAME-VERSION=THREADS, from deploy/store/profile.py."""
+
+
+class Answer(NamedTuple):
+    """Probabilities, float32 (classes,), and the probability that the photo shows a class; None: the graph has none."""
+
+    probabilities: Probabilities
+    in_scope: float | None = None
 
 
 class Engine:
     """uint8 (channels, H, W) -> float32 (classes,), summing to 1. Not thread-safe.
 
     Args:
-        run: computes logits with all threads.
+        run: computes the outputs with all threads.
         together: `batch` passes all photos to one call of `run`.
         streams: functions like `run` with one thread each, which `batch` calls in parallel.
+        has_scope: the graph says whether a photo is in scope.
     """
 
-    def __init__(self, run: Run, together: bool = False, streams: Sequence[Run] = ()) -> None:
-        self._run, self._together, self._streams = run, together, streams
+    def __init__(self, run: Run, together: bool = False, streams: Sequence[Run] = (), has_scope: bool = False) -> None:
+        self._run, self._together, self._streams, self.has_scope = run, together, streams, has_scope
         self._pool = ThreadPoolExecutor(len(streams)) if streams else None
 
     def __call__(self, photo: Pixels) -> Probabilities:
-        return softmax(self._run(photo[None])[0])
+        return self.answer(photo).probabilities
 
-    def batch(self, photos: Sequence[Pixels]) -> list[Probabilities]:
-        """Several photos -> their probabilities in the same order; one call on a GPU, parallel calls with streams."""
+    def answer(self, photo: Pixels) -> Answer:
+        """One photo -> its probabilities and whether it is in scope."""
+        return _answers(self._run(photo[None]))[0]
+
+    def batch(self, photos: Sequence[Pixels]) -> list[Answer]:
+        """Several photos -> their answers in the same order; one call on a GPU, parallel calls with streams."""
         if self._together and len(photos) > 1:
-            return [softmax(logits) for logits in self._run(np.stack(photos))]
+            return _answers(self._run(np.stack(photos)))
         if self._pool is None or len(photos) < 2:
-            return [self(photo) for photo in photos]
-        results: dict[int, Probabilities] = {}
+            return [self.answer(photo) for photo in photos]
+        results: dict[int, Answer] = {}
         queue = enumerate(photos)  # shared: an idle stream takes the next photo
 
         def work(run: Run) -> None:
             for index, photo in queue:
-                results[index] = softmax(run(photo[None])[0])
+                results[index] = _answers(run(photo[None]))[0]
 
         list(self._pool.map(work, self._streams))
         return [results[index] for index in range(len(photos))]
@@ -85,12 +99,12 @@ def threads_here(name: str, version: str) -> int | None:
     return int(count) if tuned == f"{name}-{version}" and count.isdigit() and int(count) else None
 
 
-def from_bytes(engine: Engine, spec: Spec) -> Callable[[bytes], Probabilities]:
-    """Preprocessing and engine as one function: the bytes of a photo's file -> its probabilities.
+def from_bytes(engine: Engine, spec: Spec) -> Callable[[bytes], Answer]:
+    """Preprocessing and engine as one function: the bytes of a photo's file -> its answer.
 
     The function raises RequestError for a photo that is refused.
     """
-    return lambda data: engine(preprocess(data, spec.input, spec.limits))
+    return lambda data: engine.answer(preprocess(data, spec.input, spec.limits))
 
 
 def softmax(logits: Logits) -> Probabilities:
@@ -99,12 +113,19 @@ def softmax(logits: Logits) -> Probabilities:
     return np.asarray(powers / powers.sum(), dtype=np.float32)
 
 
+def _answers(outputs: Outputs) -> list[Answer]:
+    if len(outputs) == 1:
+        return [Answer(softmax(logits)) for logits in outputs[0]]
+    return [Answer(softmax(logits), float(p[0])) for logits, p in zip(*outputs, strict=True)]
+
+
 def _openvino(graph: Path, shape: tuple[int, ...], runtime: Runtime, streams: int) -> Engine:
     import openvino
 
     core = openvino.Core()
     model = core.read_model(graph)
     model.reshape(list(shape))
+    outputs = range(len(model.outputs))
 
     def compile_runs(streams: int) -> list[Run]:
         settings = {
@@ -117,13 +138,14 @@ def _openvino(graph: Path, shape: tuple[int, ...], runtime: Runtime, streams: in
         return [as_run(compiled.create_infer_request()) for _ in range(streams)]
 
     def as_run(request: openvino.InferRequest) -> Run:
-        def run(batch: Pixels) -> Logits:
-            logits: Logits = request.infer({0: batch}, share_inputs=True, share_outputs=True)[0]
-            return logits
+        def run(batch: Pixels) -> Outputs:
+            results = request.infer({0: batch}, share_inputs=True, share_outputs=True)
+            return [results[index] for index in outputs]
 
         return run
 
-    return Engine(compile_runs(1)[0], streams=compile_runs(streams) if streams > 1 else ())
+    parallel = compile_runs(streams) if streams > 1 else ()
+    return Engine(compile_runs(1)[0], streams=parallel, has_scope=len(outputs) > 1)
 
 
 def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime, streams: int) -> Engine:
@@ -141,7 +163,7 @@ def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime, streams: int
 
     def as_run(session: Any) -> Run:
         name = session.get_inputs()[0].name
-        return lambda batch: np.asarray(session.run(None, {name: batch})[0], dtype=np.float32)
+        return lambda batch: [np.asarray(value, dtype=np.float32) for value in session.run(None, {name: batch})]
 
     session = open_session(runtime.threads)
     gpu = cuda in session.get_providers()  # without a driver onnxruntime silently uses the CPU
@@ -151,7 +173,7 @@ def _onnxruntime(graph: Path, _: tuple[int, ...], runtime: Runtime, streams: int
             "or set runtime.device to cpu or auto"
         )
     parallel = [as_run(open_session(1))] * streams if streams > 1 and not gpu else ()  # a session is thread-safe
-    return Engine(as_run(session), together=gpu, streams=parallel)
+    return Engine(as_run(session), gpu, parallel, len(session.get_outputs()) > 1)
 
 
 def _half(graph: Path) -> bytes:

@@ -5,6 +5,7 @@ RequestError
 │                          missing_image · invalid_base64 · empty_image · corrupt_image
 ├── TooLarge (413)         image_too_large · too_many_pixels · too_costly · too_many_items · body_too_large
 ├── Unsupported (415)      unsupported_format · animated_image · unsupported_encoding
+├── OutOfScope (422)       out_of_scope
 └── (the base class, 500)  internal_error: a bug in the handler; other photos of the batch are still answered
 """
 
@@ -29,6 +30,7 @@ CODES: Mapping[str, HTTPStatus] = MappingProxyType(
         "unsupported_format": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "animated_image": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "out_of_scope": HTTPStatus.UNPROCESSABLE_ENTITY,
         "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     }
 )
@@ -63,6 +65,10 @@ class InvalidRequest(RequestError):
 
 class TooLarge(RequestError):
     """413: over a limit of size, or of the time and memory that decoding may take."""
+
+
+class OutOfScope(RequestError):
+    """422: the photo is sound but shows none of the classes, and the recipe refuses such photos."""
 
 
 class Unsupported(RequestError):

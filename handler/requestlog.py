@@ -37,6 +37,7 @@ class Line:
         bytes: size of the request's body as it arrived; for gRPC of its fields.
         results: label and confidence of each photo that was classified.
         unsure: how many of them were below the recipe's `answer.unsure_below`.
+        out_of_scope: number of its photos that are out of scope; None: the model does not know.
     """
 
     request_id: str | None
@@ -51,6 +52,7 @@ class Line:
     bytes: int
     results: tuple[tuple[str, float], ...] = ()
     unsure: int = 0
+    out_of_scope: int | None = None
 
     def as_json(self) -> str:
         """The line, in ASCII, so that no value from a client can break it into two."""

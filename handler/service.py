@@ -20,8 +20,8 @@ from handler.base import BaseHandler
 from handler.budget import Budget
 from handler.decoders import Decoders
 from handler.decoding.common_case import is_common
-from handler.engine import Probabilities
-from handler.errors import RequestError
+from handler.engine import Answer, Probabilities
+from handler.errors import OutOfScope, RequestError
 from handler.image import Pixels, preprocess
 from handler.spec import read_spec
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Photo:
-    """One photo as it is processed: item, then pixels, then probabilities. An error is final.
+    """One photo as it is processed: item, then pixels, then the engine's answer. An error is final.
 
     The budget is that of its request.
     """
@@ -38,7 +38,7 @@ class Photo:
     item: request.Item
     budget: Budget
     pixels: Pixels | None = None
-    probabilities: Probabilities | None = None
+    answer: Answer | None = None
     error: RequestError | None = None
 
 
@@ -97,11 +97,13 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         return rows
 
     def inference(self, data: list[Row], *args: Any, **kwargs: Any) -> list[Row]:
-        """Rows with pixels -> rows with probabilities."""
+        """Rows with pixels -> rows with answers."""
         photos = [photo for row in data for photo in row.photos if photo.pixels is not None]
         results = self.engine.batch([photo.pixels for photo in photos if photo.pixels is not None])
-        for photo, probabilities in zip(photos, results, strict=True):
-            photo.probabilities = probabilities
+        for photo, answer in zip(photos, results, strict=True):
+            photo.answer = answer
+            if self.spec.answer.out_of_scope == "refuse" and self._is_out_of_scope(photo):
+                photo.error = self._refusal(answer)
         return data
 
     def postprocess(self, data: list[Row]) -> list[str]:
@@ -145,9 +147,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _log(self, rows: list[Row], seconds: float) -> None:
         for index, row in enumerate(rows):
-            results = tuple(
-                self._result(photo.probabilities) for photo in row.photos if photo.probabilities is not None
-            )
+            answers = [photo.answer for photo in row.photos if photo.answer is not None and photo.error is None]
+            results = tuple(self._result(answer.probabilities) for answer in answers)
             requestlog.write(
                 requestlog.Line(
                     request_id=self.context.get_request_id(index),
@@ -162,6 +163,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
                     bytes=row.bytes,
                     results=results,
                     unsure=sum(confidence < self.spec.answer.unsure_below for _, confidence in results),
+                    out_of_scope=self._out_of_scope(row),
                 )
             )
 
@@ -170,26 +172,50 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
 
     def _entry(self, photo: Photo) -> dict[str, Any]:
         entry: dict[str, Any] = {"image_id": photo.item.image_id}
-        if photo.probabilities is None:
+        if photo.error or photo.answer is None:
             return entry | {"error": photo.error.as_json() if photo.error else None}
-        entry["result"] = self.spec.labels[int(photo.probabilities.argmax())]
+        entry["result"] = self.spec.labels[int(photo.answer.probabilities.argmax())]
         if self.spec.answer.format == "top":
-            entry["top"] = self._top(photo.probabilities)
-        return entry | self._detail(photo.probabilities) if photo.item.detail else entry
+            entry["top"] = self._top(photo.answer.probabilities)
+        return entry | self._detail(photo.answer) if photo.item.detail else entry
 
     def _top(self, scores: Probabilities) -> list[dict[str, Any]]:
         """The most likely labels with scores of 0 to 1, best first; equal scores in the order of the recipe."""
         order = (-scores).argsort(kind="stable")[: self.spec.answer.top]
         return [{"label": self.spec.labels[index], "score": round(float(scores[index]), 6)} for index in order]
 
-    def _detail(self, scores: Probabilities) -> dict[str, Any]:
+    def _detail(self, answer: Answer) -> dict[str, Any]:
+        scores = answer.probabilities
         confidence = float(scores.max())
         return {
             "probabilities": {label: round(float(p), 6) for label, p in zip(self.spec.labels, scores, strict=True)},
             "confidence": round(confidence, 6),
             "unsure": confidence < self.spec.answer.unsure_below,
+            **self._scope(answer.in_scope),
             "model_version": self.version,
         }
+
+    def _scope(self, in_scope: float | None) -> dict[str, Any]:
+        """The two keys of a model that knows what is out of scope; none for another."""
+        if in_scope is None:
+            return {}
+        return {"in_scope": round(in_scope, 6), "out_of_scope": self.spec.answer.is_out_of_scope(in_scope)}
+
+    def _is_out_of_scope(self, photo: Photo) -> bool:
+        return photo.answer is not None and self.spec.answer.is_out_of_scope(photo.answer.in_scope)
+
+    def _out_of_scope(self, row: Row) -> int | None:
+        """How many photos of a request are out of scope; None if the model does not know."""
+        if all(photo.answer is None or photo.answer.in_scope is None for photo in row.photos):
+            return None
+        return sum(map(self._is_out_of_scope, row.photos))
+
+    def _refusal(self, answer: Answer) -> RequestError:
+        return OutOfScope(
+            "out_of_scope",
+            f"the photo probably shows none of the classes of {self.spec.name} (in_scope {answer.in_scope:.4f}): "
+            "send a photo of one of them",
+        )
 
 
 def _status(row: Row) -> HTTPStatus:

@@ -75,11 +75,21 @@ class Answer(Section):
     """`label`: {"image_id", "result"}; `top` adds "top", the `top` most likely labels with their scores, best first.
 
     With `detail`, an answer whose highest probability is below `unsure_below` is marked `unsure`.
+
+    A model that was trained with photos of no class also says whether a photo is in scope. One whose `in_scope` is
+    below `scope_threshold` is out of scope: `flag` marks it in the detail, `refuse` answers 422. Null: export writes
+    the threshold that it fitted into the bundle.
     """
 
     format: Literal["label", "top"] = "label"
     top: int = Field(3, ge=1, le=100)
     unsure_below: float = Field(0.8, ge=0, le=1)
+    out_of_scope: Literal["flag", "refuse"] = "flag"
+    scope_threshold: float | None = Field(None, ge=0, le=1)
+
+    def is_out_of_scope(self, in_scope: float | None) -> bool:
+        """Whether a photo with this probability of being in scope is out of scope; None never is."""
+        return in_scope is not None and in_scope < (0.5 if self.scope_threshold is None else self.scope_threshold)
 
 
 class Runtime(Section):

@@ -282,6 +282,10 @@ def _answer(spec: Spec, image_id: Schema) -> Schema:
         "unsure": {"type": "boolean", "description": f"confidence below {spec.answer.unsure_below}"},
         "model_version": {"type": "string"},
     }
+    scope = {
+        "in_scope": share | {"description": "probability that the photo shows one of the classes"},
+        "out_of_scope": {"type": "boolean", "description": "in_scope below the threshold that export fitted"},
+    }
     likeliest = {
         "type": "array",
         "maxItems": spec.answer.top,
@@ -290,10 +294,11 @@ def _answer(spec: Spec, image_id: Schema) -> Schema:
     top = {"top": likeliest} if spec.answer.format == "top" else {}
     return {
         "type": "object",
-        "description": "`detail` in the request adds probabilities, confidence, unsure and model_version.",
-        "properties": {"image_id": image_id, "result": label, **top, **details},
+        "description": "`detail` in the request adds probabilities, confidence, unsure and model_version, "
+        "and of a model that knows what is out of scope in_scope and out_of_scope.",
+        "properties": {"image_id": image_id, "result": label, **top, **details, **scope},
         "required": ["image_id", "result", *top],
-        "dependentRequired": {"probabilities": list(details)},
+        "dependentRequired": {"probabilities": list(details), "in_scope": list(scope), "out_of_scope": list(scope)},
         "additionalProperties": False,
     }
 

@@ -5,7 +5,9 @@
     python -m training evaluate models/classroom --data PHOTOS --where open_licence=no --ambiguous PHOTOS/ambiguous
 
 A run is computed by PyTorch, a bundle by the engine that serves it (OpenVINO or ONNX Runtime). The photos are the
-`val` part of a split; of unsplit data that the run was trained on, those that it held out; otherwise all.
+`val` part of a split; of unsplit data that the run was trained on, those that it held out; otherwise all. With
+--outside FOLDER (photos of no class) it also measures how well a model with a scope tells them apart: AUROC, and the
+share that passes, by kind (subfolder, or column `kind`).
 Writes RUN/evaluation/ (or --out):
 
     report.html     opens without the internet; contains no photo, so it can be shared
@@ -26,22 +28,31 @@ from rich.table import Column, Table
 from common.cli import command
 from common.commands import next_step
 from common.console import err_console, note
-from common.errors import NotFound
+from common.errors import InvalidInput, NotFound
 from common.files import write_json, write_whole, writing
 from config.recipe import Recipe
 from dataset.listing import files_of
-from dataset.photos import Photo
+from dataset.photos import PARTS, Photo
 from dataset.splitting.sources import missing_sources
 from dataset.tables import write_rows
-from training.data.selection import fingerprint, read_data, read_extra
+from training.data.outside import read_outside
+from training.data.selection import fingerprint, fingerprint_unlabelled, read_data, read_extra
 from training.evaluation.against import compare_with, former_model
 from training.evaluation.measure import Evaluation, evaluate_photos
 from training.evaluation.metrics import Scores
-from training.evaluation.predictor import load_predictor
+from training.evaluation.predictor import Infer, load_predictor
 from training.evaluation.report import by_class, contact_sheet_of, render
 from training.experiments.crossvalidation import cross_validate
-from training.options import data_options, data_words, extra_option, part_option, run_argument, runs_option
-from training.records.run import read_record
+from training.options import (
+    data_options,
+    data_words,
+    extra_option,
+    outside_option,
+    part_option,
+    run_argument,
+    runs_option,
+)
+from training.records.run import RunRecord, read_record
 from training.records.split import choose_part
 
 HARDEST = 24
@@ -52,6 +63,7 @@ HARDEST = 24
 @run_argument
 @data_options
 @extra_option
+@outside_option
 @part_option
 @click.option(
     "--ambiguous",
@@ -74,6 +86,7 @@ def evaluate(
     data: tuple[Path, ...],
     where: tuple[str, ...],
     extra: tuple[Path, ...],
+    outside: tuple[Path, ...],
     part: str | None,
     ambiguous: Path | None,
     folds: int | None,
@@ -87,8 +100,9 @@ def evaluate(
     everything = read_data(data, where, recipe)
     record = read_record(run)
     photos, chosen = choose_part(everything, part, recipe, record)
+    kinds = choose_outside(outside, where, data, chosen, recipe, record, infer)
     with former_model(against, recipe) as former:  # first: a wrong name should not cost minutes
-        evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes)
+        evaluation = evaluate_photos(recipe, infer, photos, list_photos(ambiguous), changes, kinds)
         comparison = compare_with(former, evaluation).as_json() if former else None
     result = {
         "run": record.id,
@@ -114,6 +128,31 @@ def evaluate(
         next_step("deploy", "archive", run)
     elif fingerprint(everything, recipe.labels) == record.inputs.data:
         next_step("training", "export", run, *data_words(data, where))
+
+
+def choose_outside(
+    outside: Sequence[Path],
+    where: Sequence[str],
+    data: Sequence[Path],
+    part: str,
+    recipe: Recipe,
+    record: RunRecord,
+    infer: Infer,
+) -> list[Photo]:
+    """The photos of no class to measure the scope on: all of --outside, and those of the same part of --data.
+
+    Raises:
+        InvalidInput: --outside is given, and the model has no scope.
+    """
+    if not infer.has_scope:
+        if outside:
+            raise InvalidInput("--outside: this model does not know what is out of scope", "train it with --outside")
+        return []
+    photos = read_outside(outside, where, data, (), recipe)
+    photos = [photo for photo in photos if part not in PARTS or photo.part in ("", part)]
+    if photos and fingerprint_unlabelled(photos) == record.inputs.outside:
+        note("note: the model was trained on these photos of no class; the figures of other sources are in run.json")
+    return photos
 
 
 def list_photos(folder: Path | None) -> list[Path]:
@@ -147,8 +186,11 @@ def write(folder: Path, run: Path, evaluation: Evaluation, result: dict[str, Any
             "label": labels[photo.label],
             "answer": labels[int(probabilities.argmax())],
             **{f"p({label})": f"{float(p):.6f}" for label, p in zip(labels, probabilities, strict=True)},
+            **scope,
         }
-        for photo, probabilities in zip(evaluation.photos, evaluation.probabilities, strict=True)
+        for photo, probabilities, scope in zip(
+            evaluation.photos, evaluation.probabilities, evaluation.scope_columns, strict=True
+        )
     ]
     write_rows(folder / "answers.tsv", list(rows[0]), rows)
 
@@ -161,6 +203,8 @@ def show(scores: Scores, result: dict[str, Any]) -> None:
         for name, entry in result["changes"].items():
             changes.add_row(name, f"{entry['mean_accuracy']:.1%}", str(entry["answers_that_changed"]))
         err_console.print(changes)
+    if result["scope"]:
+        err_console.print(_scope_table(result["scope"]))
     times = Table("milliseconds", "p50", "p95")
     for name, values in result["milliseconds"].items():
         times.add_row(name, str(values["p50"]), str(values["p95"]))
@@ -172,6 +216,19 @@ def show(scores: Scores, result: dict[str, Any]) -> None:
         f"median confidence {result['confidence']['median']}"
         + (f"; {result['ambiguous']['told']}" if result["ambiguous"] else "")
     )
+
+
+def _scope_table(scope: dict[str, Any]) -> Table:
+    """Who is in scope: photos of each class, which should be, and of each kind of no class, which should not."""
+    area = "" if scope["auroc"] is None else f", AUROC {scope['auroc']}"
+    table = Table(Column(f"photos{area}", overflow="fold"), "in scope", "share", "95 %")
+    for title, groups in (("", scope["kept"]), ("no class: ", scope["passed"])):
+        for name, row in groups.items():
+            low, high = row["share_95"]
+            counts = f"{row['passed']} of {row['photos']}", f"{row['share']:.1%}", f"{low:.1%} to {high:.1%}"
+            table.add_row(escape(f"{title}{name}"), *counts)
+        table.add_section()
+    return table
 
 
 def _class_table(scores: Scores) -> Table:

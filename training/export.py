@@ -5,10 +5,11 @@
 
 writes runs/classroom/ID-prune/bundle, or the folder of --out, or with --to FOLDER the next of FOLDER/1, FOLDER/2 ...;
 with --if-better only if it is more accurate than the last of these on the same held-out photos. A bundle contains
-model.onnx in one file (uint8 in, calibrated logits out), recipe.json, goldens.json and its drawn photos, labels.npy,
-and run.json with the gate. The graph is quantised to int8 if that passes the gate and stays within the budget
-(`gate.max_loss`, `prune.most_flips`, compared with the float graph) on the held-out photos; otherwise as many layers as
-possible are; otherwise its weights are stored as fp16 and computed in f32.
+model.onnx in one file (uint8 in, calibrated logits out; with a scope also the probability that a photo is in scope),
+recipe.json, goldens.json and its drawn photos, labels.npy, and run.json with the gate. The graph is quantised to int8
+if that passes the gate and stays within the budget (`gate.max_loss`, `prune.most_flips`, compared with the float graph)
+on the held-out photos; otherwise as many layers as possible are; otherwise its weights are stored as fp16 and computed
+in f32.
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ from common.cli import command
 from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import new_folder
+from config.recipe import with_threshold
 from training.bundles.goldens import draw_goldens
 from training.bundles.labels import LABELS, write_labels
 from training.bundles.numbered import Baseline, last_version
@@ -54,6 +56,7 @@ def export(
         exported = export_model(model, recipe, training, validation, folder, record.unpruned_accuracy)
         if baseline:
             baseline.refuse_worse(exported.metrics.mean_accuracy)
+        recipe = with_threshold(recipe, exported.scope_threshold)
         draw_goldens(folder, recipe)
         write_labels(folder / LABELS, recipe.labels)
         write_record(folder, record.with_export(exported), recipe)

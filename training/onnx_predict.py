@@ -32,6 +32,7 @@ from common.cli import command
 from common.console import console
 from common.errors import InvalidInput, NotFound
 from common.files import legal_name, write_whole, writing
+from config.recipe import SCOPE_OUTPUT
 from handler.engine import softmax
 from handler.errors import RequestError
 from handler.image import Pixels, preprocess
@@ -78,13 +79,15 @@ def onnx_predict(
         names, size, limits, graph = read_labels(labels), _size_of(session, model, shorter), Limits(), model
     else:
         raise InvalidInput("no model is named", "give --bundle BUNDLE, or --model FILE.onnx with --labels FILE.npy")
-    scores = _predict(session, graph, _pixels(photo, size, limits))
+    scores, in_scope = _predict(session, graph, _pixels(photo, size, limits))
     if len(scores) != len(names):
         raise InvalidInput(
             f"{graph} has {len(scores)} classes, but there are {len(names)} labels", "give the labels of this model"
         )
     order = [int(index) for index in np.argsort(-scores, kind="stable")]
     console.print(_table(names, scores, order[:top]))
+    if in_scope is not None:
+        console.print(f"in scope: {100 * in_scope:.2f} %")
     target = chart or Path(legal_name(f"{photo.stem}.png"))
     _draw(target, click.format_filename(photo), names, scores, sorted(order[:MAX_BARS]))
     click.echo(f"{target}: {min(len(names), MAX_BARS)} of {len(names)} classes")
@@ -132,19 +135,23 @@ def _pixels(photo: Path, size: Input, limits: Limits) -> Pixels:
         raise InvalidInput(f"{photo}: {error}") from error
 
 
-def _predict(session: Any, graph: Path, pixels: Pixels) -> npt.NDArray[np.float32]:
+def _predict(session: Any, graph: Path, pixels: Pixels) -> tuple[npt.NDArray[np.float32], float | None]:
+    """The probabilities of the classes, and that of being in scope, of a graph that has it as second output."""
     entry = session.get_inputs()[0]
     batch: npt.NDArray[Any] = pixels[None]
     if entry.type == "tensor(float)":
         mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (MEAN, STD))
         batch = ((batch / np.float32(255) - mean) / std).astype(np.float32)
     try:
-        logits = np.asarray(session.run(None, {entry.name: batch})[0])
+        outputs = session.run(None, {entry.name: batch})
     except Exception as error:  # as above
         raise InvalidInput(f"{graph} refuses photos of {batch.shape}: {' '.join(str(error).split())[:200]}") from error
+    logits = np.asarray(outputs[0])
     if logits.ndim != 2 or logits.shape[0] != 1:
         raise InvalidInput(f"{graph} returns {logits.shape}", "give a graph that returns logits of (batch, classes)")
-    return softmax(logits[0].astype(np.float32))
+    second = [value.name for value in session.get_outputs()[1:2]]
+    in_scope = float(outputs[1].reshape(-1)[0]) if second == [SCOPE_OUTPUT] else None
+    return softmax(logits[0].astype(np.float32)), in_scope
 
 
 def _table(names: tuple[str, ...], scores: npt.NDArray[np.float32], order: list[int]) -> Table:

@@ -67,15 +67,27 @@ unlabelled_option = click.option(
 )
 
 
-def data_words(data: Sequence[Path], where: Sequence[str], extra: Sequence[Path] = ()) -> list[str]:
-    """The words of `data_options` and `extra_option` again, for the command of the next step."""
-    pairs = [("--data", data), ("--where", where), ("--extra", extra)]
+def data_words(
+    data: Sequence[Path], where: Sequence[str], extra: Sequence[Path] = (), outside: Sequence[Path] = ()
+) -> list[str]:
+    """The words of `data_options`, `extra_option` and `outside_option` again, for the command of the next step."""
+    pairs = [("--data", data), ("--where", where), ("--extra", extra), ("--outside", outside)]
     return [word for option, values in pairs for value in values for word in (option, str(value))]
 
 
 def runs_words(root: Path) -> list[str]:
     """The words of `runs_option` again."""
     return [] if root == RUNS else ["--runs", str(root)]
+
+
+outside_option = click.option(
+    "--outside",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER",
+    help="Photos of none of the classes (or a table of them): the model also learns what is out of scope. "
+    "May be repeated.",
+)
 
 
 def data_options(command: Command) -> Command:

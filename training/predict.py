@@ -52,13 +52,13 @@ def answer(photo: Path, recipe: Recipe, infer: Infer, device: str) -> dict[str, 
     """One photo's line; milliseconds from the file's bytes in memory to the logits."""
     name = click.format_filename(photo)
     try:
-        _, logits, milliseconds = timed(photo.read_bytes(), recipe, infer)
+        _, prediction, milliseconds = timed(photo.read_bytes(), recipe, infer.answer)
     except OSError as error:
         message = f"the file cannot be read: {error.strerror}"
         return {"photo": name, "error": {"code": "unreadable_file", "message": message}}
     except RequestError as error:
         return {"photo": name, "error": error.as_json()}
-    scores = logits.softmax(0)
+    scores, in_scope = prediction.logits.softmax(0), prediction.in_scope
     confidence = float(scores.max())
     return {
         "photo": name,
@@ -66,6 +66,11 @@ def answer(photo: Path, recipe: Recipe, infer: Infer, device: str) -> dict[str, 
         "probabilities": {label: round(float(p), 6) for label, p in zip(recipe.labels, scores, strict=True)},
         "confidence": round(confidence, 6),
         "unsure": confidence < recipe.answer.unsure_below,
+        **({} if in_scope is None else _scope(in_scope, recipe)),
         "milliseconds": milliseconds,
         "device": device,
     }
+
+
+def _scope(in_scope: float, recipe: Recipe) -> dict[str, Any]:
+    return {"in_scope": round(in_scope, 6), "out_of_scope": recipe.answer.is_out_of_scope(in_scope)}

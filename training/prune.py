@@ -20,20 +20,30 @@ from common.errors import InvalidInput
 from config.recipe import override
 from training.compression.pruning import METHODS, prune_model
 from training.compression.unstructured import PRESETS, save_state_dicts
-from training.data.selection import fingerprint, fingerprint_unlabelled, read_extra, read_unlabelled, refuse_leak
+from training.data.outside import read_outside, trained_on
+from training.data.selection import (
+    fingerprint,
+    fingerprint_unlabelled,
+    read_extra,
+    read_unlabelled,
+    refuse_both,
+    refuse_leak,
+)
 from training.fitting.checkpoints import Recorder
+from training.fitting.scope import fit_scope
 from training.options import (
     RunFolder,
     data_options,
     data_words,
     extra_option,
     fresh_option,
+    outside_option,
     runs_option,
     unlabelled_option,
 )
 from training.records.folder import make_run
 from training.records.run import Inputs, PrunedChannels, PrunedWeights
-from training.records.split import split_of_run
+from training.records.split import outside_of_run, split_of_run
 from training.records.weights import load_model, save_model
 
 
@@ -41,6 +51,7 @@ from training.records.weights import load_model, save_model
 @click.argument("run", type=RunFolder(("train",)))
 @data_options
 @extra_option
+@outside_option
 @click.option(
     "--method",
     type=click.Choice(list(METHODS)),
@@ -64,6 +75,7 @@ def prune(
     data: tuple[Path, ...],
     where: tuple[str, ...],
     extra: tuple[Path, ...],
+    outside: tuple[Path, ...],
     unlabelled: tuple[Path, ...],
     fresh: bool,
     root: Path,
@@ -80,6 +92,9 @@ def prune(
     added, others = read_extra(extra, recipe), read_unlabelled(unlabelled)
     refuse_leak(added, validation)
     refuse_leak(others, validation, "--unlabelled")
+    kinds = outside_of_run(run, record, trained_on(read_outside(outside, where, data, extra, recipe)))
+    refuse_both(kinds, [*training, *validation, *added])
+    parent.scope = None  # the pruned model has other features, so it gets a scope of its own
     if others and not recipe.prune.learns_from_teacher:
         raise InvalidInput("--unlabelled: nothing is learned from the unpruned model", "set prune.distill")
     inputs = Inputs(
@@ -87,11 +102,15 @@ def prune(
         data=record.inputs.data,
         validation=record.inputs.validation,
         extra=fingerprint(added, recipe.labels),
+        **({"outside": fingerprint_unlabelled(kinds)} if kinds else {}),
         **({"unlabelled": fingerprint_unlabelled(others)} if others else {}),
     )
 
     def work(folder: Path) -> PrunedWeights | PrunedChannels:
         model, result = prune_model(parent, recipe, [*training, *added, *others], validation, Recorder(folder))
+        if kinds:
+            scope = fit_scope(model, training, added, validation, kinds, recipe)
+            result = result.model_copy(update={"scope": scope, "summary": f"{result.summary}; {scope}"})
         save_model(folder, model)
         if recipe.prune.method == "unstructured":
             save_state_dicts(folder, recipe, parent, model)

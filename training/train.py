@@ -2,6 +2,7 @@
 
     python -m training train classroom --data PHOTOS --where open_licence=yes --extra runs/drawn
     python -m training train classroom --data SPLIT --backbone resnet18 --full --epochs 5
+    python -m training train classroom --data PHOTOS --outside LOGOS --outside FLOWERS
     python -m training train classroom --data SPLIT --sweep
     python -m training train classroom --data SPLIT --backbone resnet18 --teacher RUN --distill 0.7 --unlabelled PHOTOS
 
@@ -9,8 +10,9 @@ trains on the `train` part of a split and validates on `val`; of photos without 
 (recipe: train.validation). Writes runs/classroom/ID-train: recipe.json, model.safetensors, run.json, curves.png,
 TensorBoard logs, and checkpoint.pth: the last epoch's state as torch.save writes it, with the keys epoch,
 model_state_dict and optimizer_state_dict. With a teacher, a share of the loss comes from the teacher's probabilities,
-also for photos without labels (training/fitting/distillation.py). If it is interrupted, the same command resumes after
-the last whole epoch and ends with the same weights.
+also for photos without labels (training/fitting/distillation.py). With photos of none of the classes (--outside, or the
+label `no_class` in --data) the model also says whether a photo is in scope (training/fitting/scope.py). If it is
+interrupted, the same command resumes after the last whole epoch and ends with the same weights.
 """
 
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from common.cli import command
 from common.commands import next_step
 from common.errors import InvalidInput
 from config.recipe import Recipe, override, read_recipe
+from training.data.outside import read_outside, trained_on
 from training.data.selection import read_data, read_extra
 from training.experiments.sweep import run_sweep
 from training.fitting.distillation import read_teacher
@@ -33,6 +36,7 @@ from training.options import (
     data_words,
     extra_option,
     fresh_option,
+    outside_option,
     runs_option,
     runs_words,
     teacher_options,
@@ -55,6 +59,7 @@ class Options:
     init_from: Path | None
     teacher: Path | None
     unlabelled: tuple[Path, ...]
+    outside: tuple[Path, ...]
     fresh: bool
     backbone: str | None
     weights: str | None
@@ -88,6 +93,7 @@ class Options:
             "--freeze": self.freeze,
             "--teacher": self.teacher,
             "--unlabelled": self.unlabelled or None,
+            "--outside": self.outside or None,
         }
         for name, value in given.items():
             if value is not None:
@@ -98,6 +104,7 @@ class Options:
 @click.argument("recipe", is_eager=True)
 @data_options
 @extra_option
+@outside_option
 @click.option("--freeze/--full", default=None, help="Train only the last layer, or all (default: the recipe's).")
 @click.option("--backbone", help="Backbone, instead of the recipe's.")
 @click.option("--weights", help="imagenet, none, or the path of a state dict, instead of the recipe's.")
@@ -136,7 +143,8 @@ def train(**given: Any) -> None:
         click.echo(f"{folder}: {record.summary}")
         return
     teacher = read_teacher(options.teacher, options.unlabelled, recipe)
-    folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher)
+    kinds = trained_on(read_outside(options.outside, options.where, options.data, options.extra, recipe))
+    folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher, kinds)
     click.echo(f"{folder}: {record.summary}")
-    words = data_words(options.data, options.where, options.extra)
+    words = data_words(options.data, options.where, options.extra, options.outside)
     next_step("training", "prune", folder, *words, *runs_words(options.root))

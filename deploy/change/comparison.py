@@ -16,10 +16,9 @@ from common.statistics import Paired
 from config.recipe import Recipe, from_saved
 from dataset.photos import PARTS, Photo, read_photos
 from handler import engine
-from handler.engine import Probabilities
 from handler.errors import RequestError
 
-Predict = Callable[[bytes], Probabilities]
+Predict = Callable[[bytes], engine.Answer]
 _FILES = ("model.onnx", "recipe.json")
 
 
@@ -70,6 +69,6 @@ def _count(photos: Sequence[Photo], recipes: Sequence[Recipe], predicts: Sequenc
 
 def _answer(photo: Photo, recipe: Recipe, predict: Predict) -> str:
     try:
-        return recipe.labels[int(predict(photo.path.read_bytes()).argmax())]
+        return recipe.labels[int(predict(photo.path.read_bytes()).probabilities.argmax())]
     except (OSError, RequestError) as error:
         raise InvalidInput(f"--photos: {photo.path}: {error}", "remove it, or audit the photos first") from error

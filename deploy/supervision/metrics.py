@@ -4,6 +4,7 @@ Three sources: the request log, followed from the start of the keeper (a restart
 Prometheus handles); the manifest, the store and the journal, read at every scrape; and the keeper.
 
 classifier_requests_total{model,version,status,code}      answered requests; code "ok" or one of handler/errors.py
+classifier_out_of_scope_total{model,version}              photos that show no class, of models that know it
 classifier_handler_seconds{model,version}                 histogram: handler time of the request's batch
 classifier_served{model,version,default}                  1 for each version that must be served
 classifier_archive_present{model,version}                 1 if a served version's archive lies in the store
@@ -69,6 +70,9 @@ class Metrics:
             "Answered requests, by HTTP status and error code.",
             (*_VERSION, "status", "code"),
             registry=self._registry,
+        )
+        self._out_of_scope = Counter(
+            "classifier_out_of_scope", "Photos that are out of scope.", _VERSION, registry=self._registry
         )
         self._seconds = Histogram(
             "classifier_handler_seconds",
@@ -148,6 +152,7 @@ class Metrics:
         version, seconds = (str(line["model"]), str(line["version"])), float(line["seconds"])
         self._requests.labels(*version, str(line["status"]), str(line["code"])).inc()
         self._seconds.labels(*version).observe(seconds)
+        self._out_of_scope.labels(*version).inc(line.get("out_of_scope") or 0)
         self._last_request[version] = time.monotonic()
 
     def _keep_series(self) -> None:
@@ -159,12 +164,13 @@ class Metrics:
         for entry in self._node.served:
             self._last_request[entry.name, entry.version] = now
             self._seconds.labels(entry.name, entry.version)
+            self._out_of_scope.labels(entry.name, entry.version)
             self._requests.labels(entry.name, entry.version, "200", "ok")
             for code, status in CODES.items():
                 self._requests.labels(entry.name, entry.version, str(int(status)), code)
         for version in [version for version, last in self._last_request.items() if now - last > FORGET_S]:
             del self._last_request[version]
-            for metric in (self._requests, self._seconds):
+            for metric in (self._requests, self._seconds, self._out_of_scope):
                 metric.remove_by_labels(dict(zip(_VERSION, version, strict=True)))
 
 

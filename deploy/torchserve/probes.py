@@ -19,11 +19,14 @@ from deploy.store import copies
 from deploy.store.desired import ServedVersion
 from deploy.torchserve.management import Client, content, request_body
 from handler import goldens
+from handler.errors import CODES
 from handler.goldens import Golden
 
 if TYPE_CHECKING:
     from handler.spec import Spec
 
+OUT_OF_SCOPE = "out_of_scope"
+"""The error code."""
 WARM_UP = 2
 ROUNDS = 15
 SERIES = 3
@@ -72,26 +75,34 @@ def ask(client: Client, question: Question, model: str, spec: Spec) -> dict[str,
     """Send a golden photo to NAME or NAME/VERSION and check the answer.
 
     Returns:
-        the answer, with `difference`: the largest |p - p when packed|, 0 to 1.
+        the answer, with `difference`: the largest |p - p when packed|, 0 to 1. A golden photo that is out of scope is
+        refused if the recipe says so: then the answer is the refusal, with the difference 0.
 
     Raises:
-        CheckFailed: no answer, another label, or a difference above the recipe's tolerance.
+        CheckFailed: no answer, another label, another refusal, or a difference above the recipe's tolerance.
     """
     golden, started = question.golden, time.perf_counter()
     reply = client.predict(model, question.body)
     pause(time.perf_counter() - started)
+    if _is_refused(golden, spec) and reply.status_code == CODES[OUT_OF_SCOPE]:
+        return {**content(reply), "difference": 0.0}
     if not reply.ok:
         raise CheckFailed(f"/predictions/{model} answers {reply.status_code} to {golden.photo}")
     answer: dict[str, Any] = content(reply)
-    actual = list(answer.get("probabilities", {}).values())
-    difference = max((abs(p - q) for p, q in zip(actual, golden.probabilities, strict=False)), default=1.0)
-    if answer.get("result") != golden.label or not difference <= spec.goldens.tolerance:
+    actual, in_scope = list(answer.get("probabilities", {}).values()), answer.get("in_scope")
+    difference = goldens.difference(golden, actual, in_scope)
+    same = answer.get("result") == golden.label and not goldens.crossed(golden, in_scope, spec)
+    if not same or not difference <= spec.goldens.tolerance:
         raise CheckFailed(
             f"/predictions/{model} answers {golden.photo} differently than when it was packed: was {golden.label} "
             f"{list(golden.probabilities)}, is {answer.get('result')} {actual} (tolerance {spec.goldens.tolerance})",
             "export and pack it again on this kind of machine",
         )
     return {**answer, "difference": difference}
+
+
+def _is_refused(golden: Golden, spec: Spec) -> bool:
+    return spec.answer.out_of_scope == "refuse" and spec.answer.is_out_of_scope(golden.in_scope)
 
 
 def latencies(client: Client, question: Question, models: tuple[str, str], ratio: float) -> tuple[float, float]:

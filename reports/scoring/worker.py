@@ -116,9 +116,7 @@ def _failed(code: str, message: str) -> Result:
 
 def _in_scope(entry: dict[str, Any]) -> bool | None:
     """None: this archive cannot tell."""
-    if "in_scope" in entry:
-        return bool(entry["in_scope"])
-    return not entry["out_of_scope"] if isinstance(entry.get("out_of_scope"), bool) else None
+    return not entry["out_of_scope"] if "out_of_scope" in entry else None
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:

@@ -2,7 +2,8 @@
 
 A label with a drawing (recipe: `drawn`) gets photos that are predicted correctly with a margin. The other labels share
 patterns: drawings of no label, of which those with the largest margins are kept. Their probabilities pin the graph just
-as well, but do not show that a prediction is correct.
+as well, but do not show that a prediction is correct. With a scope there are also drawings of no class (a logo, a
+chart ...) that the model finds out of scope.
 """
 
 from io import BytesIO
@@ -13,7 +14,7 @@ import numpy as np
 
 from common.errors import CheckFailed
 from common.files import write_json, write_whole
-from config.recipe import Recipe
+from config.recipe import NO_CLASS, Recipe
 from dataset.draw import DRAWINGS, draw
 from handler import engine, goldens
 from handler.image import preprocess
@@ -21,6 +22,9 @@ from handler.image import preprocess
 GOLDEN_SEED = 900_000_000  # far from the seeds of `dataset sample`
 TRIES = 200
 """The number of drawings that are tried per label."""
+NO_CLASS_DRAWING = "papers"
+OUT_OF_SCOPE = 2
+"""The number of drawings of no class."""
 CANDIDATES = 3
 """The number of good drawings to choose from for each one that is kept."""
 
@@ -35,6 +39,8 @@ def draw_goldens(folder: Path, recipe: Recipe) -> None:
     count = -(-recipe.goldens.count // len(recipe.labels))
     drawn = [label for label in recipe.labels if label in recipe.drawn]
     rows = [row for label in drawn for row in _of_label(folder, recipe, run, label, count)]
+    if run.has_scope:
+        rows += _outside(folder, recipe, run)
     if len(drawn) < len(recipe.labels):
         rows += _patterns(folder, recipe, run, max(2, recipe.goldens.count - len(rows)))
     write_json(folder / goldens.FILE, rows)
@@ -42,12 +48,13 @@ def draw_goldens(folder: Path, recipe: Recipe) -> None:
 
 def _of_label(folder: Path, recipe: Recipe, run: engine.Engine, label: str, count: int) -> list[dict[str, Any]]:
     """The smallest files among the drawn photos of a label that are predicted correctly with the recipe's margin."""
-    good: list[tuple[bytes, engine.Probabilities]] = []
+    good: list[tuple[bytes, engine.Answer]] = []
     index = recipe.labels.index(label)
     for attempt in range(TRIES):
         data = _drawn(recipe.drawn[label], attempt)
-        answer = run(preprocess(data, recipe.input, recipe.limits))
-        if answer.argmax() == index and _margin(answer) >= recipe.goldens.margin:
+        answer = run.answer(preprocess(data, recipe.input, recipe.limits))
+        right = answer.probabilities.argmax() == index and _margin(answer) >= recipe.goldens.margin
+        if right and not recipe.answer.is_out_of_scope(answer.in_scope):
             good.append((data, answer))
         if len(good) == CANDIDATES * count:
             break
@@ -68,13 +75,23 @@ def _patterns(folder: Path, recipe: Recipe, run: engine.Engine, count: int) -> l
     """The patterns with the largest margins, largest first."""
     kinds = sorted(DRAWINGS)
     drawn = [_drawn(kinds[number % len(kinds)], number) for number in range(CANDIDATES * count)]
-    predicted = [(run(preprocess(data, recipe.input, recipe.limits)), data) for data in drawn]
+    predicted = [(run.answer(preprocess(data, recipe.input, recipe.limits)), data) for data in drawn]
     predicted.sort(key=lambda pair: _margin(pair[0]), reverse=True)
     return [
-        _write(folder, f"goldens/pattern_{number}.jpg", data, recipe.labels[int(answer.argmax())], answer)
-        | {"own": False}
+        _without_label(folder, f"goldens/pattern_{number}.jpg", data, answer, recipe)
         for number, (answer, data) in enumerate(predicted[:count])
     ]
+
+
+def _outside(folder: Path, recipe: Recipe, run: engine.Engine) -> list[dict[str, Any]]:
+    """The first drawings of no class that are out of scope."""
+    rows: list[dict[str, Any]] = []
+    for number in range(CANDIDATES * OUT_OF_SCOPE):
+        data = _drawn(NO_CLASS_DRAWING, number)
+        answer = run.answer(preprocess(data, recipe.input, recipe.limits))
+        if recipe.answer.is_out_of_scope(answer.in_scope) and len(rows) < OUT_OF_SCOPE:
+            rows.append(_without_label(folder, f"goldens/{NO_CLASS}_{number}.jpg", data, answer, recipe))
+    return rows
 
 
 def _drawn(kind: str, attempt: int) -> bytes:
@@ -83,11 +100,17 @@ def _drawn(kind: str, attempt: int) -> bytes:
     return buffer.getvalue()
 
 
-def _margin(answer: engine.Probabilities) -> float:
-    second, first = np.sort(answer)[-2:]
+def _margin(answer: engine.Answer) -> float:
+    second, first = np.sort(answer.probabilities)[-2:]
     return float(first - second)
 
 
-def _write(folder: Path, name: str, data: bytes, label: str, answer: engine.Probabilities) -> dict[str, Any]:
+def _without_label(folder: Path, name: str, data: bytes, answer: engine.Answer, recipe: Recipe) -> dict[str, Any]:
+    label = recipe.labels[int(answer.probabilities.argmax())]
+    return _write(folder, name, data, label, answer) | {"own": False}
+
+
+def _write(folder: Path, name: str, data: bytes, label: str, answer: engine.Answer) -> dict[str, Any]:
     write_whole(folder / name, data)
-    return {"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer]}
+    scope = {} if answer.in_scope is None else {"in_scope": round(answer.in_scope, 6)}
+    return {"photo": name, "label": label, "probabilities": [round(float(p), 6) for p in answer.probabilities], **scope}

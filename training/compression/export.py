@@ -18,7 +18,8 @@ from handler import engine
 from training.bundles.onnx_export import INT8_OPSET, difference, opset, require_opset, store_as_fp16, to_onnx
 from training.compression.cost import milliseconds
 from training.compression.gate import budget_used, compare, gate
-from training.compression.quantise import quantise, quantise_within
+from training.compression.quantise import quantise, quantise_within, spread
+from training.compression.scope import aligned
 from training.evaluation.inference import predict_views
 from training.evaluation.measure import measure
 from training.evaluation.metrics import Scores, fit_temperature, score
@@ -30,6 +31,8 @@ from training.records.run import Exported, Metrics, Variant
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
 NO_INT8 = f"int8 is skipped: its scales per channel need export.opset {INT8_OPSET} or more"
+SCOPE_PHOTOS = 64
+"""Photos of the classes that show how much int8 moves the output `in_scope`."""
 VIEWS = 8
 """Views of each held-out photo for the temperature: photos in use are harder than a few clean ones."""
 
@@ -65,8 +68,11 @@ def export_model(
     largest = difference(model, graph, recipe)
     note(f"opset {opset(graph)}; logits differ from torch by {largest:.2g} at most")
     chosen, variants = _choose(graph, recipe, training, validation, parent)
-    require_opset(chosen.graph, recipe.export.opset)
-    write_whole(folder / GRAPH, chosen.graph.SerializeToString())
+    finished = chosen.graph
+    if model.scope is not None:
+        finished = aligned(model, finished, recipe, spread([*training, *validation], SCOPE_PHOTOS))
+    require_opset(finished, recipe.export.opset)
+    write_whole(folder / GRAPH, finished.SerializeToString())
     return Exported(
         precision=chosen.name,
         variants=variants,
@@ -77,6 +83,7 @@ def export_model(
         temperature=float(model.temperature),
         megabytes=round((folder / GRAPH).stat().st_size / 1e6, 2),
         metrics=Metrics.model_validate(chosen.scores.as_json()),
+        **({} if model.scope is None else {"scope_threshold": round(float(model.scope.threshold), 6)}),
         summary=str(chosen.scores),
         gate=gate(chosen.scores.mean_accuracy, parent, recipe),
     )

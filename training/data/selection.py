@@ -36,7 +36,7 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
     Raises:
         UserError: as `dataset.photos.read_photos`; or a condition has no "=".
     """
-    conditions = _conditions(where)
+    conditions = conditions_of(where)
     return [photo for folder in folders for photo in read_photos(folder, recipe.labels, conditions, recipe.aliases)]
 
 
@@ -102,6 +102,18 @@ def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo], option: str
             raise CheckFailed(f"{option} {photo.path} is held out as {twin}", "leave it out")
 
 
+def refuse_both(outside: Sequence[Photo], labelled: Sequence[Photo]) -> None:
+    """Refuse a photo that would count both as one of a class and as one of none.
+
+    Raises:
+        CheckFailed: naming the first such photo.
+    """
+    classes = {sha256(photo.path): photo.path for photo in labelled} if outside else {}
+    for photo in outside:
+        if (twin := classes.get(sha256(photo.path))) is not None:
+            raise CheckFailed(f"{photo.path} shows no class, but {twin} has a label", "take out one of them")
+
+
 def sha256(path: Path) -> str:
     """A file's digest.
 
@@ -136,7 +148,12 @@ def _digest(photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
-def _conditions(where: Sequence[str]) -> Mapping[str, str]:
+def conditions_of(where: Sequence[str]) -> Mapping[str, str]:
+    """Conditions COLUMN=VALUE as a mapping.
+
+    Raises:
+        InvalidInput: one has no "=".
+    """
     wrong = [condition for condition in where if "=" not in condition]
     if wrong:
         raise InvalidInput(f"--where {wrong[0]}: write COLUMN=VALUE, for example open_licence=yes")

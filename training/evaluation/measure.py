@@ -15,11 +15,13 @@ from torch import Tensor
 from common.console import err_console
 from config.recipe import Recipe
 from dataset.photos import Photo
-from handler.image import open_photo, to_input
+from handler.image import Pixels, open_photo, to_input
 from handler.spec import Input, Limits
 from training.data.loader import naming
+from training.data.outside import kind_of
 from training.evaluation.metrics import Scores, calibration, roc_auc, score
-from training.evaluation.predictor import STAGES, Infer, timed
+from training.evaluation.predictor import STAGES, Infer, Prediction, T, timed
+from training.evaluation.scope import Scoped, scored
 
 Milliseconds = Mapping[str, float]
 """By stage, and `together`."""
@@ -38,6 +40,7 @@ class Evaluation:
         durations: of each photo.
         changed: name of the corruption -> logits on the corrupted photos, shape (photos, classes).
         ambiguous: logits on photos of no class, shape (ambiguous photos, classes); None where there are none.
+        scope: of a model that has one, the probabilities of being in scope.
     """
 
     recipe: Recipe
@@ -46,6 +49,7 @@ class Evaluation:
     durations: Sequence[Milliseconds]
     changed: Mapping[str, Tensor]
     ambiguous: Tensor | None
+    scope: Scoped | None = None
 
     @property
     def scores(self) -> Scores:
@@ -58,6 +62,13 @@ class Evaluation:
     @property
     def truth(self) -> Tensor:
         return torch.tensor([photo.label for photo in self.photos])
+
+    @property
+    def scope_columns(self) -> list[dict[str, str]]:
+        """Of each photo, the column in_scope of answers.tsv; none without a scope."""
+        if self.scope is None:
+            return [{}] * len(self.photos)
+        return [{"in_scope": f"{float(p):.6f}"} for p in self.scope.inside]
 
     def hardest(self, count: int) -> list[int]:
         """Indices of the photos whose label got the lowest probability, hardest first."""
@@ -75,6 +86,7 @@ class Evaluation:
             "confidence": spread(self.probabilities, self.recipe),
             "ambiguous": None if self.ambiguous is None else self._ambiguous(self.ambiguous),
             "wrong": self.wrong(),
+            "scope": None if self.scope is None else self._scope(self.scope),
             "changes": {name: self._change(logits) for name, logits in self.changed.items()},
         }
 
@@ -101,26 +113,38 @@ class Evaluation:
         message = f"{'less' if lower else 'NOT less'} confident on ambiguous photos: median {entry['median']}"
         return {**entry, "lower": lower, "told": message}
 
+    def _scope(self, scope: Scoped) -> dict[str, Any]:
+        threshold = self.recipe.answer.scope_threshold
+        return scored(scope, 0.5 if threshold is None else threshold).as_json()
+
     def _change(self, logits: Tensor) -> dict[str, Any]:
         flips = int((logits.argmax(1) != self.logits.argmax(1)).sum())
         return {**score(logits, self.photos, self.recipe.labels).as_json(), "answers_that_changed": flips}
 
 
 def evaluate_photos(
-    recipe: Recipe, infer: Infer, photos: Sequence[Photo], ambiguous: Sequence[Path] = (), changes: bool = True
+    recipe: Recipe,
+    infer: Infer,
+    photos: Sequence[Photo],
+    ambiguous: Sequence[Path] = (),
+    changes: bool = True,
+    outside: Sequence[Photo] = (),
 ) -> Evaluation:
-    """Predict every photo, unchanged and corrupted, and every ambiguous one.
+    """Predict every photo, unchanged and corrupted, every ambiguous one, and those of no class.
 
     Args:
+        outside: photos of no class, for a model with a scope.
         changes: whether to predict corrupted photos too.
 
     Raises:
         UserError: a photo cannot be read; the message names it.
     """
-    logits, durations = measure(recipe, infer, photos)
+    predictions, durations = _timed(recipe, infer.answer, photos)
+    logits = torch.stack([prediction.logits for prediction in predictions])
+    scope = _scope(recipe, infer, photos, predictions, outside) if infer.has_scope else None
     changed = _measure_corrupted(recipe, infer, photos) if changes else {}
     unsure = [_predict(recipe, infer, _upright(path, recipe, recipe.input)) for path in ambiguous]
-    return Evaluation(recipe, photos, logits, durations, changed, torch.stack(unsure) if unsure else None)
+    return Evaluation(recipe, photos, logits, durations, changed, torch.stack(unsure) if unsure else None, scope)
 
 
 def _measure_corrupted(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> dict[str, Tensor]:
@@ -132,7 +156,9 @@ def _measure_corrupted(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) ->
     return {name: torch.stack(logits) for name, logits in rows.items()}
 
 
-def measure(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> tuple[Tensor, list[Milliseconds]]:
+def measure(
+    recipe: Recipe, infer: Callable[[Pixels], Tensor], photos: Sequence[Photo]
+) -> tuple[Tensor, list[Milliseconds]]:
     """Predict every photo once.
 
     Returns:
@@ -141,14 +167,31 @@ def measure(recipe: Recipe, infer: Infer, photos: Sequence[Photo]) -> tuple[Tens
     Raises:
         UserError: a photo cannot be read; the message names it.
     """
-    logits: list[Tensor] = []
+    logits, durations = _timed(recipe, infer, photos)
+    return torch.stack(logits), durations
+
+
+def _timed(recipe: Recipe, infer: Callable[[Pixels], T], photos: Sequence[Photo]) -> tuple[list[T], list[Milliseconds]]:
+    values: list[T] = []
     durations: list[Milliseconds] = []
     for photo in track(photos, "predicting", console=err_console, transient=True):
         with naming(photo.path):
-            _, values, milliseconds = timed(photo.path.read_bytes(), recipe, infer)
-        logits.append(values)
+            _, value, milliseconds = timed(photo.path.read_bytes(), recipe, infer)
+        values.append(value)
         durations.append(milliseconds)
-    return torch.stack(logits), durations
+    return values, durations
+
+
+def _scope(
+    recipe: Recipe,
+    infer: Infer,
+    photos: Sequence[Photo],
+    predictions: Sequence[Prediction],
+    outside: Sequence[Photo],
+) -> Scoped:
+    others = _timed(recipe, infer.answer, outside)[0]
+    inside, other = (torch.tensor([row.in_scope for row in rows]) for rows in (predictions, others))
+    return Scoped([recipe.labels[photo.label] for photo in photos], inside, [kind_of(p) for p in outside], other)
 
 
 def latency(durations: Sequence[Milliseconds]) -> dict[str, dict[str, float]]:

@@ -3,23 +3,48 @@
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
 from common.errors import InvalidInput, NotFound
-from config.recipe import Recipe
+from config.recipe import Recipe, with_threshold
 from handler import engine
 from handler.image import Pixels, open_photo, to_input
+from training.evaluation.inference import answer
 from training.records.run import read_recipe_of
 from training.records.weights import load_model
 
 STAGES = ("decode", "resize", "inference")
 GRAPH = "model.onnx"
-Infer = Callable[[Pixels], torch.Tensor]
-"""uint8 (channels, H, W) -> logits or log-probabilities, shape (classes,), float32, on the CPU."""
+T = TypeVar("T")
+
+
+class Prediction(NamedTuple):
+    """Logits or log-probabilities, shape (classes,), float32, on the CPU; in_scope 0 to 1, None without a scope."""
+
+    logits: torch.Tensor
+    in_scope: float | None = None
+
+
+@dataclass(frozen=True)
+class Infer:
+    """uint8 (channels, H, W) -> logits or log-probabilities, shape (classes,).
+
+    Args:
+        answer: as this, with in_scope.
+        has_scope: whether the model knows what is in scope.
+    """
+
+    answer: Callable[[Pixels], Prediction]
+    has_scope: bool = False
+
+    def __call__(self, pixels: Pixels) -> torch.Tensor:
+        return self.answer(pixels).logits
 
 
 def load_predictor(run: Path, device: str = "auto") -> tuple[Recipe, Infer, str]:
@@ -42,24 +67,36 @@ def load_predictor(run: Path, device: str = "auto") -> tuple[Recipe, Infer, str]
     model.to(name)
 
     @torch.no_grad()
-    def infer(pixels: Pixels) -> torch.Tensor:
-        logits: torch.Tensor = model(torch.from_numpy(pixels)[None].to(name))[0]
-        return logits.cpu()  # which also waits for the GPU
+    def infer(pixels: Pixels) -> Prediction:
+        batch = torch.from_numpy(pixels)[None].to(name)
+        if model.scope is None:
+            return Prediction(model(batch)[0].cpu())  # which also waits for the GPU
+        output = answer(model, model.head, batch)
+        return Prediction(output.logits[0].cpu(), float(model.scope(output.features)))
 
-    return recipe, infer, name
+    threshold = None if model.scope is None else round(float(model.scope.threshold), 6)
+    return with_threshold(recipe, threshold), Infer(infer, model.scope is not None), name
 
 
 def served(graph: Path, recipe: Recipe) -> Infer:
     """A graph in the recipe's engine, as it is served: pixels -> log-probabilities, shape (classes,)."""
     run = engine.load(graph, recipe)
-    return lambda pixels: torch.from_numpy(np.log(np.clip(run(pixels), 1e-12, 1)))
+
+    def infer(pixels: Pixels) -> Prediction:
+        probabilities, in_scope = run.answer(pixels)
+        return Prediction(torch.from_numpy(np.log(np.clip(probabilities, 1e-12, 1))), in_scope)
+
+    return Infer(infer, run.has_scope)
 
 
-def timed(data: bytes, recipe: Recipe, infer: Infer) -> tuple[Image.Image, torch.Tensor, dict[str, float]]:
+def timed(data: bytes, recipe: Recipe, infer: Callable[[Pixels], T]) -> tuple[Image.Image, T, dict[str, float]]:
     """Predict one image file.
 
+    Args:
+        infer: an `Infer`, for the logits, or its `answer`.
+
     Returns:
-        the photo upright, its logits, and the milliseconds of each stage and of all `together`.
+        the photo upright, what `infer` gives, and the milliseconds of each stage and of all `together`.
 
     Raises:
         RequestError: the file is not a supported image.

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from training.data.loader import check_readable, naming
 from training.data.selection import fingerprint, refuse_leak
 from training.evaluation.measure import as_jpeg, decoded
 from training.evaluation.metrics import Scores, score
-from training.evaluation.predictor import GRAPH, Infer, served
+from training.evaluation.predictor import GRAPH, served
 from training.fitting.distillation import TeacherRecipe
 from training.fitting.trainer import train_model
 from training.models.classifier import Classifier
@@ -117,7 +117,7 @@ def run_fold(
     )
 
 
-def in_torch(model: Classifier) -> Infer:
+def in_torch(model: Classifier) -> Callable[[Pixels], torch.Tensor]:
     """A model as a function from one photo to its log-probabilities."""
 
     @torch.no_grad()
@@ -128,12 +128,14 @@ def in_torch(model: Classifier) -> Infer:
     return infer
 
 
-def predict_all(infer: Infer, recipe: Recipe, photos: Sequence[Photo]) -> dict[str, list[list[float]]]:
+def predict_all(
+    infer: Callable[[Pixels], torch.Tensor], recipe: Recipe, photos: Sequence[Photo]
+) -> dict[str, list[list[float]]]:
     """Log-probabilities of shape (photos, classes), by condition."""
     return {condition: [_predict(infer, recipe, photo, condition) for photo in photos] for condition in CONDITIONS}
 
 
-def _predict(infer: Infer, recipe: Recipe, photo: Photo, condition: str) -> list[float]:
+def _predict(infer: Callable[[Pixels], torch.Tensor], recipe: Recipe, photo: Photo, condition: str) -> list[float]:
     with naming(photo.path):
         data = photo.path.read_bytes()
         if condition == REENCODED:

@@ -9,12 +9,13 @@ from common.console import note
 from common.errors import InvalidInput
 from config.recipe import Recipe
 from dataset.photos import Photo
-from training.data.selection import divide, fingerprint, refuse_leak
+from training.data.selection import divide, fingerprint, fingerprint_unlabelled, refuse_both, refuse_leak
 from training.evaluation.inference import predict
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
 from training.fitting.distillation import Teacher
 from training.fitting.loop import optimise
+from training.fitting.scope import fit_scope
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.records.folder import make_run
@@ -30,6 +31,7 @@ def train_run(
     fresh: bool = False,
     init_from: Path | None = None,
     teacher: Teacher | None = None,
+    outside: Sequence[Photo] = (),
 ) -> tuple[Path, RunRecord]:
     """Train one model into a run.
 
@@ -37,6 +39,7 @@ def train_run(
         added: photos to train on besides, never held out.
         init_from: a run to start from.
         teacher: a model to learn from as well.
+        outside: photos of no class: with them the model gets a scope.
 
     Returns:
         the run's folder and record.
@@ -46,12 +49,15 @@ def train_run(
     """
     training, validation = divide(photos, recipe)
     refuse_leak(added, validation)
+    refuse_both(outside, [*photos, *added])
     inputs = Inputs(
         parent=None,
         data=fingerprint(photos, recipe.labels),
         validation=fingerprint(validation, recipe.labels),
         extra=fingerprint(added, recipe.labels),
     )
+    if outside:
+        inputs = inputs.model_copy(update={"outside": fingerprint_unlabelled(outside)})
     start = None
     if init_from:
         start, parent = _start_from(init_from, recipe, inputs)
@@ -64,6 +70,9 @@ def train_run(
     def work(folder: Path) -> Trained:
         recorder = Recorder(folder, portable=True)
         model, result = train_model(recipe, seen, validation, recorder, start, teacher.model if teacher else None)
+        if outside:
+            scope = fit_scope(model, training, added, validation, outside, recipe)
+            result = result.model_copy(update={"scope": scope, "summary": f"{result.summary}; {scope}"})
         save_model(folder, model)
         return result
 
@@ -119,5 +128,6 @@ def _start_from(run: Path, recipe: Recipe, inputs: Inputs) -> tuple[Classifier, 
         )
     if record.inputs.validation != inputs.validation:
         note(f"note: {run} held out other photos: it may have been trained on some that are held out now")
+    model.scope = None  # it belongs to the former features
     model.pool = recipe.backbone.pool
     return model.requires_grad_(True), record

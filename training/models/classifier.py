@@ -7,6 +7,8 @@ or applied twice.
 import torch
 from torch import Tensor, nn
 
+from training.models.scope import Scope
+
 
 class Scale(nn.Module):
     """uint8 (N, channels, H, W) -> float (x / 255 - mean) / std, same shape; one mean and std per channel."""
@@ -29,6 +31,8 @@ class Classifier(nn.Module):
     Args:
         head: the name of the network's last layer.
         pool: the network sees the means of pool x pool pixels, scaled: (N, channels, H // pool, W // pool).
+
+    `scope` says from the features whether a photo is in scope; a model that saw no photo of no class has none.
     """
 
     temperature: Tensor
@@ -40,6 +44,7 @@ class Classifier(nn.Module):
         self.head = head
         self.pool = pool
         self.register_buffer("temperature", torch.tensor(1.0))
+        self.scope: Scope | None = None
 
     def forward(self, photos: Tensor) -> Tensor:
         logits: Tensor = self.network(self.pixels(photos))

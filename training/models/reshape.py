@@ -31,7 +31,7 @@ def changed_shapes(model: nn.Module, plain: nn.Module) -> dict[str, str]:
     return {
         name: "x".join(map(str, tensor.shape))
         for name, tensor in model.state_dict().items()
-        if tensor.shape != original[name]
+        if name in original and tensor.shape != original[name]
     }
 
 

@@ -59,6 +59,7 @@ class Inputs(Part):
     data: Fingerprint | None = None
     validation: Fingerprint | None = None
     extra: Fingerprint | None = None
+    outside: Fingerprint | None = None
     teacher: str | None = None
     taught_by: dict[str, Any] | None = None
     unlabelled: Fingerprint | None = None
@@ -105,6 +106,37 @@ class GateResult(Part):
     most_lost: float | None = None
 
 
+class Passed(Part):
+    """How many photos of a label or kind are in scope, with the 95 % interval of the share (Wilson)."""
+
+    photos: int
+    passed: int
+    share: float
+    share_95: tuple[float, float]
+
+
+class ScopeFit(Part):
+    """How well photos of no class are recognised, on photos of sources that the fit did not see.
+
+    `kept`: shares in scope by label; `passed`: by kind of photos of no class. A photo below `threshold` is out of
+    scope.
+    """
+
+    threshold: float
+    auroc: float | None = None
+    kept: dict[str, Passed] = {}
+    passed: dict[str, Passed] = {}
+
+    def __str__(self) -> str:
+        kept, passed = (_total(groups) for groups in (self.kept, self.passed))
+        return f"scope: AUROC {self.auroc}, {kept} photos of the classes are in scope, {passed} of no class pass"
+
+
+def _total(groups: Mapping[str, Passed]) -> str:
+    whole = groups.get("all") or next(iter(groups.values()), None)
+    return f"{whole.passed} of {whole.photos}" if whole else "no"
+
+
 class Measured(Part):
     """A model before or after pruning: accuracy on held-out photos, what was removed, size, times."""
 
@@ -132,6 +164,7 @@ class Trained(Part):
     trained_parameters: int | None = None
     epochs: list[Epoch] = []
     metrics: Metrics
+    scope: ScopeFit | None = None
     summary: str = ""
 
 
@@ -145,6 +178,7 @@ class PrunedWeights(Part):
     after: Measured
     paired: Flips | None = None
     metrics: Metrics
+    scope: ScopeFit | None = None
     summary: str = ""
     gate: GateResult | None = None
 
@@ -160,6 +194,7 @@ class PrunedChannels(Part):
     epochs: list[Epoch] = []
     summary: str = ""
     metrics: Metrics
+    scope: ScopeFit | None = None
     gate: GateResult | None = None
 
 
@@ -230,7 +265,7 @@ class Exported(Part):
     """The result of `export`; metrics, summary and gate are those of the graph and replace the run's.
 
     `torch_difference` is the largest difference between two logits of graph and model; `shapes` are those of layers
-    that pruning made narrower.
+    that pruning made narrower. `scope_threshold` belongs to the output `in_scope`.
     """
 
     precision: str
@@ -242,6 +277,7 @@ class Exported(Part):
     temperature: float | None = None
     megabytes: float | None = None
     metrics: Metrics
+    scope_threshold: float | None = None
     summary: str = ""
     gate: GateResult
 

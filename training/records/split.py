@@ -6,7 +6,7 @@ from pathlib import Path
 from common.errors import InvalidInput, NotFound
 from config.recipe import Recipe
 from dataset.photos import PARTS, Photo
-from training.data.selection import divide, fingerprint, read_data
+from training.data.selection import divide, fingerprint, fingerprint_unlabelled, read_data
 from training.records.run import RunRecord
 
 
@@ -52,3 +52,15 @@ def split_of_run(
     if fingerprint(photos, recipe.labels) != record.inputs.data:
         raise InvalidInput(f"{run} was trained on other photos", "give its --data and --where, or train a new run")
     return training, validation
+
+
+def outside_of_run(run: Path, record: RunRecord, outside: Sequence[Photo]) -> Sequence[Photo]:
+    """Photos of no class, if they are those of the run, or it had none.
+
+    Raises:
+        InvalidInput: the run was made with others.
+    """
+    expected = record.inputs.outside
+    if expected is not None and (not outside or fingerprint_unlabelled(outside) != expected):
+        raise InvalidInput(f"{run} was trained with other photos of no class", "give its --outside again")
+    return outside

@@ -10,6 +10,7 @@ from config.recipe import Recipe
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.models.reshape import reshape, shapes_in
+from training.models.scope import scope_of
 from training.records.run import RunRecord, read_recipe_of, read_record
 
 WEIGHTS = "model.safetensors"
@@ -46,7 +47,9 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
     """
     model = build(recipe.backbone.model_copy(update={"weights": "none"}), len(recipe.labels), recipe.input)
     try:
-        reshape(model, shapes_in(path))
+        shapes = shapes_in(path)
+        reshape(model, shapes)
+        model.scope = scope_of(shapes)
         safetensors.torch.load_model(model, str(path))
         outputs = model.network.get_parameter(f"{model.head}.weight").shape[0]
     except SafetensorError as error:

@@ -37,6 +37,10 @@ def onnx(spec: Spec, **changes: object) -> Spec:
     return spec.model_copy(update={"runtime": Runtime.model_validate({"engine": "onnxruntime", **changes})})
 
 
+def probabilities(run: engine.Engine, photos: list[Pixels]) -> list[engine.Probabilities]:
+    return [answer.probabilities for answer in run.batch(photos)]
+
+
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixels], runtime: str) -> None:
     """The output is read from the runtime's memory without a copy."""
@@ -45,7 +49,9 @@ def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixel
     kept = first.copy()
     assert not np.array_equal(predict(photos[1]), kept)
     assert np.array_equal(first, kept)
-    assert all(np.array_equal(a, b) for a, b in zip(predict.batch(photos), [first, predict(photos[1])], strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(probabilities(predict, photos), [first, predict(photos[1])], strict=True)
+    )
 
 
 @pytest.mark.slow
@@ -53,19 +59,20 @@ def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixel
 def test_parallel_photos_get_bit_identical_answers(spec: Spec, photos: list[Pixels], runtime: str) -> None:
     predict = engine.load(GRAPH, spec if runtime == "openvino" else onnx(spec), batches=True)
     many = [photos[index % 2] for index in (0, 1, 1, 0, 1, 0, 0)]
-    assert predict.batch([]) == [] and np.array_equal(predict.batch(many[:1])[0], predict(many[0]))
-    assert all(np.array_equal(result, predict(photo)) for result, photo in zip(predict.batch(many), many, strict=True))
+    assert predict.batch([]) == [] and np.array_equal(probabilities(predict, many[:1])[0], predict(many[0]))
+    results = probabilities(predict, many)
+    assert all(np.array_equal(result, predict(photo)) for result, photo in zip(results, many, strict=True))
 
 
 def test_streams_run_at_the_same_time() -> None:
     both = threading.Barrier(2)
 
-    def run(batch: Pixels) -> engine.Logits:
+    def run(batch: Pixels) -> engine.Outputs:
         both.wait(10)  # breaks if one photo waits for the other
-        return np.array([[0, batch[0, 0, 0, 0]]], dtype=np.float32)
+        return [np.array([[0, batch[0, 0, 0, 0]]], dtype=np.float32)]
 
     photos = [np.full((3, 2, 2), value, dtype=np.uint8) for value in range(4)]
-    results = engine.Engine(run, streams=[run, run]).batch(photos)
+    results = probabilities(engine.Engine(run, streams=[run, run]), photos)
     assert [result[1] for result in results] == pytest.approx(
         [1 / (1 + np.exp(-value)) for value in range(4)], rel=1e-5
     )
@@ -79,14 +86,14 @@ def test_another_thread_count_gives_the_golden_answers(spec: Spec) -> None:
 def test_a_batch_is_one_call_on_a_gpu_and_one_call_per_photo_on_a_cpu() -> None:
     calls: list[int] = []
 
-    def run(batch: Pixels) -> engine.Logits:
+    def run(batch: Pixels) -> engine.Outputs:
         calls.append(len(batch))
-        return np.stack([np.array([0, photo[0, 0, 0]], dtype=np.float32) for photo in batch])
+        return [np.stack([np.array([0, photo[0, 0, 0]], dtype=np.float32) for photo in batch])]
 
     photos = [np.full((3, 2, 2), value, dtype=np.uint8) for value in (0, 1, 2)]
-    together = engine.Engine(run, together=True).batch(photos)
+    together = probabilities(engine.Engine(run, together=True), photos)
     assert calls == [3]
-    alone = engine.Engine(run).batch(photos)
+    alone = probabilities(engine.Engine(run), photos)
     assert calls == [3, 1, 1, 1]
     assert np.array_equal(np.stack(together), np.stack(alone))
     assert engine.Engine(run, together=True).batch([]) == []

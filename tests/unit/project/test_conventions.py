@@ -44,7 +44,7 @@ def test_every_error_code_is_documented_with_its_status() -> None:
 
 def test_every_code_that_is_raised_is_in_the_list() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in modules("handler"))
-    raised = set(re.findall(r"(?:InvalidRequest|TooLarge|Unsupported|RequestError)\(\s*\"(\w+)\"", text))
+    raised = set(re.findall(r"(?:InvalidRequest|TooLarge|Unsupported|OutOfScope|RequestError)\(\s*\"(\w+)\"", text))
     assert raised == set(CODES)
 
 

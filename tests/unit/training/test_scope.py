@@ -1,0 +1,144 @@
+"""Out of scope: the fit on features, the second output of a graph, and the figures by kind."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+from common.errors import UserError
+from config.recipe import NO_CLASS, read_recipe
+from dataset.tables import write_rows
+from tests.helpers.commands import SHAPES
+from training.bundles.scope_output import with_scope
+from training.data.outside import kind_of, read_outside, trained_on
+from training.evaluation.scope import Scoped, scored
+from training.fitting.scope import KEPT, _fit, _mixed, _out_of_fold, _scope, _Side
+from training.models.scope import Scope
+
+CHANNELS = 16
+FLOAT = onnx.TensorProto.FLOAT
+
+
+def side(centres: list[int], seed: int, count: int = 60) -> _Side:
+    """Features around some axes, of ten sources."""
+    random = torch.Generator().manual_seed(seed)
+    rows = 0.3 * torch.rand(count, CHANNELS, generator=random)
+    for number in range(count):
+        rows[number, centres[number % len(centres)]] += 2
+    return _Side(rows[None], [f"{seed}-{number % 10}" for number in range(count)])
+
+
+def fitted() -> tuple[Scope, torch.Tensor]:
+    inner, outer = side([0, 1], 0), side([2, 3], 1)
+    parts = _fit(inner.features[0], outer.features[0])
+    seen, unseen = _out_of_fold(inner, outer)
+    mix = _mixed(seen, unseen)
+    return _scope(parts, mix, mix.probability(seen).quantile(1 - KEPT, interpolation="lower")), inner.features[0]
+
+
+def test_kinds_that_were_seen_and_kinds_that_were_not_are_out_of_scope() -> None:
+    scope, inside = fitted()
+    threshold = float(scope.threshold)
+    assert float((scope(inside) >= threshold).float().mean()) >= KEPT - 0.02
+    for centres in ([2, 3], [8, 9], [14]):  # the linear head has seen the first only
+        assert float((scope(side(centres, 5).features[0]) >= threshold).float().mean()) <= 0.05
+
+
+def test_without_the_distance_an_unseen_kind_would_pass() -> None:
+    """Shows that the test above does test the distance."""
+    scope, _ = fitted()
+    unseen = side([8, 9], 5).features[0]
+    scope.bias += float((scope.scale * 0.5).mean())
+    scope.scale.zero_()
+    assert float((scope(unseen) >= scope.threshold).float().mean()) > 0.5
+
+
+def tiny_graph(opset: int, quantised: bool = False) -> onnx.ModelProto:
+    """Two linear layers over pixels; the features are those between them."""
+    random = np.random.default_rng(0)
+    weights = {
+        "first": random.normal(size=(12, CHANNELS)).astype(np.float32),
+        "last": random.normal(size=(CHANNELS, 3)).astype(np.float32),
+    }
+    nodes = [helper.make_node("MatMul", ["input", "first"], ["sum"]), helper.make_node("Relu", ["sum"], ["features"])]
+    entry = "features"
+    if quantised:
+        weights |= {"scale": np.array(0.05, np.float32), "zero": np.array(0, np.uint8)}
+        nodes.append(helper.make_node("QuantizeLinear", ["features", "scale", "zero"], ["q"]))
+        nodes.append(helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]))
+        entry = "dq"
+    nodes.append(helper.make_node("MatMul", [entry, "last"], ["logits"]))
+    values = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    ends = [helper.make_tensor_value_info(n, FLOAT, ["batch", size]) for n, size in (("input", 12), ("logits", 3))]
+    graph = helper.make_graph(nodes, "tiny", [ends[0]], [ends[1]], values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.mark.parametrize(("opset", "quantised"), [(9, False), (18, False), (18, True)])
+def test_the_graph_computes_what_torch_does_and_the_logits_stay(opset: int, quantised: bool) -> None:
+    scope, _ = fitted()
+    before, photos = tiny_graph(opset, quantised), np.random.default_rng(1).normal(size=(5, 12)).astype(np.float32)
+    after = with_scope(before, scope)
+    (expected,) = onnxruntime.InferenceSession(before.SerializeToString()).run(None, {"input": photos})
+    logits, in_scope = onnxruntime.InferenceSession(after.SerializeToString()).run(None, {"input": photos})
+    assert np.array_equal(logits, expected)
+    features = torch.from_numpy(np.maximum(photos @ numpy_helper.to_array(before.graph.initializer[0]), 0))
+    assert [output.name for output in after.graph.output] == ["logits", "in_scope"]
+    assert in_scope == pytest.approx(scope(features).numpy(), abs=1e-5)
+
+
+def test_figures_by_kind_have_wilson_intervals() -> None:
+    inside = torch.tensor([0.9] * 9 + [0.1])
+    outside = torch.tensor([0.05, 0.2, 0.95])
+    scores = scored(Scoped(["a"] * 10, inside, ["logo", "logo", "flower"], outside), 0.5)
+    assert scores.kept["a"].passed == 9
+    assert {kind: (row.passed, row.photos) for kind, row in scores.passed.items()} == {
+        "flower": (1, 1),
+        "logo": (0, 2),
+        "all": (1, 3),
+    }
+    assert scores.passed["logo"].share_95 == pytest.approx((0, 0.65761), abs=1e-4)
+    assert scores.auroc == pytest.approx((9 * 2 + 1) / 30, abs=1e-4)
+    assert str(scores).endswith("9 of 10 photos of the classes are in scope, 1 of 3 of no class pass")
+
+
+def write(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def test_photos_of_no_class_come_from_folders_tables_and_labels(tmp_path: Path) -> None:
+    recipe = read_recipe(SHAPES)
+    logos = write(tmp_path / "logos", "a.png", "sub/b.png")
+    write_rows(tmp_path / "logos" / "SOURCES.tsv", ("path", "source"), [{"path": "a.png", "source": "shop"}])
+    names = [f"{label}/0.png" for label in (*recipe.labels, NO_CLASS)]
+    data = write(tmp_path / "data", *names, f"{NO_CLASS}/flower/1.png")
+    table = tmp_path / "more.tsv"
+    rows = [{"path": "logos/a.png", "kind": "sign", "split": "test"}, {"path": "data/disc/0.png", "label": NO_CLASS}]
+    write_rows(table, ("path", "label", "kind", "split"), rows)
+    photos = read_outside((logos,), (), (data,), (), recipe)
+    assert [(p.path.name, kind_of(p), p.source == "shop") for p in photos] == [
+        ("a.png", "logos", True),
+        ("b.png", "sub", False),
+        ("0.png", "data", False),
+        ("1.png", "flower", False),
+    ]
+    photos = read_outside((table,), (), (), (), recipe)
+    assert [(kind_of(p), p.part) for p in photos] == [("sign", "test"), ("data", "")]
+    assert len(trained_on(photos)) == 1
+
+
+def test_a_table_of_photos_of_no_class_must_not_name_a_class(tmp_path: Path) -> None:
+    write(tmp_path, "a.png")
+    write_rows(tmp_path / "t.tsv", ("path", "label"), [{"path": "a.png", "label": "disc"}])
+    with pytest.raises(UserError, match=r"a\.png has the label disc: leave it out, or give it the label no_class"):
+        read_outside((tmp_path / "t.tsv",), (), (), (), read_recipe(SHAPES))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has no photo"):
+        read_outside((tmp_path / "empty",), (), (), (), read_recipe(SHAPES))

@@ -1,0 +1,94 @@
+"""The second output of a graph: the probability that the photo is in scope.
+
+It is added to the graph that was chosen, behind the features of the last layer. So int8 leaves it alone, the logits
+stay what they were, and its few operations (one product of channels x components) are computed in f32.
+"""
+
+import copy
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from common.errors import InvalidInput
+from config.recipe import SCOPE_OUTPUT
+from training.models.scope import Scope
+
+_LAST = ("Gemm", "MatMul")
+_QUANTISATION = ("QuantizeLinear", "DequantizeLinear")
+
+
+def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
+    """A copy of a graph with the output `in_scope`, float32 (batch, 1).
+
+    Raises:
+        InvalidInput: the logits do not come from a linear layer.
+    """
+    graph = copy.deepcopy(graph)
+    nodes, tensors = _operations(_features(graph), scope)
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.extend(tensors)
+    batch = graph.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
+    graph.graph.output.append(helper.make_tensor_value_info(SCOPE_OUTPUT, TensorProto.FLOAT, [batch, 1]))
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _features(graph: onnx.ModelProto) -> str:
+    """The name of the last linear layer's input, before it is quantised."""
+    makers = {name: node for node in graph.graph.node for name in node.output}
+    node = makers.get(graph.graph.output[0].name)
+    while node is not None and node.op_type not in _LAST:
+        node = makers.get(node.input[0])
+    if node is None:
+        raise InvalidInput("the graph has no linear layer before its logits", "train without --outside")
+    name = node.input[0]
+    while name in makers and makers[name].op_type in _QUANTISATION:
+        name = makers[name].input[0]
+    return str(name)
+
+
+def _operations(features: str, scope: Scope) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The nodes of `Scope.forward`; sums are products with ones, which every opset writes alike."""
+    channels, components = scope.basis.shape
+    ones = torch.ones(max(channels, components), 1)
+    values = {
+        "weight": scope.weight,
+        "mean": scope.mean,
+        "basis": scope.basis,
+        "scale": scope.scale.view(1),
+        "bias": scope.bias.view(1),
+        "small": torch.full((1,), 1e-12),
+        "ones_channels": ones[:channels],
+        "ones_components": ones[:components],
+    }
+    steps = [
+        ("Mul", features, features, "squares"),
+        ("MatMul", "squares", "ones_channels", "sum"),
+        ("Add", "sum", "small", "sum_small"),
+        ("Sqrt", "sum_small", "length"),
+        ("Div", features, "length", "unit"),
+        ("Sub", "unit", "mean", "centred"),
+        ("MatMul", "centred", "basis", "explained"),
+        ("Mul", "explained", "explained", "explained_squares"),
+        ("MatMul", "explained_squares", "ones_components", "inside"),
+        ("Mul", "centred", "centred", "centred_squares"),
+        ("MatMul", "centred_squares", "ones_channels", "all"),
+        ("Sub", "all", "inside", "distance"),
+        ("Mul", "distance", "scale", "scaled"),
+        ("MatMul", "unit", "weight", "linear"),
+        ("Sub", "linear", "scaled", "difference"),
+        ("Add", "difference", "bias", "logit"),
+        ("Sigmoid", "logit", SCOPE_OUTPUT),
+    ]
+
+    def named(name: str) -> str:
+        return name if name in (features, SCOPE_OUTPUT) else f"scope/{name}"
+
+    nodes = [helper.make_node(kind, [named(n) for n in names[:-1]], [named(names[-1])]) for kind, *names in steps]
+    tensors = [
+        numpy_helper.from_array(value.detach().numpy().astype(np.float32), named(name))
+        for name, value in values.items()
+    ]
+    return nodes, tensors

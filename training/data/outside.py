@@ -1,0 +1,103 @@
+"""Photos of no class: from --outside, and those that --data and --extra label `no_class`.
+
+Their kind (logo, chart, flower ...) is their column `kind`, or else the subfolder that they are in; figures are given
+by kind. A `test` part is never trained on, as for photos of a class, and a `val` part is left for `evaluate`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import InvalidInput, NotFound
+from config.recipe import NO_CLASS, Recipe
+from dataset.listing import composed, files_of
+from dataset.photos import PARTS, TABLE, Photo, read_photos
+from dataset.tables import Row, read_rows
+from training.data.selection import conditions_of
+
+OUTSIDE = -2
+"""The label index of a photo of no class."""
+
+
+def read_outside(
+    places: Sequence[Path], where: Sequence[str], data: Sequence[Path], extra: Sequence[Path], recipe: Recipe
+) -> list[Photo]:
+    """Photos of no class, label OUTSIDE; each path once.
+
+    Args:
+        places: folders of nothing else, or tables of them (columns path, optional source, kind and split).
+        where: conditions COLUMN=VALUE on a photo's row, of `places` and of `data`.
+        data, extra: as `read_data` and `read_extra` read them; only photos with the label `no_class` are taken.
+
+    Raises:
+        UserError: a place has no photo, or a table has a row of a class.
+    """
+    conditions = conditions_of(where)
+    photos = [photo for place in places for photo in _read_place(place, conditions)]
+    for folders, chosen in ((data, conditions), (extra, {})):
+        for folder in folders:
+            photos += _labelled(folder, chosen, recipe)
+    return list({photo.path.resolve(): photo for photo in reversed(photos)}.values())[::-1]
+
+
+def trained_on(photos: Sequence[Photo]) -> list[Photo]:
+    """Those that a training may use."""
+    return [photo for photo in photos if photo.part in ("", PARTS[0])]
+
+
+def kind_of(photo: Photo) -> str:
+    return photo.row["kind"]
+
+
+def _labelled(place: Path, where: Mapping[str, str], recipe: Recipe) -> list[Photo]:
+    every = read_photos(place, recipe.labels, where, recipe.aliases, outside=True)
+    base = place if place.is_dir() else place.parent
+    return [_outside(photo, base) for photo in every if photo.label == len(recipe.labels)]
+
+
+def _read_place(place: Path, where: Mapping[str, str]) -> list[Photo]:
+    rows = _rows_of_folder(place, where) if place.is_dir() else _rows_of_table(place, where)
+    photos = [
+        Photo(path, OUTSIDE, row.get("group") or row.get("source") or str(path), row.get("split", ""), row)
+        for path, row in rows
+        if all(row.get(column) == value for column, value in where.items())
+    ]
+    if not photos:
+        raise NotFound(f"--outside {place} has no photo", "give a folder or a table of photos that show no class")
+    return [_outside(photo, place if place.is_dir() else place.parent) for photo in photos]
+
+
+def _rows_of_folder(folder: Path, where: Mapping[str, str]) -> list[tuple[Path, Row]]:
+    """The files of a folder with their rows of its SOURCES.tsv, or of the folder above."""
+    table = next((place / TABLE for place in (folder, folder.parent) if (place / TABLE).is_file()), None)
+    if table is None and where:
+        raise NotFound(f"photos of {folder} cannot be selected by {', '.join(where)}: it has no {TABLE}")
+    rows = {composed(row["path"]): row for row in read_rows(table, ("path", *where))} if table else {}
+    base = table.parent if table else folder
+    return [
+        (path, {key: value for key, value in rows.get(composed(os.path.relpath(path, base)), {}).items() if key})
+        for path in files_of(folder, links=True)
+    ]
+
+
+def _rows_of_table(table: Path, where: Mapping[str, str]) -> list[tuple[Path, Row]]:
+    rows = read_rows(table, ("path", *where))
+    for row in rows:
+        if row.get("label", "") not in ("", NO_CLASS):
+            problem = f"--outside {table}: {row['path']} has the label {row['label']}"
+            raise InvalidInput(problem, f"leave it out, or give it the label {NO_CLASS}")
+        if not (table.parent / row["path"]).is_file():
+            raise InvalidInput(f"{table}: {row['path']}: there is no such file", "paths are relative to the table")
+    return [(table.parent / row["path"], {key: value for key, value in row.items() if key}) for row in rows]
+
+
+def _outside(photo: Photo, base: Path) -> Photo:
+    kind = photo.row.get("kind") or _folder_kind(Path(os.path.relpath(photo.path, base)), base)
+    return replace(photo, label=OUTSIDE, row={**photo.row, "kind": kind})
+
+
+def _folder_kind(path: Path, base: Path) -> str:
+    """The subfolder of a photo, below its part and `no_class`; without one, the name of the folder."""
+    folders = [name for name in path.parts[:-1] if name not in (*PARTS, NO_CLASS, "..")]
+    return folders[0] if folders else base.resolve().name

@@ -1,0 +1,228 @@
+"""Fit whether a photo is in scope (training/models/scope.py) on the features of a trained model.
+
+    python -m training train classroom --data PHOTOS --outside LOGOS
+
+The network does not change. Its features of the training photos and of the photos of no class, each unchanged and in
+`VIEWS - 1` augmented views, fit the two parts. How their sum becomes a probability, and the threshold, are fitted on
+photos that the parts did not see: the photos are divided by source into `FOLDS` folds, and each fold is scored by parts
+that were fitted on the others (stacking, Wolpert 1992). The photos held out of the training are scored too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from common.console import err_console, note
+from common.errors import InvalidInput
+from config.recipe import Recipe
+from dataset.photos import Photo
+from training.data.cache import Pictures
+from training.data.loader import PhotoSet
+from training.data.outside import kind_of
+from training.evaluation.inference import BATCH, DEVICE, answer
+from training.evaluation.scope import Scoped, scored
+from training.models.classifier import Classifier
+from training.models.scope import Scope, normalised, outside_of
+from training.records.run import ScopeFit
+
+Floats = npt.NDArray[np.float64]
+FOLDS = 5
+VIEWS = 3
+MOST_PHOTOS = 4000
+"""Photos of each side whose features are computed; more would hardly change the fit."""
+COMPONENTS = 32
+KEPT = 0.98
+"""Share of held-out photos of the classes that the threshold keeps in scope."""
+SCALE = 10.0
+STRENGTH = 0.1
+"""Features of length SCALE, and scikit-learn's C; a weak head generalises better to other sources (docs/log.md)."""
+DISTANCE_WEIGHT = 0.5
+"""Of the distance next to the linear head, both in units of their spread over photos of the classes (docs/log.md)."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Photos of the classes or of none: features of each view, shape (views, photos, channels), and sources."""
+
+    features: Tensor
+    sources: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The two parts before they are combined: a linear head, and a mean with principal components."""
+
+    weight: Tensor
+    intercept: float
+    mean: Tensor
+    basis: Tensor
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Linear score and negative distance, shape (N, 2)."""
+        unit = normalised(features)
+        return torch.cat([unit @ self.weight + self.intercept, -outside_of(unit, self.mean, self.basis)], 1)
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """How the scores of the two parts become a probability."""
+
+    factors: Tensor
+    bias: float
+
+    def probability(self, scores: Tensor) -> Tensor:
+        """Scores (photos, 2) -> in_scope, shape (photos,)."""
+        return ((scores * self.factors).sum(1) + self.bias).sigmoid()
+
+
+def fit_scope(
+    model: Classifier,
+    training: Sequence[Photo],
+    added: Sequence[Photo],
+    validation: Sequence[Photo],
+    outside: Sequence[Photo],
+    recipe: Recipe,
+) -> ScopeFit:
+    """Give a model its scope, and measure it on photos of other sources than it was fitted on.
+
+    Args:
+        training: labelled photos that the model was trained on.
+        added: labelled photos of --extra, for example drawn ones: used for the parts, not for the threshold.
+        validation: held-out photos, for the threshold only.
+        outside: photos of no class.
+
+    Raises:
+        InvalidInput: there are too few photos of no class or of the classes, or one cannot be read.
+    """
+    if min(len(training), len(outside)) < 2 * FOLDS:
+        raise InvalidInput(
+            f"--outside: {len(outside)} photos of no class and {len(training)} of the classes cannot be divided into "
+            f"{FOLDS} folds",
+            f"give at least {2 * FOLDS} of each",
+        )
+    judged, extra, outside = (_some(photos) for photos in (training, added, outside))
+    note(f"scope: features of {len(judged) + len(extra)} photos of the classes and {len(outside)} of no class")
+    pictures = Pictures(recipe)
+    inner, outer = (
+        _Side(_features(model, photos, recipe, pictures), [photo.source for photo in photos])
+        for photos in ([*judged, *extra], outside)
+    )
+    held_out = _clean(model, validation, recipe, pictures)
+    parts = _fit(inner.features.flatten(0, 1), outer.features.flatten(0, 1))
+    seen, unseen = _out_of_fold(inner, outer)
+    seen = torch.cat([seen[: len(judged)], parts.scores(held_out)])
+    mix = _mixed(seen, unseen)
+    model.scope = _scope(parts, mix, mix.probability(seen).quantile(1 - KEPT, interpolation="lower"))
+    labels = [recipe.labels[photo.label] for photo in (*judged, *validation)]
+    kinds = [kind_of(photo) for photo in outside]
+    scoped = Scoped(labels, mix.probability(seen), kinds, mix.probability(unseen))
+    return scored(scoped, float(model.scope.threshold))
+
+
+def _some(photos: Sequence[Photo]) -> list[Photo]:
+    """At most MOST_PHOTOS, evenly over the list, which is sorted by label."""
+    count = min(len(photos), MOST_PHOTOS)
+    return [photos[index * len(photos) // count] for index in range(count)]
+
+
+def _features(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        views = [_of_view(model, photos, recipe, pictures, view) for view in range(1, VIEWS)]
+    return torch.stack([_clean(model, photos, recipe, pictures), *views])
+
+
+def _clean(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures) -> Tensor:
+    return _of_view(model, photos, recipe, pictures, 0)
+
+
+@torch.no_grad()
+def _of_view(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures, view: int) -> Tensor:
+    """Features (photos, channels); view 0 is as served, the others are augmented."""
+    model.eval().to(DEVICE)
+    loader = DataLoader(PhotoSet(photos, recipe, view > 0, pictures), BATCH)
+    shown = track(loader, f"scope, view {view + 1}/{VIEWS}", console=err_console, transient=True)
+    rows = [answer(model, model.head, pixels.to(DEVICE)).features.cpu() for pixels, _ in shown]
+    model.cpu()
+    return torch.cat(rows)
+
+
+def _fit(inner: Tensor, outer: Tensor) -> _Parts:
+    """Fit both parts to features of the classes and of no class, each (N, channels)."""
+    from sklearn.linear_model import LogisticRegression  # takes a second to import
+
+    inner, outer = normalised(inner.double()), normalised(outer.double())
+    x, y = torch.cat([inner, outer]).numpy() * SCALE, [1] * len(inner) + [0] * len(outer)
+    head = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=2000).fit(x, y)
+    mean = inner.mean(0)
+    count = min(COMPONENTS, inner.shape[1] // 4, len(inner) // 4)
+    basis = torch.linalg.svd(inner - mean, full_matrices=False).Vh[: max(1, count)].T
+    weight = torch.from_numpy(head.coef_.T * SCALE)
+    return _Parts(weight.float(), float(head.intercept_[0]), mean.float(), basis.float().contiguous())
+
+
+def _out_of_fold(inner: _Side, outer: _Side) -> tuple[Tensor, Tensor]:
+    """Scores of every unchanged photo, shape (photos, 2), by parts that saw no photo of its source."""
+    folds = _folds(inner.sources, outer.sources)
+    inside, outside = folds[: len(inner.sources)], folds[len(inner.sources) :]
+    scores = [torch.zeros(side.features.shape[1], 2) for side in (inner, outer)]
+    for fold in range(FOLDS):
+        parts = _fit(
+            inner.features[:, torch.from_numpy(inside != fold)].flatten(0, 1),
+            outer.features[:, torch.from_numpy(outside != fold)].flatten(0, 1),
+        )
+        for rows, side, of in zip(scores, (inner, outer), (inside, outside), strict=True):
+            held = torch.from_numpy(of == fold)
+            rows[held] = parts.scores(side.features[0][held])
+    return scores[0], scores[1]
+
+
+def _folds(inner: Sequence[str], outer: Sequence[str]) -> npt.NDArray[np.int64]:
+    """A fold for each photo, by source; with too few sources of a side by photo."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    sides = [0] * len(inner) + [1] * len(outer)
+    sources: list[object] = [*inner, *outer]
+    for side, names in enumerate((inner, outer)):
+        if len(set(names)) < FOLDS:
+            note(f"scope: {len(set(names))} sources of {('the classes', 'no class')[side]}: folds are made by photo")
+            sources = [number if sides[number] == side else name for number, name in enumerate(sources)]
+    result = np.zeros(len(sides), np.int64)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    for fold, (_, held) in enumerate(splitter.split(sources, sides, [str(name) for name in sources])):
+        result[held] = fold
+    return result
+
+
+def _mixed(seen: Tensor, unseen: Tensor) -> _Mix:
+    """Add the two parts and turn the sum into a probability (Platt, 1999).
+
+    Args:
+        seen, unseen: scores of photos of the classes and of the others that the parts did not see, shape (photos, 2).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    factors = torch.tensor([1.0, DISTANCE_WEIGHT]) / seen.std(0).clamp(min=1e-6)
+    sums = [(rows * factors).sum(1) for rows in (seen, unseen)]
+    centre = float(sums[0].mean())
+    x = torch.cat(sums)[:, None].double().numpy() - centre
+    fitted = LogisticRegression(class_weight="balanced").fit(x, [1] * len(seen) + [0] * len(unseen))
+    steepness = max(1e-3, float(fitted.coef_[0, 0]))  # a scope that tells nothing apart must not turn around
+    return _Mix(factors * steepness, float(fitted.intercept_[0]) - steepness * centre)
+
+
+def _scope(parts: _Parts, mix: _Mix, threshold: Tensor) -> Scope:
+    scope = Scope(*parts.basis.shape)
+    scope.weight.copy_(parts.weight * mix.factors[0])
+    scope.mean.copy_(parts.mean)
+    scope.basis.copy_(parts.basis)
+    scope.scale.fill_(mix.factors[1])
+    scope.bias.fill_(mix.bias + float(mix.factors[0]) * parts.intercept)
+    scope.threshold.fill_(threshold)
+    return scope

@@ -1,0 +1,70 @@
+"""Whether a photo is in scope: the probability that it shows one of the classes, from the features of the last layer.
+
+Two parts, both cheap, because the features are there already:
+
+1. a linear head, fitted to tell the classes' photos from photos of no class: it knows the kinds that it has seen;
+2. the distance from the training photos, for kinds that nobody has shown it: how much of a photo's features lies
+   outside the space that the training photos' principal components span (Hoffmann, "Kernel PCA for novelty
+   detection", 2007, with a linear kernel).
+
+Both are in units of the spread over in-scope photos of other sources, are added, and become one probability.
+`training/fitting/scope.py` fits them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+PREFIX = "scope."
+"""Begins the names of these tensors in a run's weights."""
+
+
+class Scope(nn.Module):
+    """Features (N, channels) -> in_scope (N, 1), 0 to 1.
+
+    Args:
+        channels: of the features.
+        components: principal components of the training photos' features.
+    """
+
+    weight: Tensor
+    mean: Tensor
+    basis: Tensor
+    scale: Tensor
+    bias: Tensor
+    threshold: Tensor
+
+    def __init__(self, channels: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(channels, 1))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("basis", torch.zeros(channels, components))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(()))
+        self.register_buffer("threshold", torch.full((), 0.5))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logit(features).sigmoid()
+
+    def logit(self, features: Tensor) -> Tensor:
+        """Log-odds of being in scope, shape (N, 1)."""
+        unit = normalised(features)
+        return unit @ self.weight - self.scale * outside_of(unit, self.mean, self.basis) + self.bias
+
+
+def normalised(features: Tensor) -> Tensor:
+    """Features of length 1, shape (N, channels)."""
+    return features / (features.square().sum(1, keepdim=True) + 1e-12).sqrt()
+
+
+def outside_of(unit: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+    """Squared length of what the components (channels, components) do not explain, shape (N, 1)."""
+    centred = unit - mean
+    return centred.square().sum(1, keepdim=True) - (centred @ basis).square().sum(1, keepdim=True)
+
+
+def scope_of(shapes: Mapping[str, Sequence[int]]) -> Scope | None:
+    """An empty scope of the shapes in a file of weights; None if the model has none."""
+    basis = shapes.get(f"{PREFIX}basis")
+    return Scope(*basis) if basis else None
