@@ -25,7 +25,7 @@ from PIL import Image
 from rich.progress import track
 
 from common.cli import command
-from common.commands import pasteable
+from common.commands import next_step, pasteable
 from common.console import err_console
 from common.errors import InvalidInput
 from common.files import legal_name, write_whole, writing
@@ -80,6 +80,7 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
         draw_sheet(folder, copies)
     after = _training(folder, recipe)
     click.echo(f"{folder}: {_counts(originals, recipe)} -> {_counts(after, recipe)}; see {folder / 'balance.jpg'}")
+    next_step("training", "train", name, "--data", folder)
 
 
 def _training(folder: Path, recipe: Recipe) -> list[Photo]:

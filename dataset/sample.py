@@ -14,6 +14,7 @@ import click
 from rich.progress import track
 
 from common.cli import command
+from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import write_whole, writing
 from config.recipe import NO_CLASS, Recipe, read_recipe
@@ -32,6 +33,7 @@ def sample(folder: Path, name: str, count: int, seed: int) -> None:
     recipe = read_recipe(name)
     draw_set(folder, recipe, count, seed)
     click.echo(f"{folder}: {count} drawn photos for each of {', '.join(_labels(recipe))}")
+    next_step("dataset", "audit", folder, "--recipe", name)
 
 
 def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:

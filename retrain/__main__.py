@@ -31,7 +31,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
 
 
 @click.command(cls=Program, name="retrain", epilog="Example: python -m retrain runs/drawn --recipe shapes")
-@click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("photos", type=click.Path(exists=True, path_type=Path))
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe: a name, or a path.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Table of labels.")
 @click.option("--extra", multiple=True, type=EXISTING, help="Photos for training only (drawn ones). May be repeated.")
@@ -52,6 +52,8 @@ EXISTING = click.Path(exists=True, path_type=Path)
 def main(photos: Path, name: str, fresh: bool, root: Path, **given: Any) -> None:
     """Retrain on PHOTOS: every step from the folder to a packed version, resumable."""
     recipe = read_recipe(name)
+    if photos.is_file():
+        raise InvalidInput(f"{photos} is a file", f"give the folder of the photos, and a table with --labels {photos}")
     request = Request(photos, name, recipe, root, **given)
     if "archive" in request.skip and request.version:
         raise InvalidInput("--version is the archive's, and --skip archive makes none", "give one of them")

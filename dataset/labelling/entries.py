@@ -9,6 +9,7 @@ Paths are relative to the table.
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,9 +98,10 @@ def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
     if not table.exists():
         return []
     rows = [{**dict.fromkeys(COLUMNS, ""), **row} for row in read_rows(table, ("path", "label"))]
+    unknown = Counter(row["label"] for row in rows if row["label"] not in ("", *labels))
     seen: set[str] = set()
     for row in rows:
-        _check(row, labels, seen, table)
+        _check(row, labels, seen, table, unknown)
         seen.add(os.path.normpath(row["path"]))
     return rows
 
@@ -110,14 +112,20 @@ def read_sources(folder: Path) -> dict[str, str]:
     return {row["path"]: row.get("source", "") for row in read_rows(path, ("path",))} if path.is_file() else {}
 
 
-def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path) -> None:
+def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path, unknown: Counter[str]) -> None:
     problem = fix = ""
     if None in row:
         problem, fix = "the row has more cells than the table has columns", "correct the row"
     elif os.path.normpath(row["path"]) in seen:
         problem, fix = "there are two rows for this photo", "delete one"
     elif row["label"] not in ("", *labels):
-        problem, fix = f"unknown label {row['label']}", f"use one of {', '.join(labels)}, give the matching --recipe"
+        rows = (
+            "" if unknown.total() == 1 else f" ({unknown.total()} rows have unknown labels: {', '.join(unknown)[:80]})"
+        )
+        problem, fix = (
+            f"unknown label {row['label']}{rows}",
+            f"use one of {', '.join(labels)}, give the matching --recipe",
+        )
     elif row["set_aside"] not in ("", *SET_ASIDE_REASONS):
         problem, fix = f"set_aside is {row['set_aside']}", f"use one of {', '.join(SET_ASIDE_REASONS)}"
     elif row["label"] and row["set_aside"]:

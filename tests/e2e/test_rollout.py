@@ -165,6 +165,26 @@ def test_a_file_outside_the_store_is_refused(node: Node, tmp_path: Path) -> None
     assert_refused(node, "is not an archive: give NAME-VERSION.mar", "rollout", "README.md")
 
 
+def test_photos_compare_the_versions_before_anything_changes(node: Node, drawn: Path) -> None:
+    node.pack("5.2")
+    node.pack("5.3", edits={"recipe.json": turned})
+    same = node.rollout("5.2", "--photos", drawn, "--dry-run").stdout
+    assert "0 regressions, 0 fixes, difference +0.0 points (95 %: -" in " ".join(same.split())
+    worse = node.rollout("5.3", "--photos", drawn, check=False)
+    assert worse.returncode == 1
+    assert re.search(r"shapes 5\.3 is less accurate than 1\.1: .* regressions, .* leave out --photos", worse.stderr)
+    assert node.answered_by() == "1.1" and "5.3" not in node.registered()
+    steps = json.loads(node.deploy("history", "--json").stdout)[-1]["steps"]
+    assert [step["name"] for step in steps] == ["check", "compare"]
+
+
+def turned(recipe: bytes) -> bytes:
+    """A recipe whose labels are in another order, so that all answers are wrong."""
+    content = json.loads(recipe)
+    content["labels"] = [*content["labels"][1:], content["labels"][0]]
+    return json.dumps(content).encode()
+
+
 def test_a_dry_run_changes_nothing(node: Node) -> None:
     settle(node, "1.1", "1.0")
     node.pack("5.1")

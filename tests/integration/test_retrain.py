@@ -127,7 +127,7 @@ def test_one_command_survives_a_kill(photos: Path, recipe: Path, environment: di
                 return True
         return False
 
-    process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: "train" in steps())
     second = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert second.returncode == 1 and "is being retrained already" in second.stderr

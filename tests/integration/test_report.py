@@ -1,0 +1,69 @@
+"""The report of an evaluation: what is wrong and where it comes from, a comparison, and how it looks on a phone."""
+
+import datetime
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.archive import pack
+from tests.helpers.commands import command, newest
+
+SOURCE = "a source whose name is long " * 4
+
+
+@pytest.fixture
+def table(drawn: Path, tmp_path: Path) -> Path:
+    """Twelve drawn photos; the first two have a wrong label, a very long name and a source."""
+    lines = ["path\tlabel\tsource"]
+    for label in ("disc", "stripe", "cross"):
+        for path in sorted((drawn / label).iterdir())[:4]:
+            wrong = label == "disc" and path.stem in ("0000", "0001")
+            name = f"{'no-space-' * 20 if wrong else ''}{label}{path.name}"
+            shutil.copy(path, tmp_path / name)
+            lines.append(f"{name}\t{'cross' if wrong else label}\t{SOURCE if wrong else label}")
+    (tmp_path / "labels.tsv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "labels.tsv"
+
+
+def test_the_report_names_errors_and_sources_and_fits_a_phone(runs: Path, table: Path, tmp_path: Path) -> None:
+    run, out = newest(runs, "prune"), tmp_path / "report"
+    mar = pack(run / "bundle", "1.0", tmp_path / "store")
+    words = ("training", "evaluate", run, "--data", table, "--no-changes", "--out", out, "--against", mar)
+    done = command(*words)
+    report = json.loads((out / "report.json").read_text())
+    wrong = {Path(row["path"]).name: row for row in report["wrong"]}
+    assert {name for name in wrong if name.startswith("no-space-")}, "the two wrong labels are not named"
+    assert all(row["source"] == SOURCE.strip() for name, row in wrong.items() if name.startswith("no-space-"))
+    assert report["against"]["photos"] == 12
+    assert "compared with shapes-1.0 on the same photos: " in done.stderr
+    assert report["against"]["regressions"] + report["against"]["fixes"] <= len(report["against"]["changed"])
+    sheet = np.asarray(Image.open(out / "hardest.jpg").convert("RGB"), int)
+    red = (sheet[..., 0] > 150) & (sheet[..., 1:].max(2) < 60)
+    assert red.sum() > 2 * 4 * 200, "errors have no frame"
+
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 740})
+        page.goto((out / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        text = page.inner_text("body")
+        browser.close()
+    assert "Wrong answers" in text and next(iter(wrong)) in text and "Compared with shapes-1.0" in text
+    assert f"Evaluated {datetime.datetime.now().date().isoformat()}" in text
+    assert "Made from 30 disc, 30 stripe, 30 cross" in text and "were held out" in text
+
+
+def test_a_wrong_model_to_compare_with_is_refused_before_any_photo_is_read(runs: Path, drawn: Path) -> None:
+    words = ("training", "evaluate", newest(runs, "prune"), "--data", drawn, "--against")
+    for name, message in (("nope", "--against nope does not exist"), ("nope.mar", "nope.mar is not an archive")):
+        done = command(*words, name, check=False)
+        assert done.returncode == 1 and message in done.stderr
+        assert "predicting" not in done.stderr
