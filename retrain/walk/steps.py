@@ -112,6 +112,10 @@ class Plan:
         return [word for path in self.request.extra for word in ("--extra", str(path))]
 
     @property
+    def _outside_words(self) -> list[str]:
+        return [word for path in self.request.outside for word in ("--outside", str(path))]
+
+    @property
     def _epochs_words(self) -> list[str]:
         return _option("--epochs", self.request.epochs)
 
@@ -154,13 +158,12 @@ class Plan:
     def _train(self) -> Step:
         asked = self.request
         words = ["training", "train", asked.name, *self._data_words, *self._extra_words]
-        words += [word for path in asked.outside for word in ("--outside", str(path))]
-        words += [*self._epochs_words, "--runs", str(asked.root)]
+        words += [*self._outside_words, *self._epochs_words, "--runs", str(asked.root)]
         return Step(tuple(words), self._training_inputs(), lambda started: self._made(words, started))
 
     def _prune(self) -> Step:
-        words = ["training", "prune", str(self.run), *self._data_words, *self._extra_words, *self._epochs_words]
-        words += ["--runs", str(self.request.root)]
+        words = ["training", "prune", str(self.run), *self._data_words, *self._extra_words]
+        words += [*self._outside_words, *self._epochs_words, "--runs", str(self.request.root)]
         return Step(tuple(words), self._training_inputs(), lambda started: self._made(words, started))
 
     def _training_inputs(self) -> str:
