@@ -9,6 +9,7 @@ main = CommandGroup(
         "sample": "Draw sample photos, to try every command without a data set.",
         "convert": "Convert a published data set into lists of labelled photos.",
         "audit": "Check every file of a folder: a table of what is usable, and why the rest is not.",
+        "groups": "Propose which photos show the same room or call, where no source is known.",
         "stats": "Count photos by class and source, plot their sizes, propose an input size.",
         "label": "Label photos on a local page, one at a time, with one key per label.",
         "balance": "Add modified copies of the smaller classes to the training part of a split.",

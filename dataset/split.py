@@ -101,7 +101,8 @@ def split(
     (write_table if out.suffix == ".tsv" else write_folders)(out, parts, recipe)
     print_shares(parts, recipe, shares)
     if warning := missing_sources(parts):
-        err_console.print(f"[yellow]warning: {warning}: give --source-from, or list the sources in {TABLE}")
+        fix = f"give --source-from, list the sources in {TABLE}, or let dataset groups propose them"
+        err_console.print(f"[yellow]warning: {warning}: {fix}")
     click.echo(f"{out}: {len(parts)} photos")
     next_step("training", "train", name, "--data", out)
 

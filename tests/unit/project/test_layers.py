@@ -54,7 +54,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     "feedback": [COMMANDS, "web", "learning", "review", "accounts", "storage", "photos", "settings"],
     "retrain": [COMMANDS, "walk"],
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
-    "benchmarks": [COMMANDS, ("differential", "fuzz"), "peers", "harness"],
+    "benchmarks": [COMMANDS, ("differential", "fuzz", "groups"), "peers", "harness"],
 }
 MAX_MODULES = 15
 

@@ -1,0 +1,1 @@
+"""How well `dataset groups` finds photos of one source."""
