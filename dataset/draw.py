@@ -9,23 +9,25 @@ posters. The other drawings are plain marks for tests with any number of classes
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image
 
 from dataset.drawing.calls import call
 from dataset.drawing.marks import cross, disc, marks, stripe
 from dataset.drawing.papers import papers
-from dataset.drawing.rooms import room, rooms
-from dataset.drawing.screens import screens
+from dataset.drawing.rooms import changed_photo, room, rooms
+from dataset.drawing.screens import photographed_screens, screens
 
 
-def draw(kind: str, seed: int) -> Image.Image:
+def draw(kind: str, seed: int, photos: Sequence[Image.Image] = ()) -> Image.Image:
     """Draw one photo.
 
     Args:
         kind: one of `DRAWINGS`.
         seed: same seed, same pixels (with the same Pillow).
+        photos: of rooms, RGB; parts of them are what cameras show in `screens`, and `rooms` adds laptops or bars to
+            one of them. The other kinds ignore them.
 
     Returns:
         RGB, 480 to 1280 pixels wide.
@@ -36,6 +38,8 @@ def draw(kind: str, seed: int) -> Image.Image:
     rng = random.Random(f"{kind}-{seed}")
     width = rng.randrange(480, 1281, 16)
     height = int(width / rng.choice([4 / 3, 3 / 2, 16 / 9]))
+    if photos and kind in WITH_PHOTOS:
+        return WITH_PHOTOS[kind](rng, width, height, photos)
     return DRAWINGS[kind](rng, width, height)
 
 
@@ -50,3 +54,9 @@ DRAWINGS: dict[str, Callable[[random.Random, int, int], Image.Image]] = {
     "crosses": marks(cross),
 }
 """Kind of drawing -> function of (random numbers, width, height)."""
+
+WITH_PHOTOS: dict[str, Callable[[random.Random, int, int, Sequence[Image.Image]], Image.Image]] = {
+    "rooms": changed_photo,
+    "screens": photographed_screens,
+}
+"""The same for kinds that can use photos of rooms."""

@@ -4,13 +4,17 @@
 
 writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo is a separate source with an open
 licence. If the recipe has a drawing for `no_class`, photos of none of its labels are drawn too. If it is interrupted,
-run it again to continue.
+run it again to continue. `--photos PHOTOS` draws every second photo with photos of one source of PHOTOS: their rooms
+get laptops or bars, and cameras of calls show parts of them. Of a split, only the training part is used.
 """
 
+import random
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import click
+from PIL import Image
 from rich.progress import track
 
 from common.cli import command
@@ -18,9 +22,14 @@ from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import write_whole, writing
 from config.recipe import NO_CLASS, Recipe, read_recipe
-from dataset.draw import draw
-from dataset.photos import TABLE
+from dataset.draw import WITH_PHOTOS, draw
+from dataset.photos import PARTS, TABLE, Photo, read_photos
 from dataset.tables import Row, write_rows
+from handler.image import open_photo
+
+MOST_PHOTOS = 6
+SIDE = 1280
+"""The longest side of a photo that is drawn with, pixels."""
 
 
 @command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
@@ -28,16 +37,24 @@ from dataset.tables import Row, write_rows
 @click.option("--recipe", "name", default="classroom", show_default=True, help="Recipe with the labels and drawings.")
 @click.option("--count", default=40, show_default=True, type=click.IntRange(1), help="Photos per label.")
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same photos.")
-def sample(folder: Path, name: str, count: int, seed: int) -> None:
+@click.option(
+    "--photos",
+    type=click.Path(exists=True, path_type=Path),
+    help="Label folders, a split or a table: every second drawing is made with photos of rooms from here.",
+)
+def sample(folder: Path, name: str, count: int, seed: int, photos: Path | None) -> None:
     """Draw sample photos into FOLDER, one folder per label."""
     recipe = read_recipe(name)
-    draw_set(folder, recipe, count, seed)
+    draw_set(folder, recipe, count, seed, read_photos(photos, recipe.labels) if photos else ())
     click.echo(f"{folder}: {count} drawn photos for each of {', '.join(_labels(recipe))}")
     next_step("dataset", "audit", folder, "--recipe", name)
 
 
-def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
+def draw_set(folder: Path, recipe: Recipe, count: int, seed: int, photos: Sequence[Photo] = ()) -> None:
     """Draw `count` photos of each label: three JPEGs of different qualities, then a PNG, and so on.
+
+    Args:
+        photos: those of the label that is drawn as `rooms` are used for every second drawing.
 
     Raises:
         InvalidInput: a label has no drawing.
@@ -50,7 +67,8 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int) -> None:
         )
     with writing(folder):
         plan = [(label, index) for label in _labels(recipe) for index in range(count)]
-        rows = [_draw_one(folder, recipe, *pair, seed) for pair in track(plan, "drawing", transient=True)]
+        rooms = _rooms(recipe, photos)
+        rows = [_draw_one(folder, recipe, *pair, seed, rooms) for pair in track(plan, "drawing", transient=True)]
         write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
 
 
@@ -59,12 +77,40 @@ def _labels(recipe: Recipe) -> list[str]:
     return [*recipe.labels, *(label for label in recipe.drawn if label == NO_CLASS)]
 
 
-def _draw_one(folder: Path, recipe: Recipe, label: str, index: int, seed: int) -> Row:
+def _rooms(recipe: Recipe, photos: Sequence[Photo]) -> dict[str, list[Photo]]:
+    """The photos of rooms by source; of a split, those to train on."""
+    by_source: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if recipe.drawn.get(recipe.labels[photo.label]) == "rooms" and photo.part in ("", PARTS[0]):
+            by_source.setdefault(photo.source, []).append(photo)
+    return by_source
+
+
+def _draw_one(
+    folder: Path, recipe: Recipe, label: str, index: int, seed: int, rooms: Mapping[str, Sequence[Photo]]
+) -> Row:
     path = folder / label / (f"{index:04d}.png" if index % 4 == 3 else f"{index:04d}.jpg")
+    kind = recipe.drawn[label]
+    source = f"drawn/{label}/{index}"
+    chosen: Sequence[Photo] = ()
+    if rooms and index % 2 and kind in WITH_PHOTOS:
+        source, chosen = _some(rooms, random.Random(f"{seed} {source}"))
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = BytesIO()
-        picture = draw(recipe.drawn[label], seed * 1_000_003 + index)
+        picture = draw(kind, seed * 1_000_003 + index, [_opened(photo.path, recipe) for photo in chosen])
         picture.save(buffer, "PNG" if path.suffix == ".png" else "JPEG", quality=60 + index * 7 % 36)
         write_whole(path, buffer.getvalue())
-    return {"path": path.relative_to(folder).as_posix(), "source": f"drawn/{label}/{index}", "open_licence": "yes"}
+    return {"path": path.relative_to(folder).as_posix(), "source": source, "open_licence": "yes"}
+
+
+def _some(rooms: Mapping[str, Sequence[Photo]], rng: random.Random) -> tuple[str, list[Photo]]:
+    """A source, as likely as it has photos, and up to `MOST_PHOTOS` of its photos."""
+    source = rng.choices(list(rooms), [len(photos) for photos in rooms.values()])[0]
+    return source, rng.sample(rooms[source], min(MOST_PHOTOS, len(rooms[source])))
+
+
+def _opened(path: Path, recipe: Recipe) -> Image.Image:
+    photo = open_photo(path.read_bytes(), recipe.limits)
+    photo.thumbnail((SIDE, SIDE))
+    return photo

@@ -1,7 +1,7 @@
 """What the camera of a caller shows: a face at home, somebody at a board, a wall."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -67,3 +67,17 @@ def _corner(image: Image.Image, rng: random.Random) -> None:
     ImageDraw.Draw(image).polygon(
         [(0, y), (width, y + slope), (width, height), (0, height)], fill=tone(rng, 60, 210, 60)
     )
+
+
+def camera_of(photos: Sequence[Image.Image]) -> Camera:
+    """A camera that shows parts of photos, a tenth of one or more."""
+
+    def show(rng: random.Random, width: int, height: int) -> Image.Image:
+        photo = rng.choice(photos)
+        share = rng.uniform(0.1, 1) ** 0.5
+        w = share * min(photo.width, photo.height * width / height)
+        h = w * height / width
+        x, y = rng.uniform(0, photo.width - w), rng.uniform(0, photo.height - h)
+        return photo.resize((width, height), Image.Resampling.BILINEAR, (x, y, x + w, y + h))
+
+    return show

@@ -1,6 +1,7 @@
 """Lessons in a room."""
 
 import random
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -123,3 +124,10 @@ def framed(photo: Image.Image, rng: random.Random) -> Image.Image:
     inner.thumbnail((width, int(height * rng.uniform(0.5, 0.95))))
     image.paste(inner, ((width - inner.width) // 2, (height - inner.height) // 2))
     return image
+
+
+def changed_photo(rng: random.Random, width: int, height: int, photos: Sequence[Image.Image]) -> Image.Image:
+    """A photo of a room, in its own shape and about this large, with laptops before it or bars around it."""
+    photo = rng.choice(photos).copy()
+    photo.thumbnail((width, width))
+    return with_laptop(photo, rng) if rng.random() < 0.5 else framed(photo, rng)

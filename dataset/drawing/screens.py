@@ -1,11 +1,12 @@
 """A class on screens, in all the ways that a photo may show one."""
 
 import random
+from collections.abc import Sequence
 
 from PIL import Image
 
 from dataset.drawing.calls import call
-from dataset.drawing.cameras import Camera, camera
+from dataset.drawing.cameras import Camera, camera, camera_of
 from dataset.drawing.devices import desk, place_laptop, place_phone
 from dataset.drawing.tools import photograph
 from dataset.drawing.windows import full_frame, phone, window
@@ -16,13 +17,17 @@ def screens(rng: random.Random, width: int, height: int) -> Image.Image:
     """A call's window, one caller who fills it, a device in a call, or a virtual room."""
     if rng.random() < 0.3:
         return call(rng, width, height)
-    return screens_with(rng, width, height, camera)
-
-
-def screens_with(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:
-    """As `screens`, with these camera pictures."""
     show = rng.choices([window, _full_frame, _laptop, _phone, world], [2, 3, 3, 1, 3])[0]
-    return show(rng, width, height, shown)
+    return show(rng, width, height, camera)
+
+
+def photographed_screens(rng: random.Random, width: int, height: int, photos: Sequence[Image.Image]) -> Image.Image:
+    """As `screens`, but the cameras show parts of photos of rooms.
+
+    No such photo fills the whole screen: that taught a network that rooms are calls (docs/log.md).
+    """
+    show = rng.choice([window, _laptop, _phone, world])
+    return show(rng, width, height, camera_of(photos))
 
 
 def _full_frame(rng: random.Random, width: int, height: int, shown: Camera) -> Image.Image:

@@ -16,8 +16,9 @@ from dataset.drawing.rooms import framed
 from dataset.drawing.tools import Corners, stand
 from dataset.drawing.windows import full_frame, page, phone, window
 from dataset.drawing.worlds import world
-from dataset.photos import read_photos
+from dataset.photos import Photo, read_photos
 from dataset.sample import draw_set
+from dataset.tables import read_rows
 
 MAGENTA = (255, 0, 255)
 
@@ -107,3 +108,22 @@ def test_photos_of_no_class_are_drawn_only_for_a_recipe_that_names_them(tmp_path
     photos = read_photos(tmp_path / "more", recipe.labels, outside=True)
     assert [photo.label for photo in photos] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(read_photos(tmp_path / "more", recipe.labels)) == 6
+
+
+def test_every_second_drawing_uses_photos_of_rooms_to_train_on(tmp_path: Path) -> None:
+    recipe = read_recipe("shapes")
+    recipe = recipe.model_copy(
+        update={"labels": ("offline", "online"), "drawn": {"offline": "rooms", "online": "screens"}}
+    )
+    rooms = []
+    for part, colour in (("train", MAGENTA), ("val", (0, 255, 0))):
+        path = tmp_path / f"{part}.png"
+        Image.new("RGB", (320, 240), colour).save(path)
+        rooms.append(Photo(path, 0, f"source {part}", part))
+    draw_set(tmp_path / "drawn", recipe, 6, 0, rooms)
+    sources = [row["source"] for row in read_rows(tmp_path / "drawn" / "SOURCES.tsv", ("path", "source"))]
+    assert sources == [
+        "source train" if n % 2 else f"drawn/{label}/{n}" for label in ("offline", "online") for n in range(6)
+    ]
+    shown = [Image.open(tmp_path / "drawn" / "offline" / name) for name in ("0001.jpg", "0003.png", "0005.jpg")]
+    assert all(share(photo.convert("RGB")) > 0.05 for photo in shown)
