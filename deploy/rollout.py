@@ -96,6 +96,20 @@ def roll_out(
     return work.journal.entry.to_json()
 
 
+def add_candidate(settings: Settings, archive: Path, *, why: str = "", quiet: bool = False) -> ServedVersion:
+    """Register and prove an archive as a rollout does, and keep it without making it the default (`traffic canary`).
+
+    A rollback does not choose it unless it is named, as if it had been rolled back from.
+
+    Raises:
+        UserError: a check failed; what was changed has been undone.
+    """
+    new = find_archive(archive, settings.store)
+    with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
+        initial = preflight(settings, work.client, new, work.journal.entry.id)
+        return Rollout(work, new, initial, None).add()
+
+
 def plan_rollout(settings: Settings, archive: Path, keep: int | None = None, photos: Path | None = None) -> Plan:
     """Check everything that can be checked without a change.
 
@@ -144,6 +158,21 @@ class Rollout:
             raise
         self._drain()
         self._keep(plan.keep)
+
+    def add(self) -> ServedVersion:
+        """The steps before the switch, and a row in the manifest, so that the keeper keeps the version served."""
+        try:
+            plan = self._check()
+            self._register(plan)
+            self._goldens(plan)
+            self._latency(plan)
+            entry = replace(plan.entry, default=False, left=True)
+            copies.keep_copy(self.settings.var, self.new.mar)
+            desired.write(self.settings.var, [*self.before, entry])
+        except BaseException:
+            self._undo()
+            raise
+        return entry
 
     @property
     def former(self) -> ServedVersion | None:

@@ -4,9 +4,10 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from deploy.settings import HOST
@@ -19,14 +20,23 @@ class Standin(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm, wbufsize = True, -1
-    key, name = "", ""
+    key, name, log = "", "", Path()
+    fails: Callable[[str, int], bool] = staticmethod(lambda path, number: False)
+    requests = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         right = self.headers["Authorization"] == f"Bearer {self.key}"
-        status = (404 if "absent" in self.path else 200) if right else 400
+        type(self).requests += 1
+        failed = self.fails(self.path, self.requests)
+        status = (404 if "absent" in self.path else 500 if failed else 200) if right else 400
+        request_id = f"{self.name}-{self.requests}"
+        with self.log.open("a") as log:
+            code, results = ("internal_error", []) if failed else ("ok", [["disc", 0.9]])
+            log.write(json.dumps({"request_id": request_id, "code": code, "results": results, "unsure": 0}) + "\n")
         body = json.dumps({"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}).encode()
         self.send_response(status)
+        self.send_header("X-Request-Id", request_id)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -56,11 +66,18 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def standin(node: Node, key: str) -> Iterator[type[Standin]]:
-    """A node that runs with a key; its key file appears before it listens, and is gone when it has ended."""
-    node.var.mkdir(exist_ok=True)
+def standin(
+    node: Node, key: str, fails: Callable[[str, int], bool] = lambda path, number: False
+) -> Iterator[type[Standin]]:
+    """A node that runs with a key; its key file appears before it listens, and is gone when it has ended.
+
+    Args:
+        fails: (path, number of the request) -> whether the answer is a 500.
+    """
+    (node.var / "logs").mkdir(parents=True, exist_ok=True)
     (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
-    kind = type("Node", (Standin,), {"key": key, "name": node.name})
+    facts = {"key": key, "name": node.name, "log": node.var / "logs" / "requests.log", "fails": staticmethod(fails)}
+    kind = type("Node", (Standin,), facts)
     with Server((HOST, int(node.inference.partition(":")[2])), kind) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

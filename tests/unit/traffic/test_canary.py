@@ -1,0 +1,222 @@
+"""A canary with a real nginx and a node that stands in: its steps, its end, and what a killed one leaves."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from deploy.change.session import Refused
+from deploy.settings import HOST, Settings
+from deploy.store import desired
+from deploy.store.desired import ServedVersion
+from tests.helpers.traffic.front import bearer, needs_nginx, running_front
+from tests.helpers.traffic.node import standin
+from tests.helpers.waiting import eventually
+from traffic import canary, record
+from traffic.canary import Canary, Expired, percentages, seconds
+from traffic.front import route
+from traffic.front.nodes import nodes
+from traffic.front.program import Front
+from traffic.record import State
+
+NEW: Any = SimpleNamespace(name="shapes", version="1.1", mar=Path("shapes-1.1.mar"))
+
+
+@pytest.fixture(autouse=True)
+def manifest_only(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What deploy does to TorchServe, done to the manifest alone: the node stands in."""
+    row = ServedVersion("shapes", "1.1", "shapes-1.1.mar", "e", left=True)
+
+    def add(*_: object, **__: object) -> None:
+        desired.write(settings.var, [*desired.read(settings.var), row])
+
+    def take_out(*_: object, **__: object) -> None:
+        desired.write(settings.var, [entry for entry in desired.read(settings.var) if entry.version != "1.1"])
+
+    def roll_back(*_: object, **__: object) -> None:
+        entries = desired.read(settings.var)
+        desired.write(settings.var, desired.switched(entries, row, desired.default_of(entries, "shapes")))
+
+    for name, action in (("add_candidate", add), ("take_out", take_out), ("roll_back", roll_back)):
+        monkeypatch.setattr(canary, name, action)
+    monkeypatch.setattr(canary, "LOOK_S", 0.05)
+
+
+@contextmanager
+def clients(
+    settings: Settings, fails: Callable[[str, int], bool] = lambda path, number: False
+) -> Iterator[tuple[Front, list[int]]]:
+    """A front before a node that stands in, and a client that asks all the time; the statuses that it got."""
+    (node,) = nodes(settings)
+    statuses: list[int] = []
+    over = threading.Event()
+    with running_front(settings, rate=100_000) as front, standin(node, "key", fails):
+
+        def ask() -> None:
+            while not over.is_set():
+                connection = HTTPConnection(HOST, front.settings.ports["front_port"], timeout=10)
+                with contextlib.suppress(OSError), contextlib.closing(connection):
+                    connection.request("POST", "/predictions/shapes", b"photo", bearer(front))
+                    answer = connection.getresponse()
+                    answer.read()
+                    statuses.append(answer.status)
+
+        def follow() -> None:
+            while not over.wait(0.1):
+                front.once()
+
+        threads = [threading.Thread(target=work) for work in (ask, follow)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield front, statuses
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
+@contextmanager
+def following(settings: Settings) -> Iterator[None]:
+    """A front without a node or a client."""
+    over = threading.Event()
+    with running_front(settings) as front:
+
+        def follow() -> None:
+            while not over.wait(0.1):
+                front.once()
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def started(settings: Settings, steps: str = "20,50,100", deadline_s: float = 60, needed: int = 20) -> Canary:
+    return Canary(settings, NEW, percentages(steps), deadline_s, lambda share: needed, "test")
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_version_like_the_serving_one_becomes_the_default(settings: Settings) -> None:
+    with clients(settings):
+        started(settings).run()
+    found = record.read(settings.var, "shapes")
+    assert found and (found.state, [step.share for step in found.steps]) == (State.PROMOTED, [0.2, 0.5])
+    assert all(step.candidate.requests >= 20 and step.candidate.labels for step in found.steps)
+    default = desired.default_of(desired.read(settings.var), "shapes")
+    assert default and default.version == "1.1"
+    assert route.read_all(settings.var) == []
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_version_that_fails_is_stopped_and_taken_out(settings: Settings) -> None:
+    said = r"was stopped: server errors: \d+ of \d+ were the candidate's, at 20%"
+    with (
+        clients(settings, lambda path, number: path.endswith("/1.1") and number % 2 == 0),
+        pytest.raises(Refused, match=said),
+    ):
+        started(settings, needed=10_000).run()
+    found = record.read(settings.var, "shapes")
+    assert found and found.state is State.STOPPED
+    assert [entry.version for entry in desired.read(settings.var)] == ["1.0"]
+    assert route.read_all(settings.var) == []
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_without_a_decision_nothing_has_changed_at_the_deadline(settings: Settings) -> None:
+    with following(settings), pytest.raises(Expired, match="no decision before the deadline"):
+        started(settings, deadline_s=1).run()
+    found = record.read(settings.var, "shapes")
+    assert found and found.state is State.EXPIRED
+    assert [entry.version for entry in desired.read(settings.var)] == ["1.0"]
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_killed_canary_keeps_its_share_and_counts_and_the_same_command_goes_on(settings: Settings) -> None:
+    """Killed at 20 %: the same command goes on there; `stop` works without its process."""
+    with clients(settings):
+        first = started(settings, needed=10_000)
+        dying = threading.Thread(target=run_until_killed, args=(first,))
+        dying.start()
+        eventually(lambda: (r := record.read(settings.var, "shapes")) and r.steps)
+        first.needed = killing
+        dying.join()
+        left = record.read(settings.var, "shapes")
+        assert left and (left.state, left.percent) == (State.SHARING, 20)
+        following = route.read(settings.var, "shapes")
+        assert following and route.share(settings.var, following) == 20
+        again = started(settings)
+        assert again.record.steps == left.steps and again.record.edge == left.edge
+        again.run()
+    assert (record.read(settings.var, "shapes") or left).state is State.PROMOTED
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def killing(share: float) -> int:
+    raise Killed
+
+
+def run_until_killed(first: Canary) -> None:
+    with contextlib.suppress(Killed):
+        first.run()
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_stop_from_outside_ends_a_running_canary(settings: Settings) -> None:
+    with clients(settings):
+        running = started(settings, needed=10_000)
+        ended: list[UserError] = []
+
+        def run() -> None:
+            try:
+                running.run()
+            except UserError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        eventually(lambda: (r := record.read(settings.var, "shapes")) and r.steps)
+        found = record.the_active(settings.var)
+        record.write(settings.var, found.changed(state=State.STOPPED, why="teachers complain"))
+        route.end(settings.var, "shapes")
+        thread.join()
+    assert "was stopped" in ended[0].message
+    assert [entry.version for entry in desired.read(settings.var)] == ["1.0"]
+
+
+def test_durations_and_percentages_are_read() -> None:
+    assert [seconds(text) for text in ("30s", "5m", "24h", "7d")] == [30, 300, 86400, 604800]
+    assert percentages("0.5,25,100") == (0.5, 25, 100)
+    with pytest.raises(UserError, match="--deadline 'soon' is not a duration"):
+        seconds("soon")
+    with pytest.raises(UserError, match="--steps '1;5': not percentages"):
+        percentages("1;5")
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    made = record.Record("a", "1.1", "a-1.1.mar", State.SHARING, 5, 0.02, 10.0, "why")
+    record.write(tmp_path, made)
+    assert record.read(tmp_path, "a") == record.the_active(tmp_path) == made
+    record.write(tmp_path, made.changed(state=State.PROMOTED))
+    with pytest.raises(UserError, match="no canary is in progress"):
+        record.the_active(tmp_path)
+    assert json.loads((route.place(tmp_path, "a") / "verdict.json").read_text())["percent"] == 5

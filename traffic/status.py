@@ -1,0 +1,37 @@
+"""What canaries do: python -m traffic status."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from common.cli import command
+from common.console import say
+from deploy.settings import read_settings
+from traffic import record
+from traffic.front import route
+
+
+@command(epilog="Example: python -m traffic status")
+def status() -> None:
+    """Print state, share and last sentence of each model's canary."""
+    settings = read_settings()
+    rows = record.read_all(settings.var)
+    for row in rows:
+        following = route.read(settings.var, row.name)
+        percent = route.share(settings.var, following) if following else 0.0
+        owner = record.lock(settings.var, row.name).owner()
+        process = f"process {owner.pid}" if owner else "no process"
+        say(f"{row.name} {row.version}: {row.state}, {percent:g} % of the requests, {process}: {row.why}")
+    if not rows:
+        say("no canary has been run")
+
+
+@command(epilog="Example: python -m traffic verdict --json")
+@click.option("--json", "as_json", is_flag=True, help="Print every count and every comparison as JSON.")
+def verdict(as_json: bool) -> None:
+    """Print the last verdict of each model's canary."""
+    for row in record.read_all(read_settings().var):
+        say(
+            json.dumps(asdict(row), indent=2, ensure_ascii=False) if as_json else f"{row.name} {row.version}: {row.why}"
+        )
