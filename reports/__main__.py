@@ -10,6 +10,8 @@ main = CommandGroup(
         "score": "Classify every photo of a manifest with the code of an archive.",
         "sample": "Draw scored photos for review, to correct the shares for the classifier's errors.",
         "build": "Write the report: one page that needs no internet, and CSV files.",
+        "drift": "Say on which days photos and answers differ from the days before.",
+        "explore": "Ask the scores questions in the browser (Datasette, an extra).",
     },
 )
 main.help = "Score millions of photos, and report the share of a label by region and week."

@@ -35,14 +35,19 @@ TRUTH = ("photo_id", "label", "institution", "moved", "back")
     "--photos", default=5, show_default=True, type=click.IntRange(1, 100), help="An institution posts a week."
 )
 @click.option("--regions", default=34, show_default=True, type=click.IntRange(1, 34))
+@click.option(
+    "--pictures", default=60, show_default=True, type=click.IntRange(1), help="Different pictures of a label."
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same photos.")
-def sample_data(out: Path, name: str, weeks: int, institutions: int, photos: int, regions: int, seed: int) -> None:
+def sample_data(
+    out: Path, name: str, weeks: int, institutions: int, photos: int, regions: int, pictures: int, seed: int
+) -> None:
     """Draw example photos and their manifest into OUT."""
     recipe = read_recipe(name)
     if missing := [label for label in recipe.labels[:2] if label not in recipe.drawn]:
         raise InvalidInput(f"recipe {recipe.name} has no drawing for {', '.join(missing)}", "give another --recipe")
     before, after = recipe.labels[:2]
-    posts = plan_posts(Plan(list(REGIONS)[:regions], weeks, institutions, photos, before, after, seed))
+    posts = plan_posts(Plan(list(REGIONS)[:regions], weeks, institutions, photos, before, after, seed, pictures))
     with writing(out):
         (out / "photos").mkdir(parents=True, exist_ok=True)
         for post in track(posts, "drawing", transient=True):

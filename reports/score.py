@@ -21,11 +21,13 @@ from common.cli import command
 from common.commands import next_step
 from common.console import err_console, say
 from reports.check import refused, show
+from reports.manifest.checking import Check
 from reports.manifest.folders import PATTERN
 from reports.manifest.opening import open_manifest
 from reports.scoring import fetching, worker
 from reports.scoring.archives import Model, unpacked
 from reports.scoring.job import Job, create_job, locked, read_job, require_same
+from reports.scoring.schema import PART
 from reports.scoring.workers import Pool
 
 
@@ -54,14 +56,15 @@ from reports.scoring.workers import Pool
     type=click.FloatRange(0, min_open=True),
     help="Time for a remote photo.",
 )
+@click.option("--part", default=PART, show_default=True, type=click.IntRange(1, 100_000), help="Photos of a part.")
 @click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
 def score(
     manifest: Path, mar: Path, out: Path, jobs: int, pattern: str, published_at: str, connections: int,
-    fetch_seconds: float, allow_host: tuple[str, ...],
+    fetch_seconds: float, part: int, allow_host: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Classify the photos of MANIFEST; the scores are Parquet files in --out."""
     with unpacked(mar) as model, locked(out):
-        job = _job(out, manifest, model, pattern, published_at)
+        job = _job(out, manifest, open_manifest(manifest, pattern, published_at), model, part)
         limits = fetching.Limits(model.limit, fetch_seconds, frozenset(allow_host))
         if missing := job.missing():
             fetch = partial(fetching.fetch, limits=limits)
@@ -74,13 +77,13 @@ def score(
     next_step("reports", "build", out, "--out", "site")
 
 
-def _job(out: Path, manifest: Path, model: Model, pattern: str, published_at: str) -> Job:
+def _job(out: Path, manifest: Path, check: Check, model: Model, part: int) -> Job:
     if (out / "job.json").exists():
         job = read_job(out)
         require_same(job, model, manifest)
+        job.clear_left_over()
         return job
-    check = open_manifest(manifest, pattern, published_at)
-    job_or_none = create_job(out, manifest, check, model)
+    job_or_none = create_job(out, manifest, check, model, part)
     if job_or_none is None:
         show(check.findings)
         raise refused(manifest, check.findings)

@@ -22,14 +22,15 @@ from reports.manifest.dates import CHINA
 from reports.manifest.regions import REGIONS
 
 FIRST_MONDAY = datetime(2022, 2, 28, tzinfo=CHINA)
-_PICTURES = 60  # of each label
 _SUBJECTS = ("英语", "数学", "编程", "音乐", "美术")
 _POSTED_TWICE, _NO_CLASSS, _DAMAGED = 0.04, 0.03, 0.006
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to draw. `before` and `after` are the labels that the institutions move between."""
+    """What to draw. `before` and `after` are the labels that the institutions move between.
+
+    `pictures` are drawn for each label; no institution posts more photos a week."""
 
     regions: Sequence[str]
     weeks: int
@@ -38,6 +39,7 @@ class Plan:
     before: str
     after: str
     seed: int = 0
+    pictures: int = 60
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _institution(rng: random.Random, plan: Plan, code: str, index: int) -> _Inst
 
 def _week(rng: random.Random, plan: Plan, who: _Institution, week: int, number: int) -> list[Post]:
     away = who.moved >= 0 and week >= who.moved and (who.back < 0 or week < who.back)
-    pictures = rng.sample(range(_PICTURES), min(_PICTURES, plan.photos))
+    pictures = rng.sample(range(plan.pictures), min(plan.pictures, plan.photos))
     posts: list[Post] = []
     for picture in pictures:
         usual = rng.random() < 0.96
@@ -145,4 +147,4 @@ def _picture(kind: str, seed: int) -> Image.Image:
 
 @cache
 def _poster(seed: int) -> Image.Image:
-    return _picture(("discs", "stripes", "crosses")[seed % 3], seed)
+    return _picture("papers", seed)

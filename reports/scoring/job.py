@@ -47,7 +47,7 @@ class Job:
     extra: tuple[str, ...]
     photos: int
     created: str
-    part: int = PART
+    part: int
 
     @property
     def parts(self) -> int:
@@ -61,6 +61,11 @@ class Job:
     def missing(self) -> list[int]:
         """The parts that have not been written."""
         return [index for index in range(self.parts) if not self.part_path(index).exists()]
+
+    def clear_left_over(self) -> None:
+        """Remove what a killed process has half-written. Call it under the lock."""
+        for path in (self.folder / "parts").glob(".*"):
+            path.unlink(missing_ok=True)
 
     def rows(self, part: int) -> list[dict[str, Any]]:
         """The rows of a part in the manifest."""
@@ -129,8 +134,11 @@ def require_same(job: Job, model: Model, manifest: Path) -> None:
         raise InvalidInput(f"{manifest} has changed since {job.folder} was begun", _FIX)
 
 
-def create_job(folder: Path, manifest: Path, check: Check, model: Model) -> Job | None:
+def create_job(folder: Path, manifest: Path, check: Check, model: Model, part: int = PART) -> Job | None:
     """Check a manifest and write its rows; the folder appears only if no row has an error.
+
+    Args:
+        part: photos of a part.
 
     Returns:
         the job; None if a row has an error, which is in `check.findings`.
@@ -141,11 +149,11 @@ def create_job(folder: Path, manifest: Path, check: Check, model: Model) -> Job 
     extra = tuple(column_of(name) for name in check.extra)
     job = Job(
         folder, model.name, model.version, model.digest, model.labels, str(manifest), digest_of(manifest), extra, 0,
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        datetime.now(UTC).isoformat(timespec="seconds"), part,
     )  # fmt: skip
     try:
         with new_folder(folder) as work:
-            photos = _write_manifest(work / "manifest.parquet", check)
+            photos = _write_manifest(work / "manifest.parquet", check, part)
             if check.findings.errors:
                 raise _Refused
             job = replace(job, photos=photos)
@@ -159,13 +167,13 @@ class _Refused(Exception):
     """Ends the block of `new_folder`, so that nothing is written."""
 
 
-def _write_manifest(path: Path, check: Check) -> int:
+def _write_manifest(path: Path, check: Check, part: int) -> int:
     schema = manifest_schema(check.extra)
     entries = check.entries()
     photos = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while rows := [_row(entry, photos + offset) for offset, entry in enumerate(islice(entries, PART))]:
-            writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=PART)
+        while rows := [_row(entry, photos + offset) for offset, entry in enumerate(islice(entries, part))]:
+            writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=part)
             photos += len(rows)
     return photos
 

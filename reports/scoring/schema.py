@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 PART = 2000
-"""Photos of one part."""
+"""Photos of one part, unless the command says otherwise."""
 
 PROBABILITY = "p_"
 """Prefix of the columns with the probability of each label."""

@@ -1,0 +1,144 @@
+"""Daily measures of scored photos: what the model answers, and what the photos look like.
+
+`appearance` stands for the distance of features, which an archive does not export: how often each of the 144 bits of
+the perceptual hash is set on a day, compared with all days before, as the root mean square of the differences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reports.scoring.job import Job, read_parts
+
+MEASURES = ("label", "unsure", "out_of_scope", "errors", "brightness", "size", "confidence", "appearance")
+COLUMNS = ("published_at", "label", "confidence", "unsure", "in_scope", "error_code", "bytes", "brightness", "phash")
+
+_BITS = 144
+_FEW = 5  # photos of a day below which it is not measured
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Days:
+    """Measures by day, shape (days, measures), in the order of `MEASURES`; NaN: too few photos, or never measured.
+
+    `label`, `unsure`, `out_of_scope` and `errors` are shares of 0 to 1; `brightness` is a median of 0 to 255; `size` a
+    median of log2(bytes); `confidence` a mean of logits. `errors` in `sampling` are standard deviations.
+    """
+
+    dates: list[date]
+    photos: npt.NDArray[np.int64]
+    values: Floats
+    sampling: Floats
+
+
+def measure_days(jobs: Sequence[Job], label: str) -> Days:
+    """Measure the days of one or more complete jobs, in the order of their dates.
+
+    Raises:
+        InvalidInput: parts are missing or damaged.
+    """
+    return measure_table(pa.concat_tables([read_parts(job, COLUMNS) for job in jobs]), label)
+
+
+def measure_table(table: pa.Table, label: str) -> Days:
+    """As `measure_days`, from rows with `COLUMNS`."""
+    seconds = np.asarray(table["published_at"].cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_numpy(), np.int64)
+    day = (seconds + 8 * 3600) // 86400
+    first = int(day.min())
+    day -= first
+    count = int(day.max()) + 1
+    columns = _columns(table, label)
+    values, sampling = np.full((count, len(MEASURES)), np.nan), np.full((count, len(MEASURES)), np.nan)
+    photos = np.bincount(day, minlength=count)
+    order = np.argsort(day, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(photos)])
+    for index in range(count):
+        rows = order[bounds[index] : bounds[index + 1]]
+        if len(rows) >= _FEW:
+            values[index], sampling[index] = _measures({name: column[rows] for name, column in columns.items()})
+    _appearance(columns["bits"], day, values, sampling)
+    dates = [date(1970, 1, 1) + timedelta(days=first + index) for index in range(count)]
+    return Days(dates, photos, values, sampling)
+
+
+def _columns(table: pa.Table, label: str) -> dict[str, Floats]:
+    def numbers(column: pa.ChunkedArray) -> Floats:
+        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+    answered = pc.equal(table["error_code"], "")
+    scope = pc.if_else(answered, table["in_scope"], pa.scalar(None, pa.bool_()))
+    return {
+        "label": numbers(pc.equal(table["label"], label).cast(pa.int8())),
+        "unsure": numbers(table["unsure"].cast(pa.int8())),
+        "out_of_scope": 1 - numbers(scope.cast(pa.int8())),
+        "errors": numbers(pc.invert(answered).cast(pa.int8())),
+        "brightness": numbers(table["brightness"]),
+        "size": np.log2(np.maximum(numbers(pc.fill_null(table["bytes"], 0)), 1)),
+        "confidence": _logits(numbers(table["confidence"])),
+        "bits": hash_bits(table["phash"].to_pylist()),
+    }
+
+
+def _logits(confidence: Floats) -> Floats:
+    cut = np.clip(confidence, 0.5, 1 - 1e-6)
+    return np.log(cut / (1 - cut))
+
+
+def hash_bits(hashes: Sequence[str | None]) -> Floats:
+    """Perceptual hashes -> their bits, shape (photos, 144), float; NaN for a photo without a hash."""
+    bits = np.full((len(hashes), _BITS), np.nan, np.float32)
+    known = [index for index, value in enumerate(hashes) if value]
+    if known:
+        raw = np.frombuffer(bytes.fromhex("".join(hashes[index] or "" for index in known)), np.uint8)
+        bits[known] = np.unpackbits(raw.reshape(len(known), -1), axis=1)
+    return bits  # type: ignore[return-value]
+
+
+def _measures(rows: dict[str, Floats]) -> tuple[Floats, Floats]:
+    pairs = [_share(rows[name]) for name in ("label", "unsure", "out_of_scope", "errors")]
+    pairs += [_median(rows["brightness"]), _median(rows["size"]), _mean(rows["confidence"]), (np.nan, np.nan)]
+    return np.array([value for value, _ in pairs]), np.array([error for _, error in pairs])
+
+
+def _share(values: Floats) -> tuple[float, float]:
+    values = values[~np.isnan(values)]
+    if len(values) < _FEW:
+        return np.nan, np.nan
+    smoothed = (values.sum() + 1) / (len(values) + 2)  # a share of 0 has an error too
+    return float(values.mean()), float(np.sqrt(smoothed * (1 - smoothed) / len(values)))
+
+
+def _median(values: Floats) -> tuple[float, float]:
+    value, error = _mean(values)
+    return (float(np.nanmedian(values)), 1.2533 * error) if value == value else (np.nan, np.nan)  # error of a median
+
+
+def _mean(values: Floats) -> tuple[float, float]:
+    values = values[~np.isnan(values)]
+    if len(values) < _FEW:
+        return np.nan, np.nan
+    return float(values.mean()), float(values.std() / np.sqrt(len(values)))
+
+
+def _appearance(bits: Floats, day: npt.NDArray[np.int64], values: Floats, sampling: Floats) -> None:
+    """Fill in how far the bits of each day are from those of all days before, above what few photos explain."""
+    known = ~np.isnan(bits[:, 0])
+    column = MEASURES.index("appearance")
+    total, photos = np.zeros(_BITS), 0
+    for index in range(len(values)):
+        rows = bits[known & (day == index)]
+        if len(rows) < _FEW:
+            continue
+        if photos >= 2 * _FEW:
+            mean, usual = rows.mean(axis=0), total / photos
+            noise = float((usual * (1 - usual)).mean()) * (1 / len(rows) + 1 / photos)
+            values[index, column] = float(((mean - usual) ** 2).mean()) - noise
+            sampling[index, column] = noise * np.sqrt(2 / _BITS) * 2  # bits are correlated: twice that of free ones
+        total, photos = total + rows.sum(axis=0), photos + len(rows)

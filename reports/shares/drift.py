@@ -1,0 +1,59 @@
+"""Does a day differ from the 28 days before by more than days usually differ? Pure functions of daily measures.
+
+A distance is in units of the spread of the days before (median absolute deviation, scaled to a standard deviation) and
+of the day's own sampling error together. There are no p-values: with 100,000 photos a day every one of them is 0.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+DAYS = 28
+"""Days before that a day is compared with."""
+MIN_DAYS = 14
+"""With fewer days before, nothing is said."""
+LIMIT = 6.0
+"""Distance of two days in a row that is an alarm."""
+
+_TO_SIGMA = 1.4826  # a normal distribution's standard deviation is this many times its median absolute deviation
+_LEAST = 1e-9
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+def find_alarms(values: Floats, errors: Floats) -> tuple[Floats, Flags]:
+    """Compare each day with the days before.
+
+    A day in alarm does not become what later days are compared with.
+
+    Args:
+        values: measures by day, shape (days, measures); NaN: not measured.
+        errors: their sampling errors, as standard deviations, same shape.
+
+    Returns:
+        distances, shape (days, measures), NaN where nothing can be said; and alarms, same shape.
+    """
+    distances = np.full(values.shape, np.nan)
+    alarms = np.zeros(values.shape, np.bool_)
+    for measure in range(values.shape[1]):
+        usual: list[float] = []
+        far_before = False
+        for day, value in enumerate(values[:, measure]):
+            if np.isnan(value):
+                continue
+            distance = _distance(value, usual[-DAYS:], errors[day, measure])
+            distances[day, measure] = distance
+            far = bool(distance > LIMIT)
+            alarms[day, measure] = far and far_before
+            far_before = far
+            if not far:
+                usual.append(float(value))
+    return distances, alarms
+
+
+def _distance(value: float, before: list[float], error: float) -> float:
+    if len(before) < MIN_DAYS:
+        return float("nan")
+    centre = float(np.median(before))
+    spread = _TO_SIGMA * float(np.median(np.abs(np.array(before) - centre)))
+    return abs(value - centre) / max(float(np.hypot(spread, error)), _LEAST)

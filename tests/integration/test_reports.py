@@ -1,0 +1,386 @@
+"""From drawn photos to the report, with the shipped model: nothing is lost, repeated or made up on the way."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+import pytest
+
+from common.errors import InvalidInput
+from config.recipe import NO_CLASS
+from deploy.archive import pack
+from deploy.settings import ROOT
+from reports.build import build
+from reports.check import check
+from reports.manifest.opening import open_manifest
+from reports.sample import sample
+from reports.sample_data import sample_data
+from reports.score import run, score
+from reports.scoring import fetching
+from reports.scoring.archives import Model, unpacked
+from reports.scoring.job import Job, create_job, read_job, read_parts
+from reports.scoring.worker import Task
+from reports.scoring.workers import Pool
+from tests.helpers.commands import SHIPPED, command
+
+HEADER = "photo_id,path,url,institution,region,published_at\n"
+
+
+def invoke(program: click.Command, *words: object) -> None:
+    program.main([str(word) for word in words], standalone_mode=False)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(SHIPPED, "1.0", tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    sizes = "--regions 2 --institutions 2 --weeks 6 --photos 3 --pictures 6 --seed 1"
+    invoke(sample_data, folder, *sizes.split())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(mar: Path) -> Iterator[Model]:
+    with unpacked(mar) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pool(model: Model) -> Iterator[Pool]:
+    """One worker process for all tests of this file."""
+    limits = fetching.Limits(model.limit, seconds=1, allowed=frozenset({"127.0.0.1"}))
+    with Pool(model.folder, model.name, model.version, 1, lambda task: fetching.fetch(task, limits), 4) as running:
+        yield running
+
+
+def scored(manifest: Path, out: Path, model: Model, pool: Pool) -> Job:
+    made = create_job(out, manifest, open_manifest(manifest), model, part=20)
+    assert made
+    run(made, made.missing(), pool)
+    return made
+
+
+def rows(made: Job) -> list[dict[str, Any]]:
+    return [{**row, "scored_at": None} for row in read_parts(made).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def scores(drawn: Path, model: Model, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return scored(drawn / "manifest.csv", tmp_path_factory.mktemp("scores") / "1", model, pool)
+
+
+def test_each_photo_is_one_row_with_the_answer_of_the_served_model(drawn: Path, scores: Job, model: Model) -> None:
+    found, truth = rows(scores), {row["photo_id"]: row["label"] for row in table(drawn / "truth.csv")}
+    assert [row["photo_id"] for row in found] == [row["photo_id"] for row in table(drawn / "manifest.csv")]
+    assert [row["row"] for row in found] == list(range(len(truth)))
+    classes = [row for row in found if row["label"] and truth[row["photo_id"]] != NO_CLASS]
+    right = [row["label"] == truth[row["photo_id"]] for row in classes]
+    assert sum(right) >= 0.95 * len(right)
+    assert {row["model_digest"] for row in found} == {model.digest}
+    assert sum(row["error_code"] == "corrupt_image" for row in found) < 5  # some are damaged on purpose
+    for row in found:
+        if row["error_code"]:
+            continue
+        assert row["p_offline"] + row["p_online"] == pytest.approx(1, abs=1e-5)
+        assert row["confidence"] == max(row["p_offline"], row["p_online"])
+        assert row["title"].startswith(row["institution"])
+        assert len(row["sha256"]) == 64
+        assert row["phash"]
+
+
+def test_an_answer_is_that_of_the_archive_over_http(scores: Job, pool: Pool, model: Model) -> None:
+    goldens = json.loads((SHIPPED / "goldens.json").read_text())[:3]
+    results = list(pool.results(Task(str(SHIPPED / golden["photo"])) for golden in goldens))
+    for golden, result in zip(goldens, results, strict=True):
+        assert list(result["probabilities"].values()) == pytest.approx(golden["probabilities"], abs=0.01)
+
+
+def test_a_killed_job_continues_and_ends_with_the_rows_of_an_undisturbed_one(
+    drawn: Path, mar: Path, scores: Job, tmp_path: Path
+) -> None:
+    words = ["score", drawn / "manifest.csv", "--archive", mar, "--out", tmp_path / "s", "--part", 20, "--jobs", 1]
+    program = [sys.executable, "-m", "reports", *map(str, words)]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        while not (tmp_path / "s" / "parts" / "00000.parquet").exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+    left = read_job(tmp_path / "s")
+    assert 0 < len(left.missing()) < left.parts
+    with pytest.raises(InvalidInput, match="incomplete"):
+        read_parts(left)
+    done = command("reports", *words)
+    assert f"{left.photos} photos in {left.parts} parts" in done.stdout
+    assert rows(left) == rows(scores)
+    assert not list((tmp_path / "s" / "parts").glob(".*"))
+
+
+def test_a_job_is_not_continued_with_another_manifest_or_archive(
+    drawn: Path, mar: Path, scores: Job, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_bytes((drawn / "manifest.csv").read_bytes() + b"\n")
+    with pytest.raises(click.ClickException, match="has changed since"):
+        invoke(score, other, "--archive", mar, "--out", scores.folder)
+    archive = shutil.copy(mar, tmp_path / "classroom-1.0.mar")
+    with subprocess.Popen([sys.executable, "-m", "zipfile", "-c", archive, str(SHIPPED / "MODEL_CARD.md")]):
+        pass
+    with pytest.raises(click.ClickException, match="is not an archive"):
+        invoke(score, drawn / "manifest.csv", "--archive", archive, "--out", scores.folder)
+
+
+def test_a_bad_manifest_leaves_nothing_behind(mar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(HEADER + "1,a.jpg,,x,BJ,2022-03-14\n1,a.jpg,,x,BJ,2022-03-14\n")
+    for program, *words in ((check,), (score, "--archive", mar, "--out", tmp_path / "s")):
+        with pytest.raises(click.ClickException, match="1 errors in 2 rows"):
+            invoke(program, manifest, *words)  # type: ignore[arg-type]
+        assert re.search(r"3\s+photo_id\s+error", capsys.readouterr().out)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["m.csv"]
+
+
+class Web(BaseHTTPRequestHandler):
+    """A host of photos, and of what a scraper meets."""
+
+    photo = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/slow.jpg":
+            time.sleep(3)
+        if self.path in ("/private.jpg", "/file.jpg", "/loop.jpg"):
+            target = {
+                "/private.jpg": "http://169.254.169.254/x",
+                "/file.jpg": "file:///etc/passwd",
+                "/loop.jpg": "/loop.jpg",
+            }
+            self.send_response(302)
+            self.send_header("Location", target[self.path])
+            self.end_headers()
+            return
+        body = b"\xff\xd8" + b"x" * (11 * 2**20) if self.path == "/large.jpg" else self.photo
+        self.send_response(404 if self.path == "/gone.jpg" else 200)
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client stops at its limit
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    Web.photo = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_bad_and_remote_photos_are_rows_with_a_code(web: str, model: Model, pool: Pool, tmp_path: Path) -> None:
+    photo = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
+    files = {
+        "good.jpg": photo, "empty.jpg": b"", "cut.jpg": photo[: len(photo) // 2], "anim.gif": b"GIF89a" + bytes(60),
+        "json.jpg": b'[{"image_base64": "x"}, {"image_base64": "y"}]', "text.jpg": "不是照片".encode(),
+        "big.jpg": photo + bytes(11 * 2**20),
+    }  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    remote = ["ok", "slow", "private", "file", "loop", "large", "gone"]
+    lines = [f"{name},{name},,x,BJ,2022-03-14\n" for name in [*files, "absent.jpg"]]
+    lines += [f"{name}-remote,,{web}/{name}.jpg,x,BJ,2022-03-14\n" for name in remote]
+    lines += [f"meta,,http://localhost:{web.rpartition(':')[2]}/ok.jpg,x,BJ,2022-03-14\n"]
+    (tmp_path / "m.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+    found = {row["photo_id"]: row for row in rows(scored(tmp_path / "m.csv", tmp_path / "s", model, pool))}
+    assert {name: row["error_code"] for name, row in found.items()} == {
+        "good.jpg": "", "empty.jpg": "empty_image", "cut.jpg": "corrupt_image", "anim.gif": "unsupported_format",
+        "json.jpg": "unsupported_format", "text.jpg": "unsupported_format", "big.jpg": "image_too_large",
+        "absent.jpg": "file_not_found", "ok-remote": "", "slow-remote": "fetch_timeout",
+        "private-remote": "fetch_blocked", "file-remote": "fetch_blocked", "loop-remote": "fetch_failed",
+        "large-remote": "image_too_large", "gone-remote": "http_404", "meta": "fetch_blocked",
+    }  # fmt: skip
+    assert found["ok-remote"]["sha256"] == found["good.jpg"]["sha256"]
+    assert found["ok-remote"]["p_online"] == found["good.jpg"]["p_online"]
+    assert all(row["error"] and row["label"] is None for row in found.values() if row["error_code"])
+
+
+def test_a_dead_worker_costs_no_photo(scores: Job, drawn: Path, model: Model, pool: Pool, tmp_path: Path) -> None:
+    manifest = drawn / "manifest.csv"
+    made = create_job(tmp_path / "s", manifest, open_manifest(manifest), model, part=20)
+    assert made
+    before = pool.pids()
+    killer = threading.Timer(0.05, lambda: [os.kill(pid, signal.SIGKILL) for pid in before])
+    killer.start()
+    run(made, made.missing()[:2], pool)
+    assert pool.pids() != before
+    for part in (0, 1):
+        answers = [pq.read_table(one.part_path(part), columns=["photo_id", "label"]) for one in (made, scores)]
+        assert answers[0] == answers[1]
+
+
+@pytest.fixture(scope="module")
+def site(drawn: Path, scores: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    invoke(sample, scores.folder, "--count", 60, "--out", folder / "review")
+    words = ["--review", folder / "review", "--labels", drawn / "truth.csv", "--out", folder / "site"]
+    invoke(build, scores.folder, *words, "--en", "taught online", "--zh", "线上授课")
+    return Path(folder / "site")
+
+
+def test_the_report_counts_what_was_scored(drawn: Path, scores: Job, site: Path) -> None:
+    found, shares = rows(scores), table(site / "shares.csv")
+    country = [row for row in shares if row["region"] == "CN"]
+    assert sum(int(row["photos"]) for row in country) == len(found)
+    for row in shares:
+        parts = [int(row[name]) for name in ("errors", "out_of_scope", "duplicates", "counted")]
+        assert sum(parts) == int(row["photos"])
+    assert sum(int(row["duplicates"]) for row in country) >= 1
+    assert [row for row in country if row["corrected"]]
+
+
+def test_the_institutions_move_in_the_weeks_of_the_truth(drawn: Path, site: Path) -> None:
+    truth = {row["institution"]: int(row["moved"]) for row in table(drawn / "truth.csv")}
+    weeks = [row["week"] for row in table(site / "shares.csv") if row["region"] == "CN"]
+    found = {row["institution"]: row for row in table(site / "institutions.csv")}
+    assert set(found) == set(truth)
+    for name, moved in truth.items():
+        if moved >= 0:
+            assert abs(weeks.index(found[name]["moved"]) - moved) <= 1
+        else:
+            assert found[name]["moved"] == ""
+
+
+def test_the_sample_hides_the_answer_and_is_read_back(scores: Job, tmp_path: Path) -> None:
+    invoke(sample, scores.folder, "--count", 20, "--out", tmp_path / "review")
+    sampled = table(tmp_path / "review" / "sample.csv")
+    assert len(sampled) == len(list((tmp_path / "review" / "photos").iterdir())) == 20
+    assert {row["positive"] for row in sampled[:10]} == {"0", "1"}  # in random order
+    with pytest.raises(click.ClickException, match="label the sample"):
+        invoke(build, scores.folder, "--review", tmp_path / "review", "--out", tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as play:
+        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+def opened(browser: Any, site: Path, **options: object) -> Any:
+    """The page from disk with the network off; a script error or any other request fails the test."""
+    page = browser.new_context(offline=True, **{"locale": "en-GB", **options}).new_page()
+    page.on("pageerror", lambda error: pytest.fail(str(error)))
+    page.on("console", lambda message: pytest.fail(message.text) if message.type == "error" else None)
+    url = f"file://{site}/index.html"
+    page.on("request", lambda request: None if request.url == url else pytest.fail(request.url))
+    page.goto(url)
+    page.wait_for_selector("body[data-state=ready]")
+    return page
+
+
+def cells(page: Any, name: str) -> list[list[str]]:
+    """The body of a table, as it is shown."""
+    script = "table => [...table.tBodies[0].rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    found: list[list[str]] = page.locator(f"table#{name}").evaluate(script)
+    return found
+
+
+def expected(rows: list[dict[str, str]], columns: list[str]) -> list[list[str]]:
+    return [[row[column] or "–" for column in columns] for row in rows]
+
+
+def test_the_numbers_of_the_page_are_those_of_the_csv_files(browser: Any, site: Path) -> None:
+    page = opened(browser, site)
+    shares = table(site / "shares.csv")
+    columns = "week photos errors out_of_scope duplicates counted unsure positive raw corrected low high by_institution"
+    for region in {row["region"] for row in shares}:
+        page.select_option("#region", region)
+        shown = [row[:-1] for row in cells(page, "shares")]
+        assert shown == expected([row for row in shares if row["region"] == region], columns.split())
+    moves = "photos counted positive state moved moved_from moved_to back back_from back_to"
+    page.locator("#search").fill("")
+    states = {"moved": "moved", "stayed": "did not move", "always": "from the first week", "unclear": "unclear"}
+    rows = [{**row, "state": states[row["state"]]} for row in table(site / "institutions.csv")]
+    assert cells(page, "list") == expected(rows, ["institution", "region_en", *moves.split()])
+    speeds = "institutions moved returned first half most days_to_half days_to_most median_days"
+    assert cells(page, "speeds") == expected(table(site / "regions.csv"), ["region_en", *speeds.split()])
+    facts = dict(
+        page.locator("#basis").evaluate(
+            "dl => [...dl.querySelectorAll('dd')].map(d => [d.dataset.fact, d.textContent])"
+        )
+    )
+    country = [row for row in shares if row["region"] == "CN"]
+    assert int(facts["counted"]) == sum(int(row["counted"]) for row in country)
+    assert int(facts["photos"]) == sum(int(row["photos"]) for row in country)
+
+
+def test_the_map_follows_the_slider_and_a_tile_chooses_its_region(browser: Any, site: Path) -> None:
+    page = opened(browser, site)
+    assert page.locator("#map button").count() == 34
+    shares = {(row["region"], row["week"]): row for row in table(site / "shares.csv")}
+    last = page.locator("#shown").text_content().split()[0]
+    page.locator("#week").focus()
+    page.keyboard.press("Home")
+    first = page.locator("#shown").text_content().split()[0]
+    assert first < last
+    values = page.locator("#map button").evaluate_all("all => all.map(tile => [tile.dataset.code, tile.dataset.value])")
+    for code, value in values:
+        row = shares.get((code, first))
+        assert value == ((row["corrected"] or row["raw"]) if row and row["note"] != "too few" else "")
+    page.locator("#map button[data-code=BJ]").press("Enter")
+    assert page.locator("#region").input_value() == "BJ"
+    assert page.locator("#map button[data-code=BJ]").get_attribute("aria-pressed") == "true"
+    page.locator("#search").fill("beijing")
+    assert {row[1] for row in cells(page, "list")} == {"Beijing"}
+
+
+def test_the_page_speaks_chinese_and_prints_on_a4(browser: Any, site: Path, tmp_path: Path) -> None:
+    page = opened(browser, site, locale="zh-CN", viewport={"width": 360, "height": 800})
+    assert "线上授课" in page.title()
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#language").click()
+    assert "taught online" in page.title()
+    assert "{" not in page.locator("body").inner_text()
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_has_no_serious_accessibility_finding(browser: Any, site: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = opened(browser, site, color_scheme=scheme, bypass_csp=True)
+    findings = axe.Axe().run(page).response["violations"]
+    serious = [(one["id"], one["nodes"][0]["html"]) for one in findings if one["impact"] in ("serious", "critical")]
+    assert serious == []
