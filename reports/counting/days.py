@@ -18,6 +18,8 @@ from reports.scoring.job import Job, read_parts
 MEASURES = ("label", "unsure", "out_of_scope", "errors", "brightness", "size", "confidence", "appearance")
 COLUMNS = ("published_at", "label", "confidence", "unsure", "in_scope", "error_code", "bytes", "brightness", "phash")
 
+_SHARES = ("label", "unsure", "out_of_scope", "errors")
+_MEDIANS = ("brightness", "size")
 _BITS = 144
 _FEW = 5  # photos of a day below which it is not measured
 
@@ -56,13 +58,14 @@ def measure_table(table: pa.Table, label: str) -> Days:
     count = int(day.max()) + 1
     columns = _columns(table, label)
     values, sampling = np.full((count, len(MEASURES)), np.nan), np.full((count, len(MEASURES)), np.nan)
+    spread = _spreads(columns)
     photos = np.bincount(day, minlength=count)
     order = np.argsort(day, kind="stable")
     bounds = np.concatenate([[0], np.cumsum(photos)])
     for index in range(count):
         rows = order[bounds[index] : bounds[index + 1]]
         if len(rows) >= _FEW:
-            values[index], sampling[index] = _measures({name: column[rows] for name, column in columns.items()})
+            values[index], sampling[index] = _measures({name: columns[name][rows] for name in MEASURES[:-1]}, spread)
     _appearance(columns["bits"], day, values, sampling)
     dates = [date(1970, 1, 1) + timedelta(days=first + index) for index in range(count)]
     return Days(dates, photos, values, sampling)
@@ -101,30 +104,26 @@ def hash_bits(hashes: Sequence[str | None]) -> Floats:
     return bits  # type: ignore[return-value]
 
 
-def _measures(rows: dict[str, Floats]) -> tuple[Floats, Floats]:
-    pairs = [_share(rows[name]) for name in ("label", "unsure", "out_of_scope", "errors")]
-    pairs += [_median(rows["brightness"]), _median(rows["size"]), _mean(rows["confidence"]), (np.nan, np.nan)]
-    return np.array([value for value, _ in pairs]), np.array([error for _, error in pairs])
+def _measures(rows: dict[str, Floats], spread: Floats) -> tuple[Floats, Floats]:
+    """The measures of a day, and their sampling errors from the spread of a single photo."""
+    values, errors = np.full(len(MEASURES), np.nan), np.full(len(MEASURES), np.nan)
+    for index, name in enumerate(MEASURES[:-1]):
+        known = rows[name][~np.isnan(rows[name])]
+        if len(known) >= _FEW:
+            values[index] = np.median(known) if name in _MEDIANS else known.mean()
+            errors[index] = spread[index] / np.sqrt(len(known))
+    return values, errors
 
 
-def _share(values: Floats) -> tuple[float, float]:
-    values = values[~np.isnan(values)]
-    if len(values) < _FEW:
-        return np.nan, np.nan
-    smoothed = (values.sum() + 1) / (len(values) + 2)  # a share of 0 has an error too
-    return float(values.mean()), float(np.sqrt(smoothed * (1 - smoothed) / len(values)))
-
-
-def _median(values: Floats) -> tuple[float, float]:
-    value, error = _mean(values)
-    return (float(np.nanmedian(values)), 1.2533 * error) if value == value else (np.nan, np.nan)  # error of a median
-
-
-def _mean(values: Floats) -> tuple[float, float]:
-    values = values[~np.isnan(values)]
-    if len(values) < _FEW:
-        return np.nan, np.nan
-    return float(values.mean()), float(values.std() / np.sqrt(len(values)))
+def _spreads(columns: dict[str, Floats]) -> Floats:
+    """Standard deviation of one photo's contribution to each measure, over all days."""
+    found = np.full(len(MEASURES), np.nan)
+    for index, name in enumerate(MEASURES[:-1]):
+        known = columns[name][~np.isnan(columns[name])]
+        if len(known):
+            least = np.sqrt(1 / (len(known) + 2)) if name in _SHARES else 0.0  # a share of 0 has an error too
+            found[index] = max(float(known.std()), least) * (1.2533 if name in _MEDIANS else 1.0)  # error of a median
+    return found
 
 
 def _appearance(bits: Floats, day: npt.NDArray[np.int64], values: Floats, sampling: Floats) -> None:

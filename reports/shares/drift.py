@@ -11,8 +11,8 @@ DAYS = 28
 """Days before that a day is compared with."""
 MIN_DAYS = 14
 """With fewer days before, nothing is said."""
-LIMIT = 6.0
-"""Distance of two days in a row that is an alarm."""
+LIMIT = 4.0
+"""Distance of two days in a row that is an alarm. On quiet bootstrapped days of 300 photos the largest is 3.1."""
 
 _TO_SIGMA = 1.4826  # a normal distribution's standard deviation is this many times its median absolute deviation
 _LEAST = 1e-9
