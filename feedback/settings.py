@@ -21,8 +21,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("FEEDBACK_ANONYMOUS", "no", "yes: uploading needs no account; such corrections are never a first opinion"),
     ("FEEDBACK_KEEP_DAYS", "180", "days until an uploaded photo expires"),
     ("FEEDBACK_FROZEN", "", "folder of the frozen test photos: near duplicates of them are never learned from"),
-    ("FEEDBACK_LINKS", "", "prefixes, separated by blanks, from which POST /model may download archives"),
-    ("FEEDBACK_PUBLIC_KEY", "", "file with the Ed25519 public key of the training machine"),
+    ("FEEDBACK_LINKS", "", "prefixes, separated by blanks, of the links that POST /model accepts"),
 )
 """Environment variable, default, help."""
 
@@ -44,7 +43,6 @@ class Settings:
         keep_days: days until a photo expires.
         frozen: folder of the frozen test photos, if any.
         links: prefixes of archives that may be downloaded.
-        public_key: PEM file of the training machine's key, if any.
     """
 
     port: int
@@ -59,7 +57,6 @@ class Settings:
     keep_days: int = 180
     frozen: Path | None = None
     links: tuple[str, ...] = ()
-    public_key: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -91,7 +88,6 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         keep_days=_number(value["FEEDBACK_KEEP_DAYS"], "FEEDBACK_KEEP_DAYS", 1, 36500),
         frozen=Path(value["FEEDBACK_FROZEN"]) if value["FEEDBACK_FROZEN"] else None,
         links=tuple(value["FEEDBACK_LINKS"].split()),
-        public_key=Path(value["FEEDBACK_PUBLIC_KEY"]) if value["FEEDBACK_PUBLIC_KEY"] else None,
     )
 
 
