@@ -30,7 +30,7 @@ from feedback.settings import Settings
 from feedback.storage.database import Database
 from feedback.web import exports, machines, reviewing, sessions, uploads
 from feedback.web.classifier import Classifier
-from feedback.web.guards import CONTENT_POLICY, BodyLimit
+from feedback.web.guards import CONTENT_POLICY, Guard
 from feedback.web.site import TEMPLATES, Site, Work, endpoint
 
 STATIC = Path(__file__).parent / "static"
@@ -83,7 +83,7 @@ def application(site: Site) -> Starlette:
             shared_files(),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(SecurityHeaders, content_policy=CONTENT_POLICY), Middleware(BodyLimit)],
+        middleware=[Middleware(Guard), Middleware(SecurityHeaders, content_policy=CONTENT_POLICY)],
         exception_handlers={HTTPException: _refused, Exception: _broken},
     )
 

@@ -2,10 +2,15 @@
 
 import functools
 import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from dataset.draw import draw
@@ -44,6 +49,19 @@ def site_in(folder: Path, frozen: tuple[str, ...] = (), **environ: str) -> Site:
 
 def settings_in(folder: Path, **environ: str) -> Settings:
     return read_settings({"SERVE_VAR": str(folder), **environ})
+
+
+@contextmanager
+def running(site: Site) -> Iterator[str]:
+    """The application on a free port; its address."""
+    server = uvicorn.Server(uvicorn.Config(application(site), port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
 
 
 class Browser:

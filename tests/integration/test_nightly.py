@@ -1,8 +1,6 @@
 """One night on drawn photos: agreed labels are pulled over HTTP, learnt from, judged and packed."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -11,18 +9,16 @@ from unittest import mock
 
 import pytest
 import requests
-import uvicorn
 from filelock import FileLock
 from PIL import Image
 
 from common.files import write_whole
 from config.recipe import read_recipe
 from feedback.review.album import Answered
-from feedback.web.app import application
 from feedback.web.site import Site
 from handler.spec import Limits
 from tests.helpers.commands import SHAPES, command, newest
-from tests.helpers.feedback import PASSWORD, FixedClassifier, jpeg, site_in
+from tests.helpers.feedback import PASSWORD, FixedClassifier, jpeg, running, site_in
 
 KINDS = ("discs", "stripes", "crosses")
 OTHERS = ("room", "call")
@@ -46,19 +42,6 @@ def turned_drawings(folder: Path, labels: tuple[str, ...], count: int) -> Path:
             (small.transpose(way) if way is not None else small).save(buffer, "JPEG")
             write_whole(folder / labels[kind] / f"{seed}-{number}.jpg", buffer.getvalue())
     return folder
-
-
-@contextmanager
-def running(site: Site) -> Iterator[str]:
-    """The application on a free port; its address."""
-    server = uvicorn.Server(uvicorn.Config(application(site), port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
 
 
 def agree(site: Site, seeds: range, labels: tuple[str, ...]) -> None:

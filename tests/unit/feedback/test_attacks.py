@@ -182,6 +182,7 @@ def test_pages_carry_the_security_headers(site: Site) -> None:
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"  # else browsers send Origin: null with our own forms
     assert headers["cache-control"] == "no-cache"
 
 
