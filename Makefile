@@ -15,7 +15,7 @@ help:
 	@echo 'make retrain PHOTOS=FOLDER  from photos to a packed version; RETRAIN="--recipe NAME ..." for options'
 	@echo 'make check                  formatting, lint and types'
 	@echo 'make test-fast              the tests that need no server, no training and no seconds of computing'
-	@echo 'make test                   make check, then every test'
+	@echo 'make test                   make check, and every test'
 	@echo 'make docs                   build the documentation as a site in site/; broken links fail'
 	@echo 'make bench                  compare with other serving systems, each in its own environment (needs wrk)'
 	@echo 'make clean                  remove .venv, .venv-bench, var and the archives in model_store; runs are kept'
@@ -58,11 +58,15 @@ check: .venv/.testing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check
-	$(BIN)/python -m pytest -n 2
+# Four processes on two cores, because a test that starts a server waits for half of its time. mypy runs beside them.
+test: .venv/.testing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest -n 4; tests=$$?; \
+	wait $$types || { echo 'mypy failed: its errors are above the first tests' >&2; exit 1; }; exit $$tests
 
 test-fast: .venv/.testing
-	$(BIN)/python -m pytest -n 2 -m fast tests/unit
+	$(BIN)/python -m pytest -n 3 -m fast tests/unit
 
 .venv/.docs: .venv/.serving requirements/docs.txt
 	$(PIP) -r requirements/docs.txt

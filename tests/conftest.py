@@ -13,13 +13,12 @@ from xdist.remote import Producer
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
-from tests.helpers.groups import SERVER, Groups, group_of, rank, uses_server
-from tests.helpers.once import Once, once_in
+from tests.helpers.light import write_light_bundle
+from tests.helpers.running.forked import forking_python
+from tests.helpers.running.groups import SERVER, Groups, group_of, rank, uses_server
+from tests.helpers.waiting import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
-
-if XDIST:  # two trainings at once with a thread for every core wait for each other more than they compute
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 TRAINED = {"drawn", "runs", "sibling"}  # fixtures that train, or prepare it
@@ -27,8 +26,16 @@ TRAINED = {"drawn", "runs", "sibling"}  # fixtures that train, or prepare it
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
-    """Run what shares a server or a file in one process (tests/helpers/groups.py)."""
+    """Run what shares a server or a file in one process (tests/helpers/running/groups.py)."""
     return Groups(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+    """Fork the processes of `pytest -n` from one that has imported torch (tests/helpers/running/forked.py)."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # two trainings with a thread for every core wait more than they compute
+    for spec in specs:
+        spec.python = forking_python()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -99,6 +106,12 @@ def bundle(runs: Path) -> Path:
     return newest(runs, "prune") / "bundle"
 
 
+@pytest.fixture(scope="session")
+def light(once: Once) -> Path:
+    """A bundle that nobody has to train, for tests of the server around it (tests/helpers/light.py)."""
+    return once("light", write_light_bundle)
+
+
 @pytest.fixture
 def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "bundle"))
@@ -130,7 +143,7 @@ def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """One real TorchServe with the models classroom and shapes, and a batched model of both."""
     from deploy.torchserve.process import Server
 
-    if XDIST:  # fails in a second process: then the groups of tests/helpers/groups.py do not work
+    if XDIST:  # fails in a second process: then the groups of tests/helpers/running/groups.py do not work
         (tmp_path_factory.getbasetemp().parent / "server").mkdir()
     with Server(settings) as running:
         for name in ("classroom", "shapes"):

@@ -83,8 +83,8 @@ CHAINS = {
 
 
 @pytest.fixture(scope="module")
-def node(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with running_node(bundle, tmp_path_factory.mktemp("killed")) as running:
+def node(light: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running_node(light, tmp_path_factory.mktemp("killed")) as running:
         running.pack("0.1", "0.2")
         running.rollout("0.1")
         running.rollout("0.2")

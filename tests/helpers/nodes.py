@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.server import ServedModel, question
-from deploy.archive import pack
 from deploy.settings import ROOT, separate_environment
 from deploy.store import desired
 from deploy.store.journal import State, entries
@@ -21,6 +20,7 @@ from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
+from tests.helpers.light import pack_quickly
 from tests.helpers.waiting import default_signals
 
 Edits = Mapping[str, Callable[[bytes], bytes]]
@@ -37,7 +37,7 @@ class Node(ServedModel):
 
     def pack(self, *versions: str, edits: Edits | None = None) -> None:
         for version in versions:
-            mar = pack(self.bundle, version, self.store)
+            mar = pack_quickly(self.bundle, version, self.store)
             if edits:
                 rewrite(mar, edits)
 

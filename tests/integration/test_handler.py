@@ -21,9 +21,9 @@ from handler.image import preprocess
 from handler.service import ClassifierService
 from tests.helpers import pictures
 from tests.helpers.handler import ask, context, encoded, started
-from tests.helpers.once import Once
 from tests.helpers.small import random_bundle
 from tests.helpers.small import unpacked as unpack
+from tests.helpers.waiting import Once
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 
 from deploy.settings import ROOT
 from tests.helpers.commands import command, newest
-from tests.helpers.forked import run_forked
+from tests.helpers.running.forked import run_forked
 from tests.helpers.small import label_folders, small_recipe
 
 

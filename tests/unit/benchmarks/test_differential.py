@@ -18,6 +18,7 @@ def sample(writer: str) -> list[Case]:
     return list(itertools.islice(WRITERS[writer](5), 0, None, STEP[writer]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("writer", WRITERS)
 def test_no_file_is_decoded_otherwise_than_elsewhere(writer: str) -> None:

@@ -171,6 +171,7 @@ def test_ten_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
     assert f"  and 11 more in {tmp_path / 'audit.tsv'}" in lines
 
 
+@pytest.mark.slow
 def test_what_was_ignored_is_reported(tmp_path: Path) -> None:
     """Links are followed as every other command does, but nothing that lies elsewhere is moved."""
     folder, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
@@ -390,6 +391,7 @@ def test_near_groups_equal_the_former_union_find(seed: int) -> None:
     assert 1 < len(set(groups)) < 300
 
 
+@pytest.mark.slow
 def test_a_second_audit_of_the_same_table_is_refused(tmp_path: Path) -> None:
     put(tmp_path, a_dot_png=encode(photo(), "PNG"))
     with Journal(tmp_path / "audit.tsv", {}):

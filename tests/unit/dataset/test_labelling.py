@@ -408,6 +408,7 @@ def test_uncertain_photos_come_first_then_unclassified_then_confident_ones(tmp_p
     assert sorted(range(4), key=suggestions.rank) == [2, 1, 3, 0]
 
 
+@pytest.mark.slow
 def test_a_model_suggests_and_skips_photos_that_it_cannot_open(tmp_path: Path) -> None:
     recipe = read_recipe("classroom")
     golden = sorted((SHIPPED / "goldens").iterdir())[0]
@@ -438,6 +439,7 @@ def test_a_broken_model_does_not_stop_the_labelling(tmp_path: Path) -> None:
 # The server
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_no_acknowledged_decision_and_can_be_restarted(tmp_path: Path) -> None:
     numbered(tmp_path, 120)
     acknowledged: dict[str, str] = {}
@@ -466,6 +468,7 @@ def test_a_killed_server_loses_no_acknowledged_decision_and_can_be_restarted(tmp
         assert not kept[answer["photo"]["name"]]
 
 
+@pytest.mark.slow
 def test_a_second_server_on_the_same_table_is_refused_and_names_the_first(tmp_path: Path) -> None:
     numbered(tmp_path, 2)
     with serving(tmp_path) as server:
@@ -487,6 +490,7 @@ def test_a_released_lock_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: Path, number: int) -> None:
     numbered(tmp_path, 2)
@@ -501,6 +505,7 @@ def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == [".labels.tsv.undo", "000.png", "001.png", "labels.tsv"]
 
 
+@pytest.mark.slow
 def test_a_signal_right_after_the_start_stops_the_server_cleanly(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "dataset", "label", str(numbered(tmp_path, 1)), "--port", "0"]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -513,6 +518,7 @@ def test_a_signal_right_after_the_start_stops_the_server_cleanly(tmp_path: Path)
     assert (output.count("\n"), process.returncode) == (1, 0)
 
 
+@pytest.mark.slow
 def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
@@ -528,6 +534,7 @@ def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
             assert requests.get(f"{server.url}/{path}", timeout=20).status_code == 404
 
 
+@pytest.mark.slow
 def test_labels_get_distinct_keys_as_far_as_there_are_any(tmp_path: Path) -> None:
     labels = [f"label {number}" for number in range(40)]
     (tmp_path / "many.yaml").write_text(
@@ -550,6 +557,7 @@ def test_a_photo_of_no_class_has_a_key_and_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "no_class" / "000.png").is_file()
 
 
+@pytest.mark.slow
 def test_only_this_page_may_post(tmp_path: Path) -> None:
     with serving(numbered(tmp_path, 1)) as server:
         valid: dict[str, Any] = {"id": 0, "revision": 0, "label": LABELS[0]}
@@ -574,6 +582,7 @@ def test_only_this_page_may_post(tmp_path: Path) -> None:
             requests.get(server.url.replace("127.0.0.1", "127.0.0.2"), headers={"Host": "localhost"}, timeout=5)
 
 
+@pytest.mark.slow
 def test_a_conflict_is_a_409_that_names_the_user_and_the_label(tmp_path: Path) -> None:
     with serving(numbered(tmp_path, 2), "--by", "the team") as server:
         photo = server.post("turn").json()["photo"]

@@ -38,6 +38,7 @@ def test_the_shares_are_the_nearest_that_whole_groups_allow(seed: int) -> None:
     assert search.cost(np.array(assign(groups, (0.3, 0.7), seed))) == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_without_sources_split_warns_and_finds_them_by_a_rule(photos: Path, tmp_path: Path) -> None:
     (photos / "SOURCES.tsv").unlink()
     out = tmp_path / "split.tsv"
@@ -159,6 +160,7 @@ def test_photos_of_no_class_are_split_by_source_and_are_in_no_class(photos: Path
         assert all(photo.part == parts[photo.source] for photo in added)
 
 
+@pytest.mark.slow
 def test_near_duplicates_and_sources_stay_together(photos: Path, tmp_path: Path) -> None:
     for index in range(6):
         original = photos / "disc" / f"000{index}.{'png' if index % 4 == 3 else 'jpg'}"
@@ -268,6 +270,7 @@ def test_with_every_each_photo_of_the_smallest_class_gets_two_copies(photos: Pat
     assert len(list((folder / "train" / "disc").iterdir())) == 3 * originals
 
 
+@pytest.mark.slow
 def test_names_of_255_bytes_are_split_and_balanced(photos: Path, tmp_path: Path) -> None:
     """Photos of one label in two subfolders have the same name, so one gets a number: both names must stay legal."""
     name = "课" * 83 + "ab.jpg"  # 255 bytes
@@ -321,6 +324,7 @@ def test_brightness_shifts_all_channels_equally_by_at_most_a_fifth() -> None:
     assert -51 <= min(shifts) < -20 < 20 < max(shifts) <= 51
 
 
+@pytest.mark.slow
 def test_copies_of_balance_are_not_split(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     assert run_balance(folder).exit_code == 0

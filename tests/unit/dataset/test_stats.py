@@ -58,12 +58,14 @@ def test_few_or_equal_sizes_have_a_range(values: list[int], expected: tuple[int,
     assert np.abs(np.subtract(dense_range(values), expected)).max() <= (1 if values[0] < 200 else 50)
 
 
+@pytest.mark.slow
 def test_photos_without_a_source_are_warned_of(photos: Path, tmp_path: Path) -> None:
     (photos / "SOURCES.tsv").unlink()
     done = run(photos, "--recipe", "shapes", "--out", tmp_path / "out")
     assert "warning: none of the 24 photos names its source" in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_counts_plots_and_sizes_are_written(photos: Path, tmp_path: Path) -> None:
     (photos / "disc" / "turned.jpg").write_bytes(turned(6))
     (photos / "disc" / "bad.jpg").write_bytes(b"x")
@@ -85,6 +87,7 @@ def test_counts_plots_and_sizes_are_written(photos: Path, tmp_path: Path) -> Non
     assert f"proposed input: W {proposed['width']} x H {proposed['height']}" in done.stdout
 
 
+@pytest.mark.slow
 def test_sizes_are_upright(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(turned(8))
     exif = Image.Exif()
@@ -95,6 +98,7 @@ def test_sizes_are_upright(tmp_path: Path) -> None:
     assert set(facts["quantiles"]["width"]) == {240} and set(facts["quantiles"]["height"]) == {320}
 
 
+@pytest.mark.slow
 def test_photos_without_labels_and_with_any_name_are_counted_as_one(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     (tmp_path / os.fsdecode(b"caf\xe9") / "图.png").write_bytes(plain(300, 200))

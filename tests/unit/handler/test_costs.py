@@ -28,6 +28,7 @@ CERTAIN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CERTAIN)
 def test_a_header_that_promises_too_much_is_too_costly(name: str) -> None:
     with pytest.raises(RequestError, match=CERTAIN[name]) as caught:

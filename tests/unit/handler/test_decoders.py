@@ -114,6 +114,7 @@ def test_a_photo_that_takes_too_long_is_too_costly_and_the_next_is_answered(deco
     assert not psutil.pid_exists(before[0])  # not even as a zombie
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["JPEG2000", "AVIF", "TIFF", "PNG"])
 def test_a_process_returns_the_memory_of_a_large_photo(form: str) -> None:
     decoders = Decoders(SIZE, Limits(photo_seconds=20))
@@ -144,6 +145,7 @@ def test_a_photo_may_use_only_what_is_left_of_its_request(decoders: Decoders) ->
     assert_answers(decoders)
 
 
+@pytest.mark.slow
 def test_after_photos_that_wasted_time_uncommon_photos_get_little_of_it(decoders: Decoders) -> None:
     refused(decoders, slow())
     error = refused(decoders, slow())
@@ -151,6 +153,7 @@ def test_after_photos_that_wasted_time_uncommon_photos_get_little_of_it(decoders
     assert_answers(decoders)
 
 
+@pytest.mark.slow
 def test_photos_that_are_stopped_spend_the_budget_of_a_whole_photo(decoders: Decoders) -> None:
     left = budget(2 * LIMITS.photo_seconds)
     for _ in range(2):
@@ -200,6 +203,7 @@ def test_a_photo_whose_decoder_crashes_is_corrupt_and_the_next_is_answered(decod
     assert_answers(decoders)
 
 
+@pytest.mark.slow
 def test_processes_that_died_while_idle_are_replaced(decoders: Decoders) -> None:
     for pid in decoders.pids():
         process = psutil.Process(pid)

@@ -41,6 +41,7 @@ def probabilities(run: engine.Engine, photos: list[Pixels]) -> list[engine.Proba
     return [answer.probabilities for answer in run.batch(photos)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_an_answer_is_not_overwritten_by_the_next(spec: Spec, photos: list[Pixels], runtime: str) -> None:
     """The output is read from the runtime's memory without a copy."""
@@ -78,6 +79,7 @@ def test_streams_run_at_the_same_time() -> None:
     )
 
 
+@pytest.mark.slow
 def test_another_thread_count_gives_the_golden_answers(spec: Spec) -> None:
     predict = engine.load(GRAPH, spec, threads=1)
     assert goldens.check(SHIPPED, spec, engine.from_bytes(predict, spec)) <= spec.goldens.tolerance
@@ -129,6 +131,7 @@ def float_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_input_and_output_types(float_graph: Path) -> None:
     """Runs on the CPU, which supports float16, if slowly."""
     half = engine._half(float_graph)

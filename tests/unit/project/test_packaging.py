@@ -66,12 +66,14 @@ def test_a_missing_package_is_one_line_that_names_the_fix(
     assert (code, text) == (1, "Error: missing_package is not installed: run make install\n")
 
 
+@pytest.mark.slow
 def test_serving_imports_only_what_its_requirements_pin() -> None:
     assert imported_by("deploy", "handler", "common") <= pinned("serving.txt")
     assert imported_by("feedback") <= pinned("serving.txt", "feedback.txt")
     assert imported_by("deploy", "handler", "common", "traffic") <= pinned("serving.txt")
 
 
+@pytest.mark.slow
 def test_everything_else_imports_only_what_is_pinned() -> None:
     assert imported_by("dataset", "training", "config", "retrain") <= pinned(
         "serving.txt", "feedback.txt", "training.txt"

@@ -85,6 +85,7 @@ def test_features_that_are_matched_keep_their_channels(recipe: Recipe, name: str
     assert widths(remove(model, step, changed)) == step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smallnet", "resnet18", "efficientnet_lite0"])
 def test_a_pruned_model_has_rounded_widths_and_loads_again(recipe: Recipe, tmp_path: Path, name: str) -> None:
     """Residuals and depthwise convolutions stay consistent; the last layer keeps its outputs; loading is exact."""

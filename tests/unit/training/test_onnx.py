@@ -117,6 +117,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_bundle(scenes().model_copy(update={"labels": labels}), tmp_path_factory.mktemp("bundle"))
 
 
+@pytest.mark.slow
 def test_a_graph_as_text_and_as_picture(bundle: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(graph, [str(bundle), "--out", str(tmp_path)], standalone_mode=False)
     assert done.exception is None

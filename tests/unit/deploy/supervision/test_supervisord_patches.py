@@ -41,6 +41,7 @@ def test_a_signal_between_fork_and_exec_ends_the_child() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_writing_to_standard_error_never_fails() -> None:
     assert run(STDERR).stderr == "cannot write the log\n"
     assert run(STDERR, "/dev/full").returncode == 0

@@ -6,18 +6,26 @@ pytest-xdist 3.8 has groups of its own (`--dist loadgroup`), but it writes their
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 SERVER = "e2e/server"
-# What takes longest starts first, so that both processes end at the same time. The examples are second because they
-# need no model: the process of the first group trains one, and every other long group waits for it.
+# What takes longest starts first, so that all processes end at about the same time. A file that is not listed starts
+# after these.
 LONGEST = (
-    "e2e/test_supervision.py",  # 221 s of computing, 54 of them for the model
-    "e2e/test_examples.py",  # 201 s
+    "e2e/test_supervision.py",
+    "integration/test_training.py",
     SERVER,
-    "e2e/test_rollout.py",  # 147 s
-    "integration/test_training.py",  # 129 s
-    "integration/recipes/test_flowers.py",  # 88 s
-    "e2e/test_siblings.py",  # 84 s
+    "e2e/test_examples.py",
+    "e2e/test_rollout.py",
+    "e2e/test_deploy_examples.py",
+    "integration/recipes/test_flowers.py",
+    "e2e/test_siblings.py",
+    "e2e/test_swaps.py",
+    "e2e/test_serve.py",
+    "e2e/test_rollout_killed.py",
+    "integration/test_fast_training.py",
+    "integration/test_own_task.py",
+    "e2e/test_label.py",
 )
 
 
@@ -43,3 +51,11 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Send the next group when one test is left, because a process runs a test only when it knows the next one.
+
+        xdist sends it when two are left; then a group waits for two tests while another process may be idle.
+        """
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) <= 1:
+            super()._reschedule(node)

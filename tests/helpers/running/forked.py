@@ -1,0 +1,187 @@
+"""Fork processes from one that has imported torch: commands of the project, and the processes of `pytest -n`.
+
+A forked command has its own arguments, folder, environment, output and exit code, as when a person starts it; only the
+importing is saved, which is up to six seconds of computing. The processes of `pytest -n` share that memory too. One
+process to fork (`python -m tests.helpers.running.forked server`) serves the whole run; it ends with the pytest that
+started it. Only the standard library is imported here: execnet starts this file as the Python of each process of
+`pytest -n`.
+"""
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[3]
+ADDRESS = "PHOTOLOOP_TEST_FORKS"
+"""Environment variable: the socket of the process to fork."""
+# Not onnxruntime and openvino: they start threads, which a forked process has not.
+LATE = (
+    "matplotlib.figure",
+    "nncf",
+    "onnxscript",
+    "sklearn.model_selection",
+    "timm",
+    "torch.onnx._internal.exporter._core",
+)
+LIMIT_S = 600
+_NOTHING = os.open(os.devnull, os.O_RDONLY)
+
+
+def run_forked(words: list[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `python -m WORDS` in a folder with exactly this environment, for at most LIMIT_S."""
+    start_server()
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        code = _fork([_NOTHING, stdout.fileno(), stderr.fileno()], words, folder, environment)
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(words, code, stdout.read(), stderr.read())
+
+
+def forking_python() -> str:
+    """The Python for execnet's `popen` that forks its process instead of starting one."""
+    start_server()
+    return shlex.join([sys.executable, __file__])
+
+
+@functools.cache
+def start_server() -> None:
+    """Start the process to fork, unless the pytest that started this process has one."""
+    if ADDRESS in os.environ:
+        return
+    address = f"{tempfile.mkdtemp(prefix='forks-')}/socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(100)
+        words = [sys.executable, "-m", "tests.helpers.running.forked", "server", str(listener.fileno())]
+        _STARTED.append(
+            subprocess.Popen(
+                words, cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True
+            )
+        )
+    os.environ[ADDRESS] = address
+
+
+_STARTED: list[subprocess.Popen[bytes]] = []  # the process ends when its input does, with this process
+
+
+def _fork(files: list[int], words: list[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Run words (none: a process of `pytest -n`) in a forked process; its exit code."""
+    request = {"words": words, "folder": str(folder), "environment": dict(environment)}
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[ADDRESS])
+        socket.send_fds(connection, [b"\n"], files)
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = connection.makefile().readline()
+    assert answer, f"the process of {words} ended without an exit code"
+    return int(answer)
+
+
+def _serve(listener: socket.socket) -> None:
+    """Fork for each connection; the child leaves the loop, runs its command and ends with its exit code."""
+    _import_commands()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report the exit codes
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
+        connection, _ = listener.accept()
+        if not os.fork():
+            listener.close()
+            _report(connection)
+            return
+        connection.close()
+    Path(listener.getsockname()).unlink()
+    Path(listener.getsockname()).parent.rmdir()
+    os._exit(0)
+
+
+def _import_commands() -> None:
+    """Import every command, and what they import only when they need it."""
+    for package in importlib.import_module("photoloop").main.summaries:
+        main = importlib.import_module(f"{package}.__main__").main
+        for name in getattr(main, "summaries", ()):  # none: the package is one command
+            main.get_command(None, name)
+        del sys.modules[f"{package}.__main__"]  # which runs as the module __main__
+    for name in LATE:
+        importlib.import_module(name)
+
+
+def _report(connection: socket.socket) -> None:
+    """Fork the process of a request, wait for it, and send its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _, files, _, _ = socket.recv_fds(connection, 1, 3)
+    request = json.loads(connection.makefile().readline())
+    child = os.fork()
+    if not child:
+        connection.close()
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        _run(**request)
+        return
+    for file in files:
+        os.close(file)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # whoever waited for it was killed
+        connection.sendall(b"%d\n" % code)
+    os._exit(0)
+
+
+def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words or ["-c"]
+    if words:
+        signal.alarm(LIMIT_S)
+        _leave(_exit_code(words[0]))
+    else:
+        sys.modules["__main__"] = main = types.ModuleType("__main__")
+        exec(eval(sys.stdin.readline()), main.__dict__)  # as execnet's own command line does
+
+
+def _exit_code(package: str) -> int:
+    try:
+        runpy.run_module(package, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _leave(code: int) -> NoReturn:
+    """End as Python does, except that nothing is taken apart: freeing what was imported takes a second."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _main(arguments: list[str]) -> None:
+    if arguments[0] == "server":
+        _serve(socket.socket(fileno=int(arguments[1])))
+    else:
+        sys.exit(_fork([0, 1, 2], [], Path.cwd(), os.environ))
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])
