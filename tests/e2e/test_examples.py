@@ -14,7 +14,7 @@ from tests.helpers.running.forked import run_forked
 from tests.helpers.small import write_mnist
 
 ORDER = {
-    "dataset": ["fetch", "sample", "convert", "audit", "stats", "label", "split", "balance"],
+    "dataset": ["fetch", "sample", "convert", "audit", "groups", "stats", "label", "split", "balance"],
     "training": [
         "sanity",
         "summary",
