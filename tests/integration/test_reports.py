@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def test_a_bad_manifest_leaves_nothing_behind(mar: Path, tmp_path: Path, capsys:
     manifest.write_text(HEADER + "1,a.jpg,,x,BJ,2022-03-14\n1,a.jpg,,x,BJ,2022-03-14\n")
     for program, *words in ((check,), (score, "--archive", mar, "--out", tmp_path / "s")):
         with pytest.raises(click.ClickException, match="1 errors in 2 rows"):
-            invoke(program, manifest, *words)  # type: ignore[arg-type]
+            invoke(program, manifest, *words)
         assert re.search(r"3\s+photo_id\s+error", capsys.readouterr().out)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["m.csv"]
 
@@ -226,13 +226,17 @@ def test_bad_and_remote_photos_are_rows_with_a_code(web: str, model: Model, pool
     assert all(row["error"] and row["label"] is None for row in found.values() if row["error_code"])
 
 
+def kill(processes: Iterable[int]) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+
+
 def test_a_dead_worker_costs_no_photo(scores: Job, drawn: Path, model: Model, pool: Pool, tmp_path: Path) -> None:
     manifest = drawn / "manifest.csv"
     made = create_job(tmp_path / "s", manifest, open_manifest(manifest), model, part=20)
     assert made
     before = pool.pids()
-    killer = threading.Timer(0.05, lambda: [os.kill(pid, signal.SIGKILL) for pid in before])
-    killer.start()
+    threading.Timer(0.05, kill, before).start()
     run(made, made.missing()[:2], pool)
     assert pool.pids() != before
     for part in (0, 1):
