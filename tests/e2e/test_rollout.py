@@ -21,11 +21,12 @@ from deploy.rollout import roll_out
 from deploy.settings import read_settings
 from deploy.store import copies, desired
 from deploy.torchserve.management import drain
+from tests.helpers.light import write_coloured_photos
 from tests.helpers.nodes import Node, begun, change_manifest, in_handle, rewrite, running_node, settle, wait_for_step
 from tests.helpers.waiting import eventually
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
-LABELS = b"self.spec.labels[int(photo.probabilities.argmax())]"
+LABELS = b"self.spec.labels[int(photo.answer.probabilities.argmax())]"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def answers_otherwise(mar: Path) -> None:
 
 
 def slow(mar: Path) -> None:
-    rewrite(mar, in_handle("time.sleep(0.03)"))
+    rewrite(mar, in_handle("time.sleep(0.3)"))
 
 
 REFUSALS: list[tuple[Callable[[Path], None], str]] = [
@@ -165,12 +166,13 @@ def test_a_file_outside_the_store_is_refused(node: Node, tmp_path: Path) -> None
     assert_refused(node, "is not an archive: give NAME-VERSION.mar", "rollout", "README.md")
 
 
-def test_photos_compare_the_versions_before_anything_changes(node: Node, drawn: Path) -> None:
+def test_photos_compare_the_versions_before_anything_changes(node: Node, tmp_path: Path) -> None:
+    photos = write_coloured_photos(tmp_path / "photos")
     node.pack("5.2")
     node.pack("5.3", edits={"recipe.json": turned})
-    same = node.rollout("5.2", "--photos", drawn, "--dry-run").stdout
+    same = node.rollout("5.2", "--photos", photos, "--dry-run").stdout
     assert "0 regressions, 0 fixes, difference +0.0 points (95 %: -" in " ".join(same.split())
-    worse = node.rollout("5.3", "--photos", drawn, check=False)
+    worse = node.rollout("5.3", "--photos", photos, check=False)
     assert worse.returncode == 1
     assert re.search(r"shapes 5\.3 is less accurate than 1\.1: .* regressions, .* leave out --photos", worse.stderr)
     assert node.answered_by() == "1.1" and "5.3" not in node.registered()

@@ -63,6 +63,14 @@ def write_light_bundle(folder: Path, name: str = "shapes") -> Path:
     return folder
 
 
+def write_coloured_photos(folder: Path, count: int = 12) -> Path:
+    """Label folders of photos that the light model classifies correctly, `count` for each label."""
+    for index, label in enumerate(read_recipe(ROOT / "config" / "recipes" / "shapes.yaml").labels):
+        for number in range(count):
+            write_whole(folder / label / f"{number}.jpg", _photo(index, 255 - 5 * number))
+    return folder
+
+
 def pack_quickly(bundle: Path, version: str, store: Path) -> Path:
     """As `deploy.archive.pack`, which packs the bundle only once: further versions are copies of that archive."""
     first = bundle.parent / f"{bundle.name}-packed"

@@ -75,7 +75,10 @@ def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
     edited = mar.with_suffix(".edited")
     with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
         for name in before.namelist():
-            after.writestr(name, edits.get(name, bytes)(before.read(name)))
+            data = before.read(name)
+            changed = edits.get(name, bytes)(data)
+            assert name not in edits or changed != data, f"the edit finds nothing to change in {name}"
+            after.writestr(name, changed)
     shutil.move(edited, mar)
     if manifest:
         contents = digests(mar)

@@ -236,7 +236,7 @@ def test_a_dead_worker_costs_no_photo(scores: Job, drawn: Path, model: Model, po
     made = create_job(tmp_path / "s", manifest, open_manifest(manifest), model, part=20)
     assert made
     before = pool.pids()
-    threading.Timer(0.05, kill, before).start()
+    threading.Timer(0.05, kill, (before,)).start()
     run(made, made.missing()[:2], pool)
     assert pool.pids() != before
     for part in (0, 1):

@@ -1,6 +1,7 @@
 """`training predict` without a server, and `training runs`: lineage, comparison, and what deletion must not touch."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,9 @@ def test_without_runs_the_message_names_the_train_command(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     done = run("runs", "--recipe", "shapes")
     assert done.exit_code == 0
-    assert done.stderr == "no run in runs yet: create one with python -m training train shapes --data PHOTOS\n"
+    assert re.fullmatch(
+        r"no run in \S*runs yet: create one with \S+ -m training train shapes --data PHOTOS\n", done.stderr
+    )
     assert listed() == []
 
 

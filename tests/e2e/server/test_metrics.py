@@ -93,6 +93,7 @@ class TestRequestLog:
             "batch": 1,
             "bytes": len(body),
             "unsure": 0,
+            "out_of_scope": 0,
         }
 
     @pytest.mark.parametrize(
