@@ -81,8 +81,8 @@ def test_a_night_learns_judges_packs_and_goes_on_where_it_was_stopped(
             second = command("feedback", "nightly", *words, check=False)
             assert (second.returncode, "another nightly run works" in second.stderr) == (1, True)
         done = command("feedback", "nightly", *words, check=False)
-        gate = next(work.glob("nights/*/gate.json")).read_text()
-        assert done.returncode == 0, f"{done.stderr}\n{gate}"
+        gates = [path.read_text() for path in work.glob("nights/*/gate.json")]
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{gates}"
         assert f"python -m deploy rollout {work}/archives/shapes-2.0.mar" in done.stdout
         assert requests.get(f"{server}/model", headers=bearer(token), timeout=20).json()["version"] == 2
         again = command("feedback", "nightly", *words)

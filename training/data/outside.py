@@ -51,7 +51,7 @@ def kind_of(photo: Photo) -> str:
 
 
 def _labelled(place: Path, where: Mapping[str, str], recipe: Recipe) -> list[Photo]:
-    every = read_photos(place, recipe.labels, where, recipe.aliases, outside=True)
+    every = read_photos(place, recipe.labels, where, recipe.aliases, outside=True, every_label=False)
     base = place if place.is_dir() else place.parent
     return [_outside(photo, base) for photo in every if photo.label == len(recipe.labels)]
 
