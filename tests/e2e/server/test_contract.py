@@ -35,7 +35,8 @@ def test_base64_in_python_bytes_notation_is_accepted(endpoint: Endpoint) -> None
 
 def test_detail(endpoint: Endpoint) -> None:
     answer = endpoint.post(json={"image_base64": endpoint.text_of(0), "detail": True}).json()
-    assert set(answer) == {"image_id", "result", "probabilities", "confidence", "unsure", "model_version"}
+    scope = {"in_scope", "out_of_scope"} if endpoint.goldens[0].in_scope is not None else set()
+    assert set(answer) == {"image_id", "result", "probabilities", "confidence", "unsure", "model_version"} | scope
     assert list(answer["probabilities"]) == endpoint.labels
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert list(answer["probabilities"].values()) == pytest.approx(endpoint.goldens[0].probabilities, abs=0.02)
