@@ -41,7 +41,27 @@ def relaxed(bundle: Path, copy: Path) -> Path:
 def derived(bundle: Path, store: Path, count: int) -> list[Path]:
     """A bundle as versions 1.0 to 1.COUNT-1: packed once, then copied with another version number."""
     first = pack(bundle, "1.0", store)
-    return [first, *(_derive(first, f"1.{number}") for number in range(1, count))]
+    return [first, *(copy_as(first, f"1.{number}", store) for number in range(1, count))]
+
+
+def copy_as(mar: Path, version: str, store: Path, more: Path | None = None) -> Path:
+    """Copy the archive of a version 1.0 into `store` as another version, with the Python files of a folder added."""
+    target = store / mar.name.replace("-1.0", f"-{version}")
+    with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "x", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == TORCHSERVE_MANIFEST:
+                content = json.loads(data)
+                content["model"]["modelVersion"] = version
+                data = json.dumps(content).encode()
+            new.writestr(name, data)
+        if more:
+            for path in more.rglob("*.py"):
+                new.write(path, path.relative_to(more))
+    contents = digests(target)
+    known = replace(read_manifest(mar), version=version, contents=contents, digest=identity(contents))
+    write_manifest(target, known)
+    return target
 
 
 def goldens_photo(mar: Path) -> bytes:
@@ -55,19 +75,3 @@ def drawn_photo() -> bytes:
     buffer = BytesIO()
     draw("room", 1).resize((1000, 750)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
-
-
-def _derive(mar: Path, version: str) -> Path:
-    target = mar.with_name(mar.name.replace("-1.0", f"-{version}"))
-    with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name == TORCHSERVE_MANIFEST:
-                content = json.loads(data)
-                content["model"]["modelVersion"] = version
-                data = json.dumps(content).encode()
-            new.writestr(name, data)
-    contents = digests(target)
-    known = replace(read_manifest(mar), version=version, contents=contents, digest=identity(contents))
-    write_manifest(target, known)
-    return target

@@ -7,9 +7,6 @@ workers with the real one.
 """
 
 import io
-import json
-import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,11 @@ from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from benchmarks.harness.versions import copy_as
 from common.files import write_json, write_whole
 from config.recipe import Recipe, read_recipe
 from deploy.archive import pack
 from deploy.settings import ROOT
-from deploy.store.mar import TORCHSERVE_MANIFEST, digests, identity, read_manifest, write_manifest
 from handler import engine, goldens
 
 STAND_IN = "stand-in"
@@ -79,27 +76,8 @@ def pack_quickly(bundle: Path, version: str, store: Path) -> Path:
             pack(bundle, "1.0", bundle.parent / f"{bundle.name}-packing")
             (bundle.parent / f"{bundle.name}-packing").rename(first)
     (mar,) = first.glob("*.mar")
-    target = store / mar.name.replace("-1.0", f"-{version}")
     store.mkdir(parents=True, exist_ok=True)
-    _copy(mar, target, version, bundle / STAND_IN)
-    contents = digests(target)
-    write_manifest(target, replace(read_manifest(mar), version=version, contents=contents, digest=identity(contents)))
-    return target
-
-
-def _copy(mar: Path, target: Path, version: str, more: Path) -> None:
-    """Copy an archive under another version, and add the files of a folder."""
-    assert not target.exists(), target
-    with zipfile.ZipFile(mar) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name == TORCHSERVE_MANIFEST:
-                content = json.loads(data)
-                content["model"]["modelVersion"] = version
-                data = json.dumps(content).encode()
-            new.writestr(name, data)
-        for path in more.rglob("*.py"):
-            new.write(path, path.relative_to(more))
+    return copy_as(mar, version, store, bundle / STAND_IN)
 
 
 def _graph(recipe: Recipe) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ROOT
+from tests.unit.project.test_layers import PACKAGES
 
 ZENSICAL = Path(sys.executable).with_name("zensical")
 README = ROOT / "README.md"
@@ -19,19 +20,6 @@ PAGES = [
     ROOT / "models" / "classroom" / "MODEL_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-PACKAGES = (
-    "common",
-    "config",
-    "handler",
-    "dataset",
-    "training",
-    "deploy",
-    "feedback",
-    "reports",
-    "retrain",
-    "traffic",
-    "benchmarks",
-)
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
