@@ -185,7 +185,7 @@ def draw(snapshots: list[Snapshot], settled: int, path: Path) -> None:
             axes.plot(swaps, [getattr(row, name) for row in snapshots], label=name.replace("_mb", ", MB"))
         axes.axvline(settled, color="0.7", linestyle=":")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize="small", ncols=3)
+        axes.legend(loc="lower right", fontsize="small", ncols=3)
     below.set_xlabel("swaps")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -84,6 +84,7 @@ def prepare_plots() -> None:
     matplotlib.use("Agg")
     installed = {font.name for font in font_manager.fontManager.ttflist}
     matplotlib.rcParams["font.family"] = [name for name in _FONTS if name in installed]
+    matplotlib.rcParams["legend.loc"] = "upper right"  # its default, "best", is slow with many points
 
 
 def _tile(source: Path | Image.Image, side: int) -> Image.Image:

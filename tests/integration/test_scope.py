@@ -24,12 +24,13 @@ from handler.spec import read_spec
 from tests.helpers.handler import ask, encoded, started
 from tests.helpers.pictures import encode
 from tests.helpers.small import random_bundle, unpacked
-from training.bundles.goldens import draw_goldens
+from training.bundles.goldens import GOLDEN_SEED, NO_CLASS_DRAWING, draw_goldens
 from training.bundles.scope_output import _features, with_scope
 from training.models.scope import Scope, normalised
 from training.records.run import read_recipe_of
 
-INSIDE, OUTSIDE = (encode(draw(kind, 3), "JPEG", quality=85) for kind in ("discs", "papers"))
+INSIDE = encode(draw("discs", 3), "JPEG", quality=85)
+OUTSIDE = encode(draw(NO_CLASS_DRAWING, GOLDEN_SEED), "JPEG", quality=85)  # the first golden drawing of no class
 
 
 def features(graph: onnx.ModelProto, recipe: Recipe, data: bytes) -> torch.Tensor:

@@ -69,7 +69,7 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> "Figure":
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper right" if title == "loss" else "lower right")
     return figure
 
 

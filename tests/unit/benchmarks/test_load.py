@@ -102,7 +102,7 @@ def backend(reply: Reply) -> Iterator[Backend]:
 
 
 def offered(
-    server: Backend, seconds: float = 1.0, rate: float | None = 20, limit_s: float = 0.5, clients: int | None = None
+    server: Backend, seconds: float = 1.0, rate: float | None = 20, limit_s: float = 30, clients: int | None = None
 ) -> Result:
     with Load(server.url, server.var, BODY, rate, clients=clients, expected="disc", limit_s=limit_s) as load:
         time.sleep(seconds)
@@ -112,7 +112,7 @@ def offered(
 def test_right_answers_over_kept_connections() -> None:
     with backend(lambda sock, _: answer(sock)) as server:
         result = offered(server)
-    assert 18 <= result.sent == server.received <= 22
+    assert result.sent == server.received > 0
     assert result.statuses == {200: result.sent}
     assert (result.failed, result.unanswered, result.lost, result.wrong, result.stale) == (0, 0, 0, 0, 0)
     assert result.versions == {"1.0": result.sent}
@@ -122,11 +122,11 @@ def test_right_answers_over_kept_connections() -> None:
 
 def test_a_missing_answer_is_unanswered_and_not_repeated() -> None:
     with backend(lambda sock, number: None if number % 2 else answer(sock)) as server:
-        result = offered(server)
+        result = offered(server, limit_s=3)
     assert result.unanswered == (result.sent + 1) // 2
     assert result.statuses == {200: result.sent // 2}
     assert server.received == result.sent
-    assert result.percentile(0.99) == 500  # it counts with the time limit
+    assert result.percentile(0.99) == 3000  # it counts with the time limit
 
 
 def test_a_connection_that_closes_early_is_lost_and_not_repeated() -> None:
@@ -203,34 +203,48 @@ def test_nothing_listens(tmp_path: Path) -> None:
 
 
 def test_a_stall_counts_in_the_latency_of_all_requests_due_meanwhile() -> None:
-    """The server does nothing for 0.4 s: with 50 requests a second, about 20 wait, the first longest."""
-    stalled = threading.Event()
+    """From its tenth request the server answers nothing for 0.4 s; requests go on being due, and wait for its end."""
+    release, begun, ended = threading.Event(), 0.0, 0.0
+
+    def end() -> None:
+        nonlocal ended
+        ended = time.monotonic()
+        release.set()
 
     def stall_once(sock: socket.socket, number: int) -> None:
+        nonlocal begun
         if number == 10:
-            threading.Timer(0.4, stalled.set).start()
+            begun = time.monotonic()
+            threading.Timer(0.4, end).start()
         if number >= 10:
-            stalled.wait()
+            release.wait()
         answer(sock)
 
     with backend(stall_once) as server:
-        result = offered(server, rate=50, limit_s=5)
-    waited = [sample.ms for sample in result.samples if sample.ms > 30]
-    assert 15 <= len(waited) <= 35  # a busy machine makes some others late, too
-    assert max(waited) == pytest.approx(400, abs=60)
-    assert sum(waited) / len(waited) == pytest.approx(210, abs=60)
+        result = offered(server, rate=50)
+    stalled = [s for s in result.samples if begun < result.begun + s.due < ended]
+    assert len(stalled) >= 10  # of 20 in 0.4 s
+    assert all(result.begun + s.answered > ended - 0.001 for s in stalled)  # rounded to 0.1 ms
     assert result.unanswered == 0
 
 
-def test_clients_send_the_next_request_when_the_last_is_answered() -> None:
+def test_each_client_sends_its_next_request_when_the_last_is_answered() -> None:
+    lock, open_now, most = threading.Lock(), 0, 0
+
     def late(sock: socket.socket, _: int) -> None:
+        nonlocal open_now, most
+        with lock:
+            open_now += 1
+            most = max(most, open_now)
         time.sleep(0.05)
+        with lock:
+            open_now -= 1
         answer(sock)
 
     with backend(late) as server:
         result = offered(server, rate=None, clients=4)
-    assert result.rate == pytest.approx(4 / 0.05, rel=0.4)
-    assert server.opened == 4
+    assert (most, server.opened) == (4, 4)
+    assert 4 < result.rate <= 4 / 0.05 + 4
 
 
 def sample(sent: float, ms: float, version: str | None, outcome: int | str = 200) -> Sample:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ROOT
-from tests.unit.project.test_layers import PACKAGES
+from tests.unit.project import PACKAGES
 
 ZENSICAL = Path(sys.executable).with_name("zensical")
 README = ROOT / "README.md"

@@ -8,20 +8,8 @@ import grimp
 import pytest
 
 from deploy.settings import ROOT
+from tests.unit.project import PACKAGES
 
-PACKAGES = (
-    "common",
-    "config",
-    "handler",
-    "dataset",
-    "training",
-    "deploy",
-    "feedback",
-    "retrain",
-    "reports",
-    "traffic",
-    "benchmarks",
-)
 COMMANDS = "(commands)"  # the modules at the top of a package that its list below does not name
 DATASET_FILES = ("contact_sheet", "draw", "listing", "photos", "tables")
 
