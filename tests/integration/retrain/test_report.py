@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from deploy.archive import pack
+from deploy.store import desired
+from deploy.store.mar import served_version
 from tests.helpers.commands import command, newest
 
 SOURCE = "a source whose name is long " * 3 + "indeed"
@@ -32,8 +34,9 @@ def table(drawn: Path, tmp_path: Path) -> Path:
 def test_the_report_names_errors_and_sources_and_fits_a_phone(runs: Path, table: Path, tmp_path: Path) -> None:
     run, out = newest(runs, "prune"), tmp_path / "report"
     mar = pack(run / "bundle", "1.0", tmp_path / "store")
-    words = ("training", "evaluate", run, "--data", table, "--no-changes", "--out", out, "--against", mar)
-    done = command(*words)
+    words = ("training", "evaluate", run, "--data", table, "--no-changes", "--out", out, "--against", "served")
+    desired.write(tmp_path / "var", [served_version(mar)])
+    done = command(*words, env={"SERVE_STORE": str(mar.parent), "SERVE_VAR": str(tmp_path / "var")})
     report = json.loads((out / "report.json").read_text())
     wrong = {Path(row["path"]).name: row for row in report["wrong"]}
     assert {name for name in wrong if name.startswith("no-space-")}, "the two wrong labels are not named"
@@ -61,9 +64,16 @@ def test_the_report_names_errors_and_sources_and_fits_a_phone(runs: Path, table:
     assert "Made from 30 disc, 30 stripe, 30 cross" in text and "were held out" in text
 
 
-def test_a_wrong_model_to_compare_with_is_refused_before_any_photo_is_read(runs: Path, drawn: Path) -> None:
+def test_a_wrong_model_to_compare_with_is_refused_before_any_photo_is_read(
+    runs: Path, drawn: Path, tmp_path: Path
+) -> None:
     words = ("training", "evaluate", newest(runs, "prune"), "--data", drawn, "--against")
-    for name, message in (("nope", "--against nope does not exist"), ("nope.mar", "nope.mar is not an archive")):
-        done = command(*words, name, check=False)
+    refusals = {
+        "nope": "--against nope does not exist",
+        "nope.mar": "nope.mar is not an archive",
+        "served": "--against served: no version of shapes is served",
+    }
+    for name, message in refusals.items():
+        done = command(*words, name, check=False, env={"SERVE_VAR": str(tmp_path)})
         assert done.returncode == 1 and message in done.stderr
         assert "predicting" not in done.stderr
