@@ -1,5 +1,6 @@
 """Files and folders are written under a temporary name and renamed when complete: a crash leaves the former content."""
 
+import glob
 import hashlib
 import json
 import os
@@ -89,6 +90,13 @@ def new_folder(path: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
             folder.rename(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the temporary folders of killed `new_folder(path)` calls; only one process may use `path` at a time."""
+    for folder in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????"):
+        if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"new"}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from common.cli import command
 from common.console import say
 from common.errors import InvalidInput
 from common.files import new_folder, write_whole
+from common.words import number_of
 from reports.counting.photos import REGION_CODES, Photos, read_photos
 from reports.counting.review import Reviewed, read_review
 from reports.manifest.regions import UNKNOWN
@@ -61,8 +62,8 @@ def build(
         names = {"en": en or f"“{label}”", "zh": zh or f"“{label}”"}
         page = render({**_data(job, photos, tables, reviewed, accuracy), "names": names})
         write_whole(work / "index.html", page.encode())
-    counts = f"{len(photos.week)} photos, {photos.weeks} weeks, {len(photos.institutions)} institutions"
-    say(f"{out / 'index.html'}: {counts}")
+    counts = {"photo": len(photos.week), "week": photos.weeks, "institution": len(photos.institutions)}
+    say(f"{out / 'index.html'}: {', '.join(number_of(count, noun) for noun, count in counts.items())}")
     if accuracy is None:
         say("shares are not corrected: draw a sample with photoloop reports sample, label it, and give --review")
 

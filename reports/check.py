@@ -14,6 +14,7 @@ from rich.markup import escape
 from common.cli import command
 from common.console import compact_table, console, say
 from common.errors import CheckFailed
+from common.words import number_of
 from reports.manifest.checking import Findings
 from reports.manifest.folders import PATTERN
 from reports.manifest.opening import open_manifest
@@ -33,7 +34,8 @@ def check(manifest: Path, pattern: str, published_at: str) -> None:
     show(opened.findings)
     if opened.findings.errors:
         raise refused(manifest, opened.findings)
-    say(f"{manifest}: {opened.findings.rows} photos, {opened.findings.warnings} warnings. Ready to be scored.")
+    photos, warnings = number_of(opened.findings.rows, "photo"), number_of(opened.findings.warnings, "warning")
+    say(f"{manifest}: {photos}, {warnings}. Ready to be scored.")
 
 
 def show(findings: Findings) -> None:
@@ -54,4 +56,5 @@ def show(findings: Findings) -> None:
 
 def refused(manifest: Path, findings: Findings) -> CheckFailed:
     """The error for a manifest with errors."""
-    return CheckFailed(f"{manifest} has {findings.errors} errors in {findings.rows} rows", "correct these rows")
+    errors, rows = number_of(findings.errors, "error"), number_of(findings.rows, "row")
+    return CheckFailed(f"{manifest} has {errors} in {rows}", "correct what the table names")

@@ -15,6 +15,7 @@ from common.cli import command
 from common.console import compact_table, console, say
 from common.errors import InvalidInput
 from common.files import write_whole, writing
+from common.words import number_of
 from reports.build import label_of
 from reports.counting.days import MEASURES, Days, measure_days
 from reports.manifest.dates import CHINA
@@ -41,7 +42,10 @@ def drift(scores: Path, against: Path | None, label: str | None, metrics: Path |
         raise InvalidInput(f"{scores} and {against} were scored by different models", "score one of them again")
     days = measure_days(jobs, label_of(job, label))
     if len(days.dates) <= MIN_DAYS:
-        raise InvalidInput(f"there are {len(days.dates)} days, and a day needs {MIN_DAYS} before it", "give --against")
+        raise InvalidInput(
+            f"the scores cover {number_of(len(days.dates), 'day')}, and a day needs {MIN_DAYS} before it",
+            "give --against",
+        )
     distances, alarms = find_alarms(days.values, days.sampling)
     _show(days, distances, alarms)
     if metrics:
@@ -63,7 +67,7 @@ def _show(days: Days, distances: Floats, alarms: Flags) -> None:
         console.print(table)
     judged = int((~np.isnan(distances)).any(axis=1).sum())
     names = ", ".join(sorted({MEASURES[measure] for _, measure in found})) or "none"
-    say(f"{len(days.dates)} days, {judged} of them compared; alarms: {names}")
+    say(f"{number_of(len(days.dates), 'day')}, {judged} of them compared; alarms: {names}")
 
 
 def as_metrics(days: Days, distances: Floats, alarms: Flags) -> str:

@@ -18,6 +18,7 @@ import click
 from common.cli import command
 from common.console import say
 from common.errors import NotFound
+from common.words import number_of
 from reports.counting.database import export
 from reports.scoring.job import read_job
 
@@ -38,7 +39,7 @@ def explore(scores: Path, port: int, only_export: bool) -> None:
     if not database.exists() or database.stat().st_mtime < max(map(_changed, job.folder.glob("parts/*.parquet"))):
         shutil.rmtree(folder, ignore_errors=True)
         database = export(job, folder)
-    say(f"{database}: {job.photos} rows")
+    say(f"{database}: {number_of(job.photos, 'row')}")
     if not only_export:
         os.execv(sys.executable, [sys.executable, *words(database, port)])
 

@@ -21,6 +21,7 @@ from common.commands import next_step, pasteable
 from common.console import note, say
 from common.errors import InvalidInput
 from common.files import new_folder, write_whole
+from common.words import number_of
 from reports.build import label_of
 from reports.counting.photos import read_photos
 from reports.counting.review import COLUMNS, SAMPLE, draw_sample
@@ -58,7 +59,8 @@ def sample(scores: Path, out: Path, count: int, label: str | None, seed: int, al
                 row = {"file": file, "photo_id": photo_id, "positive": int(is_positive), "photos": sizes[is_positive]}
                 rows.append(row)
         write_csv(work / SAMPLE, COLUMNS, rows)
-    say(f"{out}: {len(rows)} photos to review: {len(positive)} answered {label_of(job, label)}, {len(other)} not")
+    answers = f"{len(positive)} answered {label_of(job, label)}, {len(other)} not"
+    say(f"{out}: {number_of(len(rows), 'photo')} to review: {answers}")
     _next(job, out)
 
 

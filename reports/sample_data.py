@@ -17,6 +17,7 @@ from common.commands import next_step
 from common.console import say
 from common.errors import InvalidInput
 from common.files import writing
+from common.words import number_of
 from config.recipe import read_recipe
 from reports.drawing.wave import Plan, Post, plan_posts, write_photo
 from reports.manifest.regions import REGIONS
@@ -54,7 +55,8 @@ def sample_data(
             write_photo(out / post.path, post, recipe.drawn)
     write_csv(out / "manifest.csv", COLUMNS, [_row(post) for post in posts])
     write_csv(out / "truth.csv", TRUTH, [vars(post) for post in posts])
-    say(f"{out}: {len(posts)} photos of {regions * institutions} institutions in {regions} regions, {weeks} weeks")
+    where = f"{number_of(regions * institutions, 'institution')} in {number_of(regions, 'region')}"
+    say(f"{out}: {number_of(len(posts), 'photo')} of {where}, {weeks} weeks")
     next_step("reports", "check", out / "manifest.csv")
 
 

@@ -20,13 +20,14 @@ from rich.text import Text
 from common.cli import command
 from common.commands import next_step
 from common.console import err_console, say
+from common.words import number_of
 from reports.check import refused, show
 from reports.manifest.checking import Check
 from reports.manifest.folders import PATTERN
 from reports.manifest.opening import open_manifest
 from reports.scoring import fetching, worker
 from reports.scoring.archives import Model, unpacked
-from reports.scoring.job import Job, create_job, locked, read_job, require_same
+from reports.scoring.job import Job, beside, create_job, locked, read_job, require_same
 from reports.scoring.schema import PART
 from reports.scoring.workers import Pool
 
@@ -63,14 +64,15 @@ def score(
     fetch_seconds: float, part: int, allow_host: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Classify the photos of MANIFEST; the scores are Parquet files in --out."""
-    with unpacked(mar) as model, locked(out):
+    with locked(out), unpacked(mar, beside(out, "archive")) as model:
         job = _job(out, manifest, open_manifest(manifest, pattern, published_at), model, part)
         limits = fetching.Limits(model.limit, fetch_seconds, frozenset(allow_host))
         if missing := job.missing():
             fetch = partial(fetching.fetch, limits=limits)
             with Pool(model.folder, model.name, model.version, jobs, fetch, connections) as pool:
                 run(job, missing, pool)
-    say(f"{out}: {job.photos} photos in {job.parts} parts, scored by {model} ({model.digest[:12]})")
+    size = f"{number_of(job.photos, 'photo')} in {number_of(job.parts, 'part')}"
+    say(f"{out}: {size}, scored by {model} ({model.digest[:12]})")
     codes = error_codes(job)
     if codes:
         say("errors: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()))

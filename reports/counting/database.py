@@ -6,7 +6,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.errors import InvalidInput
 from common.files import new_folder
 from reports.scoring.job import Job
 
@@ -26,8 +25,7 @@ def export(job: Job, folder: Path) -> Path:
         InvalidInput: parts are missing.
         AlreadyExists, CannotWrite: the folder exists, or the disk is full.
     """
-    if missing := job.missing():
-        raise InvalidInput(f"{job.folder} is incomplete: {len(missing)} parts are missing", "run reports score again")
+    job.require_complete()
     with new_folder(folder) as work:
         database = sqlite3.connect(work / "scores.db")
         try:

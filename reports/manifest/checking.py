@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.errors import InvalidInput
+from common.words import number_of
 from reports.manifest.dates import BadDate, read_date
 from reports.manifest.regions import UNKNOWN, region_of
 from reports.manifest.spreadsheet import is_formula
@@ -176,7 +177,8 @@ class Check:
             usual = max(self._styles, key=lambda style: self._styles[style][0])
             for style, (count, row) in self._styles.items():
                 if style != usual:
-                    say = f"{count} date(s) are written like {style}, the others like {usual}; all are read"
+                    dates = number_of(count, "date is", "dates are")
+                    say = f"{dates} written like {style}, the others like {usual}; all are read"
                     self.findings.add(row, "published_at", say, False)
 
 

@@ -1,7 +1,6 @@
-"""An archive that scores photos: its name, version and digest, and its files in a temporary folder."""
+"""An archive that scores photos: its name, version and digest, and its files in a folder for the time of the job."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +27,11 @@ class Model:
 
 
 @contextmanager
-def unpacked(mar: Path) -> Iterator[Model]:
+def unpacked(mar: Path, folder: Path) -> Iterator[Model]:
     """Unpack an archive for as long as the block runs.
+
+    Args:
+        folder: is removed before and after, so a killed job leaves one folder at most, until it continues.
 
     Raises:
         NotFound: there is no such file.
@@ -37,8 +39,8 @@ def unpacked(mar: Path) -> Iterator[Model]:
     """
     if not mar.is_file():
         raise NotFound(f"{mar}: there is no such file", "pack a bundle with scripts/archive.sh BUNDLE VERSION")
-    with tempfile.TemporaryDirectory(prefix="photoloop-scoring-") as work:
-        folder = Path(work)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
         try:
             digest = identity(digests(mar))
             shutil.unpack_archive(mar, folder, "zip")
@@ -46,6 +48,8 @@ def unpacked(mar: Path) -> Iterator[Model]:
         except Exception as error:  # a damaged zip can raise anything
             raise InvalidInput(f"{mar} is not an archive of this project ({error})", "give NAME-VERSION.mar") from error
         yield Model(folder, spec.name, _version(folder), digest, spec.labels, spec.limits.bytes)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _version(folder: Path) -> str:

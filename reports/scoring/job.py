@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from common.errors import Busy, InvalidInput, NotFound
-from common.files import new_folder, write_json, write_whole, writing
+from common.files import new_folder, remove_unfinished, write_json, write_whole, writing
+from common.words import number_of
 from reports.manifest.checking import Check, Entry
 from reports.scoring.archives import Model
 from reports.scoring.schema import PART, PROBABILITY, column_of, manifest_schema, part_schema
@@ -61,6 +62,14 @@ class Job:
     def missing(self) -> list[int]:
         """The parts that have not been written."""
         return [index for index in range(self.parts) if not self.part_path(index).exists()]
+
+    def require_complete(self) -> None:
+        """Raises: InvalidInput: parts are missing."""
+        if missing := self.missing():
+            raise InvalidInput(
+                f"{self.folder} is incomplete: {number_of(len(missing), 'part')} of {self.parts} not scored",
+                "run the same photoloop reports score command again; it continues",
+            )
 
     def clear_left_over(self) -> None:
         """Remove what a killed process has half-written. Call it under the lock."""
@@ -183,17 +192,23 @@ def _row(entry: Entry, number: int) -> dict[str, Any]:
     return {"row": number, **own, **{column_of(name): value for name, value in entry.extra.items()}}
 
 
+def beside(folder: Path, kind: str) -> Path:
+    """A hidden name next to a scores folder, for what belongs to it and is not part of it."""
+    return folder.parent / f".{folder.name}.{kind}"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a scores folder.
+    """Hold the lock of a scores folder, and remove what a killed process began next to it.
 
     Raises:
         Busy: another process scores into it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock", fallback_to_soft=False)
+    lock = FileLock(beside(folder, "lock"), fallback_to_soft=False)
     try:
         with lock.acquire(timeout=0):
+            remove_unfinished(folder)
             yield
     except Timeout as error:
         raise Busy(f"another process is scoring into {folder}", "wait for it, or give another --out") from error
@@ -205,11 +220,7 @@ def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
     Raises:
         InvalidInput: parts are missing, or one is damaged.
     """
-    if missing := job.missing():
-        raise InvalidInput(
-            f"{job.folder} is incomplete: {len(missing)} of {job.parts} parts are missing",
-            "run the same photoloop reports score command again; it continues",
-        )
+    job.require_complete()
     names = list(columns) if columns is not None else None
     try:
         return pa.concat_tables([pq.read_table(job.part_path(index), columns=names) for index in range(job.parts)])

@@ -1,52 +1,35 @@
 """From drawn photos to the report, with the shipped model: nothing is lost, repeated or made up on the way."""
 
-import contextlib
-import csv
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import pyarrow.parquet as pq
 import pytest
 
-from common.errors import InvalidInput
 from config.recipe import NO_CLASS
 from deploy.archive import pack
-from deploy.settings import ROOT
 from reports.build import build
 from reports.check import check
-from reports.manifest.opening import open_manifest
 from reports.sample import sample
 from reports.sample_data import sample_data
-from reports.score import run, score
+from reports.score import score
 from reports.scoring import fetching
-from reports.scoring.archives import Model, unpacked
-from reports.scoring.job import Job, create_job, read_job, read_parts
+from reports.scoring.archives import Model
+from reports.scoring.job import Job
 from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
-from tests.helpers.commands import SHIPPED, command
-
-HEADER = "photo_id,path,url,institution,region,published_at\n"
+from tests.helpers.commands import SHIPPED
+from tests.helpers.reports import HEADER, pool_of, rows, scored, table
 
 
 def invoke(program: click.Command, *words: object) -> None:
     program.main([str(word) for word in words], standalone_mode=False)
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -63,33 +46,25 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(mar: Path) -> Iterator[Model]:
-    with unpacked(mar) as found:
-        yield found
+def started(mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Pool]]:
+    """One worker process for all tests of this file."""
+    with pool_of(mar, tmp_path_factory.mktemp("archive") / "1", fetching.Limits(10 * 2**20)) as both:
+        yield both
 
 
 @pytest.fixture(scope="module")
-def pool(model: Model) -> Iterator[Pool]:
-    """One worker process for all tests of this file."""
-    limits = fetching.Limits(model.limit, seconds=1, allowed=frozenset({"127.0.0.1"}))
-    with Pool(model.folder, model.name, model.version, 1, lambda task: fetching.fetch(task, limits), 4) as running:
-        yield running
+def model(started: tuple[Model, Pool]) -> Model:
+    return started[0]
 
 
-def scored(manifest: Path, out: Path, model: Model, pool: Pool) -> Job:
-    made = create_job(out, manifest, open_manifest(manifest), model, part=20)
-    assert made
-    run(made, made.missing(), pool)
-    return made
-
-
-def rows(made: Job) -> list[dict[str, Any]]:
-    return [{**row, "scored_at": None} for row in read_parts(made).to_pylist()]
+@pytest.fixture(scope="module")
+def pool(started: tuple[Model, Pool]) -> Pool:
+    return started[1]
 
 
 @pytest.fixture(scope="module")
 def scores(drawn: Path, model: Model, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    return scored(drawn / "manifest.csv", tmp_path_factory.mktemp("scores") / "1", model, pool)
+    return scored(drawn / "manifest.csv", tmp_path_factory.mktemp("scores") / "1", model, pool, part=20)
 
 
 def test_each_photo_is_one_row_with_the_answer_of_the_served_model(drawn: Path, scores: Job, model: Model) -> None:
@@ -118,26 +93,6 @@ def test_an_answer_is_that_of_the_archive_over_http(scores: Job, pool: Pool, mod
         assert list(result["probabilities"].values()) == pytest.approx(golden["probabilities"], abs=0.01)
 
 
-def test_a_killed_job_continues_and_ends_with_the_rows_of_an_undisturbed_one(
-    drawn: Path, mar: Path, scores: Job, tmp_path: Path
-) -> None:
-    words = ["score", drawn / "manifest.csv", "--archive", mar, "--out", tmp_path / "s", "--part", 20, "--jobs", 1]
-    program = [sys.executable, "-m", "reports", *map(str, words)]
-    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        while not (tmp_path / "s" / "parts" / "00000.parquet").exists():
-            assert running.poll() is None
-            time.sleep(0.01)
-        running.send_signal(signal.SIGKILL)
-    left = read_job(tmp_path / "s")
-    assert 0 < len(left.missing()) < left.parts
-    with pytest.raises(InvalidInput, match="incomplete"):
-        read_parts(left)
-    done = command("reports", *words)
-    assert f"{left.photos} photos in {left.parts} parts" in done.stdout
-    assert rows(left) == rows(scores)
-    assert not list((tmp_path / "s" / "parts").glob(".*"))
-
-
 def test_a_job_is_not_continued_with_another_manifest_or_archive(
     drawn: Path, mar: Path, scores: Job, tmp_path: Path
 ) -> None:
@@ -156,92 +111,10 @@ def test_a_bad_manifest_leaves_nothing_behind(mar: Path, tmp_path: Path, capsys:
     manifest = tmp_path / "m.csv"
     manifest.write_text(HEADER + "1,a.jpg,,x,BJ,2022-03-14\n1,a.jpg,,x,BJ,2022-03-14\n")
     for program, *words in ((check,), (score, "--archive", mar, "--out", tmp_path / "s")):
-        with pytest.raises(click.ClickException, match="1 errors in 2 rows"):
+        with pytest.raises(click.ClickException, match="1 error in 2 rows"):
             invoke(program, manifest, *words)
         assert re.search(r"3\s+photo_id\s+error", capsys.readouterr().out)
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["m.csv"]
-
-
-class Web(BaseHTTPRequestHandler):
-    """A host of photos, and of what a scraper meets."""
-
-    photo = b""
-
-    def do_GET(self) -> None:
-        if self.path == "/slow.jpg":
-            time.sleep(3)
-        if self.path in ("/private.jpg", "/file.jpg", "/loop.jpg"):
-            target = {
-                "/private.jpg": "http://169.254.169.254/x",
-                "/file.jpg": "file:///etc/passwd",
-                "/loop.jpg": "/loop.jpg",
-            }
-            self.send_response(302)
-            self.send_header("Location", target[self.path])
-            self.end_headers()
-            return
-        body = b"\xff\xd8" + b"x" * (11 * 2**20) if self.path == "/large.jpg" else self.photo
-        self.send_response(404 if self.path == "/gone.jpg" else 200)
-        self.end_headers()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client stops at its limit
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def web() -> Iterator[str]:
-    Web.photo = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_bad_and_remote_photos_are_rows_with_a_code(web: str, model: Model, pool: Pool, tmp_path: Path) -> None:
-    photo = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
-    files = {
-        "good.jpg": photo, "empty.jpg": b"", "cut.jpg": photo[: len(photo) // 2], "anim.gif": b"GIF89a" + bytes(60),
-        "json.jpg": b'[{"image_base64": "x"}, {"image_base64": "y"}]', "text.jpg": "不是照片".encode(),
-        "big.jpg": photo + bytes(11 * 2**20),
-    }  # fmt: skip
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    remote = ["ok", "slow", "private", "file", "loop", "large", "gone"]
-    lines = [f"{name},{name},,x,BJ,2022-03-14\n" for name in [*files, "absent.jpg"]]
-    lines += [f"{name}-remote,,{web}/{name}.jpg,x,BJ,2022-03-14\n" for name in remote]
-    lines += [f"meta,,http://localhost:{web.rpartition(':')[2]}/ok.jpg,x,BJ,2022-03-14\n"]
-    (tmp_path / "m.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
-    found = {row["photo_id"]: row for row in rows(scored(tmp_path / "m.csv", tmp_path / "s", model, pool))}
-    assert {name: row["error_code"] for name, row in found.items()} == {
-        "good.jpg": "", "empty.jpg": "empty_image", "cut.jpg": "corrupt_image", "anim.gif": "unsupported_format",
-        "json.jpg": "unsupported_format", "text.jpg": "unsupported_format", "big.jpg": "image_too_large",
-        "absent.jpg": "file_not_found", "ok-remote": "", "slow-remote": "fetch_timeout",
-        "private-remote": "fetch_blocked", "file-remote": "fetch_blocked", "loop-remote": "fetch_failed",
-        "large-remote": "image_too_large", "gone-remote": "http_404", "meta": "fetch_blocked",
-    }  # fmt: skip
-    assert found["ok-remote"]["sha256"] == found["good.jpg"]["sha256"]
-    assert found["ok-remote"]["p_online"] == found["good.jpg"]["p_online"]
-    assert all(row["error"] and row["label"] is None for row in found.values() if row["error_code"])
-
-
-def kill(processes: Iterable[int]) -> None:
-    for process in processes:
-        os.kill(process, signal.SIGKILL)
-
-
-def test_a_dead_worker_costs_no_photo(scores: Job, drawn: Path, model: Model, pool: Pool, tmp_path: Path) -> None:
-    manifest = drawn / "manifest.csv"
-    made = create_job(tmp_path / "s", manifest, open_manifest(manifest), model, part=20)
-    assert made
-    before = pool.pids()
-    threading.Timer(0.05, kill, (before,)).start()
-    run(made, made.missing()[:2], pool)
-    assert pool.pids() != before
-    for part in (0, 1):
-        answers = [pq.read_table(one.part_path(part), columns=["photo_id", "label"]) for one in (made, scores)]
-        assert answers[0] == answers[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,187 @@
+"""A job that is killed, loses its workers or meets bad photos: each photo is one row, and nothing else is left."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from common.errors import InvalidInput
+from deploy.settings import ROOT
+from reports.scoring import fetching
+from reports.scoring.archives import Model
+from reports.scoring.job import Job, read_job, read_parts
+from reports.scoring.worker import Task
+from reports.scoring.workers import Pool
+from tests.helpers.commands import command
+from tests.helpers.reports import HEADER, PART, coloured_manifest, light_archive, pool_of, rows, scored
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scoring")
+
+
+@pytest.fixture(scope="module")
+def mar(work: Path) -> Path:
+    return light_archive(work)
+
+
+@pytest.fixture(scope="module")
+def manifest(work: Path) -> Path:
+    return coloured_manifest(work / "photos")
+
+
+@pytest.fixture(scope="module")
+def started(work: Path, mar: Path) -> Iterator[tuple[Model, Pool]]:
+    """One worker process for all tests of this file."""
+    limits = fetching.Limits(10 * 2**20, seconds=1, allowed=frozenset({"127.0.0.1"}))
+    with pool_of(mar, work / "archive", limits) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def scores(work: Path, manifest: Path, started: tuple[Model, Pool]) -> Job:
+    """An undisturbed job."""
+    return scored(manifest, work / "undisturbed", *started)
+
+
+def test_each_photo_is_one_row_in_the_order_of_the_manifest(scores: Job, manifest: Path) -> None:
+    found = rows(scores)
+    assert [row["photo_id"] for row in found] == [f"p{number}" for number in range(39)]
+    folders = {"disc", "stripe", "cross"}
+    assert all(row["label"] == Path(row["source"]).parent.name for row in found[:36])
+    assert {row["label"] for row in found[:36]} == folders
+    assert [row["error_code"] for row in found[36:]] == ["corrupt_image", "empty_image", "file_not_found"]
+
+
+def test_a_job_killed_at_every_step_ends_with_the_rows_of_an_undisturbed_one(
+    manifest: Path, mar: Path, scores: Job, tmp_path: Path
+) -> None:
+    out, temporary = tmp_path / "s", tmp_path / "tmp"
+    temporary.mkdir()
+    steps: list[Callable[[], bool]] = [
+        lambda: (tmp_path / ".s.archive").exists(),  # unpacking
+        lambda: out.exists() or any(tmp_path.glob(".s.????????")),  # checking the manifest
+        out.exists,  # starting the worker
+        lambda: (out / "parts" / "00000.parquet").exists(),
+        lambda: (out / "parts" / f"{scores.parts - 2:05d}.parquet").exists(),
+    ]
+    words = ["score", manifest, "--archive", mar, "--out", out, "--part", PART, "--jobs", 1]
+    for reached in steps:
+        killed_when(reached, [*map(str, words)], temporary)
+    left = read_job(out)
+    assert 0 < len(left.missing()) < left.parts
+    with pytest.raises(InvalidInput, match=r"incomplete: \d part"):
+        read_parts(left)
+    done = command("reports", *words, env={"TMPDIR": str(temporary)})
+    assert "39 photos in 5 parts" in done.stdout
+    assert rows(left) == rows(scores)
+    assert {path.name for path in tmp_path.iterdir()} == {"s", "tmp", ".s.lock"}
+    assert not list((out / "parts").glob(".*"))
+    assert {path.name for path in temporary.iterdir()} <= {".ses"}  # onnxruntime's, in every process
+
+
+def killed_when(reached: Callable[[], bool], words: list[str], temporary: Path) -> None:
+    program = [sys.executable, "-m", "reports", *words]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(program, cwd=ROOT, stdout=-3, stderr=-3, env=environment) as running:
+        while not reached():
+            assert running.poll() is None
+            time.sleep(0.001)
+        running.send_signal(signal.SIGKILL)
+
+
+def test_a_dead_worker_costs_no_photo(started: tuple[Model, Pool], manifest: Path, scores: Job, tmp_path: Path) -> None:
+    model, _ = started
+    asked: list[Task] = []
+
+    def fetch(task: Task) -> Task:
+        asked.append(task)
+        if len(asked) in (1, 20):
+            for process in pool.pids():
+                os.kill(process, signal.SIGKILL)
+        return task
+
+    with Pool(model.folder, model.name, model.version, 1, fetch) as pool:
+        before = pool.pids()
+        made = scored(manifest, tmp_path / "s", model, pool)
+        assert pool.pids() != before
+    assert rows(made) == rows(scores)
+
+
+class Web(BaseHTTPRequestHandler):
+    """A host of photos, and of what a scraper meets."""
+
+    photo = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/slow.jpg":
+            time.sleep(3)
+        if self.path in ("/private.jpg", "/file.jpg", "/loop.jpg"):
+            target = {
+                "/private.jpg": "http://169.254.169.254/x",
+                "/file.jpg": "file:///etc/passwd",
+                "/loop.jpg": "/loop.jpg",
+            }
+            self.send_response(302)
+            self.send_header("Location", target[self.path])
+            self.end_headers()
+            return
+        body = b"\xff\xd8" + b"x" * (11 * 2**20) if self.path == "/large.jpg" else self.photo
+        self.send_response(404 if self.path == "/gone.jpg" else 200)
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client stops at its limit
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def photo(manifest: Path) -> bytes:
+    return (manifest.parent / "disc" / "0.jpg").read_bytes()
+
+
+@pytest.fixture
+def web(photo: bytes) -> Iterator[str]:
+    Web.photo = photo
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_bad_and_remote_photos_are_rows_with_a_code(
+    web: str, photo: bytes, started: tuple[Model, Pool], tmp_path: Path
+) -> None:
+    files = {
+        "good.jpg": photo, "empty.jpg": b"", "cut.jpg": photo[: len(photo) // 2], "anim.gif": b"GIF89a" + bytes(60),
+        "json.jpg": b'[{"image_base64": "x"}, {"image_base64": "y"}]', "text.jpg": "不是照片".encode(),
+        "big.jpg": photo + bytes(11 * 2**20),
+    }  # fmt: skip
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    remote = ["ok", "slow", "private", "file", "loop", "large", "gone"]
+    lines = [f"{name},{name},,x,BJ,2022-03-14\n" for name in [*files, "absent.jpg"]]
+    lines += [f"{name}-remote,,{web}/{name}.jpg,x,BJ,2022-03-14\n" for name in remote]
+    lines += [f"meta,,http://localhost:{web.rpartition(':')[2]}/ok.jpg,x,BJ,2022-03-14\n"]
+    (tmp_path / "m.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+    found = {row["photo_id"]: row for row in rows(scored(tmp_path / "m.csv", tmp_path / "s", *started))}
+    assert {name: row["error_code"] for name, row in found.items()} == {
+        "good.jpg": "", "empty.jpg": "empty_image", "cut.jpg": "corrupt_image", "anim.gif": "unsupported_format",
+        "json.jpg": "unsupported_format", "text.jpg": "unsupported_format", "big.jpg": "image_too_large",
+        "absent.jpg": "file_not_found", "ok-remote": "", "slow-remote": "fetch_timeout",
+        "private-remote": "fetch_blocked", "file-remote": "fetch_blocked", "loop-remote": "fetch_failed",
+        "large-remote": "image_too_large", "gone-remote": "http_404", "meta": "fetch_blocked",
+    }  # fmt: skip
+    assert found["ok-remote"]["sha256"] == found["good.jpg"]["sha256"]
+    assert found["ok-remote"]["p_disc"] == found["good.jpg"]["p_disc"]
+    assert all(row["error"] and row["label"] is None for row in found.values() if row["error_code"])
