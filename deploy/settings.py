@@ -12,7 +12,7 @@ from common.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parent.parent
 PROPERTIES = ROOT / "config" / "config.properties"
-HOST = "127.0.0.1"
+HOST, ANY = "127.0.0.1", "0.0.0.0"
 PROFILES = ("latency", "throughput")
 RESERVE_MB = 256
 WEB, WEB_PORT = "SERVE_WEB_PORT", 5000
@@ -30,12 +30,14 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_GRPC_INFERENCE_PORT", "grpc_inference_port", "predictions, gRPC"),
     ("SERVE_GRPC_MANAGEMENT_PORT", "grpc_management_port", "registering versions, gRPC"),
     ("SERVE_KEEPER_PORT", "keeper_port", "/ready and /metrics of the keeper, HTTP (default: 8083)"),
+    ("SERVE_METRICS_HOST", "", f"address on which both /metrics answer, without a token (default: {HOST})"),
     ("SERVE_WEB_PORT", "", f"upload and review pages, HTTP; 0: do not start them (default: {WEB_PORT})"),
     ("SERVE_FRONT", "", "on or off: nginx in front of the nodes, where it is installed (default: on)"),
     ("SERVE_FRONT_HOST", "", f"address on which the front listens (default: {FRONT_HOST})"),
     ("SERVE_FRONT_PORT", "front_port", "predictions through the front, HTTP (default: 8086)"),
     ("SERVE_FRONT_SECOND_PORT", "front_second_port", "the same on a second port (default: 8087)"),
     ("SERVE_FRONT_MODEL", "", "model that answers /api/v1/get_pm (default: the first in served.json)"),
+    ("SERVE_FRONT_TOKENS", "", "JSON file CLIENT -> TOKEN, for fronts with equal tokens (default: made in var/front)"),
     ("SERVE_FRONT_TOKENLESS", "", "on or off: /api/v1/get_pm needs no token on this machine (default: on)"),
     ("SERVE_FRONT_RATE", "", f"requests that a client may send in a second (default: {FRONT_RATE})"),
     ("SERVE_FRONT_CONNECTIONS", "", f"requests of one address at the same time (default: {FRONT_CONNECTIONS})"),
@@ -55,6 +57,7 @@ class FrontSettings:
         on: whether `make up` starts it.
         host: IPv4 address on which it listens.
         model: answers /api/v1/get_pm; empty: the first in served.json.
+        tokens: a file of the clients' tokens that is not ours to change; None: var/front/tokens.json.
         tokenless: whether a program of this machine needs no token for /api/v1/get_pm.
         rate: requests that one client may send in a second.
         connections: requests of one address at the same time.
@@ -63,6 +66,7 @@ class FrontSettings:
     on: bool = False
     host: str = FRONT_HOST
     model: str = ""
+    tokens: Path | None = None
     tokenless: bool = True
     rate: int = FRONT_RATE
     connections: int = FRONT_CONNECTIONS
@@ -81,6 +85,7 @@ class Settings:
         profile: a member of PROFILES, or empty.
         web_port: TCP port of the upload and review pages; 0: they are not started.
         front: of nginx before the nodes.
+        metrics_host: IPv4 address on which TorchServe's and the keeper's /metrics, and the keeper's /ready, answer.
     """
 
     ports: Mapping[str, int]
@@ -91,6 +96,7 @@ class Settings:
     profile: str = ""
     web_port: int = 0
     front: FrontSettings = FrontSettings()
+    metrics_host: str = HOST
 
     def url(self, address: str) -> str:
         """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics`, `keeper` or `front`."""
@@ -125,6 +131,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if environ.get("SERVE_WEB_PORT") == "0"
         else _port(environ.get("SERVE_WEB_PORT") or str(WEB_PORT), WEB),
         front=_front(environ),
+        metrics_host=_metrics_host(environ.get("SERVE_METRICS_HOST") or HOST),
     )
 
 
@@ -142,6 +149,7 @@ def resolved_properties(settings: Settings) -> str:
         for key, port in settings.ports.items()
         if key not in DEFAULTS
     }
+    overridden["metrics_address"] = f"http://{settings.metrics_host}:{settings.ports['metrics_address']}"
     overridden["model_store"] = str(settings.store)
     return "".join(f"{key}={value}\n" for key, value in {**settings.properties, **overridden}.items())
 
@@ -165,6 +173,7 @@ def _front(environ: Mapping[str, str]) -> FrontSettings:
         on=_switch(environ, "SERVE_FRONT"),
         host=_address(environ.get("SERVE_FRONT_HOST") or FRONT_HOST),
         model=_model(environ.get("SERVE_FRONT_MODEL") or ""),
+        tokens=(ROOT / environ["SERVE_FRONT_TOKENS"]).resolve() if environ.get("SERVE_FRONT_TOKENS") else None,
         tokenless=_switch(environ, "SERVE_FRONT_TOKENLESS"),
         rate=_count(environ, "SERVE_FRONT_RATE", FRONT_RATE),
         connections=_count(environ, "SERVE_FRONT_CONNECTIONS", FRONT_CONNECTIONS),
@@ -191,6 +200,13 @@ def _address(text: str) -> str:
     except ValueError as error:
         fix = f"give {HOST}, the address of a network interface, or 0.0.0.0"
         raise InvalidInput(f"SERVE_FRONT_HOST: {text!r} is not an IPv4 address", fix) from error
+
+
+def _metrics_host(text: str) -> str:
+    if text not in (HOST, ANY):
+        fix = f"give {HOST} (this machine only) or {ANY} (a container, whose network is its own)"
+        raise InvalidInput(f"SERVE_METRICS_HOST: {text!r} is neither {HOST} nor {ANY}", fix)
+    return text
 
 
 def _model(text: str) -> str:

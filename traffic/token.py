@@ -3,6 +3,7 @@
 import click
 
 from common.cli import command
+from common.errors import InvalidInput
 from deploy.settings import read_settings
 from traffic.front import tokens
 
@@ -16,13 +17,16 @@ def token(client: str, add: bool, remove: bool) -> None:
 
     The first start of the front makes one for the client "default". A running front follows within two seconds.
     """
-    var = read_settings().var
+    settings = read_settings()
+    var, given = settings.var, settings.front.tokens
+    if given and (remove or add):
+        raise InvalidInput(f"the tokens are those of {given} (SERVE_FRONT_TOKENS)", "change that file")
     if remove:
         tokens.remove(var, client)
     elif add:
         click.echo(tokens.add(var, client))
     else:
-        known = tokens.read(var)
+        known = tokens.of(settings) if given else tokens.read(var)
         if client not in known:
             raise tokens.unknown(client, known)
         click.echo(known[client])

@@ -125,7 +125,7 @@ class Keeper:
                 return
 
     def _answer(self) -> None:
-        listener = listen(self.settings.ports["keeper_port"], self.stopping)
+        listener = listen(self.settings.ports["keeper_port"], self.stopping, self.settings.metrics_host)
         if listener:
             self._http.run(sockets=[listener])
 
@@ -147,14 +147,14 @@ class Keeper:
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
-def listen(port: int, stopping: threading.Event) -> socket.socket | None:
-    """Listen on the loopback address; waits while the port is taken. None if `stopping` was set first."""
+def listen(port: int, stopping: threading.Event, host: str = HOST) -> socket.socket | None:
+    """Listen on a port; waits while it is taken. None if `stopping` was set first."""
     warned = False
     while not stopping.is_set():
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((HOST, port))
+            listener.bind((host, port))
             return listener
         except OSError as error:
             listener.close()

@@ -93,7 +93,7 @@ class Front:
             self._logged = why
 
     def _round(self) -> None:
-        changed = self.nginx.write(render(self.settings, self.nodes, tokens.ensure(self.settings.var)))
+        changed = self.nginx.write(render(self.settings, self.nodes, tokens.of(self.settings)))
         if not self.nginx.running():
             self.nginx.start()
             log("nginx is started", ports=[self.settings.ports[key] for key in ("front_port", "front_second_port")])

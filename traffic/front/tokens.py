@@ -1,4 +1,4 @@
-"""Tokens of the front's clients, in var/front/tokens.json: NAME -> TOKEN."""
+"""Tokens of the front's clients, in var/front/tokens.json or the file of SERVE_FRONT_TOKENS: NAME -> TOKEN."""
 
 import json
 import re
@@ -7,11 +7,13 @@ from pathlib import Path
 
 from common.errors import AlreadyExists, InvalidInput, NotFound
 from common.files import write_json, writing
+from deploy.settings import Settings
 from traffic.front.folder import folder
 
 FIRST = "default"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 _TOKEN = re.compile(r"[0-9a-f]{48}")
+_FORM = 'write {"CLIENT": "TOKEN"} into it, each token 48 digits of openssl rand -hex 24'
 
 
 def read(var: Path) -> dict[str, str]:
@@ -20,7 +22,10 @@ def read(var: Path) -> dict[str, str]:
     Raises:
         InvalidInput: the file is damaged.
     """
-    path = _path(var)
+    return _read(_path(var), "remove it; clients then need new tokens")
+
+
+def _read(path: Path, fix: str) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if all(_NAME.fullmatch(name) and _TOKEN.fullmatch(token) for name, token in content.items()):
@@ -28,8 +33,8 @@ def read(var: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise _damaged(path) from error
-    raise _damaged(path)
+        raise InvalidInput(f"{path} is damaged", fix) from error
+    raise InvalidInput(f"{path} is damaged", fix)
 
 
 def add(var: Path, name: str) -> str:
@@ -65,6 +70,21 @@ def ensure(var: Path) -> dict[str, str]:
     return read(var)
 
 
+def of(settings: Settings) -> dict[str, str]:
+    """All tokens of a front: those of the file SERVE_FRONT_TOKENS, else those in var; makes the first one there.
+
+    Raises:
+        InvalidInput: a file is damaged, or that of SERVE_FRONT_TOKENS names no client.
+    """
+    path = settings.front.tokens
+    if path is None:
+        return ensure(settings.var)
+    tokens = _read(path, _FORM)
+    if not tokens:
+        raise InvalidInput(f"{path} names no client", _FORM)
+    return tokens
+
+
 def unknown(name: str, tokens: dict[str, str]) -> NotFound:
     """The error that lists the clients."""
     known = ", ".join(tokens) or "none"
@@ -79,7 +99,3 @@ def _write(var: Path, tokens: dict[str, str]) -> None:
 
 def _path(var: Path) -> Path:
     return folder(var) / "tokens.json"
-
-
-def _damaged(path: Path) -> InvalidInput:
-    return InvalidInput(f"{path} is damaged", "remove it; clients then need new tokens")

@@ -31,6 +31,13 @@ def test_the_environment_overrides_the_file_and_reaches_torchserve(tmp_path: Pat
     assert "decode_input_request=false\n" in text
 
 
+def test_metrics_can_be_read_from_other_machines_and_nothing_else_can() -> None:
+    text = resolved_properties(read_settings({"SERVE_METRICS_HOST": "0.0.0.0"}))
+    assert re.findall(r"(\w+_address)=.*0\.0\.0\.0", text) == ["metrics_address"]
+    with pytest.raises(UserError, match="SERVE_METRICS_HOST"):
+        read_settings({"SERVE_METRICS_HOST": "10.0.0.5"})
+
+
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1"])
 def test_the_message_about_a_wrong_port_names_its_variable(value: str) -> None:
     with pytest.raises(UserError, match="SERVE_METRICS_PORT"):
