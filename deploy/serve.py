@@ -24,7 +24,7 @@ from common.console import note
 from common.errors import NotFound
 from common.files import write_json, writing
 from deploy.archive import pack, run_of
-from deploy.settings import FRONT_PORTS, ROOT, Settings, read_settings
+from deploy.settings import FRONT_GRPC, FRONT_PORTS, ROOT, Settings, read_settings
 from deploy.store import copies
 from deploy.store import desired as manifest
 from deploy.store.desired import ServedVersion
@@ -93,7 +93,7 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVers
     Raises:
         UserError: a port is taken, the version is missing, the disk is full.
     """
-    refuse_taken_ports(settings, settings.ports.keys() - FRONT_PORTS.keys())
+    refuse_taken_ports(settings, settings.ports.keys() - {*FRONT_PORTS, *FRONT_GRPC})
     entry = _must_be_served(settings, bundle, version)
     note_if_ignored(settings, entry)
     others = [Path(other.archive).stem for other in manifest.read(settings.var) if other != entry]

@@ -18,7 +18,8 @@ RESERVE_MB = 256
 WEB, WEB_PORT = "SERVE_WEB_PORT", 5000
 FRONT_PORTS = {"front_port": "8086", "front_second_port": "8087"}
 """Of nginx (the package `traffic`). If one is taken, TorchServe serves all the same."""
-DEFAULTS = {"keeper_port": "8083", **FRONT_PORTS}
+FRONT_GRPC = {"front_grpc_port": "8088"}
+DEFAULTS = {"keeper_port": "8083", **FRONT_PORTS, **FRONT_GRPC}
 """Properties that are ours, not TorchServe's."""
 FRONT_HOST, FRONT_RATE, FRONT_CONNECTIONS = HOST, 200, 100
 SWITCH = {"on": True, "off": False}
@@ -36,6 +37,8 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_FRONT_HOST", "", f"address on which the front listens (default: {FRONT_HOST})"),
     ("SERVE_FRONT_PORT", "front_port", "predictions through the front, HTTP (default: 8086)"),
     ("SERVE_FRONT_SECOND_PORT", "front_second_port", "the same on a second port (default: 8087)"),
+    ("SERVE_FRONT_GRPC_PORT", "front_grpc_port", "predictions through the front, gRPC (default: 8088)"),
+    ("SERVE_FRONT_PROXIES", "", "addresses or networks of proxies whose X-Forwarded-For the front believes"),
     ("SERVE_FRONT_MODEL", "", "model that answers /api/v1/get_pm (default: the first in served.json)"),
     ("SERVE_FRONT_TOKENS", "", "JSON file CLIENT -> TOKEN, for fronts with equal tokens (default: made in var/front)"),
     ("SERVE_FRONT_TOKENLESS", "", "on or off: /api/v1/get_pm needs no token on this machine (default: on)"),
@@ -61,6 +64,7 @@ class FrontSettings:
         tokenless: whether a program of this machine needs no token for /api/v1/get_pm.
         rate: requests that one client may send in a second.
         connections: requests of one address at the same time.
+        proxies: addresses or networks whose X-Forwarded-For names the client.
     """
 
     on: bool = False
@@ -70,6 +74,7 @@ class FrontSettings:
     tokenless: bool = True
     rate: int = FRONT_RATE
     connections: int = FRONT_CONNECTIONS
+    proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,7 @@ def _front(environ: Mapping[str, str]) -> FrontSettings:
         tokenless=_switch(environ, "SERVE_FRONT_TOKENLESS"),
         rate=_count(environ, "SERVE_FRONT_RATE", FRONT_RATE),
         connections=_count(environ, "SERVE_FRONT_CONNECTIONS", FRONT_CONNECTIONS),
+        proxies=_networks(environ.get("SERVE_FRONT_PROXIES") or ""),
     )
 
 
@@ -207,6 +213,14 @@ def _metrics_host(text: str) -> str:
         fix = f"give {HOST} (this machine only) or {ANY} (a container, whose network is its own)"
         raise InvalidInput(f"SERVE_METRICS_HOST: {text!r} is neither {HOST} nor {ANY}", fix)
     return text
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(part.strip())) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        fix = "give addresses or networks with commas between them, for example 10.0.0.5,10.1.0.0/16"
+        raise InvalidInput(f"SERVE_FRONT_PROXIES: {error}", fix) from error
 
 
 def _model(text: str) -> str:

@@ -23,11 +23,16 @@ FIELD = descriptor_pb2.FieldDescriptorProto
 
 
 class GrpcClient:
-    """Inference over gRPC by one TorchServe; use as a context manager."""
+    """Inference over gRPC by one TorchServe, or by the front; use as a context manager.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.address = f"{HOST}:{settings.ports['grpc_inference_port']}"
+    Args:
+        token: of a client of the front; empty: ask TorchServe itself, with its own key.
+    """
+
+    def __init__(self, settings: Settings, token: str = "") -> None:
+        self.settings, self.token = settings, token
+        port = "front_grpc_port" if token else "grpc_inference_port"
+        self.address = f"{HOST}:{settings.ports[port]}"
         options = [
             (f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")
         ]  # the server has its own limit
@@ -57,9 +62,9 @@ class GrpcClient:
         name, _, version = model.partition("/")
         fields = {"data": image, "image_id": image_id.encode(), "detail": str(detail).lower().encode()}
         request = self.request(model_name=name, model_version=version, input=fields)
-        token = f"Bearer {read_key(self.settings.var, 'inference')}"
+        token = self.token or read_key(self.settings.var, "inference")
         try:
-            answer = self.call(request, metadata=[("authorization", token)], timeout=ANSWER_S)
+            answer = self.call(request, metadata=[("authorization", f"Bearer {token}")], timeout=ANSWER_S)
         except grpc.RpcError as error:
             return _refused(error, self.address)
         return _answered(answer.prediction)

@@ -41,6 +41,8 @@ def render(settings: Settings, nodes: Sequence[Node], tokens: Mapping[str, str])
         logs=settings.var / "logs",
         host=front.host,
         ports=[settings.ports[key] for key in FRONT_PORTS],
+        grpc_port=settings.ports["front_grpc_port"],
+        proxies=front.proxies,
         nodes=nodes,
         tokens=sorted(tokens.items()),
         tokenless=front.tokenless,

@@ -14,6 +14,7 @@ class Node:
         name: letters and digits; names its socket and its folder in var/front.
         inference: HOST:PORT of predictions.
         keeper: HOST:PORT of /ready.
+        grpc: HOST:PORT of predictions over gRPC.
         var: its folder of runtime files, with key_file.json.
     """
 
@@ -21,9 +22,12 @@ class Node:
     inference: str
     keeper: str
     var: Path
+    grpc: str = ""
 
 
 def nodes(settings: Settings) -> tuple[Node, ...]:
     """The nodes of this machine."""
-    ports = settings.ports
-    return (Node("node1", f"{HOST}:{ports['inference_address']}", f"{HOST}:{ports['keeper_port']}", settings.var),)
+    inference, keeper, grpc = (
+        f"{HOST}:{settings.ports[key]}" for key in ("inference_address", "keeper_port", "grpc_inference_port")
+    )
+    return (Node("node1", inference, keeper, settings.var, grpc),)

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import requests
 
 from deploy.settings import HOST, read_settings, separate_environment
+from deploy.torchserve.grpc import METHOD, GrpcClient
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 from handler import goldens
@@ -22,6 +24,7 @@ from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import Endpoint
 from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.waiting import eventually
+from traffic.front import tokens
 from traffic.front.nodes import nodes
 from traffic.front.program import Front
 
@@ -121,6 +124,23 @@ def test_every_form_of_a_request_is_answered_as_by_the_node(front: Front, shapes
             )
             assert (through.status_code, through.json()) == (direct.status_code, direct.json())
             assert through.headers["X-Request-Id"]
+
+
+def test_predictions_over_grpc_come_through_and_nothing_else(front: Front, shapes: Endpoint, server: Server) -> None:
+    token = tokens.read(front.settings.var)[tokens.FIRST]
+    with GrpcClient(front.settings, token) as through, GrpcClient(server.settings) as direct:
+        for photo in (shapes.bytes_of(0), b"no photo"):
+            answers = [client.predict(model, photo, "1") for client in (through, direct) for model in ("shapes/1.0",)]
+            assert answers[0] == answers[1] and answers[0]["image_id"] == "1"
+        assert through.predict("shapes", bytes(16_000_001), "1")["error"]["code"] == "resource_exhausted"
+        for method in ("StreamPredictions", "Ping"):
+            call = through.channel.unary_unary(METHOD.replace("Predictions", method))
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", metadata=[("authorization", f"Bearer {token}")], timeout=30)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for wrong in ("x" * 48, read_key(server.settings.var, "inference")):
+        with GrpcClient(front.settings, wrong) as client:
+            assert client.predict("shapes", shapes.bytes_of(0), "1")["error"]["code"] == "unauthenticated"
 
 
 def test_a_clients_own_request_id_comes_back(front: Front, shapes: Endpoint) -> None:

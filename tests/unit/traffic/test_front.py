@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from common.errors import UserError
-from deploy.settings import HOST, ROOT, FrontSettings, Settings
+from deploy.settings import HOST, ROOT, FrontSettings, Settings, read_settings
 from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
 from tests.helpers.waiting import eventually
@@ -145,6 +145,31 @@ def test_nodes_that_restart_with_new_keys_cost_no_client_an_error(settings: Sett
         away = session.post(url, timeout=10)
         assert (away.status_code, away.json()["error"]["code"]) == (503, "unavailable")
         assert away.headers["Retry-After"] == "1"
+
+
+@needs_nginx
+@pytest.mark.parametrize(("proxies", "address"), [((), HOST), ((f"{HOST}/32",), "192.0.2.7")])
+def test_the_address_is_that_of_the_client_of_a_trusted_proxy(
+    settings: Settings, proxies: tuple[str, ...], address: str
+) -> None:
+    """Nobody becomes a program of this machine by that: /api/v1/get_pm still needs a token."""
+    with running_front(settings, proxies=proxies, model="shapes") as front:
+        url = front.settings.url("front") + "/api/v1/get_pm"
+        for origin in ("192.0.2.7", HOST):
+            assert (
+                requests.post(url, headers={"X-Forwarded-For": f"198.51.100.1, {origin}"}, timeout=10).status_code
+                == 401
+            )
+        log = front.settings.var / "logs" / "front.log"
+        line = json.loads(eventually(lambda: log.read_text().splitlines())[0])
+    assert (line["address"], line["forwarded_for"]) == (address, "198.51.100.1, 192.0.2.7")
+
+
+def test_only_networks_are_proxies(settings: Settings) -> None:
+    found = read_settings({"SERVE_FRONT_PROXIES": "10.0.0.5, 10.1.0.0/16"}).front.proxies
+    assert found == ("10.0.0.5/32", "10.1.0.0/16")
+    with pytest.raises(UserError, match=r"SERVE_FRONT_PROXIES: .* give addresses or networks"):
+        read_settings({"SERVE_FRONT_PROXIES": "10.0.0.5;"})
 
 
 @needs_nginx
