@@ -28,7 +28,7 @@ from common.console import console, note
 from common.errors import Unreachable, UserError
 from deploy.change.comparison import compare
 from deploy.change.plan import Plan, make_plan
-from deploy.change.preflight import Preflight, RolloutState, preflight
+from deploy.change.preflight import Preflight, RolloutState, preflight, preflight_of_candidate
 from deploy.change.session import Deployment, Refused, deployment, print_result, steps_table
 from deploy.settings import Settings, read_settings
 from deploy.store import copies, desired, profile
@@ -110,6 +110,21 @@ def add_candidate(settings: Settings, archive: Path, *, why: str = "", quiet: bo
         return Rollout(work, new, initial, None).add()
 
 
+def promote_candidate(settings: Settings, archive: Path, *, why: str = "", quiet: bool = False) -> dict[str, Any]:
+    """Complete the rollout of a version that `add_candidate` added: switch, drain, retire. It can be repeated.
+
+    Returns:
+        the journal's entry.
+
+    Raises:
+        UserError: a check failed; the former version is the default, and the candidate stays.
+    """
+    new = find_archive(archive, settings.store)
+    with deployment(settings, "rollout", new.name, new.version, quiet, why=why) as work:
+        Rollout(work, new, preflight_of_candidate(settings, work.client, new), None).promote()
+    return work.journal.entry.to_json()
+
+
 def plan_rollout(settings: Settings, archive: Path, keep: int | None = None, photos: Path | None = None) -> Plan:
     """Check everything that can be checked without a change.
 
@@ -173,6 +188,19 @@ class Rollout:
             self._undo()
             raise
         return entry
+
+    def promote(self) -> None:
+        """The steps from the golden photos on, for a version that is kept already."""
+        plan = self._check()
+        self._goldens(plan)
+        if not self.already_switched:
+            try:
+                self._switch(plan)
+            except BaseException:
+                self._restore()
+                raise
+        self._drain()
+        self._keep(plan.keep)
 
     @property
     def former(self) -> ServedVersion | None:
@@ -302,10 +330,7 @@ class Rollout:
         if self.already_switched or self.initial.state is RolloutState.UNLISTED_DEFAULT:
             return not self.already_switched
         try:
-            if self.former is not None and self.client.default(self.new.name) == self.new.version:
-                self.client.set_default(self.former.name, self.former.version)
-            if desired.read(self.settings.var) != self.before:
-                desired.write(self.settings.var, self.before)
+            self._restore()
             if self.client.describe(self.new.name, self.new.version):
                 self._unregister(self.new.version)
             copies.drop_copies(self.settings.var, self.before)
@@ -313,3 +338,10 @@ class Rollout:
             note(f"note: {self.new} could not be unregistered again: {error}")
             return False
         return True
+
+    def _restore(self) -> None:
+        """Restore the former default and its manifest."""
+        if self.former is not None and self.client.default(self.new.name) == self.new.version:
+            self.client.set_default(self.former.name, self.former.version)
+        if desired.read(self.settings.var) != self.before:
+            desired.write(self.settings.var, self.before)

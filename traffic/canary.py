@@ -24,8 +24,7 @@ from common.errors import Busy, InvalidInput, NotFound
 from deploy.change.session import Refused
 from deploy.host.locks import LockHeld, OwnerKind
 from deploy.retire import take_out
-from deploy.rollback import roll_back
-from deploy.rollout import add_candidate
+from deploy.rollout import add_candidate, promote_candidate
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.store.mar import Archive, find_archive
@@ -209,9 +208,7 @@ def stop_now(settings: Settings, found: Record, why: str, state: State = State.S
 
 def promote_now(settings: Settings, found: Record, why: str) -> None:
     """Make the candidate the default, then end its share, which nobody notices; can be repeated."""
-    default = desired.default_of(desired.read(settings.var), found.name)
-    if default is None or default.version != found.version:
-        roll_back(settings, found.name, found.version, why=why)
+    promote_candidate(settings, settings.store / found.archive, why=why)
     route.end(settings.var, found.name)
     record.write(settings.var, found.changed(state=State.PROMOTED, percent=100.0, why=f"promoted: {found.why}"))
     say(f"{found.name} {found.version} is the default")

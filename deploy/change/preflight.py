@@ -141,6 +141,22 @@ def preflight(settings: Settings, client: Client, new: Archive, rollout_id: str 
     return Preflight(state, _former(settings, client, versions, new, server_default))
 
 
+def preflight_of_candidate(settings: Settings, client: Client, new: Archive) -> Preflight:
+    """The same for a version of the manifest that is to become the default.
+
+    Raises:
+        Refused: the manifest does not list it.
+    """
+    versions = [entry for entry in desired.read(settings.var) if entry.name == new.name]
+    where, server_default = _in_manifest(versions, new), client.default(new.name)
+    if where is InManifest.DEFAULT:
+        former = next((entry for entry in versions if not entry.default), None)
+        return Preflight(RolloutState.INTERRUPTED_AFTER_SWITCH, former)
+    if where is not InManifest.KEPT:
+        raise Refused(f"{new} is not served", f"roll it out with python -m deploy rollout {new.mar.name}")
+    return Preflight(RolloutState.ALREADY_KEPT, _former(settings, client, versions, new, server_default))
+
+
 _RETIRE = "python -m deploy retire {new.name} {new.version}"
 _REFUSALS = {
     RolloutState.ALREADY_DEFAULT: (

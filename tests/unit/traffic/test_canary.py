@@ -41,11 +41,11 @@ def manifest_only(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def take_out(*_: object, **__: object) -> None:
         desired.write(settings.var, [entry for entry in desired.read(settings.var) if entry.version != "1.1"])
 
-    def roll_back(*_: object, **__: object) -> None:
+    def promote(*_: object, **__: object) -> None:
         entries = desired.read(settings.var)
         desired.write(settings.var, desired.switched(entries, row, desired.default_of(entries, "shapes")))
 
-    for name, action in (("add_candidate", add), ("take_out", take_out), ("roll_back", roll_back)):
+    for name, action in (("add_candidate", add), ("take_out", take_out), ("promote_candidate", promote)):
         monkeypatch.setattr(canary, name, action)
     monkeypatch.setattr(canary, "LOOK_S", 0.05)
 
