@@ -21,6 +21,7 @@ from reports.scoring.worker import Task
 _REDIRECTS = 3
 _CHUNK = 64 * 1024
 _AGENT = "photoloop-reports"
+_TRANSLATED = [ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
 
 
 class FetchError(Exception):
@@ -106,8 +107,15 @@ def _checked(host: str, port: int, allowed: Collection[str]) -> str:
 def is_public(address: str) -> bool:
     """Whether an address belongs to the internet; an IPv4 address inside IPv6 is judged as IPv4."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(parsed, "ipv4_mapped", None) or getattr(parsed, "sixtofour", None)
+    inner = _inner(parsed) if isinstance(parsed, ipaddress.IPv6Address) else None
     return (inner or parsed).is_global and not (inner or parsed).is_multicast
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to: mapped, 6to4, or through a translator (RFC 6052, RFC 8215)."""
+    if any(address in network for network in _TRANSLATED):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _ask(connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
@@ -149,14 +157,21 @@ def _left(deadline: float) -> float:
 def _from_storage(url: str, limits: Limits) -> bytes:
     """Read an object; credentials and endpoint come from the environment (AWS_...)."""
     import fsspec
+    from fsspec.asyn import sync
 
     config = {"connect_timeout": limits.seconds, "read_timeout": limits.seconds, "retries": {"max_attempts": 2}}
     storage = fsspec.filesystem("s3", config_kwargs=config)
     try:
-        size = storage.info(url)["size"]
-        if size > limits.bytes:
-            raise FetchError("image_too_large", f"the photo has {size} bytes, more than {limits.bytes}")
-        data: bytes = storage.cat_file(url)
+        reading = storage._cat_file  # cat_file has no limit on the time in all
+        data: bytes = sync(storage.loop, reading, url, start=0, end=limits.bytes + 1, timeout=limits.seconds)
     except FileNotFoundError as error:
         raise FetchError("file_not_found", "there is no such object") from error
+    except PermissionError as error:
+        raise FetchError("fetch_denied", f"the object storage refuses it: {error}") from error
+    except OSError as error:
+        if "InvalidRange" in str(error.__cause__):  # an empty object has no first byte
+            return b""
+        raise
+    if len(data) > limits.bytes:
+        raise FetchError("image_too_large", f"the photo has more than {limits.bytes} bytes")
     return data

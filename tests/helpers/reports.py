@@ -8,10 +8,9 @@ from typing import Any
 
 from reports.manifest.opening import open_manifest
 from reports.score import run
-from reports.scoring import fetching
 from reports.scoring.archives import Model, unpacked
 from reports.scoring.job import Job, create_job, read_parts
-from reports.scoring.workers import Pool
+from reports.scoring.workers import Fetch, Pool
 from tests.helpers.light import pack_quickly, write_coloured_photos, write_light_bundle
 
 HEADER = "photo_id,path,url,institution,region,published_at\n"
@@ -55,9 +54,7 @@ def light_archive(folder: Path) -> Path:
 
 
 @contextmanager
-def pool_of(mar: Path, folder: Path, limits: fetching.Limits) -> Iterator[tuple[Model, Pool]]:
+def pool_of(mar: Path, folder: Path, fetch: Fetch | None = None) -> Iterator[tuple[Model, Pool]]:
     """One worker process."""
-    with unpacked(mar, folder) as model:
-        fetch = lambda task: fetching.fetch(task, limits)  # noqa: E731
-        with Pool(model.folder, model.name, model.version, 1, fetch, 4) as running:
-            yield model, running
+    with unpacked(mar, folder) as model, Pool(model.folder, model.name, model.version, 1, fetch, 4) as running:
+        yield model, running

@@ -19,7 +19,6 @@ from reports.check import check
 from reports.sample import sample
 from reports.sample_data import sample_data
 from reports.score import score
-from reports.scoring import fetching
 from reports.scoring.archives import Model
 from reports.scoring.job import Job
 from reports.scoring.worker import Task
@@ -48,7 +47,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def started(mar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Pool]]:
     """One worker process for all tests of this file."""
-    with pool_of(mar, tmp_path_factory.mktemp("archive") / "1", fetching.Limits(10 * 2**20)) as both:
+    with pool_of(mar, tmp_path_factory.mktemp("archive") / "1") as both:
         yield both
 
 

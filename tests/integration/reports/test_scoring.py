@@ -1,6 +1,7 @@
 """A job that is killed, loses its workers or meets bad photos: each photo is one row, and nothing else is left."""
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,20 +9,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
 
 from common.errors import InvalidInput
 from deploy.settings import ROOT
-from reports.scoring import fetching
 from reports.scoring.archives import Model
+from reports.scoring.fetching import Limits, fetch
 from reports.scoring.job import Job, read_job, read_parts
 from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
 from tests.helpers.commands import command
 from tests.helpers.reports import HEADER, PART, coloured_manifest, light_archive, pool_of, rows, scored
+from tests.helpers.s3 import free_port, put, s3_server
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +48,9 @@ def manifest(work: Path) -> Path:
 @pytest.fixture(scope="module")
 def started(work: Path, mar: Path) -> Iterator[tuple[Model, Pool]]:
     """One worker process for all tests of this file."""
-    limits = fetching.Limits(10 * 2**20, seconds=1, allowed=frozenset({"127.0.0.1"}))
-    with pool_of(mar, work / "archive", limits) as both:
+    limits = Limits(10 * 2**20, seconds=60, allowed=frozenset({"127.0.0.1"}))
+    short = replace(limits, seconds=0.5)
+    with pool_of(mar, work / "archive", lambda task: fetch(task, short if "slow" in task.path else limits)) as both:
         yield both
 
 
@@ -103,14 +110,14 @@ def test_a_dead_worker_costs_no_photo(started: tuple[Model, Pool], manifest: Pat
     model, _ = started
     asked: list[Task] = []
 
-    def fetch(task: Task) -> Task:
+    def fetch_and_kill(task: Task) -> Task:
         asked.append(task)
         if len(asked) in (1, 20):
             for process in pool.pids():
                 os.kill(process, signal.SIGKILL)
         return task
 
-    with Pool(model.folder, model.name, model.version, 1, fetch) as pool:
+    with Pool(model.folder, model.name, model.version, 1, fetch_and_kill) as pool:
         before = pool.pids()
         made = scored(manifest, tmp_path / "s", model, pool)
         assert pool.pids() != before
@@ -124,10 +131,11 @@ class Web(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/slow.jpg":
-            time.sleep(3)
-        if self.path in ("/private.jpg", "/file.jpg", "/loop.jpg"):
+            time.sleep(2)
+        if self.path in ("/private.jpg", "/name.jpg", "/file.jpg", "/loop.jpg"):
             target = {
                 "/private.jpg": "http://169.254.169.254/x",
+                "/name.jpg": f"http://localhost:{self.server.server_port}/ok.jpg",  # type: ignore[attr-defined]
                 "/file.jpg": "file:///etc/passwd",
                 "/loop.jpg": "/loop.jpg",
             }
@@ -169,7 +177,7 @@ def test_bad_and_remote_photos_are_rows_with_a_code(
     }  # fmt: skip
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    remote = ["ok", "slow", "private", "file", "loop", "large", "gone"]
+    remote = ["ok", "slow", "private", "name", "file", "loop", "large", "gone"]
     lines = [f"{name},{name},,x,BJ,2022-03-14\n" for name in [*files, "absent.jpg"]]
     lines += [f"{name}-remote,,{web}/{name}.jpg,x,BJ,2022-03-14\n" for name in remote]
     lines += [f"meta,,http://localhost:{web.rpartition(':')[2]}/ok.jpg,x,BJ,2022-03-14\n"]
@@ -179,9 +187,58 @@ def test_bad_and_remote_photos_are_rows_with_a_code(
         "good.jpg": "", "empty.jpg": "empty_image", "cut.jpg": "corrupt_image", "anim.gif": "unsupported_format",
         "json.jpg": "unsupported_format", "text.jpg": "unsupported_format", "big.jpg": "image_too_large",
         "absent.jpg": "file_not_found", "ok-remote": "", "slow-remote": "fetch_timeout",
-        "private-remote": "fetch_blocked", "file-remote": "fetch_blocked", "loop-remote": "fetch_failed",
-        "large-remote": "image_too_large", "gone-remote": "http_404", "meta": "fetch_blocked",
+        "private-remote": "fetch_blocked", "name-remote": "fetch_blocked", "file-remote": "fetch_blocked",
+        "large-remote": "image_too_large", "loop-remote": "fetch_failed", "gone-remote": "http_404",
+        "meta": "fetch_blocked",
     }  # fmt: skip
     assert found["ok-remote"]["sha256"] == found["good.jpg"]["sha256"]
     assert found["ok-remote"]["p_disc"] == found["good.jpg"]["p_disc"]
     assert all(row["error"] and row["label"] is None for row in found.values() if row["error_code"])
+
+
+def test_photos_in_object_storage_are_rows_too(
+    photo: bytes, started: tuple[Model, Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server("posts") as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        put(env, "posts", {"2022/照片.jpg": photo, "empty.jpg": b"", "large.jpg": photo + bytes(10 * 2**20)})
+        names = {"ok": "posts/2022/照片.jpg", "empty": "posts/empty.jpg", "large": "posts/large.jpg"}
+        names |= {"absent": "posts/absent.jpg", "bucket": "no-such-bucket/1.jpg"}
+        lines = [f"{name},,s3://{place},x,BJ,2022-03-14\n" for name, place in names.items()]
+        (tmp_path / "m.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+        found = {row["photo_id"]: row for row in rows(scored(tmp_path / "m.csv", tmp_path / "s", *started))}
+    assert {name: row["error_code"] for name, row in found.items()} == {
+        "ok": "", "empty": "empty_image", "large": "image_too_large", "absent": "file_not_found",
+        "bucket": "file_not_found",
+    }  # fmt: skip
+    assert found["ok"]["label"] == "disc"
+    assert found["ok"]["sha256"] == hashlib.sha256(photo).hexdigest()
+
+
+def test_explore_serves_the_rows_read_only_and_on_this_machine_only(scores: Job) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    words = [sys.executable, "-m", "reports", "explore", str(scores.folder), "--port", str(port)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=-3, stderr=-3) as running:
+        try:
+            eventually(lambda: answers(running, f"{address}/-/versions.json"))
+            found = requests.get(f"{address}/scores/scores.json?_shape=array&_size=max", timeout=30).json()
+            assert [row["photo_id"] for row in found] == [f"p{number}" for number in range(39)]
+            grouped = "select label, count(*) as n from scores where label != '' group by label order by label"
+            counts = requests.get(f"{address}/scores.json", {"sql": grouped, "_shape": "array"}, timeout=30).json()
+            assert counts == [{"label": label, "n": 12} for label in ("cross", "disc", "stripe")]
+            assert not requests.get(f"{address}/-/databases.json", timeout=30).json()[0]["is_mutable"]
+            deleted = requests.get(f"{address}/scores.json", {"sql": "delete from scores"}, timeout=30)
+            assert deleted.status_code == 400
+            assert requests.get(f"{address}/scores.db", timeout=30).status_code == 403
+            listening = psutil.Process(running.pid).net_connections()
+            assert {one.laddr for one in listening if one.status == "LISTEN"} == {("127.0.0.1", port)}
+        finally:
+            running.kill()
+
+
+def answers(running: "subprocess.Popen[bytes]", url: str) -> bool:
+    assert running.poll() is None
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(url, timeout=30).ok
+    return False
