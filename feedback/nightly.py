@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from filelock import FileLock, Timeout
 
 from common.cli import command
 from common.console import say
-from common.errors import Busy, CheckFailed, NotFound
+from common.errors import Busy, CheckFailed, InvalidInput, NotFound
 from common.files import writing
 from dataset.listing import files_of
+from feedback.delivery.keys import read_key
+from feedback.delivery.release import sign
 from feedback.learning import night as nights
 from feedback.learning import snapshot as snapshots
 from feedback.learning.client import FeedbackServer
@@ -45,7 +48,18 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--frozen", required=True, type=_FOLDER, help="Label folders of the frozen test photos.")
 @click.option("--once-fixed", type=_FOLDER, help="Label folders of photos that must not become wrong again.")
 @click.option("--prune/--no-prune", default=True, show_default=True, help="Prune before the export.")
+@click.option(
+    "--idle/--no-idle",
+    default=True,
+    show_default=True,
+    help="Compute only while nobody else wants the cores: a machine that is always busy then never finishes.",
+)
 @click.option("--publish", help="URL prefix under which WORK/archives can be downloaded; announces what passes.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key that signs the archive (python -m feedback keys make); --publish needs it.",
+)
 @click.option("--work", default=Path("runs/nightly"), show_default=True, type=click.Path(path_type=Path))
 def nightly(
     server: str,
@@ -57,11 +71,18 @@ def nightly(
     frozen: Path,
     once_fixed: Path | None,
     prune: bool,
+    idle: bool,
     publish: str | None,
+    key: Path | None,
     work: Path,
 ) -> None:
     """Pull agreed labels, fine-tune, judge, and announce a better model."""
-    plan = Plan(recipe, anchor.resolve(), signed.resolve(), (), frozen.resolve(), once_fixed, prune, work.resolve())
+    if publish and not key:
+        raise InvalidInput("--publish was given without --key", "an archive that is not signed is never rolled out")
+    signer = read_key(key) if key else None
+    plan = Plan(
+        recipe, anchor.resolve(), signed.resolve(), (), frozen.resolve(), once_fixed, prune, work.resolve(), idle
+    )
     plan = replace(plan, base=tuple(place.resolve() for place in base))
     with writing(plan.work):
         plan.work.mkdir(parents=True, exist_ok=True)
@@ -74,7 +95,7 @@ def nightly(
         client = FeedbackServer(server, token_file.read_text(encoding="utf-8").strip())
         night = nights.unfinished(plan) or _begin(plan, client)
         if night:
-            _finish(night, client, publish)
+            _finish(night, client, publish, signer)
 
 
 def _begin(plan: Plan, client: FeedbackServer) -> Night | None:
@@ -95,8 +116,8 @@ def _begin(plan: Plan, client: FeedbackServer) -> Night | None:
     return night
 
 
-def _finish(night: Night, client: FeedbackServer, publish: str | None) -> None:
-    """Train, judge, pack and announce.
+def _finish(night: Night, client: FeedbackServer, publish: str | None, signer: Ed25519PrivateKey | None) -> None:
+    """Train, judge, pack, sign and announce.
 
     Raises:
         CheckFailed: the gate refused the candidate.
@@ -115,12 +136,15 @@ def _finish(night: Night, client: FeedbackServer, publish: str | None) -> None:
     except CheckFailed as error:
         night.note(verdict=error.message)
         raise
+    if signer:
+        sign(archive, signer)
     if publish:
         client.announce(
             link=f"{publish.rstrip('/')}/{archive.name}",
             ckpt_name=night.folder.name,
             version=version,
             name=_name_of(archive),
+            gate=(night.folder / nights.GATE).read_text(encoding="utf-8"),
         )
     night.note(verdict="passed", archive=str(archive))
     say(f"passed: {archive}\nnext: python -m deploy rollout {archive}")

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import click
@@ -18,6 +19,8 @@ import uvicorn
 from common.cli import command
 from common.errors import Busy, InvalidInput
 from common.files import write_whole, writing
+from feedback.delivery.courier import Courier
+from feedback.delivery.watch import watch
 from feedback.photos.frozen import frozen_hashes
 from feedback.settings import Settings, read_settings
 from feedback.web.app import application, open_site
@@ -52,7 +55,10 @@ def serve(port: int | None, host: str | None) -> None:
         server = uvicorn.Server(config)
         server.config.timeout_graceful_shutdown = 5
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        stop = threading.Event()
+        threading.Thread(target=watch, args=(Courier(settings, site.database), stop), daemon=True).start()
         server.run(sockets=[listener])
+        stop.set()
         site.database.close()
 
 

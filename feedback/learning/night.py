@@ -2,8 +2,8 @@
 
     pull, train, prune, export, judge, pack, announce
 
-The steps call the existing commands as subprocesses with the lowest priority, so that serving on the same machine keeps
-its cores.
+The steps call the existing commands as subprocesses, by default with the lowest priority, so that serving on the same
+machine keeps its cores.
 """
 
 import contextlib
@@ -40,6 +40,7 @@ class Plan:
         once_fixed: label folders of photos that were fixed once.
         prune: whether the fine-tuned run is pruned before it is exported.
         work: folder of snapshots, nights and archives.
+        idle: whether the commands compute only while nobody else wants the cores.
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class Plan:
     once_fixed: Path | None
     prune: bool
     work: Path
+    idle: bool = True
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -92,14 +94,14 @@ class Night:
         if self.plan.prune:
             parent = str(run)
             run = self._run("prune", lambda: ["prune", parent, *data, *extra, *runs])
-        _training("export", str(run), *data, "--out", str(bundle))
+        self._call("training", "export", str(run), *data, "--out", str(bundle))
         return bundle
 
     def _run(self, step: str, words: Callable[[], Sequence[str]]) -> Path:
         """The run of a step: made now, or by an earlier start of this command."""
         done = sorted((self.folder / "runs").glob(f"*/*-{step}"))
         if not done:
-            _training(*words())
+            self._call("training", *words())
             done = sorted((self.folder / "runs").glob(f"*/*-{step}"))
         return done[-1]
 
@@ -115,8 +117,31 @@ class Night:
         store = self.plan.work / "archives"
         archive = store / f"{read_spec(bundle / 'recipe.json').name}-{version}.0.mar"
         if not archive.is_file():
-            _call("deploy", "archive", str(bundle), f"{version}.0", SERVE_STORE=str(store))
+            self._call("deploy", "archive", str(bundle), f"{version}.0", SERVE_STORE=str(store))
         return archive
+
+    def _call(self, package: str, *words: str, **environment: str) -> None:
+        """Run a command of the project; its output is shown.
+
+        Raises:
+            UserError: it failed.
+        """
+        note(f"python -m {package} {' '.join(words)}")
+        done = subprocess.run(
+            [sys.executable, "-m", package, *words],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            preexec_fn=_yield_cores if self.plan.idle else None,
+            stdout=sys.stderr,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stderr)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
+            kind = CheckFailed if words[0] in ("export", "archive") else UserError
+            raise kind(f"{package} {words[0]} failed: {last}")
 
 
 def enough(new: int) -> bool:
@@ -150,34 +175,6 @@ def _read(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-
-
-def _training(*words: str) -> None:
-    _call("training", *words)
-
-
-def _call(package: str, *words: str, **environment: str) -> None:
-    """Run a command of the project with the lowest priority; its output is shown.
-
-    Raises:
-        UserError: it failed.
-    """
-    note(f"python -m {package} {' '.join(words)}")
-    done = subprocess.run(
-        [sys.executable, "-m", package, *words],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        preexec_fn=_yield_cores,
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    sys.stderr.write(done.stderr)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
-        kind = CheckFailed if words[0] in ("export", "archive") else UserError
-        raise kind(f"{package} {words[0]} failed: {last}")
 
 
 def _yield_cores() -> None:

@@ -7,6 +7,7 @@ GET  /review             the next photo                       POST /review/ID   
 GET  /statistics         states, days, people, agreement      GET  /export.csv        agreed labels
 GET  /user-labels        agreed labels as JSON                GET, POST /model        newest version, a new one
 GET, POST /login         POST /logout                         GET, POST /first        the first account
+GET  /versions           announced versions, their gate    GET  /metrics            counts for Prometheus
 GET  /healthz            whether the database answers
 """
 
@@ -28,7 +29,7 @@ from feedback.photos.store import PhotoStore
 from feedback.review.album import Album
 from feedback.settings import Settings
 from feedback.storage.database import Database
-from feedback.web import exports, machines, reviewing, sessions, uploads
+from feedback.web import exports, machines, reviewing, sessions, uploads, versions
 from feedback.web.classifier import Classifier
 from feedback.web.guards import CONTENT_POLICY, Guard
 from feedback.web.site import TEMPLATES, Site, Work, endpoint
@@ -79,6 +80,8 @@ def application(site: Site) -> Starlette:
             route("/logout", sessions.sign_out, "POST"),
             route("/first", sessions.first_form),
             route("/first", sessions.first, "POST"),
+            route("/versions", versions.versions, role="reviewer"),
+            route("/metrics", versions.metrics),
             route("/healthz", machines.health),
             shared_files(),
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -1,5 +1,6 @@
 """What the training machine asks: agreed labels, and the newest version. The routes are those of the pets document."""
 
+import json
 import re
 from http import HTTPStatus
 from typing import Any
@@ -10,12 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from common.errors import InvalidInput, NotFound
+from feedback.delivery.download import allowed
 from feedback.storage.tables import Model, Photo
 from feedback.web.reviewing import url_of
 from feedback.web.site import Ask
 
 PAGE = 1000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+MOST_GATE = 32 * 1024
+"""The longest gate.json, in characters."""
 _TEXT = re.compile(r"[\w.:-]{1,200}", re.ASCII)
 
 
@@ -59,7 +63,10 @@ def newest(ask: Ask) -> Response:
 
 
 def announce(ask: Ask) -> Response:
-    """POST /model with `link`, `ckpt_name`, `version` and `name`: announce a version; answers its row."""
+    """POST /model with `link`, `ckpt_name`, `version`, `name`: announce a version; answers its row.
+
+    `gate` may be added: gate.json, which the page Versions shows.
+    """
     link, name = ask.text("link"), ask.text("name")
     version = _number(ask.text("version"), "version")
     if not _NAME.fullmatch(name):
@@ -69,9 +76,10 @@ def announce(ask: Ask) -> Response:
     if not allowed(link, ask.site.settings.links):
         message = "link is outside of FEEDBACK_LINKS: add its prefix there if it is your training machine"
         raise HTTPException(HTTPStatus.FORBIDDEN, message)
+    gate = _gate(ask.text("gate"))
     try:
         with ask.site.database.begin() as session:
-            model = Model(name=name, version=version, ckpt_name=ask.text("ckpt_name"), link=link)
+            model = Model(name=name, version=version, ckpt_name=ask.text("ckpt_name"), link=link, gate=gate)
             session.add(model)
     except IntegrityError as error:
         raise HTTPException(
@@ -80,10 +88,14 @@ def announce(ask: Ask) -> Response:
     return JSONResponse(as_row(model))
 
 
-def allowed(link: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether an archive may be downloaded from a link: below a prefix, and without a way out of it."""
-    plain = re.fullmatch(r"(?:https?|s3)://[\w.:/-]+\.(?:mar|zip)", link, re.ASCII) is not None
-    return plain and ".." not in link and any(link.startswith(f"{prefix.rstrip('/')}/") for prefix in prefixes)
+def _gate(text: str) -> dict[str, object]:
+    try:
+        gate = json.loads(text or "{}") if len(text) <= MOST_GATE else None
+    except (ValueError, RecursionError):
+        gate = None
+    if not isinstance(gate, dict):
+        raise InvalidInput("gate is no JSON object, or too long", "send gate.json, or leave it out")
+    return gate
 
 
 def as_row(model: Model) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from feedback.accounts.limits import RateLimit
+from feedback.delivery.download import allowed
 from feedback.web.app import application
 from feedback.web.guards import SESSION, SMALL_BODY
-from feedback.web.machines import allowed
 from feedback.web.site import Site
 from tests.helpers.feedback import ORIGIN, PASSWORD, Browser, FixedClassifier, jpeg, site_in
 

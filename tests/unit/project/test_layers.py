@@ -39,7 +39,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
         "models",
     ],
     "dataset": [COMMANDS, "labelling", "auditing", "splitting", DATASET_FILES, "drawing"],
-    "feedback": [COMMANDS, "web", "learning", "review", "accounts", "storage", "photos", "settings"],
+    "feedback": [COMMANDS, "web", "learning", "delivery", "review", "accounts", "storage", "photos", "settings"],
     "retrain": [COMMANDS, "walk"],
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
     "benchmarks": [COMMANDS, ("differential", "fuzz", "groups"), "peers", "harness"],

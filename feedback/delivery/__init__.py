@@ -1,0 +1,1 @@
+"""From an announced version to a served one: keys, signatures, downloads, and the call of `deploy rollout`."""
