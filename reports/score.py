@@ -6,7 +6,6 @@ writes scores/march/parts/00000.parquet ..., 2,000 photos each. If it is interru
 continue. A photo that cannot be classified is a row with an error code.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -20,13 +19,16 @@ from rich.text import Text
 from common.cli import command
 from common.commands import next_step
 from common.console import err_console, say
+from common.errors import InvalidInput
 from common.words import number_of
+from deploy.store.profile import cores
 from reports.check import refused, show
 from reports.manifest.checking import Check
 from reports.manifest.folders import PATTERN
 from reports.manifest.opening import open_manifest
 from reports.scoring import fetching, worker
 from reports.scoring.archives import Model, unpacked
+from reports.scoring.cluster import Cluster
 from reports.scoring.job import Job, beside, create_job, locked, read_job, require_same
 from reports.scoring.schema import PART
 from reports.scoring.workers import Pool
@@ -40,9 +42,8 @@ from reports.scoring.workers import Pool
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the scores.")
 @click.option(
     "--jobs",
-    default=os.cpu_count() or 1,
     show_default="one per core",
-    type=click.IntRange(1, 256),
+    type=click.IntRange(1, 4096),
     help="Worker processes.",
 )
 @click.option("--pattern", default=PATTERN, show_default=True, help="File names of a folder, without extension.")
@@ -59,18 +60,28 @@ from reports.scoring.workers import Pool
 )
 @click.option("--part", default=PART, show_default=True, type=click.IntRange(1, 100_000), help="Photos of a part.")
 @click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
+@click.option(
+    "--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]), help="ray: for many machines."
+)
+@click.option("--ray-address", help="Running cluster: auto, or HOST:PORT.  [default: start one here, on loopback]")
 def score(
-    manifest: Path, mar: Path, out: Path, jobs: int, pattern: str, published_at: str, connections: int,
-    fetch_seconds: float, part: int, allow_host: tuple[str, ...],
+    manifest: Path, mar: Path, out: Path, jobs: int | None, pattern: str, published_at: str, connections: int,
+    fetch_seconds: float, part: int, allow_host: tuple[str, ...], engine: str, ray_address: str | None,
 ) -> None:  # fmt: skip
     """Classify the photos of MANIFEST; the scores are Parquet files in --out."""
+    if ray_address and engine != "ray":
+        raise InvalidInput("--ray-address is only for --engine ray", "add --engine ray")
     with locked(out), unpacked(mar, beside(out, "archive")) as model:
         job = _job(out, manifest, open_manifest(manifest, pattern, published_at), model, part)
         limits = fetching.Limits(model.limit, fetch_seconds, frozenset(allow_host))
         if missing := job.missing():
-            fetch = partial(fetching.fetch, limits=limits)
-            with Pool(model.folder, model.name, model.version, jobs, fetch, connections) as pool:
-                run(job, missing, pool)
+            if engine == "ray":
+                with Cluster(mar, limits, connections, jobs, ray_address) as cluster:
+                    run_on(cluster, job, missing)
+            else:
+                fetch = partial(fetching.fetch, limits=limits)
+                with Pool(model.folder, model.name, model.version, jobs or cores(), fetch, connections) as pool:
+                    run(job, missing, pool)
     size = f"{number_of(job.photos, 'photo')} in {number_of(job.parts, 'part')}"
     say(f"{out}: {size}, scored by {model} ({model.digest[:12]})")
     codes = error_codes(job)
@@ -104,6 +115,15 @@ def run(job: Job, missing: list[int], pool: Pool) -> None:
                 collected.append(next(results))
                 bar.advance(shown)
             job.write_part(index, ahead.pop(0)[1], collected)
+
+
+def run_on(cluster: Cluster, job: Job, missing: list[int]) -> None:
+    """Score the missing parts on a cluster and write each when it arrives."""
+    with progress() as bar:
+        shown = bar.add_task("scoring", total=job.photos, completed=job.photos - _count(job, missing))
+        for index, results in cluster.results(job, missing):
+            job.write_part(index, job.rows(index), results)
+            bar.advance(shown, len(results))
 
 
 def _tasks(job: Job, missing: Iterable[int], ahead: list[tuple[int, list[dict[str, Any]]]]) -> Iterator[worker.Task]:

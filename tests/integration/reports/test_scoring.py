@@ -242,3 +242,36 @@ def answers(running: "subprocess.Popen[bytes]", url: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
         return requests.get(url, timeout=30).ok
     return False
+
+
+def test_ray_gives_the_same_rows_listens_on_loopback_only_and_leaves_nothing(
+    manifest: Path, mar: Path, scores: Job, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
+    words = ["score", manifest, "--archive", mar, "--out", tmp_path / "s", "--part", PART, "--engine", "ray"]
+    program = [sys.executable, "-m", "reports", *map(str, [*words, "--jobs", 1])]
+    listening: set[str] = set()
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(program, cwd=ROOT, stdout=-1, stderr=-2, text=True, env=environment) as running:
+        while running.poll() is None:
+            listening |= addresses(running.pid)
+            time.sleep(0.1)
+        assert running.returncode == 0, running.stdout and running.stdout.read()
+    assert rows(read_job(tmp_path / "s")) == rows(scores)
+    assert listening == {"127.0.0.1"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"s", ".s.lock", ".ses"}
+    assert not Path(f"/tmp/photoloop-ray-{running.pid}").exists()
+
+
+def addresses(launcher: int) -> set[str]:
+    """Where a process and its children listen."""
+    found: set[str] = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(launcher).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {
+                    one.laddr.ip.removeprefix("::ffff:")
+                    for one in process.net_connections("inet")
+                    if one.status == "LISTEN"
+                }
+    return found
