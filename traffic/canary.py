@@ -134,7 +134,6 @@ class Canary:
             if self.record.state not in (State.PROVING, State.MEASURING):
                 self._end("it was stopped")
             found = route.begin(self.var, self.new.name, self.new.version, self.steps)
-        route.wait_until_followed(self.var, found)
         return found
 
     def _measure(self, observer: Observer) -> None:

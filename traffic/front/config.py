@@ -12,10 +12,10 @@ import jinja2
 from common.errors import UserError
 from deploy.settings import FRONT_PORTS, ROOT, Settings
 from deploy.store import desired
-from traffic.front import route
 from traffic.front.errors import ERRORS, FrontError
 from traffic.front.folder import folder, sockets
 from traffic.front.nodes import Node
+from traffic.front.route import NUMBERS
 
 TEMPLATE = ROOT / "config" / "nginx.conf.j2"
 WORKERS = 2
@@ -30,8 +30,6 @@ def render(settings: Settings, nodes: Sequence[Node], tokens: Mapping[str, str])
         tokens: client -> token.
     """
     properties, front = settings.properties, settings.front
-    routes = route.read_all(settings.var)
-    steps = sorted({percent for found in routes for percent in found.steps if percent < 100})
     body_bytes = int(properties["max_request_size"])
     return _template().render(
         **_user(),
@@ -47,8 +45,7 @@ def render(settings: Settings, nodes: Sequence[Node], tokens: Mapping[str, str])
         tokens=sorted(tokens.items()),
         tokenless=front.tokenless,
         model=front.model or first_model(settings),
-        routes=routes,
-        shares=[(percent, route.bucket(percent)) for percent in steps],
+        numbers=NUMBERS,
         rate=front.rate,
         connections=front.connections,
         body_bytes=body_bytes,

@@ -1,6 +1,7 @@
 """Shares of a candidate with a real nginx: how many keys, always the same ones, nested, and without a reload."""
 
 import json
+import re
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,7 +14,6 @@ from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
 from tests.helpers.waiting import eventually
 from traffic.front import route
-from traffic.front.config import WORKERS
 from traffic.front.nodes import nodes
 from traffic.front.program import Front
 from traffic.front.route import Route
@@ -49,18 +49,7 @@ def on_candidate(front: Front, ids: list[str] = IDS) -> set[str]:
 
 
 def begun(front: Front) -> Route:
-    """A route that nginx has read: its former workers have gone, and would have closed kept connections."""
-    before = workers(front)
-    found = route.begin(front.settings.var, NAME, "1.1", (1, 5, 25, 100))
-    front.once()
-    route.wait_until_followed(front.settings.var, found)
-    eventually(lambda: len(workers(front)) == WORKERS and not before & workers(front))
-    return found
-
-
-def workers(front: Front) -> set[int]:
-    master = front.nginx.master()
-    return {process.pid for process in master.children()} if master else set()
+    return route.begin(front.settings.var, NAME, "1.1", (1, 5, 25, 100))
 
 
 @needs_nginx
@@ -89,7 +78,7 @@ def test_shares_of_keys_are_right_sticky_nested_and_salted(front: Front) -> None
     assert ask(front, [min(again)], named) == [named], "a version that is named is answered"
     route.end(var, NAME)
     assert on_candidate(front, IDS[:50]) == set()
-    assert "error" not in log.read_text()
+    assert not re.search(r"\[(error|crit)\]|reconfiguring", log.read_text()), "no reload"
     lines = [json.loads(line) for line in (front.nginx.logs / "front.log").read_text().splitlines()]
     arms = {(line["share"], line["arm"]) for line in lines if line["canary"] == f"{NAME}/1.1"}
     assert arms >= {("", "control"), ("5", "control"), ("5", "candidate"), ("25", "control"), ("25", "candidate")}
@@ -104,6 +93,9 @@ def test_steps_that_do_not_rise_are_refused(tmp_path: Path, steps: tuple[float, 
 def test_a_route_is_read_as_it_was_written_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     made = route.begin(tmp_path, "a.b", "1.1", (0.5, 5, 100))
     assert route.read_all(tmp_path) == [made]
-    assert made.buckets == [(0.5, "s0005"), (4.5, "s0050")]
+    for percent in (5, 0.5, 100):
+        route.set_share(tmp_path, made, percent)
+        now = route.place(tmp_path, "a.b") / "now"
+        assert (route.share(tmp_path, made), len([*now.iterdir()])) == (percent, percent * 10)
     (route.place(tmp_path, "a.b") / "route.json").write_text("{")
     assert route.read_all(tmp_path) == []
