@@ -30,11 +30,11 @@ from PIL import Image
 
 from benchmarks.harness import costly
 from benchmarks.harness.commands import run_command, sleep_until
-from benchmarks.harness.load import Load, Result
 from benchmarks.harness.server import ServedModel, question
 from common.cli import command
 from common.errors import UserError
 from common.files import write_json
+from deploy.clients.load import Load, Result
 from deploy.settings import ROOT, separate_environment
 from handler import goldens
 

@@ -33,13 +33,13 @@ import psutil
 from benchmarks.footprint import BUNDLE
 from benchmarks.harness.commands import RESULTS, run_command, sleep_until
 from benchmarks.harness.disk import Skipped, fill, small_disk
-from benchmarks.harness.load import Result
 from benchmarks.harness.server import KEEPER, SupervisedServer, supervised_server
 from benchmarks.harness.versions import relaxed
 from common.cli import command
 from common.errors import CheckFailed, UserError
 from common.files import write_json
 from deploy.archive import pack
+from deploy.clients.load import Result
 from deploy.host.processes import alive
 from deploy.settings import HOST, ROOT
 from deploy.store.journal import State, entries

@@ -25,13 +25,14 @@ from rich.progress import Progress
 
 from benchmarks.footprint import BUNDLE
 from benchmarks.harness.commands import RESULTS
-from benchmarks.harness.load import Result, table
+from benchmarks.harness.load import table
 from benchmarks.harness.server import Swap, measured_server
 from benchmarks.harness.versions import drawn_photo
 from common.cli import command
 from common.errors import CheckFailed
 from common.files import write_json
 from deploy.archive import pack
+from deploy.clients.load import Result
 from deploy.settings import ROOT
 
 CLIENTS = 8

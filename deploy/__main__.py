@@ -10,6 +10,7 @@ main = CommandGroup(
         "down": "Stop the server.",
         "serve": "Serve in the foreground, until Ctrl-C.",
         "predict": "Classify photos with the running server.",
+        "load": "Measure latencies and errors under many requests at once.",
         "rollout": "Replace the serving version without losing a request.",
         "rollback": "Make the former default version the default again.",
         "retire": "Unregister a kept version.",

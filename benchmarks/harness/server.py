@@ -16,9 +16,9 @@ import psutil
 import requests
 
 from benchmarks.harness.commands import run_command, sleep_until
-from benchmarks.harness.load import Load, Result
 from benchmarks.harness.versions import goldens_photo
 from common.errors import UserError
+from deploy.clients.load import Load, Result
 from deploy.host.locks import server_lock
 from deploy.host.processes import cmdline, group_of_server, java_of, members
 from deploy.settings import ROOT, read_settings, separate_environment

@@ -13,12 +13,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.load import Load
 from benchmarks.harness.versions import drawn_photo
 from benchmarks.peers import work
 from benchmarks.peers.running import Running
 from benchmarks.peers.systems import Place, System
 from common.errors import NotFound, Unreachable, UserError
+from deploy.clients.load import Load
 from deploy.settings import ROOT
 
 SCRIPT = Path(__file__).with_name("closed.lua")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.generator import NUMBER as NUMBERED
 from benchmarks.peers import install, work
 from benchmarks.peers.apps import floor
+from deploy.clients.generator import NUMBER as NUMBERED
 from deploy.settings import HOST, ROOT
 
 Command = Sequence[object]

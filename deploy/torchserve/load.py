@@ -1,7 +1,7 @@
 """A closed-loop load: each client sends its next request as soon as the last one is answered.
 
 That is enough to compare options of one server. The benchmarks use a generator in a separate process
-(benchmarks/harness/load.py).
+(deploy/clients/load.py).
 """
 
 import json

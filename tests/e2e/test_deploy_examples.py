@@ -22,6 +22,7 @@ ORDER = [
     "status",
     "models",
     "predict",
+    "load",
     "token",
     "rollback",
     "history",

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.commands import sleep_until
-from benchmarks.harness.load import Load, Result
 from benchmarks.harness.server import MeasuredServer, measured_server
 from benchmarks.harness.versions import derived, relaxed
 from common.errors import UserError
+from deploy.clients.load import Load, Result
 from deploy.settings import ROOT
 from deploy.store.mar import read_manifest
 from handler import goldens

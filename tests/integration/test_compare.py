@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import compare
-from benchmarks.harness.generator import NUMBER
 from benchmarks.peers import install, load, work
 from benchmarks.peers.comparison import (
     BEGIN,
@@ -35,6 +34,7 @@ from benchmarks.peers.comparison import (
 from benchmarks.peers.running import Running, free_ports, label, running
 from benchmarks.peers.systems import Command, Place, System, systems
 from common.errors import UserError
+from deploy.clients.generator import NUMBER
 from deploy.host.processes import alive, interruptible
 from deploy.settings import ROOT
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.harness.generator import LOST, UNANSWERED, Sample
-from benchmarks.harness.load import Load, Result, main
+from benchmarks.harness.load import main
 from common.files import write_json
+from deploy.clients.generator import LOST, UNANSWERED, Sample
+from deploy.clients.load import Load, Result
 
 Reply = Callable[[socket.socket, int], None]
 BODY = {"image_id": "1", "image_base64": "x" * 200_000, "detail": True}

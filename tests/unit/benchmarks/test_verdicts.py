@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from benchmarks import killed, leaks, rollback
-from benchmarks.harness.generator import LOST, UNANSWERED, Sample
-from benchmarks.harness.load import Result
 from benchmarks.harness.server import Swap
 from benchmarks.swaps import WITH, WITHOUT, Run
+from deploy.clients.generator import LOST, UNANSWERED, Sample
+from deploy.clients.load import Result
 
 REQUESTS = 10_000
 VERSIONS = ["1.0", "1.1", "1.2"]

@@ -24,7 +24,7 @@ LAYERS: list[str | set[str]] = [
     {"handler", "common"},
 ]
 LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
-    "deploy": [COMMANDS, "change", "supervision", "torchserve", "store", "host", "settings"],
+    "deploy": [COMMANDS, "clients", "change", "supervision", "torchserve", "store", "host", "settings"],
     "traffic": [COMMANDS, "front"],
     "training": [
         COMMANDS,

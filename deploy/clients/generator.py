@@ -1,6 +1,6 @@
-"""The process that sends a load (benchmarks/harness/load.py) and records each request.
+"""The process that sends a load (deploy/clients/load.py) and records each request.
 
-    python -m benchmarks.harness.generator
+    python -m deploy.clients.generator
 
 Reads a plan from one line of stdin, prints the time at which it begins, and prints the samples when stdin ends.
 """
@@ -11,6 +11,7 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ class Sample(NamedTuple):
     """One request.
 
     `due` and `sent` are seconds since the load began; `ms` is the latency since `due`; `outcome` is the HTTP status,
-    UNANSWERED or LOST; `label` and `version` are those of the answer, or None.
+    UNANSWERED or LOST; `label`, `version` and `code` (of an error) are those of the answer, or None.
     """
 
     due: float
@@ -38,6 +39,7 @@ class Sample(NamedTuple):
     outcome: int | str
     label: str | None
     version: str | None
+    code: str | None = None
 
     @property
     def answered(self) -> float:
@@ -47,7 +49,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The load to send: the URL, and a rate (requests per second) or a number of clients.
+    """The load to send: the URL, the bodies in turn, and a rate (requests per second) or a number of clients.
 
     `var` holds TorchServe's key file, which is read for each new connection, because a restart changes the keys.
     Without it, `key` is sent, if there is one. Every request has another number in place of NUMBER in the body.
@@ -55,7 +57,7 @@ class Plan:
 
     url: str
     var: str | None
-    body: dict[str, Any] = field(repr=False)
+    bodies: Sequence[dict[str, Any]] = field(repr=False)
     rate: float | None = None
     clients: int | None = None
     limit_s: float = LIMIT_S
@@ -99,8 +101,8 @@ class _Generator:
         self._stopping = False
         self._open: set[asyncio.Task[None]] = set()
         self._idle: list[_Connection] = []
-        self._body = json.dumps(plan.body).encode()
-        self._numbers = itertools.count(1) if NUMBER.encode() in self._body else None
+        self._bodies = itertools.cycle([json.dumps(body).encode() for body in plan.bodies])
+        self._numbers = itertools.count(1)
 
     def begin(self) -> float:
         self._begun = asyncio.get_running_loop().time()
@@ -130,24 +132,25 @@ class _Generator:
             await self._request(self._now())
 
     async def _request(self, due: float) -> None:
-        sent, label, version = self._now(), None, None
+        sent, label, version, code = self._now(), None, None, None
         outcome: int | str
         try:
             async with asyncio.timeout_at(self._begun + due + self.plan.limit_s):
                 outcome, content = await self._exchange()
-            label, version = _read(content)
+            label, version, code = _read(content)
         except TimeoutError:
             outcome = UNANSWERED
         except (OSError, EOFError, ValueError, LookupError, asyncio.LimitOverrunError, UserError):
             outcome = LOST
         taken = self.plan.limit_s if outcome == UNANSWERED else self._now() - due
-        self.samples.append(Sample(round(due, 4), round(sent, 4), ms(taken), outcome, label, version))
+        self.samples.append(Sample(round(due, 4), round(sent, 4), ms(taken), outcome, label, version, code))
 
     async def _exchange(self) -> tuple[int, bytes]:
         connection = await self._connection()
         reader, writer, head = connection
         try:
-            writer.write(head + self._next_body())
+            body = self._next_body()
+            writer.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
             status, headers, content = await _answer(reader)
         except BaseException:
             writer.transport.abort()
@@ -159,9 +162,8 @@ class _Generator:
         return status, content
 
     def _next_body(self) -> bytes:
-        if self._numbers is None:
-            return self._body
-        return self._body.replace(NUMBER.encode(), b"%08d" % next(self._numbers), 1)
+        body = next(self._bodies)
+        return body.replace(NUMBER.encode(), b"%08d" % next(self._numbers), 1) if NUMBER.encode() in body else body
 
     async def _connection(self) -> "_Connection":
         while self._idle:
@@ -173,7 +175,7 @@ class _Generator:
         address = urlsplit(self.plan.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
-            return _Connection(reader, writer, _head(self.plan, len(self._body)))
+            return _Connection(reader, writer, _head(self.plan))
         except UserError:
             writer.close()
             raise
@@ -187,8 +189,8 @@ class _Connection(NamedTuple):
     head: bytes
 
 
-def _head(plan: Plan, length: int) -> bytes:
-    """Request line and headers of each request.
+def _head(plan: Plan) -> bytes:
+    """Request line and headers of each request, without its length.
 
     Raises:
         UserError: there is no key file.
@@ -196,8 +198,7 @@ def _head(plan: Plan, length: int) -> bytes:
     address, key = urlsplit(plan.url), read_key(Path(plan.var), "inference") if plan.var else plan.key
     allowed = f"Authorization: Bearer {key}\r\n" if key else ""
     return (
-        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n{allowed}"
-        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+        f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n{allowed}Content-Type: application/json\r\n"
     ).encode()
 
 
@@ -216,17 +217,18 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], by
     return int(first.split()[1]), headers, await reader.readexactly(int(headers["content-length"]))
 
 
-def _read(content: bytes) -> tuple[str | None, str | None]:
-    """(label, version) of an answer; None for what it does not have."""
+def _read(content: bytes) -> tuple[str | None, str | None, str | None]:
+    """(label, version, error code) of an answer; None for what it does not have."""
     try:
         answer = json.loads(content)
     except ValueError:
-        return None, None
+        return None, None, None
     if not isinstance(answer, dict):
-        return None, None
+        return None, None, None
     outputs = answer.get("outputs")  # of the V2 protocol, which two peers use (benchmarks/peers)
     label = outputs[0]["data"][0] if outputs else answer.get("result")
-    return label, answer.get("model_version")
+    error = answer.get("error")
+    return label, answer.get("model_version"), error.get("code") if isinstance(error, dict) else None
 
 
 def ms(seconds: float) -> float:

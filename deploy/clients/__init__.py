@@ -1,0 +1,1 @@
+"""Clients that send a load, and what they measure."""
