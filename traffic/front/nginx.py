@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -109,8 +110,25 @@ class Nginx:
         if long:
             self._signal(signal.SIGUSR1)
 
+    def close(self) -> None:
+        """Take no more connections; returns when those that have a request are answered, or after QUIT_S seconds.
+
+        A worker that ends closes the nodes' sockets too, so a request that it is still reading could not go on. Workers
+        that listen on those sockets, and on no port, take its place first.
+        """
+        master = self.master()
+        if master is None:
+            return
+        with contextlib.suppress(psutil.Error, OSError):
+            workers = master.children()
+            text = self.conf.read_text(encoding="utf-8")
+            self.write(re.sub(r"(?<=listen )[\d.]+:(\d+)", rf"unix:{self.sockets}/closed-\1.sock", text))
+            self.reload()
+            wait_until_gone(workers, QUIT_S)
+
     def stop(self) -> None:
         """End nginx: after the answers in progress, or after QUIT_S seconds."""
+        self.close()
         for number, seconds in ((signal.SIGQUIT, QUIT_S), (signal.SIGTERM, KILL_S), (signal.SIGKILL, KILL_S)):
             processes = self._processes()
             for process in processes:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -218,3 +219,35 @@ def test_a_new_token_is_followed_and_a_removed_one_refused(settings: Settings) -
         assert eventually(lambda: status(added) == 503)
         tokens.remove(settings.var, "data-team")
         assert eventually(lambda: status(added) == 401)
+
+
+@needs_nginx
+def test_a_request_that_is_being_sent_when_the_front_stops_is_answered(settings: Settings) -> None:
+    (node,) = nodes(settings)
+    url, body = settings.url("front") + "/predictions/shapes", b"x" * 20_000
+    with standin(node, "key"), running_front(settings) as front:
+        eventually(lambda: requests.post(url, headers=bearer(front), timeout=10).ok)
+        with socket.create_connection((HOST, settings.ports["front_port"]), timeout=30) as client:
+            authorization = f"Authorization: {bearer(front)['Authorization']}"
+            lines = (
+                "POST /predictions/shapes HTTP/1.1",
+                "Host: x",
+                authorization,
+                f"Content-Length: {len(body)}",
+                "",
+                "",
+            )
+            head = "\r\n".join(lines)
+            client.sendall(head.encode() + body[:5000])
+            stopping = threading.Thread(target=front.nginx.stop)
+            stopping.start()
+            eventually(lambda: not listens(settings.ports["front_port"]))
+            client.sendall(body[5000:])
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+        stopping.join()
+        assert not front.nginx.running()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
