@@ -17,6 +17,12 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_WEB_HOST", HOST, "address that the pages listen on; others than the loopback need a proxy with HTTPS"),
     ("FEEDBACK_DATABASE", "", "database URL, for example postgresql+psycopg://user@host/name (default: SQLite in var)"),
     ("FEEDBACK_PHOTOS", "", "folder or URL (s3://bucket/prefix) of the uploaded photos (default: in var)"),
+    (
+        "FEEDBACK_SERVER",
+        "",
+        "URL of a front that answers (default: the TorchServe of SERVE_VAR); SERVE_STORE has its archives",
+    ),
+    ("FEEDBACK_TOKEN", "", "this program's token for the front of FEEDBACK_SERVER"),
     ("FEEDBACK_MODEL", "", "name of the served model that answers uploads (default: the first one served)"),
     ("FEEDBACK_ANONYMOUS", "no", "yes: uploading needs no account; such corrections are never a first opinion"),
     ("FEEDBACK_KEEP_DAYS", "180", "days until an uploaded photo expires"),
@@ -35,7 +41,8 @@ class Settings:
         host: address to listen on.
         var: folder of TorchServe's runtime files: keys, served.json.
         store: folder of the archives.
-        inference: URL of TorchServe's predictions.
+        inference: URL of TorchServe's predictions, or of a front.
+        token: for the front; empty: `inference` is the TorchServe of `var`, whose key is read from there.
         database: SQLAlchemy URL.
         photos: folder, or URL that fsspec understands.
         model: name of the model that answers; empty: the first one served.
@@ -57,6 +64,7 @@ class Settings:
     keep_days: int = 180
     frozen: Path | None = None
     links: tuple[str, ...] = ()
+    token: str = ""
 
     @property
     def folder(self) -> Path:
@@ -75,12 +83,16 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     var = (ROOT / (environ.get("SERVE_VAR") or "var")).resolve()
     folder = var / FOLDER
     port = _number(environ.get("SERVE_INFERENCE_PORT") or "8080", "SERVE_INFERENCE_PORT", 1, 65535)
+    server = value["FEEDBACK_SERVER"].rstrip("/")
+    if bool(server) != bool(value["FEEDBACK_TOKEN"]):
+        raise InvalidInput("FEEDBACK_SERVER and FEEDBACK_TOKEN belong together", "set both, or neither")
     return Settings(
         port=_number(value["SERVE_WEB_PORT"], "SERVE_WEB_PORT", 0, 65535),
         host=value["SERVE_WEB_HOST"],
         var=var,
         store=(ROOT / (environ.get("SERVE_STORE") or "model_store")).resolve(),
-        inference=f"http://{HOST}:{port}",
+        inference=server or f"http://{HOST}:{port}",
+        token=value["FEEDBACK_TOKEN"],
         database=value["FEEDBACK_DATABASE"] or f"sqlite:///{folder / 'feedback.db'}",
         photos=value["FEEDBACK_PHOTOS"] or str(folder / "photos"),
         model=value["FEEDBACK_MODEL"],

@@ -56,7 +56,7 @@ class Classifier:
         Raises:
             Unreachable: nothing is served, or its archive cannot be read.
         """
-        row = self._row()
+        row = self._row_of_front() if self.settings.token else self._row()
         if row["digest"] not in self._specs:
             self._specs = {row["digest"]: self._read_spec(row["archive"])}
         return Served(row["name"], row["version"], self._specs[row["digest"]])
@@ -79,6 +79,18 @@ class Classifier:
         if not found:
             raise Unreachable(f"no model {wanted} is served".replace("  ", " "), _START)
         return dict(found[0])
+
+    def _row_of_front(self) -> dict[str, Any]:
+        """As `_row`, of what the nodes behind a front answer with: an archive has the name and the version."""
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                rows = session.get(f"{self.settings.inference}/ready", timeout=TIMEOUT_S).json()["models"]
+            found = [row for row in rows if self.settings.model in ("", row["name"])]
+            archive = f"{found[0]['name']}-{found[0]['version']}.mar"
+        except (requests.RequestException, ValueError, LookupError, TypeError) as error:
+            raise Unreachable(f"no model is served by {self.settings.inference}", "try again in a minute") from error
+        return {**found[0], "archive": archive, "digest": archive}
 
     def ask(self, data: bytes) -> tuple[dict[str, Any], float]:
         """Classify a photo.
@@ -109,6 +121,8 @@ class Classifier:
 
     def _key(self) -> str:
         """TorchServe writes a new key at each start, so it is read each time."""
+        if self.settings.token:
+            return self.settings.token
         try:
             content = json.loads((self.settings.var / KEYS).read_text(encoding="utf-8"))
             return str(content["inference"]["key"])
