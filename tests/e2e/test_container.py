@@ -14,8 +14,8 @@ import requests
 
 from deploy.settings import HOST, separate_environment
 from handler import goldens
-from tests.helpers.running.container import USER, Container, contained, needs_namespaces
 from tests.helpers.light import pack_quickly
+from tests.helpers.running.container import USER, Container, contained, needs_namespaces
 from tests.helpers.traffic.front import needs_nginx
 from tests.helpers.waiting import eventually
 
