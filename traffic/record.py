@@ -1,14 +1,27 @@
-"""The record of a canary, var/front/canary/NAME/verdict.json: its state, its counts, and the last verdict."""
+"""The record of a canary, var/front/canary/NAME/verdict.json: its state, its counts, and the last verdict.
+
+Every change is also written to var/metrics/traffic.prom, which the keeper adds to its /metrics:
+
+classifier_canary_state{model,version,state}      1 for the state of the last canary of a model, 0 for the others
+classifier_canary_share{model,version}            share of the requests that the candidate gets, 0 to 1
+classifier_canary_requests{model,version,arm}     requests that were counted for the candidate and the control
+classifier_canary_errors{model,version,arm}       those of them that were answered with 5xx
+classifier_canary_evidence{model,version,finding} e-value of each comparison: an alarm from 500 on
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
 from common.errors import NotFound
-from common.files import write_json, writing
+from common.files import write_json, write_whole, writing
 from deploy.host.locks import Lock
+from deploy.host.var import METRICS
 from traffic.front import route
 from traffic.verdict import Step, from_json
 
@@ -63,6 +76,7 @@ def write(var: Path, record: Record) -> None:
     path = _path(var, record.name)
     with writing(path):
         write_json(path, asdict(record))
+        write_whole(var / METRICS / "traffic.prom", as_metrics(read_all(var)))
 
 
 def read(var: Path, name: str) -> Record | None:
@@ -79,6 +93,28 @@ def read_all(var: Path) -> list[Record]:
     """The records of all models."""
     names = sorted(path.parent.name for path in route.place(var, "NAME").parent.glob("*/verdict.json"))
     return [record for name in names if (record := read(var, name))]
+
+
+def as_metrics(records: Sequence[Record]) -> bytes:
+    """The text for Prometheus."""
+    registry, of = CollectorRegistry(), ("model", "version")
+    state = Gauge("classifier_canary_state", "State of the last canary.", (*of, "state"), registry=registry)
+    share = Gauge("classifier_canary_share", "Share of the requests.", of, registry=registry)
+    requests = Gauge("classifier_canary_requests", "Requests that were compared.", (*of, "arm"), registry=registry)
+    errors = Gauge("classifier_canary_errors", "Those answered with 5xx.", (*of, "arm"), registry=registry)
+    evidence = Gauge("classifier_canary_evidence", "E-values.", (*of, "finding"), registry=registry)
+    for found in records:
+        which = (found.name, found.version)
+        for one in State:
+            state.labels(*which, one.value).set(found.state is one)
+        share.labels(*which).set(found.percent / 100 if found.state is not State.PROMOTED else 0)
+        for arm in ("control", "candidate"):
+            counts = [getattr(step, arm) for step in found.steps]
+            requests.labels(*which, arm).set(sum(count.requests for count in counts))
+            errors.labels(*which, arm).set(sum(count.server_errors for count in counts))
+        for finding in found.findings:
+            evidence.labels(*which, finding["name"]).set(finding["e"])
+    return generate_latest(registry)
 
 
 def the_active(var: Path) -> Record:

@@ -8,6 +8,9 @@ from common.files import writing
 MARK = "deploying.lock"
 """Marks a folder as ours; deploy/host/locks.py locks it."""
 
+METRICS = "metrics"
+"""Folder of texts for Prometheus that other programs write, NAME.prom; the keeper adds them to its own /metrics."""
+
 _MARKS = (MARK, "served.json", "key_file.json")  # the other two: folders of early versions
 _NOTHING = {"lost+found"}  # in an empty file system
 

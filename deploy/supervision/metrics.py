@@ -5,6 +5,8 @@ Prometheus handles); the manifest, the store and the journal, read at every scra
 
 classifier_requests_total{model,version,status,code}      answered requests; code "ok" or one of handler/errors.py
 classifier_out_of_scope_total{model,version}              photos that show no class, of models that know it
+classifier_answers_total{model,version,label}             photos that got this label
+classifier_confidence{model,version}                      histogram of their confidence; no photo, no image_id
 classifier_handler_seconds{model,version}                 histogram: handler time of the request's batch
 classifier_served{model,version,default}                  1 for each version that must be served
 classifier_archive_present{model,version}                 1 if a served version's archive lies in the store
@@ -16,7 +18,8 @@ classifier_deployments_total{action,state}                ended changes of versi
 classifier_deployment_seconds{action}                     duration of the last one
 classifier_deployment_running                             1 while versions are being changed
 
-deploy/supervision/front_end.py adds those of TorchServe's own process.
+deploy/supervision/front_end.py adds those of TorchServe's own process, and other programs add the texts in var/metrics
+(traffic/record.py: canaries).
 """
 
 import contextlib
@@ -36,6 +39,7 @@ from prometheus_client.registry import Collector
 from common.errors import UserError
 from deploy.host.locks import deployment_lock
 from deploy.host.log import Tail
+from deploy.host.var import METRICS
 from deploy.settings import Settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
@@ -52,6 +56,7 @@ FORGET_S = 3600.0
 
 # Seconds: from a refused request (0.2 ms) and a small photo on a fast core to one that no client waits for.
 BUCKETS = (0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 REPAIRS = tuple(action.name for action in repair_plan.ACTIONS)  # of the keeper
 ACTIONS = ("rollout", "rollback", "retire", *REPAIRS)
 ENDED = (State.DONE, State.REFUSED, State.FAILED, State.INTERRUPTED)
@@ -80,6 +85,10 @@ class Metrics:
             _VERSION,
             buckets=BUCKETS,
             registry=self._registry,
+        )
+        self._answers = Counter("classifier_answers", "Photos by label.", (*_VERSION, "label"), registry=self._registry)
+        self._confidence = Histogram(
+            "classifier_confidence", "Confidence of answers.", _VERSION, buckets=CONFIDENCES, registry=self._registry
         )
         self._actions = Counter(
             "classifier_keeper_actions", "Repairs by the keeper.", ("action",), registry=self._registry
@@ -119,7 +128,7 @@ class Metrics:
             self._catch_up()
             self._node.refresh()
             self._keep_series()
-            return generate_latest(self._registry)
+            return generate_latest(self._registry) + _of_others(self.settings.var)
 
     def keeper_action(self, action: str) -> None:
         """Count a repair by the keeper, for example `revive`."""
@@ -153,6 +162,9 @@ class Metrics:
         self._requests.labels(*version, str(line["status"]), str(line["code"])).inc()
         self._seconds.labels(*version).observe(seconds)
         self._out_of_scope.labels(*version).inc(line.get("out_of_scope") or 0)
+        for label, confidence in line.get("results") or ():
+            self._answers.labels(*version, str(label)).inc()
+            self._confidence.labels(*version).observe(float(confidence))
         self._last_request[version] = time.monotonic()
 
     def _keep_series(self) -> None:
@@ -165,12 +177,13 @@ class Metrics:
             self._last_request[entry.name, entry.version] = now
             self._seconds.labels(entry.name, entry.version)
             self._out_of_scope.labels(entry.name, entry.version)
+            self._confidence.labels(entry.name, entry.version)
             self._requests.labels(entry.name, entry.version, "200", "ok")
             for code, status in CODES.items():
                 self._requests.labels(entry.name, entry.version, str(int(status)), code)
         for version in [version for version, last in self._last_request.items() if now - last > FORGET_S]:
             del self._last_request[version]
-            for metric in (self._requests, self._seconds, self._out_of_scope):
+            for metric in (self._requests, self._seconds, self._out_of_scope, self._answers, self._confidence):
                 metric.remove_by_labels(dict(zip(_VERSION, version, strict=True)))
 
 
@@ -237,6 +250,15 @@ class Node(Collector):
             last.add_metric((action,), seconds)
         running = any(state is State.RUNNING for _, state, _ in self._journal)
         return total, last, _gauge("classifier_deployment_running", "1 while versions are being changed.", running)
+
+
+def _of_others(var: Path) -> bytes:
+    """The texts of other programs; one that cannot be read is left out."""
+    texts = []
+    for path in sorted((var / METRICS).glob("*.prom")):
+        with contextlib.suppress(OSError):
+            texts.append(path.read_bytes())
+    return b"".join(texts)
 
 
 def _gauge(name: str, text: str, value: bool) -> GaugeMetricFamily:

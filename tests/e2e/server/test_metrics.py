@@ -6,6 +6,7 @@ import json
 import re
 import urllib.parse
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,6 +30,10 @@ from deploy.torchserve.process import Server
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
 from tests.helpers.waiting import eventually
+from traffic import record
+from traffic.record import Record
+from traffic.record import State as CanaryState
+from traffic.verdict import Counts, Step, judge
 
 PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
 TEXT = base64.b64encode(PHOTO).decode()
@@ -256,6 +261,10 @@ def followed(server: Server, node: Settings, log: Log) -> Iterator[tuple[Metrics
     metrics.keeper_action("revive")
     Journal(node.var, "rollout", "classroom", "1.0").end(State.DONE)
     Journal(node.var, "rollout", "classroom", "1.1").end(State.FAILED, "no worker")
+    counts = [Step(0.05, Counts({"ok": 95}), Counts({"ok": 4, "internal_error": 1}, server_errors=1))]
+    verdict = judge(counts).as_json()
+    record.write(node.var, Record("shapes", "1.1", "shapes-1.1.mar", CanaryState.STOPPED, 5.0, steps=tuple(counts),
+                                  findings=tuple(verdict["findings"])))  # fmt: skip
     yield metrics, log.all_of(sent)
     metrics.stop()
 
@@ -299,6 +308,16 @@ def test_every_request_is_counted_under_its_version_status_and_code(followed: Fo
         assert sample.value == counts.pop(key, 0), key
         assert sample.labels["version"] == "1.0"
     assert not counts
+
+
+def test_answers_are_counted_by_label_and_confidence(followed: Followed) -> None:
+    scrape = of_ours(followed[0])
+    for model in ("classroom", "shapes"):
+        results = [result for line in followed[1] if line["model"] == model for result in line["results"]]
+        labels = {s.labels["label"]: s.value for s in samples(scrape, "classifier_answers_total", model=model)}
+        assert labels == Counter(label for label, _ in results) and sum(labels.values()) == 6
+        (below,) = samples(scrape, "classifier_confidence_bucket", model=model, le="0.9")
+        assert below.value == sum(confidence <= 0.9 for _, confidence in results)
 
 
 def test_handler_times_are_in_the_buckets_of_the_log(followed: Followed) -> None:

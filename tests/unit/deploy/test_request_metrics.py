@@ -407,7 +407,7 @@ def test_every_alert_has_a_severity_and_a_command(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "fix"}
-    commands = ("python -m deploy ", "make ", "tail ", "grep ", "cp ", "rm ", "top")
+    commands = ("python -m deploy ", "python -m traffic ", "make ", "tail ", "grep ", "cp ", "rm ", "top")
     assert any(command in rule["annotations"]["fix"] for command in commands)
 
 
@@ -434,6 +434,9 @@ REQUESTS = (
     'classifier_requests_total{instance="k",job="classifier",model="classroom",version="%s",status="200",code="ok"}'
 )
 BUCKET = 'classifier_handler_seconds_bucket{instance="k",model="classroom",version="1.1",le="%s"}'
+CANARY_STATE = 'classifier_canary_state{instance="k",model="classroom",version="1.2",state="%s"}'
+CANARY_SHARE = 'classifier_canary_share{instance="k",model="classroom",version="1.2"}'
+CANARY_REQUESTS = 'classifier_canary_requests{instance="k",model="classroom",version="1.2",arm="control"}'
 ACTION = 'classifier_keeper_actions_total{instance="k",action="%s"}'
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     # alert -> series (what Prometheus saw every minute: START+STEPxTIMES), labels of the alert after 30 minutes
@@ -469,6 +472,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {SERVED: "1x30", REQUESTS % "1.0": "0+5x30", REQUESTS % "1.1": "0+5x30"},
         {"instance": "k", "model": "classroom", "version": "1.0"},
     ),
+    "CanaryStopped": (
+        {CANARY_STATE % "sharing": "1x20 0x10", CANARY_STATE % "stopped": "0x20 1x10"},
+        {"instance": "k", "model": "classroom", "version": "1.2", "state": "stopped"},
+    ),
+    "CanaryNotJudged": (
+        {CANARY_SHARE: "0.05x30", CANARY_REQUESTS: "0+9x5 45x25"},
+        {"instance": "k", "model": "classroom", "version": "1.2"},
+    ),
 }
 QUIET = {
     SERVED: "1x30",
@@ -486,6 +497,10 @@ QUIET = {
     'classifier_deployments_total{action="rollout",state="done"}': "0+1x30",
     ACTION % "revive": "0x10 1x20",
     ACTION % "restore": "0x10 1x20",
+    CANARY_STATE % "sharing": "1x30",
+    CANARY_STATE % "stopped": "0x30",
+    CANARY_SHARE: "0.05x30",
+    CANARY_REQUESTS: "0+9x30",
 }
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from common.errors import UserError
 from deploy.change.session import Refused
-from deploy.settings import HOST, Settings
+from deploy.settings import HOST, Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
+from deploy.supervision.metrics import Metrics
 from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
 from tests.helpers.waiting import eventually
@@ -216,6 +217,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = record.Record("a", "1.1", "a-1.1.mar", State.SHARING, 5, 0.02, 10.0, "why")
     record.write(tmp_path, made)
     assert record.read(tmp_path, "a") == record.the_active(tmp_path) == made
+    assert (
+        b'classifier_canary_share{model="a",version="1.1"} 0.05'
+        in Metrics(read_settings({"SERVE_VAR": str(tmp_path)})).text()
+    )
     record.write(tmp_path, made.changed(state=State.PROMOTED))
     with pytest.raises(UserError, match="no canary is in progress"):
         record.the_active(tmp_path)
