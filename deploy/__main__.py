@@ -6,6 +6,7 @@ main = CommandGroup(
     "deploy",
     {
         "archive": "Pack a bundle as a TorchServe archive with its manifest.",
+        "fetch": "Download an archive into the store, by its digest.",
         "up": "Serve in the background; returns when predictions are correct.",
         "down": "Stop the server.",
         "serve": "Serve in the foreground, until Ctrl-C.",
