@@ -7,16 +7,19 @@
 #     reports COMMAND       as python -m reports: score, build, drift
 #     PACKAGE COMMAND       any other command: training train, deploy rollout
 #
-# A program of this folder replaces this shell, so SIGTERM reaches it.
+# SIGTERM answers the requests in progress and ends it.
 set -eu
 cd "$(dirname "$0")/.."
 
-exec_edge() {
+run_edge() {
     resolver=${RESOLVER:-$(awk '/^nameserver/ { print $2; exit }' /etc/resolv.conf)}
     folder=${TMPDIR:-/tmp}
     sed -e "s|@TMP@|$folder|; s|@RESOLVER@|$resolver|; s|@NODES@|${NODES:-nodes:8086}|; s|@LISTEN@|${LISTEN:-8086}|" \
         config/edge.conf > "$folder/edge.conf"
-    exec nginx -e stderr -p "$folder" -c "$folder/edge.conf"
+    nginx -e stderr -p "$folder" -c "$folder/edge.conf" &
+    trap 'kill -QUIT $!' TERM INT # nginx drops the requests that it has at SIGTERM, and answers them at SIGQUIT
+    wait $! || wait $! # the first is over when the signal comes
+    exit
 }
 
 [ $# -gt 0 ] || set -- serve
@@ -26,7 +29,7 @@ serve)
     SERVE_WEB_PORT=${SERVE_WEB_PORT:-0} exec python -m deploy serve "$@"
     ;;
 traffic)
-    [ $# -gt 1 ] || exec_edge
+    [ $# -gt 1 ] || run_edge
     ;;
 feedback)
     case ${2:-} in
