@@ -22,8 +22,11 @@ from common.files import write_whole, writing
 from feedback.delivery.courier import Courier
 from feedback.delivery.watch import watch
 from feedback.photos.frozen import frozen_hashes
+from feedback.review.ingest import keep_ingesting
 from feedback.settings import Settings, read_settings
 from feedback.web.app import application, open_site
+from feedback.web.site import Site
+from handler.spec import Limits
 
 LINK = "first-link"
 """File in var/feedback with the link that makes the first account, while there is none."""
@@ -56,10 +59,22 @@ def serve(port: int | None, host: str | None) -> None:
         server.config.timeout_graceful_shutdown = 5
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop = threading.Event()
-        threading.Thread(target=watch, args=(Courier(settings, site.database), stop), daemon=True).start()
+        _in_background(site, stop)
         server.run(sockets=[listener])
         stop.set()
         site.database.close()
+
+
+def _in_background(site: Site, stop: threading.Event) -> None:
+    """Deliver announced versions and take in captured photos, until `stop` is set."""
+    settings, album = site.settings, site.album
+    courier = Courier(settings, site.database)
+    threading.Thread(target=watch, args=(courier, stop), daemon=True).start()
+
+    def limits() -> Limits:
+        return site.classifier.served().spec.limits
+
+    threading.Thread(target=keep_ingesting, args=(album, settings.spool, limits, stop), daemon=True).start()
 
 
 def _first_link(settings: Settings, url: str, secret: str | None) -> str:

@@ -71,6 +71,11 @@ class Settings:
         """The folder of this service's own files."""
         return self.var / FOLDER
 
+    @property
+    def spool(self) -> Path:
+        """The folder of photos that the service has captured (deploy/torchserve/process.py)."""
+        return self.var / "spool"
+
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Resolve all settings.

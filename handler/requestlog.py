@@ -38,6 +38,7 @@ class Line:
         results: label and confidence of each photo that was classified.
         unsure: how many of them were below the recipe's `answer.unsure_below`.
         out_of_scope: number of its photos that are out of scope; None: the model does not know.
+        capture_lost: photos of this worker that could not be captured since the line before (handler/capture).
     """
 
     request_id: str | None
@@ -53,6 +54,7 @@ class Line:
     results: tuple[tuple[str, float], ...] = ()
     unsure: int = 0
     out_of_scope: int | None = None
+    capture_lost: int = 0
 
     def as_json(self) -> str:
         """The line, in ASCII, so that no value from a client can break it into two."""

@@ -7,8 +7,10 @@ does not affect the others.
 import json
 import logging
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import torch
 from handler import engine, goldens, request, requestlog
 from handler.base import BaseHandler
 from handler.budget import Budget
+from handler.capture.capturing import capturing
 from handler.decoders import Decoders
 from handler.decoding.common_case import is_common
 from handler.engine import Answer, Probabilities
@@ -71,6 +74,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         threads = engine.threads_here(self.spec.name, self.version) or self.spec.runtime.threads
         self.engine = engine.load(root / "model.onnx", self.spec, threads, batches=True)
         self.threads = ThreadPoolExecutor(threads)
+        self.capturing = capturing(self.spec.capture)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
         log.info(
             "%s %s ready with %d thread(s), goldens within %.4f", self.spec.name, self.version, threads, difference
@@ -83,6 +87,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         started = time.perf_counter()
         rows = self.inference(self.preprocess(data))
         answers = self.postprocess(rows)
+        if self.capturing:
+            self._capture(photo for row in rows for photo in row.photos)
         seconds = time.perf_counter() - started
         context.metrics.add_time("HandlerTime", round(seconds * 1000, 2), None, "ms")
         self._log(rows, seconds)
@@ -145,7 +151,22 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         entries = [self._entry(photo) for photo in row.photos]
         return json.dumps(entries if row.many else entries[0])
 
+    def _capture(self, photos: Iterable[Photo]) -> None:
+        assert self.capturing
+        for photo in photos:
+            if photo.answer is None:
+                continue
+            unsure = float(photo.answer.probabilities.max()) < self.spec.answer.unsure_below
+            facts = partial(self._facts, photo.answer)
+            self.capturing.offer(photo.item.image, unsure, self._is_out_of_scope(photo), facts)
+
+    def _facts(self, answer: Answer) -> dict[str, Any]:
+        """What is stored with a captured photo; nothing that the client has sent."""
+        result, _ = self._result(answer.probabilities)
+        return {"model": self.spec.name, "result": result, **self._detail(answer)}
+
     def _log(self, rows: list[Row], seconds: float) -> None:
+        lost = self.capturing.newly_lost() if self.capturing else 0
         for index, row in enumerate(rows):
             answers = [photo.answer for photo in row.photos if photo.answer is not None and photo.error is None]
             results = tuple(self._result(answer.probabilities) for answer in answers)
@@ -164,6 +185,7 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
                     results=results,
                     unsure=sum(confidence < self.spec.answer.unsure_below for _, confidence in results),
                     out_of_scope=self._out_of_scope(row),
+                    capture_lost=0 if index else lost,
                 )
             )
 

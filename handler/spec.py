@@ -115,6 +115,19 @@ class Runtime(Section):
         return self
 
 
+class Capture(Section):
+    """Copies of photos that are answered, for the review of the feedback pages (docs/feedback.md). Off by default.
+
+    All that are unsure, all that are out of scope, and a random share of everything. `photos_per_hour` limits each of
+    the three, in each worker. `megabytes` (10^6 bytes) limits the folder of copies that wait for the pages.
+    """
+
+    on: bool = False
+    random: float = Field(0.01, ge=0, le=1)
+    photos_per_hour: int = Field(100, ge=1, le=1_000_000)
+    megabytes: int = Field(1000, ge=1, le=1_000_000)
+
+
 class Goldens(Section):
     """Drawn photos whose answers are checked when an archive is packed and at every worker start."""
 
@@ -143,6 +156,7 @@ class Spec(BaseModel):
     answer: Answer = Answer()
     runtime: Runtime = Runtime()
     goldens: Goldens = Goldens()
+    capture: Capture = Capture()
     rollout: Rollout = Rollout()
 
     @field_validator("labels")

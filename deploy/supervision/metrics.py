@@ -7,6 +7,7 @@ classifier_requests_total{model,version,status,code}      answered requests; cod
 classifier_out_of_scope_total{model,version}              photos that show no class, of models that know it
 classifier_answers_total{model,version,label}             photos that got this label
 classifier_confidence{model,version}                      histogram of their confidence; no photo, no image_id
+classifier_capture_lost_total{model,version}              photos that could not be captured (recipe: capture)
 classifier_handler_seconds{model,version}                 histogram: handler time of the request's batch
 classifier_served{model,version,default}                  1 for each version that must be served
 classifier_archive_present{model,version}                 1 if a served version's archive lies in the store
@@ -78,6 +79,9 @@ class Metrics:
         )
         self._out_of_scope = Counter(
             "classifier_out_of_scope", "Photos that are out of scope.", _VERSION, registry=self._registry
+        )
+        self._capture_lost = Counter(
+            "classifier_capture_lost", "Photos that could not be captured.", _VERSION, registry=self._registry
         )
         self._seconds = Histogram(
             "classifier_handler_seconds",
@@ -165,6 +169,7 @@ class Metrics:
         for label, confidence in line.get("results") or ():
             self._answers.labels(*version, str(label)).inc()
             self._confidence.labels(*version).observe(float(confidence))
+        self._capture_lost.labels(*version).inc(line.get("capture_lost") or 0)
         self._last_request[version] = time.monotonic()
 
     def _keep_series(self) -> None:
@@ -178,12 +183,20 @@ class Metrics:
             self._seconds.labels(entry.name, entry.version)
             self._out_of_scope.labels(entry.name, entry.version)
             self._confidence.labels(entry.name, entry.version)
+            self._capture_lost.labels(entry.name, entry.version)
             self._requests.labels(entry.name, entry.version, "200", "ok")
             for code, status in CODES.items():
                 self._requests.labels(entry.name, entry.version, str(int(status)), code)
         for version in [version for version, last in self._last_request.items() if now - last > FORGET_S]:
             del self._last_request[version]
-            for metric in (self._requests, self._seconds, self._out_of_scope, self._answers, self._confidence):
+            for metric in (
+                self._requests,
+                self._seconds,
+                self._out_of_scope,
+                self._answers,
+                self._confidence,
+                self._capture_lost,
+            ):
                 metric.remove_by_labels(dict(zip(_VERSION, version, strict=True)))
 
 

@@ -41,6 +41,7 @@ from deploy.store.profile import environment
 from deploy.torchserve import keys
 from deploy.torchserve.front_end import change_classes
 from deploy.torchserve.management import Client
+from handler.capture.capturing import SPOOL
 
 START_S = 60
 POLL_S = 0.1
@@ -163,6 +164,7 @@ class Server:
             "TEMP": str(self.temporary),
             LOGS: str(self.logs),
             "METRICS_LOCATION": str(self.logs),
+            SPOOL: str(self.settings.var / "spool"),
         }
 
     def _wait_until_it_answers(self) -> None:

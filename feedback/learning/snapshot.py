@@ -63,7 +63,7 @@ def choose(
     hashes = packed(frozen)
     groups = _groups([agreed for agreed, _ in photos])
     most = max(LEAST_OF_ONE, int(MOST_OF_ONE * (base_photos + len(photos))))
-    chains, people, chosen = set[int](), Counter[int | None](), []
+    chains, people, chosen = set[int](), Counter[str](), []
     for agreed, data in sorted(photos, key=lambda pair: _digest(f"order {pair[0].id}")):
         part, why = (HELD if _is_held(groups[agreed.chain]) else TRAIN), ""
         if agreed.label not in labels:
@@ -72,11 +72,11 @@ def choose(
             part, why = "", "near duplicate of a frozen photo"
         elif agreed.chain in chains:
             part, why = "", "another photo of its chain was taken"
-        elif part == TRAIN and people[agreed.uploader] >= most:
+        elif part == TRAIN and people[_person(agreed)] >= most:
             part, why = "", f"{most} photos of its uploader were taken"
         if part:
             chains.add(agreed.chain)
-            people[agreed.uploader] += part == TRAIN
+            people[_person(agreed)] += part == TRAIN
         chosen.append(Chosen(agreed, data, part, why))
     return sorted(chosen, key=lambda row: row.agreed.id)
 
@@ -131,8 +131,13 @@ def _groups(rows: Sequence[Agreed]) -> dict[int, str]:
     few = len({row.uploader for row in rows}) < FEW_UPLOADERS
     groups: dict[int, str] = {}
     for row in sorted(rows, key=lambda row: row.id):
-        groups.setdefault(row.chain, f"chain {row.chain}" if few else f"uploader {row.uploader}")
+        groups.setdefault(row.chain, f"chain {row.chain}" if few else _person(row))
     return groups
+
+
+def _person(row: Agreed) -> str:
+    """Who uploaded a photo. Captured ones come from many clients, so each chain counts as a person of its own."""
+    return f"uploader {row.uploader}" if row.reason == "upload" else f"chain {row.chain}"
 
 
 def _is_held(group: str) -> bool:

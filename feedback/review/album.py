@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -35,6 +36,19 @@ class Answered:
     model: str
     answer: dict[str, Any]
     milliseconds: float
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why a photo is here: `upload`, or a reason of the capture; and with which probability it was sampled."""
+
+    reason: str = "upload"
+    probability: float = 1.0
+
+
+UPLOADED = Why()
+SAMPLED = "random"
+"""The reason of photos of the random sample."""
 
 
 class Refused(InvalidInput):
@@ -71,11 +85,12 @@ class Album:
         self._lock = threading.Lock()
         self._known: _Known | None = None
 
-    def add(self, answered: Answered, account: int | None, visitor: str, limits: Limits) -> int:
+    def add(self, answered: Answered, account: int | None, visitor: str, limits: Limits, why: Why = UPLOADED) -> int:
         """Store an upload; the same bytes are stored once, whatever their names.
 
         Args:
             visitor: digest of the cookie of somebody without an account, else "".
+            why: why the photo is here, if it is new.
 
         Returns:
             the upload's id.
@@ -85,7 +100,7 @@ class Album:
         """
         sha256 = hashlib.sha256(answered.data).hexdigest()
         with self._lock:
-            photo_id = self._photo_of(sha256) or self._new_photo(answered.data, sha256, limits)
+            photo_id = self._photo_of(sha256) or self._new_photo(answered.data, sha256, limits, why)
             with self.database.begin() as session:
                 upload = Upload(
                     photo_id=photo_id,
@@ -107,7 +122,7 @@ class Album:
         with self.database.begin() as session:
             return session.scalar(select(Photo.id).where(Photo.sha256 == sha256))
 
-    def _new_photo(self, data: bytes, sha256: str, limits: Limits) -> int:
+    def _new_photo(self, data: bytes, sha256: str, limits: Limits, why: Why) -> int:
         decoded = open_photo(data, limits)
         clean, suffix = cleaned(data, limits)
         value = phash(decoded)
@@ -124,6 +139,8 @@ class Album:
                     width=decoded.width,
                     height=decoded.height,
                     bytes=len(clean),
+                    reason=why.reason,
+                    probability=why.probability,
                     frozen=frozen,
                     place=secrets.randbelow(_LARGEST_PLACE),
                     expires_at=now() + self.keep,
@@ -198,10 +215,15 @@ class Album:
             _add_opinion(session, photo, account, value, blind=True)
 
     def queue(self, account: int, count: int) -> list[Photo]:
-        """The next photos that an account can judge."""
+        """The next photos that an account can judge: in turn one of the random sample and another one, unmarked."""
         query = select(Photo).where(Photo.state.in_(OPEN)).where(~_known_to(account))
+        query = query.order_by(Photo.place, Photo.id).limit(count)
+        judged = select(func.count()).where(Opinion.account_id == account, Opinion.blind)
         with self.database.begin() as session:
-            return list(session.scalars(query.order_by(Photo.place, Photo.id).limit(count)))
+            sampled = list(session.scalars(query.where(Photo.reason == SAMPLED)))
+            others = list(session.scalars(query.where(Photo.reason != SAMPLED)))
+            pairs = [others, sampled] if (session.scalar(judged) or 0) % 2 else [sampled, others]
+        return [photo for pair in zip_longest(*pairs) for photo in pair if photo][:count]
 
     def open_photo(self, photo_id: int, account: int) -> Photo | None:
         """A photo that an account may be shown in the review."""

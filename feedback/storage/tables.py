@@ -74,7 +74,7 @@ class Photo(Base):
     """
 
     __tablename__ = "photo"
-    __table_args__ = (Index("photo_queue", "state", "place"),)
+    __table_args__ = (Index("photo_queue", "state", "place"), Index("photo_sample", "reason", "state", "place"))
     id: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     key: Mapped[str] = mapped_column(String(80), unique=True)

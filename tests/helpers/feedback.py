@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from dataset.draw import draw
@@ -52,9 +53,10 @@ def settings_in(folder: Path, **environ: str) -> Settings:
 
 
 @contextmanager
-def running(site: Site) -> Iterator[str]:
-    """The application on a free port; its address."""
-    server = uvicorn.Server(uvicorn.Config(application(site), port=0, log_level="warning", lifespan="off"))
+def running(served: Site | Starlette) -> Iterator[str]:
+    """An application, or that of a site, on a free port; its address."""
+    app = application(served) if isinstance(served, Site) else served
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

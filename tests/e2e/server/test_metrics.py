@@ -99,6 +99,7 @@ class TestRequestLog:
             "bytes": len(body),
             "unsure": 0,
             "out_of_scope": 0,
+            "capture_lost": 0,
         }
 
     @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Copies of answered photos for the review (docs/feedback.md): chosen, and written in the background."""
