@@ -11,6 +11,7 @@ main = CommandGroup(
         "sample": "Draw scored photos for review, to correct the shares for the classifier's errors.",
         "build": "Write the report: one page that needs no internet, and CSV files.",
         "drift": "Say on which days photos and answers differ from the days before.",
+        "drift-served": "Say on which days the requests of a node differ from the days before.",
         "explore": "Ask the scores questions in the browser (Datasette, an extra).",
     },
 )

@@ -6,6 +6,7 @@ A change that lasts two days is an alarm: the photos or the answers are not what
 believe the shares. Exit code 0 also with an alarm; `--metrics FILE` writes it for Prometheus (textfile collector).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -47,36 +48,41 @@ def drift(scores: Path, against: Path | None, label: str | None, metrics: Path |
             "give --against",
         )
     distances, alarms = find_alarms(days.values, days.sampling)
-    _show(days, distances, alarms)
+    show(days, distances, alarms, MEASURES)
     if metrics:
         with writing(metrics):
-            write_whole(metrics, as_metrics(days, distances, alarms).encode())
+            write_whole(metrics, as_metrics(distances, alarms, MEASURES).encode())
     if farthest:
         write_csv(farthest, ("photo_id", "source", "published_at"), _photos_of_alarm(job, days, alarms))
 
 
-def _show(days: Days, distances: Floats, alarms: Flags) -> None:
+def show(days: Days, distances: Floats, alarms: Flags, measures: Sequence[str]) -> None:
+    """Print the days in alarm, and how many days were compared."""
     found = [(int(day), int(measure)) for day, measure in np.argwhere(alarms)]
     if found:
         table = compact_table("day", "measure", "value", "usual distance", "distance")
         for day, measure in found[:50]:
             value, distance = days.values[day, measure], distances[day, measure]
             table.add_row(
-                str(days.dates[day]), MEASURES[measure], f"{value:.3g}", f"up to {LIMIT:g}", f"{distance:.1f}"
+                str(days.dates[day]), measures[measure], f"{value:.3g}", f"up to {LIMIT:g}", f"{distance:.1f}"
             )
         console.print(table)
     judged = int((~np.isnan(distances)).any(axis=1).sum())
-    names = ", ".join(sorted({MEASURES[measure] for _, measure in found})) or "none"
+    names = ", ".join(sorted({measures[measure] for _, measure in found})) or "none"
     say(f"{number_of(len(days.dates), 'day')}, {judged} of them compared; alarms: {names}")
 
 
-def as_metrics(days: Days, distances: Floats, alarms: Flags) -> str:
-    """The last day as Prometheus text: the distance of each measure, and whether it is in alarm."""
+def as_metrics(distances: Floats, alarms: Flags, measures: Sequence[str], more: str = "") -> str:
+    """The last day as Prometheus text: the distance of each measure, and whether it is in alarm.
+
+    Args:
+        more: further labels of each series, as `,name="value"`.
+    """
     lines = ["# TYPE photoloop_drift_distance gauge", "# TYPE photoloop_drift_alarm gauge"]
-    for index, name in enumerate(MEASURES):
+    for index, name in enumerate(measures):
         if not np.isnan(distances[-1, index]):
-            lines.append(f'photoloop_drift_distance{{measure="{name}"}} {distances[-1, index]:.3f}')
-            lines.append(f'photoloop_drift_alarm{{measure="{name}"}} {int(alarms[-1, index])}')
+            lines.append(f'photoloop_drift_distance{{measure="{name}"{more}}} {distances[-1, index]:.3f}')
+            lines.append(f'photoloop_drift_alarm{{measure="{name}"{more}}} {int(alarms[-1, index])}')
     return "\n".join([*lines, ""])
 
 

@@ -18,10 +18,12 @@ from reports.scoring.job import Job, read_parts
 MEASURES = ("label", "unsure", "out_of_scope", "errors", "brightness", "size", "confidence", "appearance")
 COLUMNS = ("published_at", "label", "confidence", "unsure", "in_scope", "error_code", "bytes", "brightness", "phash")
 
+FEW = 5
+"""Photos of a day below which it is not measured."""
+
 _SHARES = ("label", "unsure", "out_of_scope", "errors")
 _MEDIANS = ("brightness", "size")
 _BITS = 144
-_FEW = 5  # photos of a day below which it is not measured
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,7 +66,7 @@ def measure_table(table: pa.Table, label: str) -> Days:
     bounds = np.concatenate([[0], np.cumsum(photos)])
     for index in range(count):
         rows = order[bounds[index] : bounds[index + 1]]
-        if len(rows) >= _FEW:
+        if len(rows) >= FEW:
             values[index], sampling[index] = _measures({name: columns[name][rows] for name in MEASURES[:-1]}, spread)
     _appearance(columns["bits"], day, values, sampling)
     dates = [date(1970, 1, 1) + timedelta(days=first + index) for index in range(count)]
@@ -109,7 +111,7 @@ def _measures(rows: dict[str, Floats], spread: Floats) -> tuple[Floats, Floats]:
     values, errors = np.full(len(MEASURES), np.nan), np.full(len(MEASURES), np.nan)
     for index, name in enumerate(MEASURES[:-1]):
         known = rows[name][~np.isnan(rows[name])]
-        if len(known) >= _FEW:
+        if len(known) >= FEW:
             values[index] = np.median(known) if name in _MEDIANS else known.mean()
             errors[index] = spread[index] / np.sqrt(len(known))
     return values, errors
@@ -133,9 +135,9 @@ def _appearance(bits: Floats, day: npt.NDArray[np.int64], values: Floats, sampli
     total, photos = np.zeros(_BITS), 0
     for index in range(len(values)):
         rows = bits[known & (day == index)]
-        if len(rows) < _FEW:
+        if len(rows) < FEW:
             continue
-        if photos >= 2 * _FEW:
+        if photos >= 2 * FEW:
             mean, usual = rows.mean(axis=0), total / photos
             noise = float((usual * (1 - usual)).mean()) * (1 / len(rows) + 1 / photos)
             values[index, column] = float(((mean - usual) ** 2).mean()) - noise

@@ -1,0 +1,1 @@
+"""How fast, how steady and how safe `reports score` is."""

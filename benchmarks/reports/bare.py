@@ -1,0 +1,28 @@
+"""The bare loop that `reports score` is compared with: read, decode, classify, one process, nothing written.
+
+PYTHONPATH=ARCHIVE python -P bare.py ARCHIVE FILE...    # prints the seconds of the loop
+"""
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+
+
+def loop(folder: Path, photos: list[str]) -> None:
+    """Classify photos one after the other with the code inside an unpacked archive."""
+    from handler import engine
+    from handler.errors import RequestError
+    from handler.spec import read_spec
+
+    spec = read_spec(folder / "recipe.json")
+    run = engine.from_bytes(engine.load(folder / "model.onnx", spec), spec)
+    started = time.perf_counter()
+    for photo in photos:
+        with contextlib.suppress(RequestError):  # a few of the drawn photos are damaged
+            run(Path(photo).read_bytes())
+    print(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    loop(Path(sys.argv[1]), Path(sys.argv[2]).read_text().splitlines())

@@ -1,0 +1,109 @@
+"""Drift of served traffic, from request logs of simulated days."""
+
+import gzip
+import json
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from reports.drift_served import drift_served
+from reports.manifest.dates import CHINA
+
+Line = dict[str, Any]
+DAYS, REQUESTS = 60, 200
+
+
+def quiet(rng: random.Random) -> Line:
+    """A request as any day has it."""
+    if rng.random() < 0.01:
+        return {"code": "corrupt_image", "status": 400, "photos": 1, "bytes": 1000, "results": [], "unsure": 0}
+    confidence = rng.betavariate(30, 1)
+    label = "online" if rng.random() < 0.3 else "offline"
+    facts = {"unsure": int(confidence < 0.8), "out_of_scope": int(rng.random() < 0.02)}
+    return {
+        "code": "ok", "status": 200, "photos": 1, "bytes": int(2 ** rng.gauss(17, 0.6)),
+        "results": [[label, confidence]], **facts,
+    }  # fmt: skip
+
+
+def posters(rng: random.Random) -> Line:
+    """One request in five has a poster."""
+    line = quiet(rng)
+    return line | {"out_of_scope": 1} if line["results"] and rng.random() < 0.2 else line
+
+
+def smaller(rng: random.Random) -> Line:
+    """The clients scale photos down."""
+    line = quiet(rng)
+    return line | {"bytes": line["bytes"] // 4}
+
+
+def broken(rng: random.Random) -> Line:
+    """One request in five is refused."""
+    refused = {"code": "unsupported_format", "status": 400, "results": [], "unsure": 0, "out_of_scope": 0}
+    return quiet(rng) | (refused if rng.random() < 0.2 else {})
+
+
+def write_days(folder: Path, name: str, days: range, kind: Callable[[random.Random], Line] = quiet) -> None:
+    """Lines of the last 60 days, of which `days` are written."""
+    first = datetime.now(CHINA).replace(hour=9, minute=0) - timedelta(days=DAYS)
+    lines = []
+    for day in days:
+        rng = random.Random(day)
+        for number in range(REQUESTS):
+            moment = first + timedelta(days=day, minutes=number)
+            lines.append(json.dumps({"time": moment.isoformat(), "model": "classroom", "version": "1.0", **kind(rng)}))
+    text = "\n".join([*lines, "not json", '{"time": "2022"}', ""]).encode()
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+
+
+def run(folder: Path) -> dict[str, int]:
+    """Run the command; measure -> whether the last day is in alarm."""
+    words = [folder / "logs", "--counts", folder / "counts.json", "--metrics", folder / "drift.prom"]
+    drift_served.main([str(word) for word in words], standalone_mode=False)
+    lines = [line for line in (folder / "drift.prom").read_text().splitlines() if line.startswith("photoloop_drift_al")]
+    assert all(',source="served",model="classroom"' in line for line in lines)
+    return {line.partition('measure="')[2].partition('"')[0]: int(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_sixty_quiet_days_have_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_days(tmp_path / "logs", "requests.1.log.gz", range(30))
+    write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
+    assert run(tmp_path) == dict.fromkeys(("label", "unsure", "out_of_scope", "errors", "size", "confidence"), 0)
+    assert "60 days, 46 of them compared; alarms: none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "measure"), [(posters, "out_of_scope"), (smaller, "size"), (broken, "errors")])
+def test_a_change_is_an_alarm_on_its_second_day(
+    kind: Callable[[random.Random], Line], measure: str, tmp_path: Path
+) -> None:
+    write_days(tmp_path / "logs", "requests.1.log.gz", range(30, DAYS - 2))
+    write_days(tmp_path / "logs", "requests.log", range(DAYS - 2, DAYS), kind)
+    found = run(tmp_path)
+    assert [name for name, alarm in found.items() if alarm] == [measure]
+
+
+def test_the_counts_outlive_the_log_and_a_half_rotated_day_does_not_replace_a_whole_one(tmp_path: Path) -> None:
+    write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
+    run(tmp_path)
+    before = (tmp_path / "counts.json").read_text()
+    write_days(tmp_path / "logs", "requests.log", range(DAYS - 1, DAYS))
+    half = (tmp_path / "logs" / "requests.log").read_bytes().splitlines(keepends=True)[REQUESTS // 2 :]
+    (tmp_path / "logs" / "requests.log").write_bytes(b"".join(half))
+    run(tmp_path)
+    assert (tmp_path / "counts.json").read_text() == before
+
+
+def test_few_days_and_foreign_files_are_told(tmp_path: Path) -> None:
+    write_days(tmp_path / "logs", "requests.log", range(DAYS - 1, DAYS))
+    with pytest.raises(click.ClickException, match=r"covers 1 full day, and a day needs 14 before it: run this every"):
+        run(tmp_path)
+    (tmp_path / "counts.json").write_text('{"2022-01-01": {}}')
+    with pytest.raises(click.ClickException, match="is not a file of daily counts"):
+        run(tmp_path)
