@@ -7,7 +7,8 @@ import click
 from common.cli import command
 from common.errors import NotFound
 from deploy.change.preflight import unlisted_version
-from deploy.change.session import Refused, deployment, print_result
+from deploy.change.session import Refused, deployment, named, print_result
+from deploy.host.nodes import others
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
@@ -51,6 +52,10 @@ def take_out(
                 raise Refused(
                     f"{entry} still gets requests at /predictions/{name}/{version}", "move its clients, or give --force"
                 )
+        for node in others(settings):
+            with work.step(node.name), named(node):
+                if desired.find(desired.read(node.settings.var), name, version):
+                    take_out(node.settings, name, version, why=f"of {work.journal.entry.id}", force=force, quiet=True)
         with work.step("unregister"):
             work.take_out(entry)
     return work.journal.entry.to_json()

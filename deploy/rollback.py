@@ -11,7 +11,8 @@ import click
 
 from common.cli import command
 from common.errors import InvalidInput, NotFound
-from deploy.change.session import Refused, deployment, print_result
+from deploy.change.session import Refused, deployment, named, print_result
+from deploy.host.nodes import others
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
@@ -59,12 +60,22 @@ def roll_back(
         work.journal.set(version=target.version, previous=current and current.version)
         with work.step("prove") as step:
             step.set(note=_prove(work.client, settings, target))
+        for node in others(settings):
+            with work.step(node.name) as step, named(node):
+                step.set(note=_prove(Client(node.settings), node.settings, target))
         with work.step("default") as step:
             work.client.set_default(name, target.version)
             # Returning to a version that was rolled back from does not mark the version that it replaces.
             left = replace(current, left=not target.left) if current else None
             desired.write(settings.var, desired.switched(entries, target, left))
             step.set(note=f"/predictions/{name} is answered by {target.version}")
+        for node in others(settings):
+            with work.step(node.name) as step, named(node):
+                current = desired.default_of(desired.read(node.settings.var), name)
+                if current is None or current.version != target.version:
+                    why = f"of {work.journal.entry.id}"
+                    roll_back(node.settings, name, target.version, why=why, quiet=True)
+                step.set(note=f"/predictions/{name} is answered by {target.version}")
     return work.journal.entry.to_json()
 
 

@@ -13,8 +13,9 @@ default    /predictions/NAME is answered by the new version from now on
 drain      until the former version has answered all its requests
 keep       the former version stays for `rollback`; older ones are unregistered
 
-A failure before `default` leaves the serving version as it was and nothing new registered. A rollout that was
-killed at any step is resumed by the same command.
+With several nodes (config/nodes.yaml) the version is registered and proven on all of them before it becomes the default
+on any, and one entry of the first node's history has the steps of all. A failure before `default` leaves the serving
+version as it was and nothing new registered. A rollout that was killed at any step is resumed by the same command.
 """
 
 from dataclasses import replace
@@ -29,7 +30,9 @@ from common.errors import Unreachable, UserError
 from deploy.change.comparison import compare
 from deploy.change.plan import Plan, make_plan
 from deploy.change.preflight import Preflight, RolloutState, preflight, preflight_of_candidate
-from deploy.change.session import Deployment, Refused, deployment, print_result, steps_table
+from deploy.change.session import Deployment, Refused, deployment, named, print_result, steps_table
+from deploy.host.nodes import NodeSettings, others
+from deploy.retire import take_out
 from deploy.settings import Settings, read_settings
 from deploy.store import copies, desired, profile
 from deploy.store.desired import ServedVersion
@@ -147,6 +150,7 @@ class Rollout:
         self.work, self.new, self.initial, self.keep, self.photos = work, new, initial, keep, photos
         self.client, self.settings = work.client, work.settings
         self.before = desired.read(work.settings.var)
+        self.added: list[NodeSettings] = []
         self.already_switched = initial.state is RolloutState.INTERRUPTED_AFTER_SWITCH
         work.journal.set(previous=initial.former and initial.former.version)
 
@@ -160,6 +164,7 @@ class Rollout:
             self._goldens(plan)
             if not self.already_switched:
                 self._latency(plan)
+                self._add_to_others()
                 self._switch(plan)
         except Unreachable:
             self._undo()
@@ -173,6 +178,7 @@ class Rollout:
             raise
         self._drain()
         self._keep(plan.keep)
+        self._switch_others()
 
     def add(self) -> ServedVersion:
         """The steps before the switch, and a row in the manifest, so that the keeper keeps the version served."""
@@ -181,6 +187,7 @@ class Rollout:
             self._register(plan)
             self._goldens(plan)
             self._latency(plan)
+            self._add_to_others()
             entry = replace(plan.entry, default=False, left=True)
             copies.keep_copy(self.settings.var, self.new.mar)
             desired.write(self.settings.var, [*self.before, entry])
@@ -194,6 +201,7 @@ class Rollout:
         plan = self._check()
         self._goldens(plan)
         if not self.already_switched:
+            self._add_to_others()
             try:
                 self._switch(plan)
             except BaseException:
@@ -201,6 +209,7 @@ class Rollout:
                 raise
         self._drain()
         self._keep(plan.keep)
+        self._switch_others()
 
     @property
     def former(self) -> ServedVersion | None:
@@ -321,6 +330,22 @@ class Rollout:
         self.work.drained(ServedVersion(self.new.name, version, f"{self.new.name}-{version}.mar", ""))
         self.client.unregister(self.new.name, version)
 
+    def _add_to_others(self) -> None:
+        """Prove the version on every other node before it answers on any. Raises UserError: a node cannot follow."""
+        for node in others(self.settings):
+            with self.work.step(node.name) as step, named(node):
+                listed = desired.find(desired.read(node.settings.var), self.new.name, self.new.version)
+                if listed is None:
+                    add_candidate(node.settings, self.new.mar, why=f"of {self.work.journal.entry.id}", quiet=True)
+                    self.added.append(node)
+                step.set(note="registered and proven")
+
+    def _switch_others(self) -> None:
+        for node in others(self.settings):
+            with self.work.step(node.name) as step, named(node):
+                promote_candidate(node.settings, self.new.mar, why=f"of {self.work.journal.entry.id}", quiet=True)
+                step.set(note=f"/predictions/{self.new.name} is answered by {self.new.version}")
+
     def _undo(self) -> bool:
         """Restore the former default and its manifest, and unregister the new version.
 
@@ -334,6 +359,8 @@ class Rollout:
             if self.client.describe(self.new.name, self.new.version):
                 self._unregister(self.new.version)
             copies.drop_copies(self.settings.var, self.before)
+            for node in self.added:
+                take_out(node.settings, self.new.name, self.new.version, force=True, quiet=True)
         except (UserError, OSError) as error:
             note(f"note: {self.new} could not be unregistered again: {error}")
             return False

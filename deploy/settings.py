@@ -22,6 +22,7 @@ FRONT_GRPC = {"front_grpc_port": "8088"}
 DEFAULTS = {"keeper_port": "8083", **FRONT_PORTS, **FRONT_GRPC}
 """Properties that are ours, not TorchServe's."""
 FRONT_HOST, FRONT_RATE, FRONT_CONNECTIONS = HOST, 200, 100
+NODES, NO_NODES = "config/nodes.yaml", "none"
 SWITCH = {"on": True, "off": False}
 
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -44,6 +45,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_FRONT_TOKENLESS", "", "on or off: /api/v1/get_pm needs no token on this machine (default: on)"),
     ("SERVE_FRONT_RATE", "", f"requests that a client may send in a second (default: {FRONT_RATE})"),
     ("SERVE_FRONT_CONNECTIONS", "", f"requests of one address at the same time (default: {FRONT_CONNECTIONS})"),
+    ("SERVE_NODES", "", f"file that lists the nodes; {NO_NODES}: only this one (default: {NODES})"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_MEMORY_RESERVE", "", f"megabytes that must stay free while two versions run (default: {RESERVE_MB})"),
     ("SERVE_PROFILE", "", "latency or throughput: values measured by python -m deploy tune (default: the recipe's)"),
@@ -90,6 +92,7 @@ class Settings:
         profile: a member of PROFILES, or empty.
         web_port: TCP port of the upload and review pages; 0: they are not started.
         front: of nginx before the nodes.
+        nodes: the file that lists the nodes (deploy/host/nodes.py); None: this is the only one.
         metrics_host: IPv4 address on which TorchServe's and the keeper's /metrics, and the keeper's /ready, answer.
     """
 
@@ -102,6 +105,7 @@ class Settings:
     web_port: int = 0
     front: FrontSettings = FrontSettings()
     metrics_host: str = HOST
+    nodes: Path | None = None
 
     def url(self, address: str) -> str:
         """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics`, `keeper` or `front`."""
@@ -137,6 +141,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         else _port(environ.get("SERVE_WEB_PORT") or str(WEB_PORT), WEB),
         front=_front(environ),
         metrics_host=_metrics_host(environ.get("SERVE_METRICS_HOST") or HOST),
+        nodes=None
+        if environ.get("SERVE_NODES") == NO_NODES
+        else (ROOT / (environ.get("SERVE_NODES") or NODES)).resolve(),
     )
 
 

@@ -6,7 +6,9 @@ Exits 1 if nothing is served, or a default version is not served as it should be
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from common.cli import command
 from common.console import console, say
 from common.errors import CheckFailed, UserError
 from deploy.host.locks import Owner, deployment_lock, server_lock
+from deploy.host.nodes import others
 from deploy.models import describe
 from deploy.settings import Settings, read_settings
 from deploy.store import desired, profile
@@ -108,11 +111,15 @@ class NodeStatus:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def status(as_json: bool) -> None:
     """Show what is served, what should be, and who is changing it."""
-    node = node_status(read_settings())
+    settings = read_settings()
+    node, further = node_status(settings), others_status(settings)
     if as_json:
-        say(json.dumps(node.to_json(), indent=2, ensure_ascii=False))
+        say(json.dumps({**node.to_json(), "nodes": further}, indent=2, ensure_ascii=False))
     else:
-        console.print(table(node))
+        console.print(table(node, further))
+    behind = [f"{name}: {reason}" for name, reason in further.items() if reason]
+    if node.serving and behind:
+        raise CheckFailed("; ".join(behind))
     if not node.serving:
         raise CheckFailed(node.reason or "nothing is served: start the server with make up or make serve")
 
@@ -134,6 +141,28 @@ def node_status(settings: Settings) -> NodeStatus:
         versions=tuple(versions),
         last=past[-1] if past else None,
     )
+
+
+def others_status(settings: Settings) -> dict[str, str | None]:
+    """Name of each further node -> why it does not serve what the first one does; None if it does."""
+    here = {(entry.name, entry.version): entry.default for entry in desired.read(settings.var)}
+    return {node.name: _behind(node.settings, here) for node in others(settings)}
+
+
+def _behind(settings: Settings, first: dict[tuple[str, str], bool]) -> str | None:
+    there = {(entry.name, entry.version): entry.default for entry in desired.read(settings.var)}
+    state = node_status(settings)
+    if not state.serving:
+        return state.reason or f"nothing is served: start it with make up, and see {settings.var}/logs"
+    missing = [f"{name} {version}" for name, version in first if (name, version) not in there]
+    if missing:
+        return f"it misses {', '.join(missing)}: run the same rollout again, or retire that version"
+    differs = [
+        f"{name} {version}" for (name, version), default in first.items() if default and not there[name, version]
+    ]
+    if differs:
+        return f"{', '.join(differs)} is not its default: run the same rollout or rollback again"
+    return None
 
 
 def _versions(settings: Settings) -> tuple[list[VersionStatus], str | None]:
@@ -181,8 +210,12 @@ def _role(listed: ServedVersion | None, registered: dict[str, Any] | None) -> st
     return "rolled back from" if listed.left else "kept"
 
 
-def table(node: NodeStatus) -> Table:
-    """The state as a table of two columns; long values continue on the next line."""
+def table(node: NodeStatus, further: Mapping[str, str | None] = MappingProxyType({})) -> Table:
+    """The state as a table of two columns; long values continue on the next line.
+
+    Args:
+        further: of the other nodes (`others_status`).
+    """
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -196,6 +229,7 @@ def table(node: NodeStatus) -> Table:
     if last := node.last:
         rows.append(("last", f"{last.action} of {last.name} {last.version}, {last.state}, {last.started}"))
     rows.extend(("version", _version_text(version)) for version in node.versions)
+    rows.extend((name, reason or "serves the same versions") for name, reason in further.items())
     for label, text in rows:
         grid.add_row(label, Text(text))
     return grid

@@ -6,6 +6,9 @@
 TorchServe and the keeper. `down` stops the server of `make up` or of `make serve`.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +20,10 @@ from common.cli import command
 from common.console import note, say
 from common.errors import Busy, UserError
 from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, server_lock
+from deploy.host.nodes import environment, others
 from deploy.host.processes import group_of_server
 from deploy.serve import announce, prepare, what_to_serve
-from deploy.settings import Settings, read_settings
+from deploy.settings import ROOT, Settings, read_settings
 from deploy.supervision.lifecycle import launch, stop, stop_children, wait_until_ready
 from deploy.supervision.supervisor import BACKGROUND, FOREGROUND, starting, supervisor_of
 
@@ -40,6 +44,8 @@ def up(bundle: Path, version: str | None) -> None:
     except BaseException:
         stop_children(settings)
         raise
+    version_of_others = () if version is None else ("--version", version)
+    on_others(settings, "up", "--bundle", str(bundle), *version_of_others)
     announce(settings, entry, ready, started, "make down stops it.")
 
 
@@ -48,6 +54,7 @@ def up(bundle: Path, version: str | None) -> None:
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()
+    on_others(settings, "down", *(["--now"] if now else []))
     _let_it_start(settings)
     owner = _server(settings)
     if owner is None and group_of_server(settings.var) is None:
@@ -59,6 +66,24 @@ def down(now: bool) -> None:
     if left or group_of_server(settings.var):
         raise UserError(f"{left or 'TorchServe'} is still running", f"run this again, or see {settings.var}/logs")
     return say("stopped: no process is left")
+
+
+def on_others(settings: Settings, *words: str) -> None:
+    """Run a command of this package for every node of config/nodes.yaml but the first.
+
+    Raises:
+        UserError: it failed for a node, which is named.
+    """
+    for node in others(settings):
+        note(f"{node.name}:")
+        env = {**os.environ, **environment(node.settings)}
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", *words], cwd=ROOT, env=env, stdout=sys.stderr, check=False
+        )
+        if done.returncode:
+            raise UserError(
+                f"{node.name}: deploy {words[0]} failed", f"see the message above and {node.settings.var}/logs"
+            )
 
 
 def _let_it_start(settings: Settings) -> None:

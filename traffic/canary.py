@@ -2,7 +2,8 @@
 
     python -m traffic canary model_store/classroom-1.2.mar --steps 1,5,25,100 --deadline 24h
 
-The version is registered and proven as by a rollout. Then each step gives it its share of the keys, until
+The version is registered and proven as by a rollout. Then both versions are asked some photos of clients, who get the
+answers of the serving one (traffic/shadow). Then each step gives it its share of the keys, until
 traffic/verdict.py says go (the next step), or stop (the share is 0 at once, the version is retired, exit 1). At 100 it
 becomes the default. At the deadline without a decision the version is retired and nothing has changed: exit 2. The same
 command continues a canary that was killed.
@@ -36,6 +37,8 @@ from traffic.front.nodes import nodes
 from traffic.front.route import Route
 from traffic.observed import Observer
 from traffic.record import ENDED, Record, State
+from traffic.shadow import pairs
+from traffic.shadow.pairs import Pairs
 from traffic.verdict import Decision, Verdict, judge, minimum
 
 LOOK_S = 0.5
@@ -52,11 +55,20 @@ class Expired(Refused):
 @command(epilog="Example: python -m traffic canary classroom-1.2.mar --steps 1,5,25,100 --deadline 24h")
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--steps", default="1,5,25,100", show_default=True, help="Shares in percent; 100 makes it the default.")
+@click.option(
+    "--shadow",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="Percent of the requests that both versions are asked before the first share; 0: none.",
+)
 @click.option("--deadline", default="24h", show_default=True, help="When to give up without a decision: 30m, 24h, 7d.")
 @click.option("--requests", type=click.IntRange(1), help="Requests of it that each step needs.  [default: 300, 1000]")
 @click.option("--why", default="canary", help="The reason, for the history.")
 @click.pass_context
-def canary(ctx: click.Context, archive: Path, steps: str, deadline: str, requests: int | None, why: str) -> None:
+def canary(
+    ctx: click.Context, archive: Path, steps: str, shadow: int, deadline: str, requests: int | None, why: str
+) -> None:
     """Give ARCHIVE of the store a growing share of the requests through the front."""
     settings = read_settings()
     new = find_archive(archive, settings.store)
@@ -65,7 +77,7 @@ def canary(ctx: click.Context, archive: Path, steps: str, deadline: str, request
     needed = (lambda share: requests) if requests else minimum
     try:
         with record.lock(settings.var, new.name).hold(OwnerKind.ROLLOUT, str(new)):
-            Canary(settings, new, percentages(steps), seconds(deadline), needed, why).run()
+            Canary(settings, new, percentages(steps), seconds(deadline), needed, why, shadow).run()
     except LockHeld as error:
         raise Busy(error.problem, "see python -m traffic status") from error
     except Expired as error:
@@ -84,9 +96,10 @@ class Canary:
         deadline_s: float,
         needed: Callable[[float], int],
         why: str,
+        shadow: int = 0,
     ) -> None:
         self.settings, self.new, self.steps, self.needed, self.why = settings, new, steps, needed, why
-        self.var = settings.var
+        self.var, self.shadow = settings.var, shadow
         found = record.read(self.var, new.name)
         if found and found.state not in ENDED and found.version != new.version:
             raise Busy(f"a canary of {found.name} {found.version} has not ended", "python -m traffic stop --why ...")
@@ -113,6 +126,7 @@ class Canary:
         )
         with contextlib.closing(observer):
             self._measure(observer)
+            self._compare(observer, following)
             for percent in (step for step in following.steps if max(self.record.percent, 0.1) <= step < 100):
                 self._share(observer, following, percent)
         if following.steps[-1] == 100 and self.record.state is not State.PROMOTED:
@@ -131,7 +145,7 @@ class Canary:
     def _route(self) -> Route:
         found = route.read(self.var, self.new.name)
         if found is None or found.version != self.new.version:
-            if self.record.state not in (State.PROVING, State.MEASURING):
+            if self.record.state not in (State.PROVING, State.MEASURING, State.SHADOWING):
                 self._end("it was stopped")
             found = route.begin(self.var, self.new.name, self.new.version, self.steps)
         return found
@@ -147,6 +161,29 @@ class Canary:
                 self._set(edge=statistics.quantiles(observer.seconds, n=20)[-1])
         observer.edge = self.record.edge
 
+    def _compare(self, observer: Observer, following: Route) -> None:
+        """Ask both versions some photos of clients, before the first client sees the candidate's answers."""
+        if not self.shadow or self.record.percent:
+            return None
+        route.set_share(self.var, following, 0, self.shadow)
+        self._set(state=State.SHADOWING)
+        note(f"shadow of {self.shadow} % of the requests")
+        while True:
+            self._look(observer)
+            verdict = judge((), self._pairs(following) or Pairs(), self.needed, _CLIENT_CODES)
+            self._keep(verdict)
+            if verdict.decision is Decision.STOP:
+                self._end(verdict.why)
+            if verdict.decision is Decision.GO:
+                route.set_share(self.var, following, 0)
+                return note(f"  {verdict.why}")
+
+    def _pairs(self, following: Route) -> Pairs | None:
+        """What the shadow counted; None: nothing."""
+        tally = pairs.read(self.var, self.new.name, following.salt)
+        self.record = self.record.changed(shadow=tally.figures())
+        return tally.pairs() if tally.answered else None
+
     def _share(self, observer: Observer, following: Route, percent: float) -> None:
         route.set_share(self.var, following, percent)
         self._set(state=State.SHARING, percent=percent)
@@ -156,7 +193,7 @@ class Canary:
             steps = sorted((s for s in observer.steps if s.share <= percent / 100), key=lambda step: step.share)
             if not any(step.share == percent / 100 for step in steps):
                 continue  # no request yet
-            verdict = judge(steps, None, self.needed, _CLIENT_CODES)
+            verdict = judge(steps, self._pairs(following), self.needed, _CLIENT_CODES)
             self._keep(verdict)
             if verdict.decision is Decision.STOP:
                 self._end(verdict.why)

@@ -6,6 +6,9 @@ classifier_canary_state{model,version,state}      1 for the state of the last ca
 classifier_canary_share{model,version}            share of the requests that the candidate gets, 0 to 1
 classifier_canary_requests{model,version,arm}     requests that were counted for the candidate and the control
 classifier_canary_errors{model,version,arm}       those of them that were answered with 5xx
+classifier_shadow_pairs{model,version,outcome}    photos that both versions were asked: same, different, failed
+classifier_shadow_dropped{model,version}          copies of requests that found the shadow's queue full
+classifier_shadow_queue_bytes{model,version}      size of that queue
 classifier_canary_evidence{model,version,finding} e-value of each comparison: an alarm from 500 on
 """
 
@@ -31,6 +34,7 @@ class State(StrEnum):
 
     PROVING = "proving"
     MEASURING = "measuring"
+    SHADOWING = "shadowing"
     SHARING = "sharing"
     PROMOTING = "promoting"
     PROMOTED = "promoted"
@@ -53,6 +57,7 @@ class Record:
         why: the sentence of the last verdict, or why it was stopped.
         steps: counts by share.
         findings: of the last verdict.
+        shadow: counts of the shadow: answered, disagreements, slower, ratio, failed, dropped, queue_bytes.
     """
 
     name: str
@@ -65,6 +70,7 @@ class Record:
     why: str = ""
     steps: tuple[Step, ...] = ()
     findings: tuple[dict[str, Any], ...] = field(default=())
+    shadow: dict[str, float] = field(default_factory=dict)
 
     def changed(self, **values: Any) -> "Record":
         """A copy with other values."""
@@ -103,6 +109,9 @@ def as_metrics(records: Sequence[Record]) -> bytes:
     requests = Gauge("classifier_canary_requests", "Requests that were compared.", (*of, "arm"), registry=registry)
     errors = Gauge("classifier_canary_errors", "Those answered with 5xx.", (*of, "arm"), registry=registry)
     evidence = Gauge("classifier_canary_evidence", "E-values.", (*of, "finding"), registry=registry)
+    pairs = Gauge("classifier_shadow_pairs", "Photos that both were asked.", (*of, "outcome"), registry=registry)
+    dropped = Gauge("classifier_shadow_dropped", "Copies that were dropped.", of, registry=registry)
+    queued = Gauge("classifier_shadow_queue_bytes", "Bytes of copies that wait.", of, registry=registry)
     for found in records:
         which = (found.name, found.version)
         for one in State:
@@ -112,6 +121,13 @@ def as_metrics(records: Sequence[Record]) -> bytes:
             counts = [getattr(step, arm) for step in found.steps]
             requests.labels(*which, arm).set(sum(count.requests for count in counts))
             errors.labels(*which, arm).set(sum(count.server_errors for count in counts))
+        counts_of = found.shadow.get
+        different = counts_of("disagreements", 0)
+        pairs.labels(*which, "same").set(counts_of("answered", 0) - different)
+        pairs.labels(*which, "different").set(different)
+        pairs.labels(*which, "failed").set(counts_of("failed", 0))
+        dropped.labels(*which).set(counts_of("dropped", 0))
+        queued.labels(*which).set(counts_of("queue_bytes", 0))
         for finding in found.findings:
             evidence.labels(*which, finding["name"]).set(finding["e"])
     return generate_latest(registry)

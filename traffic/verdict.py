@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any
 
 from traffic import evidence
+from traffic.shadow.pairs import Pairs
 
 ALARM = 500.0
 """The e-value of an alarm: false in at most one canary in 500, for each kind of alarm."""
@@ -86,23 +87,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Photos that both versions were asked, by the shadow.
-
-    Attributes:
-        answered: photos that both answered.
-        disagreements: those with two labels.
-        slower: those for which the candidate took longer.
-        ratio: the median of the candidate's duration divided by the other's; 0 if unknown.
-    """
-
-    answered: int = 0
-    disagreements: int = 0
-    slower: int = 0
-    ratio: float = 0.0
-
-
-@dataclass(frozen=True)
 class Finding:
     """One comparison.
 
@@ -147,9 +131,10 @@ def judge(
     """Judge a candidate by all steps so far; the last one is the present one.
 
     Args:
-        steps: shares strictly between 0 and 1; the counts of former steps stay as evidence.
+        steps: shares strictly between 0 and 1; the counts of former steps stay as evidence. None while only the shadow
+            asks the candidate.
         pairs: of the shadow; None: there was none.
-        needed: requests of the candidate that a share needs before `go`.
+        needed: requests of the candidate that a share needs before `go`; for 0: pairs of the shadow.
         client_codes: all error codes of clients' mistakes that can occur, so that the evidence of each counts alike
             before it has occurred.
     """
@@ -169,11 +154,15 @@ def judge(
 
 
 def _enough(steps: Sequence[Step], pairs: Pairs | None, needed: Callable[[float], int]) -> tuple[Decision, str]:
+    if pairs and not steps and pairs.answered < needed(0):
+        return Decision.WAIT, f"{pairs.answered} of {needed(0)} photos were answered by both versions"
     if pairs and pairs.answered and (bound := evidence.upper_bound(pairs.disagreements, pairs.answered)) > DISAGREE:
         return Decision.WAIT, (
             f"{pairs.disagreements} of {pairs.answered} photos got two labels, so up to {bound:.2%} may: "
             "look at them, then promote or stop"
         )
+    if not steps and pairs:
+        return Decision.GO, f"{pairs.answered} photos were answered by both versions, {pairs.disagreements} differently"
     if not steps:
         return Decision.WAIT, "no request was counted yet"
     last, count = steps[-1], steps[-1].candidate.requests

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from common.console import console, err_console, note, say
-from common.errors import Busy, CannotWrite, CheckFailed, UserError
+from common.errors import Busy, CannotWrite, CheckFailed, Unreachable, UserError
 from deploy.host.locks import Lock, LockHeld, OwnerKind, deployment_lock
+from deploy.host.nodes import NodeSettings
 from deploy.host.processes import interruptible
 from deploy.settings import Settings
 from deploy.store import copies, desired
@@ -79,6 +80,22 @@ class Deployment:
             )
             raise UserError(f"{entry.archive} vanished from the store when its version was retired: {result}")
         copies.drop_copies(self.settings.var, remaining)
+
+
+@contextmanager
+def named(node: NodeSettings) -> Iterator[None]:
+    """Name the node in an error that one of several nodes raises.
+
+    Raises:
+        Refused, UserError: as in the block.
+    """
+    try:
+        yield
+    except Unreachable as error:
+        raise Unreachable(f"{node.name}: {error.problem}", error.fix) from error
+    except UserError as error:
+        kind = Refused if isinstance(error, Refused) else UserError
+        raise kind(f"{node.name}: {error.problem}", error.fix) from error
 
 
 @contextmanager

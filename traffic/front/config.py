@@ -13,7 +13,7 @@ from common.errors import UserError
 from deploy.settings import FRONT_PORTS, ROOT, Settings
 from deploy.store import desired
 from traffic.front.errors import ERRORS, FrontError
-from traffic.front.folder import folder, sockets
+from traffic.front.folder import folder, shadow_socket, sockets
 from traffic.front.nodes import Node
 from traffic.front.route import NUMBERS
 
@@ -36,6 +36,7 @@ def render(settings: Settings, nodes: Sequence[Node], tokens: Mapping[str, str])
         workers=WORKERS,
         folder=folder(settings.var),
         sockets=sockets(settings.var),
+        shadow=shadow_socket(settings.var),
         logs=settings.var / "logs",
         host=front.host,
         ports=[settings.ports[key] for key in FRONT_PORTS],

@@ -23,6 +23,11 @@ def folder(var: Path) -> Path:
     return var / "front"
 
 
+def shadow_socket(var: Path) -> Path:
+    """Where nginx sends copies of requests (traffic/shadow/program.py)."""
+    return sockets(var) / "shadow.sock"
+
+
 def sockets(var: Path) -> Path:
     """The folder of the sockets between nginx's servers: var/front, or one for this `var` if that path is too long."""
     usual = folder(var)

@@ -3,12 +3,14 @@
     python -m traffic.front.program
 
 writes var/front/nginx.conf and starts nginx with it, or attaches to the one that is running. It follows the nodes' keys
-(traffic/front/gate.py), reloads nginx when the clients' tokens or the settings have changed, starts it again when it
-has ended, and rotates its logs. If supervisord itself dies, nginx continues and the next program attaches to it.
+(traffic/front/gate.py), runs the shadow (traffic/shadow/program.py), reloads nginx when the clients' tokens or the
+settings have changed, starts it again when it has ended, and rotates its logs. If supervisord itself dies, nginx
+continues and the next program attaches to it.
 """
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,10 +19,11 @@ from types import TracebackType
 from common.cli import command
 from common.errors import UserError
 from deploy.host.log import log, one_line
+from deploy.host.nodes import environment
 from deploy.host.processes import follow_supervisor
-from deploy.settings import Settings, read_settings
+from deploy.settings import ROOT, Settings, read_settings
 from deploy.supervision.torchserve_program import STOPPING
-from traffic.front import tokens
+from traffic.front import route, tokens
 from traffic.front.config import render
 from traffic.front.gate import Gate, is_ready
 from traffic.front.nginx import Nginx
@@ -59,6 +62,7 @@ class Front:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._logged = ""
+        self._shadow: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Front":
         self.nginx.prepare()
@@ -72,6 +76,7 @@ class Front:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self._stopping.set()
         self.nginx.stop()
+        self._end_shadow()
         for thread in self._threads:
             thread.join()
 
@@ -100,7 +105,29 @@ class Front:
         elif changed:
             self.nginx.reload()
             log("nginx reads its new configuration")
+        self._follow_shadow()
         self.nginx.rotate_logs()
+
+    def _follow_shadow(self) -> None:
+        """Run the shadow's daemon while a canary has a shadow; it is not needed to serve."""
+        wanted = any(route.shadowed(self.settings.var, found) for found in route.read_all(self.settings.var))
+        running = self._shadow is not None and self._shadow.poll() is None
+        if wanted and not running:
+            self._shadow = subprocess.Popen(
+                [sys.executable, "-m", "traffic.shadow.program"],
+                cwd=ROOT,
+                env={**os.environ, **environment(self.settings, further=False)},
+                stdin=subprocess.DEVNULL,
+            )
+            log("the shadow is started")
+        elif running and not wanted:
+            self._end_shadow()
+
+    def _end_shadow(self) -> None:
+        if self._shadow is not None:
+            self._shadow.kill()  # it has nothing to finish
+            self._shadow.wait()
+            self._shadow = None
 
     def _follow(self, gate: Gate) -> None:
         """Follow the key of one node. A bug in a round is logged and does not end the thread."""

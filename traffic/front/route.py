@@ -6,7 +6,8 @@
 nginx computes the number of a request, 0000 to 0999, from salt and key (the header X-Image-Id, else the request)
 and sends it to the candidate if the folder has a file of that name. So a key always gets the same version, and keeps
 the candidate when the share grows; another canary has another salt, and other keys see it first. A share begins,
-changes and ends with the link: no reload, which would close clients' connections, and no process.
+changes and ends with the link: no reload, which would close clients' connections, and no process. Files 00 to 99 of the
+folder `shadow` in it say of which requests the shadow gets a copy.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from traffic.front.folder import folder
 
 NUMBERS = 1000
 """A request has one of so many numbers: a share is a multiple of 0.1 %."""
-_FILE, _LINK = "route.json", "now"
+_FILE, _LINK, _SHADOW = "route.json", "now", "shadow"
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,23 @@ def read_all(var: Path) -> list[Route]:
     return [route for name in names if (route := read(var, name))]
 
 
-def set_share(var: Path, route: Route, percent: float) -> None:
-    """Give the candidate this share, from the next request on."""
+def set_share(var: Path, route: Route, percent: float, shadow: int = 0) -> None:
+    """Give the candidate this share, from the next request on.
+
+    Args:
+        shadow: percent of the requests of which the shadow gets a copy.
+    """
     home = place(var, route.name)
     target, link = home / f"{route.version}~{route.salt}~{percent:g}", home / f"{_LINK}.new"
     with writing(home):
         target.mkdir(exist_ok=True)
         for number in range(round(percent * NUMBERS / 100)):
             (target / f"{number:04d}").touch()
+        shutil.rmtree(target / _SHADOW, ignore_errors=True)
+        if shadow:
+            (target / _SHADOW).mkdir()
+        for number in range(shadow):
+            (target / _SHADOW / f"{number:02d}").touch()
         link.unlink(missing_ok=True)
         link.symlink_to(target.name)
         link.replace(home / _LINK)
@@ -90,6 +100,11 @@ def share(var: Path, route: Route) -> float:
         return float((place(var, route.name) / _LINK).readlink().name.rpartition("~")[2])
     except (OSError, ValueError):
         return 0.0
+
+
+def shadowed(var: Path, route: Route) -> bool:
+    """Whether the shadow gets copies of requests."""
+    return (place(var, route.name) / _LINK / _SHADOW).is_dir()
 
 
 def end(var: Path, name: str) -> None:

@@ -132,7 +132,12 @@ def test_predictions_over_grpc_come_through_and_nothing_else(front: Front, shape
         for photo in (shapes.bytes_of(0), b"no photo"):
             answers = [client.predict(model, photo, "1") for client in (through, direct) for model in ("shapes/1.0",)]
             assert answers[0] == answers[1] and answers[0]["image_id"] == "1"
-        assert through.predict("shapes", bytes(16_000_001), "1")["error"]["code"] == "resource_exhausted"
+        # TorchServe may end the call before nginx has counted the bytes.
+        refused = through.predict("shapes", bytes(16_000_001), "1")["error"]["code"]
+        assert refused in ("resource_exhausted", "unreachable")
+        assert through.predict("shapes", shapes.bytes_of(0), "1")["result"] == direct.predict(
+            "shapes", shapes.bytes_of(0), "1"
+        ).get("result")
         for method in ("StreamPredictions", "Ping"):
             call = through.channel.unary_unary(METHOD.replace("Predictions", method))
             with pytest.raises(grpc.RpcError) as caught:

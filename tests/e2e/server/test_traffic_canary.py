@@ -129,9 +129,9 @@ def following(front: Front) -> Iterator[None]:
 
 def test_a_killed_canary_goes_on_and_becomes_the_default_without_a_lost_request(clients: Clients) -> None:
     """Killed at the first share; the same command goes on there, switches the default and keeps the former version."""
-    steps = ("--steps", "20,50,100", "--requests", "30")
+    steps = ("--steps", "20,50,100", "--requests", "30", "--shadow", "100")
     with clients.load() as load:
-        with clients.canary("1.1", "--steps", "20,50,100", "--requests", "100000"):
+        with clients.canary("1.1", "--steps", "20,50,100", "--requests", "100000", "--shadow", "0"):
             eventually(lambda: (found := clients.record()) and found.steps, seconds=120)
         left = route.read(clients.model.var, NAME)
         assert left and route.share(clients.model.var, left) == 20
@@ -155,7 +155,7 @@ def test_a_canary_without_requests_expires_and_one_that_fails_is_stopped(clients
     code, output = clients.run_canary("1.2", "--deadline", "1s")
     assert (code, clients.served(), clients.model.registered()) == (2, before, registered), output
     assert "no decision before the deadline" in output
-    with clients.canary("1.2", "--steps", "50,100", "--requests", "100000") as canary:
+    with clients.canary("1.2", "--steps", "50,100", "--requests", "100000", "--shadow", "0") as canary:
         eventually(lambda: (found := clients.record()) and found.state is State.MEASURING, seconds=120)
         with clients.load() as load:
             output, _ = canary.communicate(timeout=240)

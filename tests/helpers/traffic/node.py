@@ -22,6 +22,7 @@ class Standin(BaseHTTPRequestHandler):
     disable_nagle_algorithm, wbufsize = True, -1
     key, name, log = "", "", Path()
     fails: Callable[[str, int], bool] = staticmethod(lambda path, number: False)
+    labels: Callable[[str], str] = staticmethod(lambda path: "disc")
     requests = 0
 
     def do_POST(self) -> None:
@@ -34,7 +35,8 @@ class Standin(BaseHTTPRequestHandler):
         with self.log.open("a") as log:
             code, results = ("internal_error", []) if failed else ("ok", [["disc", 0.9]])
             log.write(json.dumps({"request_id": request_id, "code": code, "results": results, "unsure": 0}) + "\n")
-        body = json.dumps({"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}).encode()
+        answer = {"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}
+        body = json.dumps({**answer, "result": self.labels(self.path), "confidence": 0.9}).encode()
         self.send_response(status)
         self.send_header("X-Request-Id", request_id)
         self.send_header("Content-Length", str(len(body)))
@@ -67,16 +69,26 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def standin(
-    node: Node, key: str, fails: Callable[[str, int], bool] = lambda path, number: False
+    node: Node,
+    key: str,
+    fails: Callable[[str, int], bool] = lambda path, number: False,
+    labels: Callable[[str], str] = lambda path: "disc",
 ) -> Iterator[type[Standin]]:
     """A node that runs with a key; its key file appears before it listens, and is gone when it has ended.
 
     Args:
         fails: (path, number of the request) -> whether the answer is a 500.
+        labels: path -> label of the answer.
     """
     (node.var / "logs").mkdir(parents=True, exist_ok=True)
     (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
-    facts = {"key": key, "name": node.name, "log": node.var / "logs" / "requests.log", "fails": staticmethod(fails)}
+    facts = {
+        "key": key,
+        "name": node.name,
+        "log": node.var / "logs" / "requests.log",
+        "fails": staticmethod(fails),
+        "labels": staticmethod(labels),
+    }
     kind = type("Node", (Standin,), facts)
     with Server((HOST, int(node.inference.partition(":")[2])), kind) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -25,7 +25,7 @@ LAYERS: list[str | set[str]] = [
 ]
 LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     "deploy": [COMMANDS, "clients", "change", "supervision", "torchserve", "store", "host", "settings"],
-    "traffic": [COMMANDS, "front"],
+    "traffic": [COMMANDS, "shadow", "front"],
     "training": [
         COMMANDS,
         "experiments",

@@ -53,13 +53,15 @@ def manifest_only(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def clients(
-    settings: Settings, fails: Callable[[str, int], bool] = lambda path, number: False
+    settings: Settings,
+    fails: Callable[[str, int], bool] = lambda path, number: False,
+    labels: Callable[[str], str] = lambda path: "disc",
 ) -> Iterator[tuple[Front, list[int]]]:
     """A front before a node that stands in, and a client that asks all the time; the statuses that it got."""
     (node,) = nodes(settings)
     statuses: list[int] = []
     over = threading.Event()
-    with running_front(settings, rate=100_000) as front, standin(node, "key", fails):
+    with running_front(settings, rate=100_000) as front, standin(node, "key", fails, labels):
 
         def ask() -> None:
             while not over.is_set():
@@ -104,8 +106,10 @@ def following(settings: Settings) -> Iterator[None]:
             thread.join()
 
 
-def started(settings: Settings, steps: str = "20,50,100", deadline_s: float = 60, needed: int = 20) -> Canary:
-    return Canary(settings, NEW, percentages(steps), deadline_s, lambda share: needed, "test")
+def started(
+    settings: Settings, steps: str = "20,50,100", deadline_s: float = 60, needed: int = 20, shadow: int = 0
+) -> Canary:
+    return Canary(settings, NEW, percentages(steps), deadline_s, lambda share: needed, "test", shadow)
 
 
 @needs_nginx
@@ -134,6 +138,23 @@ def test_a_version_that_fails_is_stopped_and_taken_out(settings: Settings) -> No
     assert found and found.state is State.STOPPED
     assert [entry.version for entry in desired.read(settings.var)] == ["1.0"]
     assert route.read_all(settings.var) == []
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_version_that_answers_otherwise_is_stopped_before_a_client_sees_it(settings: Settings) -> None:
+    other = "square"
+    with (
+        clients(settings, labels=lambda path: other if path.endswith("/1.1") else "disc"),
+        pytest.raises(Refused, match="was stopped: pairs with two labels: "),
+    ):
+        started(settings, shadow=100).run()
+    found = record.read(settings.var, "shapes")
+    assert found and found.state is State.STOPPED and found.steps == ()
+    assert found.shadow["disagreements"] == found.shadow["answered"] > 0
+    rows = [json.loads(line) for line in (settings.var / "logs" / "front.log").read_text().splitlines()]
+    assert {row["arm"] for row in rows if row["canary"]} == {"control"}, "a client saw it"
+    assert 'outcome="different"} 0.0' not in record.as_metrics([found]).decode()
 
 
 @needs_nginx

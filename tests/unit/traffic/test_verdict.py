@@ -11,7 +11,8 @@ from scipy.special import betainc, betaln
 from scipy.stats import beta
 
 from traffic import evidence, verdict
-from traffic.verdict import Counts, Decision, Pairs, Step, Verdict, judge
+from traffic.shadow.pairs import Pairs
+from traffic.verdict import Counts, Decision, Step, Verdict, judge
 
 NOTHING_WRONG = {"fails": 0.001, "slow": 0.05, "online": 0.3, "unsure": 0.02}
 

@@ -1,0 +1,100 @@
+"""The shadow with a real nginx and a node that stands in: what it asks and writes, and that nobody waits for it."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from http.client import HTTPConnection
+
+import pytest
+
+from deploy.settings import HOST, Settings
+from tests.helpers.traffic.front import bearer, needs_nginx, running_front
+from tests.helpers.traffic.node import standin
+from tests.helpers.waiting import eventually
+from traffic.front import route
+from traffic.front.nodes import nodes
+from traffic.front.program import Front
+from traffic.shadow import pairs
+from traffic.shadow.pairs import Answer, Tally
+from traffic.shadow.program import QUEUE_BYTES, Copy, Shadow
+
+NAME, PHOTO = "shapes", b"photo-of-a-client" * 1000
+
+
+@pytest.fixture
+def front(settings: Settings) -> Iterator[Front]:
+    (node,) = nodes(settings)
+    with running_front(settings, rate=100_000) as running, standin(node, "key"):
+        eventually(lambda: ask(running) == 200)
+        yield running
+
+
+def ask(front: Front) -> int:
+    connection = HTTPConnection(HOST, front.settings.ports["front_port"], timeout=30)
+    connection.request("POST", f"/predictions/{NAME}", PHOTO, bearer(front))
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_both_versions_are_asked_and_neither_photo_nor_client_notices(front: Front) -> None:
+    var = front.settings.var
+    found = route.begin(var, NAME, "1.1", (5, 100))
+    route.set_share(var, found, 0, shadow=100)
+    front.once()
+
+    def some_pairs() -> bool:
+        assert ask(front) == 200
+        return pairs.read(var, NAME, found.salt).answered >= 20
+
+    eventually(some_pairs)
+    rows = [json.loads(line) for line in (var / "logs" / "shadow.log").read_text().splitlines()]
+    assert {(row["model"], row["control_label"], row["candidate_label"]) for row in rows} == {(NAME, "disc", "disc")}
+    assert all(row["control_ms"] > 0 and row["candidate_confidence"] == 0.9 for row in rows)
+    written = [path for path in var.rglob("*") if path.is_file() and path.name not in ("nginx", "nginx.conf")]
+    assert not [path for path in written if b"photo-of-a-client" in path.read_bytes()]
+    lines = [json.loads(line) for line in (var / "logs" / "front.log").read_text().splitlines()]
+    assert {(line["client"], line["arm"]) for line in lines if line["canary"]} == {("default", "control")}
+    child = front._shadow
+    assert child is not None and child.poll() is None
+    route.set_share(var, found, 0)
+    front.once()
+    assert child.poll() is not None, "no candidate, no shadow"
+
+
+@needs_nginx
+@pytest.mark.slow
+def test_a_shadow_that_hangs_costs_two_requests_of_each_worker_at_most(front: Front) -> None:
+    """nginx waits for it once, then not again for ten seconds; the limit is a count, so that no clock is tested."""
+    var = front.settings.var
+    found = route.begin(var, NAME, "1.1", (5, 100))
+    route.set_share(var, found, 0, shadow=100)
+    front.once()
+    eventually(lambda: ask(front) == 200 and pairs.read(var, NAME, found.salt).answered)
+    assert front._shadow is not None
+    os.kill(front._shadow.pid, signal.SIGSTOP)
+    assert {ask(front) for _ in range(200)} == {200}
+    log = front.nginx.logs / "front_error.log"
+    assert 1 <= log.read_text().count("upstream timed out") <= 8
+
+
+def test_what_does_not_fit_into_64_megabytes_is_dropped_and_counted(settings: Settings) -> None:
+    shadow = Shadow(settings)
+    megabyte = Copy(NAME, {}, bytes(1_000_000))
+    assert [shadow.put(megabyte) for _ in range(70)] == [True] * 64 + [False] * 6
+    assert (shadow.queued_bytes, shadow.dropped) == (QUEUE_BYTES, 6)
+
+
+def test_pairs_are_counted_and_another_canary_begins_at_nothing(settings: Settings) -> None:
+    tally = Tally("salt")
+    tally.add(Answer("a", 0.9, 10.0), Answer("a", 0.8, 30.0))
+    tally.add(Answer("a", 0.9, 10.0), Answer("b", 0.8, 5.0))
+    tally.add(Answer(None, None, 10.0), Answer("b", 0.8, 5.0))
+    assert (tally.answered, tally.disagreements, tally.slower, tally.failed) == (2, 1, 1, 1)
+    assert (tally.ratio, tally.labels) == (1.75, {"a -> b": 1})
+    pairs.write(settings.var, NAME, tally)
+    assert pairs.read(settings.var, NAME, "salt").pairs() == tally.pairs()
+    assert pairs.read(settings.var, NAME, "other") == Tally("other")

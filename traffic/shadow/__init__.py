@@ -1,0 +1,1 @@
+"""Shadow traffic: photos of clients that both versions are asked, without a client noticing."""
