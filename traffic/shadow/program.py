@@ -13,6 +13,7 @@ import os
 import queue
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -52,11 +53,21 @@ def main() -> None:
     os.umask(0o077)
     settings = read_settings()
     with Shadow(settings) as shadow:
-        path = shadow_socket(settings.var)
-        with suppress(FileNotFoundError):
-            path.unlink()
         app = Starlette(routes=[Route("/", shadow.take, methods=["POST"])])
-        uvicorn.run(app, uds=str(path), log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        uvicorn.Server(config).run(sockets=[listen(shadow_socket(settings.var))])
+
+
+def listen(path: Path) -> socket.socket:
+    """Listen, and only then say so to nginx, which gives up for a while on a socket that refuses it."""
+    ready = path.with_name(f"{path.name}.ready")
+    for old in (ready, path):
+        old.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1024)
+    ready.touch()
+    return listener
 
 
 @dataclass(frozen=True)
