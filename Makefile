@@ -4,7 +4,7 @@ BUNDLE  ?= models/classroom
 BIN     := .venv/bin
 PIP     := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help install serve up down archive retrain test test-fast check docs bench clean
+.PHONY: help install serve up down archive retrain nightly test test-fast check docs bench clean
 
 help:
 	@echo 'make serve                  serve the shipped model on http://127.0.0.1:8080 until Ctrl-C'
@@ -13,6 +13,7 @@ help:
 	@echo 'make install                also install what training needs; adds the command .venv/bin/photoloop'
 	@echo 'make archive VERSION=1.1    pack BUNDLE (default: models/classroom) as model_store/NAME-VERSION.mar'
 	@echo 'make retrain PHOTOS=FOLDER  from photos to a packed version; RETRAIN="--recipe NAME ..." for options'
+	@echo 'make nightly NIGHTLY="..."   one night of the feedback loop; options: python -m feedback nightly --help'
 	@echo 'make check                  formatting, lint and types'
 	@echo 'make test-fast              the tests that need no server, no training and no seconds of computing'
 	@echo 'make test                   make check, and every test'
@@ -52,6 +53,10 @@ archive: .venv/.serving
 retrain: .venv/.training
 	@test -n "$(PHOTOS)" || { echo 'give a folder of photos: make retrain PHOTOS=~/scraped' >&2; exit 1; }
 	@$(BIN)/python -m retrain "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" $(RETRAIN)
+
+nightly: .venv/.training
+	@test -n "$(NIGHTLY)" || { echo 'give its options: make nightly NIGHTLY="--server http://127.0.0.1:5000 ..."' >&2; exit 1; }
+	@$(BIN)/python -m feedback nightly $(NIGHTLY)
 
 check: .venv/.testing
 	$(BIN)/ruff format --check .

@@ -3,9 +3,13 @@
     python -m feedback forget --image-id 12
     python -m feedback forget --expired
 
-An image id is the number of a result page or the name that the photo had when it was uploaded.
-
+An image id is the number of a result page or the name that the photo had when it was uploaded. Copies in the snapshots
+of the nights on this machine (--work) are removed too; a training machine removes its copies at its next night.
 """
+
+from functools import partial
+from operator import eq
+from pathlib import Path
 
 import click
 from sqlalchemy import select
@@ -13,6 +17,7 @@ from sqlalchemy import select
 from common.cli import command
 from common.console import say
 from common.errors import InvalidInput, NotFound
+from feedback.learning import snapshot as snapshots
 from feedback.review.album import Album
 from feedback.settings import read_settings
 from feedback.storage.tables import Upload
@@ -22,14 +27,17 @@ from feedback.web.app import open_site
 @command(epilog="Example: python -m feedback forget --image-id 12")
 @click.option("--image-id", help="Number of a result page, or name of the uploaded file.")
 @click.option("--expired", is_flag=True, help="Remove every photo whose time is over (FEEDBACK_KEEP_DAYS).")
-def forget(image_id: str | None, expired: bool) -> None:
+@click.option("--work", default=Path("runs/nightly"), show_default=True, type=click.Path(path_type=Path))
+def forget(image_id: str | None, expired: bool, work: Path) -> None:
     """Remove photos, their uploads and opinions."""
     if expired == (image_id is not None):
         raise InvalidInput("give either --image-id or --expired")
     album = open_site(read_settings()).album
     photos = album.expired() if expired else _named(album, image_id or "")
     for photo in photos:
-        say(album.forget(photo))
+        removed, key = album.forget(photo)
+        copies = snapshots.remove(work, partial(eq, photo), partial(eq, key.rpartition("/")[2]))
+        say(f"{removed}, {len(copies)} copies in {work}")
     if not photos:
         say("no photo has expired")
 

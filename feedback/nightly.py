@@ -9,8 +9,9 @@ passes is packed, and announced with POST /model if --publish says where it can 
 same command goes on there. With fewer than 20 newly agreed photos there is nothing to learn, and it ends with exit 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,7 +26,7 @@ from feedback.delivery.keys import read_key
 from feedback.delivery.release import sign
 from feedback.learning import night as nights
 from feedback.learning import snapshot as snapshots
-from feedback.learning.client import FeedbackServer
+from feedback.learning.client import Agreed, FeedbackServer
 from feedback.learning.gate import LEAST_NEW
 from feedback.learning.night import Night, Plan
 from feedback.photos.frozen import frozen_hashes
@@ -93,14 +94,23 @@ def nightly(
         raise Busy(f"another nightly run works in {work}", "wait for it, or give another --work") from error
     with lock:
         client = FeedbackServer(server, token_file.read_text(encoding="utf-8").strip())
-        night = nights.unfinished(plan) or _begin(plan, client)
+        rows = list(client.agreed())
+        _forget(plan.work, rows)
+        night = nights.unfinished(plan) or _begin(plan, client, rows)
         if night:
             _finish(night, client, publish, signer)
 
 
-def _begin(plan: Plan, client: FeedbackServer) -> Night | None:
+def _forget(work: Path, rows: Sequence[Agreed]) -> None:
+    """Remove the copies of photos that the server no longer hands out: somebody had them forgotten, or they expired."""
+    ids, files = {row.id for row in rows}, {PurePosixPath(row.url).name for row in rows}
+    removed = snapshots.remove(work, lambda number: number not in ids, lambda name: name not in files)
+    if removed:
+        say(f"removed {len(removed)} copies of photos that the server no longer hands out")
+
+
+def _begin(plan: Plan, client: FeedbackServer, rows: Sequence[Agreed]) -> Night | None:
     """Pull, and make the snapshot; None if there is nothing to learn."""
-    rows = list(client.agreed())
     new = {row.id for row in rows} - nights.learned_ids(plan.work)
     if not nights.enough(len(new)):
         say(f"nothing to learn: {len(new)} newly agreed photos, {LEAST_NEW} are needed")

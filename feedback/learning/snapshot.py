@@ -12,7 +12,7 @@ uploader, and no near duplicate of a frozen photo is trained on or asked about.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageOps
 
 from common.files import new_folder, write_json, write_whole
-from dataset.tables import write_rows
+from dataset.tables import read_rows, write_rows
 from feedback.learning.client import Agreed, FeedbackServer
 from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
 
@@ -30,6 +30,7 @@ HELD_SHARE = 5
 """One in five groups is held out."""
 MOST_OF_ONE = 0.1
 LEAST_OF_ONE = 20
+TRAIN_COLUMNS = ("path", "label", "group")
 COLUMNS = ("id", "label", "part", "why", "uploader", "chain", "reason", "probability", "sha256")
 
 
@@ -99,7 +100,7 @@ def write(folder: Path, chosen: Sequence[Chosen]) -> None:
             for row in chosen
             if row.part == TRAIN
         ]
-        write_rows(new / "train.tsv", ("path", "label", "group"), train)
+        write_rows(new / "train.tsv", TRAIN_COLUMNS, train)
         rows = [
             {
                 **vars(row.agreed),
@@ -124,6 +125,29 @@ def fetch(server: FeedbackServer, rows: Sequence[Agreed], cache: Path) -> list[t
             write_whole(path, server.photo(agreed))
         photos.append((agreed, path.read_bytes()))
     return photos
+
+
+def remove(work: Path, is_gone: Callable[[int], bool], is_file_gone: Callable[[str], bool]) -> list[Path]:
+    """Remove copies of photos from all snapshots and from the cache.
+
+    Args:
+        work: folder of the nights; it may be missing.
+        is_gone: of a photo's id.
+        is_file_gone: of its file's name in the cache.
+
+    Returns:
+        the files that were removed.
+    """
+    removed = [path for path in (work / "cache").glob("*.*") if is_file_gone(path.name)]
+    for snapshot in (work / "snapshots").glob("*"):
+        gone = [path for path in snapshot.glob("*/*/*.*") if is_gone(int(path.stem))]
+        if gone:
+            left = [row for row in read_rows(snapshot / "train.tsv") if snapshot / row["path"] not in gone]
+            write_rows(snapshot / "train.tsv", TRAIN_COLUMNS, left)
+        removed += gone
+    for path in removed:
+        path.unlink()
+    return removed
 
 
 def _groups(rows: Sequence[Agreed]) -> dict[int, str]:

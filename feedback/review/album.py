@@ -252,11 +252,11 @@ class Album:
         with self.database.begin() as session:
             return session.scalar(select(Photo).where(Photo.key == key))
 
-    def forget(self, photo_id: int) -> str:
+    def forget(self, photo_id: int) -> tuple[str, str]:
         """Remove a photo, its uploads and opinions, from the database and the photo store.
 
         Returns:
-            what was removed, in words.
+            what was removed, in words; and its key in the photo store.
 
         Raises:
             NotFound: there is no such photo.
@@ -270,7 +270,7 @@ class Album:
             key = photo.key
             session.delete(photo)
         file = "its file" if self.store.delete(key) else "no file (it was missing)"
-        return f"photo {photo_id}: {uploads} uploads, {opinions} opinions, {file}"
+        return f"photo {photo_id}: {uploads} uploads, {opinions} opinions, {file}", key
 
     def expired(self) -> list[int]:
         """The ids of photos whose time is over."""

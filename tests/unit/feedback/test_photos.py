@@ -1,15 +1,18 @@
 """Stored photos: metadata is gone, pixels and orientation are the same; hashes are those of the audit."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from common.errors import NotFound, UserError
 from dataset.auditing.hashing import hash_photo
 from dataset.draw import draw
+from feedback.photos.frozen import frozen_hashes
 from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
 from feedback.photos.metadata import cleaned
 from feedback.photos.store import PhotoStore
@@ -100,20 +103,52 @@ def test_hashes_are_those_of_the_audit(kind: str) -> None:
     assert phash(Image.new("RGB", (64, 64), "white")) == ""
 
 
-def test_copies_of_frozen_photos_are_found() -> None:
-    """Re-encoded and rescaled copies; the measurements of the audit hold for this hash too."""
-    photos = [draw("room" if seed % 2 else "call", seed) for seed in range(10)]
-    frozen = packed([phash(photo) for photo in photos])
+def cut(photo: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    width, height = photo.size
+    return photo.crop(
+        (round(left * width), round(top * height), round(width - right * width), round(height - bottom * height))
+    )
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "re-encoded": lambda photo: photo,
+    "rescaled": lambda photo: photo.resize((photo.width // 2, photo.height // 2)),
+    "every side cropped": lambda photo: cut(photo, 0.05, 0.05, 0.05, 0.05),
+    "one side cropped": lambda photo: cut(photo, 0.05, 0, 0, 0),
+    "two sides cropped": lambda photo: cut(photo, 0.02, 0.04, 0.03, 0.01),
+    "mirrored": ImageOps.mirror,
+}
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 drawn photos, and a file that is none."""
+    folder = tmp_path_factory.mktemp("frozen")
+    for seed in range(12):
+        draw("room" if seed % 2 else "call", seed).save(folder / f"{seed:02}.jpg", quality=90)
+    (folder / "SOURCES.tsv").write_text("path")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hashes(frozen: Path) -> npt.NDArray[np.uint64]:
+    return packed(frozen_hashes(frozen))
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_copies_of_frozen_photos_are_found(kind: str, frozen: Path, hashes: npt.NDArray[np.uint64]) -> None:
     found = 0
-    for index, photo in enumerate(photos):
+    for path in frozen.glob("*.jpg"):
         buffer = BytesIO()
-        photo.resize((photo.width // 2, photo.height // 2)).save(buffer, "JPEG", quality=50)
-        match, bits = nearest(phash(Image.open(buffer)), frozen)
-        found += match == index and bits <= THRESHOLD
-    assert found == 10
-    assert nearest(phash(draw("room", 999)), frozen)[1] > THRESHOLD
-    assert nearest("", frozen)[1] > THRESHOLD
-    assert nearest(phash(photos[0]), packed([]))[1] > THRESHOLD
+        COPIES[kind](Image.open(path)).save(buffer, "JPEG", quality=50)
+        found += nearest(phash(Image.open(buffer)), hashes)[1] <= THRESHOLD
+    assert found == 12
+
+
+def test_other_photos_are_no_copies_of_frozen_ones(hashes: npt.NDArray[np.uint64]) -> None:
+    assert min(nearest(phash(draw(kind, 999)), hashes)[1] for kind in ("room", "call", "discs")) > THRESHOLD
+    assert nearest("", hashes)[1] > THRESHOLD
+    assert nearest(phash(draw("room", 1)), packed([]))[1] > THRESHOLD
 
 
 def round_trip(store: PhotoStore) -> str:
