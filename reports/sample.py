@@ -5,7 +5,8 @@
     python -m reports build scores/march --review review --out site
 
 The folder has the photos under numbers, in random order, so a reviewer sees neither the classifier's answer nor the
-institution. review/sample.csv says which photo is which.
+institution. review/sample.csv says which photo is which. With --feedback the photos go to the review of `photoloop
+feedback`, where two people have to agree; the same command, run again, fetches the labels.
 """
 
 import shutil
@@ -15,16 +16,19 @@ from urllib.parse import urlsplit
 
 import click
 import numpy as np
+from rich.progress import track
 
 from common.cli import command
 from common.commands import next_step, pasteable
-from common.console import note, say
+from common.console import err_console, note, say
 from common.errors import InvalidInput
 from common.files import new_folder, write_whole
 from common.words import number_of
+from feedback.learning.client import FeedbackServer
 from reports.build import label_of
 from reports.counting.photos import read_photos
-from reports.counting.review import COLUMNS, SAMPLE, draw_sample
+from reports.counting.review import COLUMNS, SAMPLE, draw_sample, rows_of
+from reports.counting.reviewers import collect, send
 from reports.manifest.spreadsheet import write_csv
 from reports.scoring import fetching
 from reports.scoring.job import Job, read_job, read_parts
@@ -38,30 +42,60 @@ from reports.scoring.worker import Task
 @click.option("--label", help="Label whose share is reported.  [default: the last of the recipe]")
 @click.option("--seed", default=0, show_default=True, help="The same seed draws the same photos.")
 @click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
-def sample(scores: Path, out: Path, count: int, label: str | None, seed: int, allow_host: tuple[str, ...]) -> None:
+@click.option("--feedback", help="Address of the feedback pages, for example http://10.0.0.5:5000: review there.")
+@click.option(
+    "--token-file", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Token with the scope reports."
+)
+def sample(
+    scores: Path, out: Path, count: int, label: str | None, seed: int, allow_host: tuple[str, ...],
+    feedback: str | None, token_file: Path | None,
+) -> None:  # fmt: skip
     """Draw a random sample of the photos of SCORES for review."""
+    if (feedback is None) != (token_file is None):
+        raise InvalidInput("--feedback and --token-file belong together", "give both")
     job = read_job(scores)
+    if not (feedback and (out / SAMPLE).exists()):
+        _draw(job, out, count, label, seed, frozenset(allow_host))
+    if feedback and token_file:
+        _review_online(job, out, FeedbackServer(feedback, token_file.read_text(encoding="utf-8").strip()))
+    else:
+        _next(job, out)
+
+
+def _draw(job: Job, out: Path, count: int, label: str | None, seed: int, allowed: frozenset[str]) -> None:
     photos = read_photos(job, label_of(job, label))
     positive, other = draw_sample(photos, count, seed)
     if not len(positive) + len(other):
-        raise InvalidInput(f"{scores} has no photo that counts", "see its error codes")
+        raise InvalidInput(f"{job.folder} has no photo that counts", "see its error codes")
     sizes = {True: int((photos.counted & photos.positive).sum()), False: int((photos.counted & ~photos.positive).sum())}
     chosen = [(int(index), True) for index in positive] + [(int(index), False) for index in other]
     order = np.random.default_rng([seed, 1]).permutation(len(chosen))
-    where = read_parts(job, ("photo_id", "source"))
+    where = read_parts(job, ("photo_id", "source", "label", "confidence"))
     with new_folder(out) as work:
         rows: list[dict[str, Any]] = []
         for number, place in enumerate(order, 1):
             index, is_positive = chosen[int(place)]
-            photo_id, source = (where[name][index].as_py() for name in ("photo_id", "source"))
+            photo_id, source, answer, confidence = (where[name][index].as_py() for name in where.column_names)
             file = f"{number:04d}{Path(urlsplit(source).path).suffix.lower()[:5] or '.jpg'}"
-            if _copied(source, work / "photos" / file, frozenset(allow_host)):
+            if _copied(source, work / "photos" / file, allowed):
                 row = {"file": file, "photo_id": photo_id, "positive": int(is_positive), "photos": sizes[is_positive]}
-                rows.append(row)
+                rows.append({**row, "label": answer, "confidence": round(confidence, 4)})
         write_csv(work / SAMPLE, COLUMNS, rows)
     answers = f"{len(positive)} answered {label_of(job, label)}, {len(other)} not"
     say(f"{out}: {number_of(len(rows), 'photo')} to review: {answers}")
-    _next(job, out)
+
+
+def _review_online(job: Job, out: Path, server: FeedbackServer) -> None:
+    """Send what was not sent, and fetch the labels that people agreed on."""
+    drawn = rows_of(out / SAMPLE, ("file",))
+    for _ in track(send(out, server), "sending", total=len(drawn), transient=True, console=err_console):
+        pass
+    progress = collect(out, server)
+    photos = number_of(progress.drawn, "photo")
+    say(f"{server.url}/review: {progress.sent} of {photos} sent, {progress.labelled} agreed")
+    if progress.labelled < progress.drawn:
+        say("run the same command again to fetch more labels; two people have to agree on each")
+    say(f"then: {pasteable('reports', 'build', job.folder, '--review', out, '--out', 'site')}")
 
 
 def _copied(source: str, target: Path, allowed: frozenset[str]) -> bool:

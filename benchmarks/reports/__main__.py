@@ -37,11 +37,11 @@ from reports.manifest.spreadsheet import write_csv
 from reports.sample_data import sample_data
 from reports.scoring.archives import unpacked
 from reports.scoring.job import read_job, read_parts
+from reports.scoring.schema import PART
 
 RESULT = ROOT / "runs" / "benchmarks" / "reports.json"
 MODEL = ROOT / "models" / "classroom"
 INTERVAL = 0.5  # seconds between two samples of memory
-PART = 2000
 Usage = dict[str, float]
 
 
@@ -76,7 +76,7 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
     """The bare loop, the job, and the bare loop, each on `count` photos (the loops on half of them each)."""
     photos = list(islice(cycle(drawn), count))
     before = bare_loop(place, mar, photos[: count // 2])
-    job, memory = score(manifest(place / "all.csv", photos), mar, place / "scores", PART)
+    job, memory = score(manifest(place / "all.csv", photos), mar, place / "scores", max(20, min(PART, count // 50)))
     after = bare_loop(place, mar, photos[count // 2 :])
     seconds, computing = before["seconds"] + after["seconds"], before["computing"] + after["computing"]
     return {

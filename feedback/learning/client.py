@@ -79,6 +79,11 @@ class FeedbackServer:
             raise InvalidInput(f"{agreed.url} has more than {MOST_BYTES} bytes")
         return data
 
+    def send_sample(self, data: bytes, name: str, result: str, confidence: float, probability: float) -> int:
+        """Send a photo of a report's sample to the review; its id. Needs a token with the scope `reports`."""
+        fields = {"result": result, "confidence": confidence, "probability": probability}
+        return int(self._ask("POST", "/samples", files={"file": (name, data)}, data=fields).json()["id"])
+
     def newest_version(self) -> int:
         """The version that was announced last; 0 if there is none."""
         reply = self._send("GET", "/model")

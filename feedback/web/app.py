@@ -7,6 +7,7 @@ GET  /review             the next photo                       POST /review/ID   
 GET  /statistics         states, days, people, agreement      GET  /export.csv        agreed labels
 GET  /user-labels        agreed labels as JSON                GET, POST /model        newest version, a new one
 GET, POST /login         POST /logout                         GET, POST /first        the first account
+POST /samples            a photo of a report's sample
 GET  /versions           announced versions, their gate    GET  /metrics            counts for Prometheus
 GET  /healthz            whether the database answers
 """
@@ -55,7 +56,7 @@ def application(site: Site) -> Starlette:
     def route(path: str, work: Work, method: str = "GET", role: str = "", scopes: tuple[str, ...] = ()) -> Route:
         return Route(path, endpoint(site, work, role, scopes), methods=[method])
 
-    labels, models = ("labels", "nightly"), ("models", "nightly")
+    labels, models, reports = ("labels", "nightly"), ("models", "nightly"), ("reports",)
     results = [
         route(path, work, method)
         for path in ("/results/{id:int}", "/results{id:int}")
@@ -72,7 +73,8 @@ def application(site: Site) -> Starlette:
             route("/review/{id:int}", reviewing.judge, "POST", "reviewer"),
             route("/statistics", reviewing.statistics, role="reviewer"),
             route("/export.csv", exports.table, role="reviewer", scopes=labels),
-            route("/user-labels", machines.user_labels, role="reviewer", scopes=labels),
+            route("/user-labels", machines.user_labels, role="reviewer", scopes=(*labels, *reports)),
+            route("/samples", machines.sample, "POST", "admin", reports),
             route("/model", machines.newest, role="uploader", scopes=(*labels, *models)),
             route("/model", machines.announce, "POST", "admin", models),
             route("/login", sessions.sign_in_form),

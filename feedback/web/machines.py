@@ -7,14 +7,17 @@ from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from common.errors import InvalidInput, NotFound
 from feedback.delivery.download import allowed
-from feedback.storage.tables import Model, Photo
+from feedback.review.album import Answered, Why
+from feedback.storage.tables import Model, Photo, Upload
 from feedback.web.reviewing import url_of
 from feedback.web.site import Ask
+from handler.errors import RequestError
 
 PAGE = 1000
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
@@ -51,6 +54,38 @@ def _row(photo: Photo, uploader: int | None, labels: list[str], detail: bool) ->
     more = {"chain": photo.chain, "uploader": uploader, "sha256": photo.sha256, "phash": photo.phash}
     when = photo.agreed_at.isoformat() if photo.agreed_at else ""
     return {**row, **more, "reason": photo.reason, "probability": photo.probability, "agreed_at": when}
+
+
+def sample(ask: Ask) -> Response:
+    """POST /samples with `file`, `result`, `confidence`, `probability`: a photo of a report's sample; its id.
+
+    The answer is the report's, not the served version's, and no reviewer sees it. The same photo again has the same id.
+    """
+    file, served = ask.form.get("file"), ask.site.classifier.served()
+    if not isinstance(file, UploadFile):
+        raise InvalidInput("there is no file", "send the photo as the field file of a form")
+    probability = _probability(ask.text("probability"), "probability")
+    answer = {"result": ask.text("result")[:100], "confidence": _probability(ask.text("confidence"), "confidence")}
+    data = file.file.read(served.spec.limits.bytes + 1)
+    if len(data) > served.spec.limits.bytes:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the photo is larger than the model's limit")
+    answered = Answered(data, file.filename or "", served.name, answer, 0.0)
+    try:
+        upload = ask.site.album.add(answered, None, "", served.spec.limits, Why("report", probability))
+    except RequestError as error:
+        raise InvalidInput(str(error)) from error
+    with ask.site.database.begin() as session:
+        return JSONResponse({"id": session.scalar(select(Upload.photo_id).where(Upload.id == upload))})
+
+
+def _probability(text: str, name: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise InvalidInput(f"{name} is {text[:80]!r}", "send a number above 0 and at most 1")
+    return value
 
 
 def newest(ask: Ask) -> Response:

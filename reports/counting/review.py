@@ -20,7 +20,7 @@ from reports.shares.correct import Stratum
 SAMPLE = "sample.csv"
 """The table of the drawn photos, in the folder of the sample."""
 
-COLUMNS = ("file", "photo_id", "positive", "photos")
+COLUMNS = ("file", "photo_id", "positive", "photos", "label", "confidence")
 
 Indices = npt.NDArray[np.int64]
 
@@ -73,7 +73,7 @@ def read_review(folder: Path, table: Path | None, label: str, labels: Sequence[s
     Raises:
         NotFound, InvalidInput: a table is missing or cannot be read.
     """
-    sample = [cells for _, cells in _rows(folder / SAMPLE, COLUMNS)]
+    sample = [cells for _, cells in rows_of(folder / SAMPLE, COLUMNS[:4])]
     given = _labels(table or folder / "photos" / "labels.tsv")
     strata, unlabelled, neither = [], 0, 0
     for positive in ("1", "0"):
@@ -92,7 +92,7 @@ def read_review(folder: Path, table: Path | None, label: str, labels: Sequence[s
 def _labels(table: Path) -> Mapping[str, str]:
     """photo_id, or name of the file -> label; a photo set aside has its reason instead."""
     found = {}
-    for _, cells in _rows(table, ("label",)):
+    for _, cells in rows_of(table, ("label",)):
         label = cells.get("label") or cells.get("set_aside") or ""
         for column in ("photo_id", "path", "file"):
             if cells.get(column):
@@ -100,7 +100,12 @@ def _labels(table: Path) -> Mapping[str, str]:
     return found
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+def rows_of(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a table that must have some columns, with their numbers.
+
+    Raises:
+        NotFound, InvalidInput: there is no such table, or a column is missing.
+    """
     if not path.is_file():
         raise NotFound(f"{path}: there is no such file", "label the sample, or give the table with --labels")
     source = open_table(path)

@@ -71,6 +71,17 @@ class Job:
                 "run the same photoloop reports score command again; it continues",
             )
 
+    def require_one_model(self) -> None:
+        """Raises: InvalidInput: a part was scored by another model, for example because it was copied here."""
+        for index in range(self.parts):
+            with _reading(self.folder), pq.ParquetFile(self.part_path(index)) as file:
+                column = file.schema_arrow.names.index("model_digest")
+                groups = [file.metadata.row_group(group).column(column) for group in range(file.num_row_groups)]
+                digests = {value for group in groups for value in (group.statistics.min, group.statistics.max)}
+            if other := next(iter(digests - {self.digest}), None):
+                was = f"by the model {other[:12]}, and not by {self.model} {self.version} ({self.digest[:12]})"
+                raise InvalidInput(f"{self.part_path(index)} was scored {was}", "remove that file and score again")
+
     def clear_left_over(self) -> None:
         """Remove what a killed process has half-written. Call it under the lock."""
         for path in (self.folder / "parts").glob(".*"):
@@ -221,11 +232,18 @@ def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
         InvalidInput: parts are missing, or one is damaged.
     """
     job.require_complete()
+    job.require_one_model()
     names = list(columns) if columns is not None else None
-    try:
+    with _reading(job.folder):
         return pa.concat_tables([pq.read_table(job.part_path(index), columns=names) for index in range(job.parts)])
-    except (OSError, pa.ArrowException) as error:
-        raise InvalidInput(f"{job.folder} has a damaged part: {error}", "remove that file and score again") from error
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, AttributeError, pa.ArrowException) as error:
+        raise InvalidInput(f"{folder} has a damaged part: {error}", "remove that file and score again") from error
 
 
 def counts(table: pa.Table, column: str) -> Mapping[str, int]:

@@ -1,8 +1,11 @@
 """A job that is killed, loses its workers or meets bad photos: each photo is one row, and nothing else is left."""
 
 import contextlib
+import csv
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,19 +16,28 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 
-from common.errors import InvalidInput
+from common.errors import InvalidInput, UserError
 from deploy.settings import ROOT
+from feedback.learning.client import FeedbackServer
+from reports.build import build
+from reports.counting.review import read_review
+from reports.drift import drift
+from reports.sample import sample
 from reports.scoring.archives import Model
 from reports.scoring.fetching import Limits, fetch
 from reports.scoring.job import Job, read_job, read_parts
 from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
 from tests.helpers.commands import command
-from tests.helpers.reports import HEADER, PART, coloured_manifest, light_archive, pool_of, rows, scored
+from tests.helpers.feedback import PASSWORD, running, site_in
+from tests.helpers.reports import HEADER, PART, coloured_manifest, light_archive, pool_of, rows, scored, table
 from tests.helpers.s3 import free_port, put, s3_server
 from tests.helpers.waiting import eventually
 
@@ -275,3 +287,59 @@ def addresses(launcher: int) -> set[str]:
                     if one.status == "LISTEN"
                 }
     return found
+
+
+def test_the_sample_is_reviewed_by_two_people_and_its_labels_come_back(scores: Job, tmp_path: Path) -> None:
+    site = site_in(tmp_path / "feedback")
+    site.classifier.labels = scores.labels  # type: ignore[attr-defined]
+    (tmp_path / "token").write_text(site.people.add_token("reports", "reports"))
+    people = [site.people.add(name, "reviewer", PASSWORD).id for name in ("ann", "ben")]
+    review, words = tmp_path / "review", ["--count", "12", "--label", "disc", "--token-file", str(tmp_path / "token")]
+    with running(site) as url:
+        words = [str(scores.folder), "--out", str(review), "--feedback", url, *words]
+        sample.main(words, standalone_mode=False)
+        sent = json.loads((review / "sent.json").read_text())
+        drawn = {row["file"]: row for row in table(review / "sample.csv")}
+        assert sent.keys() == drawn.keys()
+        assert table(review / "photos" / "labels.tsv") == []
+        for file, number in sent.items():
+            for person in people:
+                site.album.review(number, person, f"label:{drawn[file]['label']}")
+        sample.main(words, standalone_mode=False)
+    assert json.loads((review / "sent.json").read_text()) == sent
+    with (review / "photos" / "labels.tsv").open() as file:
+        labels = {row["path"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
+    assert labels == {name: row["label"] for name, row in drawn.items()}
+    assert read_review(review, None, "disc", scores.labels).unlabelled == 0
+
+
+def test_a_token_without_the_scope_sends_no_sample(tmp_path: Path, photo: bytes) -> None:
+    site = site_in(tmp_path)
+    with running(site) as url:
+        server = FeedbackServer(url, site.people.add_token("nightly", "nightly"))
+        with pytest.raises(UserError, match="answers 403"):
+            server.send_sample(photo, "1.jpg", "disc", 0.9, 0.5)
+        server = FeedbackServer(url, site.people.add_token("reports", "reports"))
+        for data, probability in ((photo, 0.0), (b"not a photo", 0.5)):
+            with pytest.raises(UserError, match="answers 400"):
+                server.send_sample(data, "1.jpg", "disc", 0.9, probability)
+
+
+def test_parts_of_another_model_and_damaged_parts_are_refused(scores: Job, tmp_path: Path) -> None:
+    mixed = read_job(shutil.copytree(scores.folder, tmp_path / "mixed"))
+    part = pq.read_table(mixed.part_path(1))
+    column = pa.array(["f" * 64] * len(part))
+    place = part.schema.names.index("model_digest")
+    pq.write_table(part.set_column(place, "model_digest", column), mixed.part_path(1))
+    said = "00001.parquet was scored by the model ffffffffffff, and not by shapes 1.0"
+    for program, words in (
+        (build, ["--out", tmp_path / "site"]),
+        (drift, []),
+        (sample, ["--out", tmp_path / "review"]),
+    ):
+        with pytest.raises(click.ClickException, match=said):
+            program.main([str(mixed.folder), *map(str, words)], standalone_mode=False)
+    mixed.part_path(1).write_bytes(b"PAR1")
+    with pytest.raises(InvalidInput, match="has a damaged part"):
+        read_parts(mixed)
+    assert not (tmp_path / "site").exists()
