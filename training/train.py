@@ -28,6 +28,7 @@ from config.recipe import Recipe, override, read_recipe
 from training.data.outside import read_outside, trained_on
 from training.data.selection import read_data, read_extra
 from training.experiments.sweep import run_sweep
+from training.fitting import parallel
 from training.fitting.distillation import read_teacher
 from training.fitting.trainer import train_run
 from training.options import (
@@ -135,16 +136,25 @@ class Options:
 def train(**given: Any) -> None:
     """Train a model for RECIPE (a name in config/recipes, or a path)."""
     options = Options(**given)
+    with parallel.joined() as first:
+        _train(options, first)
+
+
+def _train(options: Options, first: bool) -> None:
+    """Args: first: whether this process prints; of several, the others only help to compute."""
     recipe = options.resolved()
     photos, added = read_data(options.data, options.where, recipe), read_extra(options.extra, recipe)
     if options.sweep:
         options.refuse_sweep()
+        parallel.refuse_sweep()
         folder, record = run_sweep(recipe, options.sweep, photos, added, options.root, options.fresh)
         click.echo(f"{folder}: {record.summary}")
         return
     teacher = read_teacher(options.teacher, options.unlabelled, recipe)
     kinds = trained_on(read_outside(options.outside, options.where, options.data, options.extra, recipe))
     folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher, kinds)
+    if not first:
+        return
     click.echo(f"{folder}: {record.summary}")
     words = data_words(options.data, options.where, options.extra, options.outside)
     next_step("training", "prune", folder, *words, *runs_words(options.root))

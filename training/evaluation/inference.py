@@ -26,12 +26,16 @@ class Answer:
     features: Tensor
 
 
-def answer(model: nn.Module, head: str, pixels: Tensor) -> Answer:
-    """Logits and features of uint8 photos (N, channels, H, W), in f32; `network.HEAD` is the model's last layer."""
+def answer(model: nn.Module, head: str, pixels: Tensor, run: nn.Module | None = None) -> Answer:
+    """Logits and features of uint8 photos (N, channels, H, W), in f32; `network.HEAD` is the model's last layer.
+
+    Args:
+        run: what is called; it contains the model.
+    """
     seen: list[Tensor] = []
     hook = model.get_submodule(f"network.{head}").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        logits = model(pixels)
+        logits = (run or model)(pixels)
     finally:
         hook.remove()
     return Answer(logits.float(), seen[0].float())

@@ -19,6 +19,7 @@ from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import PhotoSet, batches, read_all, shuffled
 from training.evaluation.inference import BATCH, DEVICE, Answer, adapt_norms, answer, autocast, folded, predict
+from training.fitting import parallel
 from training.models.classifier import Classifier
 
 Batch = tuple[Tensor, Tensor, Answer | None]
@@ -56,6 +57,7 @@ def feed_for(
 ) -> Feed:
     """Features if only the last layer trains, otherwise pixels."""
     kind = Features if only_head_trains(model) else Pixels
+    parallel.refuse(settings, teacher is not None, kind is Features)
     ask = partial(answer, folded(teacher), teacher.head) if teacher and settings.learns_from_teacher else None
     return kind(model, training, validation, recipe, settings, ask)
 
@@ -88,8 +90,10 @@ class Pixels:
         read_all(validation, self.pictures)
         balanced = settings.sampling == "balanced"
         seed, samples = recipe.train.seed, photos_per_round(settings)
-        self.loader = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
-        self.order: torch.Generator = self.loader.generator
+        whole = batches(training, recipe, settings.batch_size, True, seed, balanced, self.pictures, samples)
+        self.order: torch.Generator = whole.generator
+        self.loader = parallel.divided(whole)
+        self.trained = parallel.wrapped(model)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -101,12 +105,13 @@ class Pixels:
 
     def answer(self, inputs: Tensor) -> Answer:
         with autocast(self.recipe):
-            return answer(self.model, self.model.head, inputs)
+            return answer(self.model, self.model.head, inputs, self.trained)
 
     def validate(self, chosen: Sequence[int] | None = None) -> Tensor:
         photos = self.validation if chosen is None else [self.validation[index] for index in chosen]
+        mine = [photos[index] for index in parallel.own(len(photos))]
         with autocast(self.recipe):
-            return predict(folded(self.model), photos, self.recipe, self.pictures)
+            return parallel.gathered(predict(folded(self.model), mine, self.recipe, self.pictures), len(photos))
 
 
 class Features:

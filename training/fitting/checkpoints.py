@@ -126,6 +126,22 @@ class Recorder:
             draw_curves(history).savefig(self.folder / "curves.png", dpi=100)
 
 
+class Follower(Recorder):
+    """Resumes like the recorder of the process that writes, and writes nothing."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
+
+    def write_portable(self, epoch: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None: ...
+
+    def epoch(self, entry: dict[str, Any]) -> None: ...
+
+    def log_step(self, step: int, figures: dict[str, float]) -> None: ...
+
+    def keep(self, model: Classifier, step: int, count: int) -> None: ...
+
+    def finish(self, history: Sequence[dict[str, Any]]) -> None: ...
+
+
 def _on_cpu(state: Any) -> Any:
     """A state dict with its tensors on the CPU and contiguous."""
     if isinstance(state, torch.Tensor):

@@ -16,6 +16,7 @@ from config.recipe import Fit, Recipe
 from dataset.photos import UNLABELLED, Photo
 from training.evaluation.inference import DEVICE, Answer, freeze_norms
 from training.evaluation.metrics import Scores, score
+from training.fitting import parallel
 from training.fitting.batches import feed_for
 from training.fitting.checkpoints import Recorder
 from training.fitting.progress import Progress, progress, sample_held_out
@@ -115,6 +116,11 @@ class _State:
         """Batches of the finished epochs or rounds."""
         return len(self.history) * len(self.feed)
 
+    def backward(self, loss: Tensor, labels: Tensor) -> None:
+        """Compute the gradients of a batch; in several processes, of the whole batch (training/fitting/parallel.py)."""
+        factor = parallel.share(labels, self.criterion.weight, UNLABELLED)
+        (loss if factor == 1 else loss * factor).backward()
+
     def close_epoch(
         self, loss: float, accuracy: float, scores: Scores, seconds: float, reports: list[dict[str, float]]
     ) -> None:
@@ -184,8 +190,9 @@ def _lowest(losses: Sequence[float]) -> int:
 
 def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
     """One pass over the training photos; returns mean loss and accuracy during the pass, and the printed losses."""
-    total, hits, count, labelled, epoch = 0.0, 0, 0, 0, len(state.history)
+    total, hits, count, labelled, epoch = 0.0, 0.0, 0.0, 0.0, len(state.history)
     title = progress(state.settings, epoch + 1)
+    parallel.reseed(state.seed, epoch)
     steps = track(state.feed.epoch(epoch), title, len(state.feed), console=err_console, transient=True)
     shown = Progress(state.settings, state.recorder, state.evaluate, epoch)
     for step, (inputs, labels, target) in enumerate(steps, state.step + 1):
@@ -195,7 +202,7 @@ def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
         state.optimizer.zero_grad()
         output = state.feed.answer(inputs)
         loss = _loss(state.criterion, output, labels, target, state.settings)
-        loss.backward()
+        state.backward(loss, labels)
         state.optimizer.step()
         state.schedule.step()
         value = float(loss.detach())
@@ -209,6 +216,7 @@ def _train_epoch(state: _State) -> tuple[float, float, list[dict[str, float]]]:
         labelled += int((labels != UNLABELLED).sum())
         count += len(labels)
         shown.step(step, value, state.optimizer.param_groups[0]["lr"])
+    total, hits, labelled, count = parallel.summed([total, hits, labelled, count])
     return total / count, hits / max(1, labelled), shown.reports
 
 

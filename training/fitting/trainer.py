@@ -12,14 +12,15 @@ from dataset.photos import Photo
 from training.data.selection import divide, fingerprint, fingerprint_unlabelled, refuse_both, refuse_leak
 from training.evaluation.inference import predict
 from training.evaluation.metrics import score
-from training.fitting.checkpoints import Recorder
+from training.fitting import parallel
+from training.fitting.checkpoints import Follower, Recorder
 from training.fitting.distillation import Teacher
 from training.fitting.loop import optimise
 from training.fitting.scope import fit_scope
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.records.folder import make_run
-from training.records.run import Inputs, Metrics, RunRecord, Trained
+from training.records.run import Inputs, Metrics, RunRecord, Trained, read_record
 from training.records.weights import load_model, save_model
 
 
@@ -67,7 +68,13 @@ def train_run(
         inputs = teacher.added_to(inputs)
     seen = [*training, *added, *(teacher.unlabelled if teacher else [])]
 
+    if parallel.rank():
+        train_model(recipe, seen, validation, Follower(Path(parallel.heard())), start)
+        made = Path(parallel.heard())
+        return made, read_record(made)
+
     def work(folder: Path) -> Trained:
+        parallel.tell(str(folder))
         recorder = Recorder(folder, portable=True)
         model, result = train_model(recipe, seen, validation, recorder, start, teacher.model if teacher else None)
         if outside:
@@ -76,7 +83,9 @@ def train_run(
         save_model(folder, model)
         return result
 
-    return make_run("train", recipe, root, inputs, work, fresh)
+    made, record = make_run("train", recipe, root, inputs, work, fresh)
+    parallel.tell(str(made))
+    return made, record
 
 
 def train_model(
