@@ -13,6 +13,7 @@ classifier_canary_evidence{model,version,finding} e-value of each comparison: an
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -25,6 +26,7 @@ from common.errors import NotFound
 from common.files import write_json, write_whole, writing
 from deploy.host.locks import Lock
 from deploy.host.var import METRICS
+from traffic import history
 from traffic.front import route
 from traffic.verdict import Step, from_json
 
@@ -82,6 +84,7 @@ def write(var: Path, record: Record) -> None:
     path = _path(var, record.name)
     with writing(path):
         write_json(path, asdict(record))
+        history.add(var, record.name, _moment(record), first=record.state is State.PROVING)
         write_whole(var / METRICS / "traffic.prom", as_metrics(read_all(var)))
 
 
@@ -99,6 +102,20 @@ def read_all(var: Path) -> list[Record]:
     """The records of all models."""
     names = sorted(path.parent.name for path in route.place(var, "NAME").parent.glob("*/verdict.json"))
     return [record for name in names if (record := read(var, name))]
+
+
+def _moment(record: Record) -> history.Row:
+    control, candidate = [step.control for step in record.steps], [step.candidate for step in record.steps]
+    return history.Row(
+        time.time(),
+        record.state.value,
+        record.percent,
+        sum(counts.requests for counts in control),
+        sum(counts.requests for counts in candidate),
+        sum(counts.server_errors for counts in control),
+        sum(counts.server_errors for counts in candidate),
+        max((float(finding["e"]) for finding in record.findings), default=0.0),
+    )
 
 
 def as_metrics(records: Sequence[Record]) -> bytes:

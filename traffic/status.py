@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from common.cli import command
 from common.console import say
+from common.files import write_whole, writing
 from deploy.settings import read_settings
-from traffic import record
+from traffic import history, record
 from traffic.front import route
 
 
@@ -29,9 +31,17 @@ def status() -> None:
 
 @command(epilog="Example: python -m traffic verdict --json")
 @click.option("--json", "as_json", is_flag=True, help="Print every count and every comparison as JSON.")
-def verdict(as_json: bool) -> None:
+@click.option("--chart", type=click.Path(path_type=Path), help="Write a picture of the last canary to this SVG file.")
+def verdict(as_json: bool, chart: Path | None) -> None:
     """Print the last verdict of each model's canary."""
-    for row in record.read_all(read_settings().var):
+    var = read_settings().var
+    rows = record.read_all(var)
+    if chart and rows:
+        last = max(rows, key=lambda row: row.ends)
+        title = f"canary of {last.name} {last.version}: {last.state}"
+        with writing(chart):
+            write_whole(chart, history.picture(history.read(var, last.name), title).encode())
+    for row in rows:
         say(
             json.dumps(asdict(row), indent=2, ensure_ascii=False) if as_json else f"{row.name} {row.version}: {row.why}"
         )

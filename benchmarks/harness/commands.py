@@ -13,11 +13,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 COMMAND_S = 600
 
 
-def run_command(*words: object, environment: dict[str, str] | None = None, root: Path = ROOT) -> str:
+def run_command(
+    *words: object, environment: dict[str, str] | None = None, root: Path = ROOT, both: bool = False
+) -> str:
     """Run `python -m WORDS` as a person would, and return what it printed.
 
     Args:
         root: of the code.
+        both: notes as well, before the results.
 
     Raises:
         UserError: with the last words of the command that failed.
@@ -27,7 +30,7 @@ def run_command(*words: object, environment: dict[str, str] | None = None, root:
     done = subprocess.run(line, cwd=root, env=env, capture_output=True, text=True, timeout=COMMAND_S)
     if done.returncode:
         raise UserError(f"{' '.join(line[1:])} failed: {(done.stderr or done.stdout).strip()[-800:]}")
-    return done.stdout
+    return done.stderr + done.stdout if both else done.stdout
 
 
 def sleep_until(moment: float) -> None:

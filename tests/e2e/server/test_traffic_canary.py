@@ -94,6 +94,8 @@ def clients(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for version in sorted(model.registered(), key=model.client.default(NAME).__eq__):  # the default last
             model.client.unregister(NAME, version)
         (settings.var / desired.FILE).unlink(missing_ok=True)
+        for path in [*server.logs.glob("front*.log"), *server.logs.glob("shadow.log")]:
+            path.unlink()  # another test lists the logs
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
