@@ -41,6 +41,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     HOME=/tmp \
     SERVE_VAR=/data/var \
     SERVE_STORE=/data/model_store \
+    SERVE_NODES=none \
     SERVE_FRONT_HOST=0.0.0.0
 WORKDIR /opt/photoloop
 USER 10001:0

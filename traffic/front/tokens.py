@@ -81,7 +81,7 @@ def of(settings: Settings) -> dict[str, str]:
         return ensure(settings.var)
     tokens = _read(path, _FORM)
     if not tokens:
-        raise InvalidInput(f"{path} names no client", _FORM)
+        raise InvalidInput(f"{path} names no client or is missing", _FORM)
     return tokens
 
 
