@@ -30,7 +30,8 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        body = f"{self.server.server_address[0]!s} {self.headers['X-Forwarded-For']} {self.headers['Authorization']}"
+        host = self.connection.getsockname()[0]
+        body = f"{host} {self.headers['X-Forwarded-For']} {self.headers['Authorization']}"
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
