@@ -27,7 +27,7 @@ NO_CLASS = "no_class"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Tensor = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
-Drawing = Literal["room", "call", "rooms", "screens", "papers", "discs", "stripes", "crosses"]
+Drawing = Literal["room", "call", "rooms", "screens", "lessons", "papers", "pictures", "discs", "stripes", "crosses"]
 BackboneName = Literal[
     "resnet18",
     "resnet34",

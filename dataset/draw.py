@@ -4,8 +4,9 @@ They let a user try every command without photos, illustrate the documentation, 
 A `room` shows a lesson in a room: heads in rows before a board or a projected screen (which may show a grid of faces),
 or a group that faces the camera. A `call` shows the window of a call: tiles, names, a tool bar, a shared page. `rooms`
 and `screens` are more varied: rooms with laptops, large screens and faces close to the camera; laptops and phones in a
-call, one caller who fills the screen, virtual rooms seen from above. `papers` show no class: logos, charts, maps and
-posters. The other drawings are plain marks for tests with any number of classes.
+call, virtual classrooms that are mostly a slide, one caller who fills the screen, virtual rooms seen from above.
+`lessons` are virtual classrooms alone. `papers` show no class: logos, charts, maps, posters. `pictures` are papers or
+single things: plants, animals, vehicles. The other drawings are plain marks for tests with any number of classes.
 """
 
 import random
@@ -17,7 +18,8 @@ from dataset.drawing.calls import call
 from dataset.drawing.marks import cross, disc, marks, stripe
 from dataset.drawing.papers import papers
 from dataset.drawing.rooms import changed_photo, room, rooms
-from dataset.drawing.screens import photographed_screens, screens
+from dataset.drawing.screens import lessons, photographed_screens, screens
+from dataset.drawing.things import pictures
 
 
 def draw(kind: str, seed: int, photos: Sequence[Image.Image] = ()) -> Image.Image:
@@ -48,7 +50,9 @@ DRAWINGS: dict[str, Callable[[random.Random, int, int], Image.Image]] = {
     "call": call,
     "rooms": rooms,
     "screens": screens,
+    "lessons": lessons,
     "papers": papers,
+    "pictures": pictures,
     "discs": marks(disc),
     "stripes": marks(stripe),
     "crosses": marks(cross),

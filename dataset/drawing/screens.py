@@ -8,17 +8,23 @@ from PIL import Image
 from dataset.drawing.calls import call
 from dataset.drawing.cameras import Camera, camera, camera_of
 from dataset.drawing.devices import desk, place_laptop, place_phone
+from dataset.drawing.lessons import lesson
 from dataset.drawing.tools import photograph
 from dataset.drawing.windows import full_frame, phone, window
 from dataset.drawing.worlds import world
 
 
 def screens(rng: random.Random, width: int, height: int) -> Image.Image:
-    """A call's window, one caller who fills it, a device in a call, or a virtual room."""
-    if rng.random() < 0.3:
+    """A call's window, a virtual classroom, one caller who fills it, a device in a call, or a virtual room."""
+    if rng.random() < 0.2:
         return call(rng, width, height)
-    show = rng.choices([window, _full_frame, _laptop, _phone, world], [2, 3, 3, 1, 3])[0]
+    show = rng.choices([lesson, window, _full_frame, _laptop, _phone, world], [6, 2, 3, 3, 1, 3])[0]
     return show(rng, width, height, camera)
+
+
+def lessons(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A virtual classroom, mostly a slide."""
+    return lesson(rng, width, height, camera)
 
 
 def photographed_screens(rng: random.Random, width: int, height: int, photos: Sequence[Image.Image]) -> Image.Image:
@@ -26,7 +32,7 @@ def photographed_screens(rng: random.Random, width: int, height: int, photos: Se
 
     No such photo fills the whole screen: that taught a network that rooms are calls (docs/log.md).
     """
-    show = rng.choice([window, _laptop, _phone, world])
+    show = rng.choice([lesson, window, _laptop, _phone, world])
     return show(rng, width, height, camera_of(photos))
 
 

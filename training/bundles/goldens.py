@@ -25,6 +25,8 @@ TRIES = 200
 NO_CLASS_DRAWING = "papers"
 OUT_OF_SCOPE = 2
 """The number of drawings of no class."""
+CLEAR = 0.05
+"""How far from 0 or 1 the probability of being in scope of a good golden photo is at most."""
 CANDIDATES = 3
 """The number of good drawings to choose from for each one that is kept."""
 
@@ -64,7 +66,8 @@ def _of_label(folder: Path, recipe: Recipe, run: engine.Engine, label: str, coun
             f"{recipe.goldens.margin}",
             "train on drawn photos too (--extra), or remove the label from drawn",
         )
-    good.sort(key=lambda pair: len(pair[0]))  # every archive contains them and every start predicts them
+    # every archive contains them and every start predicts them, maybe on a processor that rounds int8 otherwise
+    good.sort(key=lambda pair: (not _clear(pair[1]), len(pair[0])))
     return [
         _write(folder, f"goldens/{index}_{number}.jpg", data, label, answer)
         for number, (data, answer) in enumerate(good[:count])
@@ -84,20 +87,26 @@ def _patterns(folder: Path, recipe: Recipe, run: engine.Engine, count: int) -> l
 
 
 def _outside(folder: Path, recipe: Recipe, run: engine.Engine) -> list[dict[str, Any]]:
-    """The first drawings of no class that are out of scope."""
-    rows: list[dict[str, Any]] = []
-    for number in range(CANDIDATES * OUT_OF_SCOPE):
-        data = _drawn(NO_CLASS_DRAWING, number)
-        answer = run.answer(preprocess(data, recipe.input, recipe.limits))
-        if recipe.answer.is_out_of_scope(answer.in_scope) and len(rows) < OUT_OF_SCOPE:
-            rows.append(_without_label(folder, f"goldens/{NO_CLASS}_{number}.jpg", data, answer, recipe))
-    return rows
+    """Of some drawings of no class, those that are furthest out of scope."""
+    drawn = [_drawn(NO_CLASS_DRAWING, number) for number in range(CANDIDATES * OUT_OF_SCOPE)]
+    answers = [run.answer(preprocess(data, recipe.input, recipe.limits)) for data in drawn]
+    scopes = [1.0 if answer.in_scope is None else answer.in_scope for answer in answers]
+    return [
+        _without_label(folder, f"goldens/{NO_CLASS}_{number}.jpg", drawn[number], answers[number], recipe)
+        for number in sorted(range(len(drawn)), key=scopes.__getitem__)[:OUT_OF_SCOPE]
+        if recipe.answer.is_out_of_scope(scopes[number])
+    ]
 
 
 def _drawn(kind: str, attempt: int) -> bytes:
     buffer = BytesIO()
     draw(kind, GOLDEN_SEED + attempt).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def _clear(answer: engine.Answer) -> bool:
+    """Whether rounding hardly changes the probability of being in scope."""
+    return answer.in_scope is None or not CLEAR < answer.in_scope < 1 - CLEAR
 
 
 def _margin(answer: engine.Answer) -> float:

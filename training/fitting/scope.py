@@ -42,7 +42,7 @@ KEPT = 0.98
 SCALE = 10.0
 STRENGTH = 0.1
 """Features of length SCALE, and scikit-learn's C; a weak head generalises better to other sources (docs/log.md)."""
-DISTANCE_WEIGHT = 0.5
+DISTANCE_WEIGHT = 0.25
 """Of the distance next to the linear head, both in units of their spread over photos of the classes (docs/log.md)."""
 
 
@@ -118,7 +118,7 @@ def fit_scope(
     seen, unseen = _out_of_fold(inner, outer)
     seen = torch.cat([seen[: len(judged)], parts.scores(held_out)])
     mix = _mixed(seen, unseen)
-    model.scope = _scope(parts, mix, mix.probability(seen).quantile(1 - KEPT, interpolation="lower"))
+    model.scope = _scope(parts, mix, threshold_of(mix.probability(seen)))
     labels = [recipe.labels[photo.label] for photo in (*judged, *validation)]
     kinds = [kind_of(photo) for photo in outside]
     scoped = Scoped(labels, mix.probability(seen), kinds, mix.probability(unseen))
@@ -215,6 +215,23 @@ def _mixed(seen: Tensor, unseen: Tensor) -> _Mix:
     fitted = LogisticRegression(class_weight="balanced").fit(x, [1] * len(seen) + [0] * len(unseen))
     steepness = max(1e-3, float(fitted.coef_[0, 0]))  # a scope that tells nothing apart must not turn around
     return _Mix(factors * steepness, float(fitted.intercept_[0]) - steepness * centre)
+
+
+def threshold_of(seen: Tensor) -> Tensor:
+    """The probability that a share of KEPT exceeds.
+
+    Harrell and Davis, "A new distribution-free quantile estimator" (1982), over log-odds. A single order statistic of
+    so few photos would move with every change of the training photos (docs/log.md).
+
+    Args:
+        seen: probabilities of photos of the classes that the parts did not see, shape (photos,).
+    """
+    from scipy.stats import beta
+
+    count, share = len(seen), 1 - KEPT
+    edges = beta.cdf(np.linspace(0, 1, count + 1), (count + 1) * share, (count + 1) * KEPT)
+    log_odds = seen.double().logit(1e-6).sort().values
+    return (log_odds @ torch.from_numpy(np.diff(edges))).sigmoid().float()
 
 
 def _scope(parts: _Parts, mix: _Mix, threshold: Tensor) -> Scope:

@@ -12,7 +12,10 @@ from config.recipe import NO_CLASS, read_recipe
 from dataset.draw import DRAWINGS, draw
 from dataset.drawing.cameras import Camera
 from dataset.drawing.devices import desk, place_laptop, place_phone
+from dataset.drawing.lessons import lesson
+from dataset.drawing.papers import papers
 from dataset.drawing.rooms import framed
+from dataset.drawing.things import things
 from dataset.drawing.tools import Corners, stand
 from dataset.drawing.windows import full_frame, page, phone, window
 from dataset.drawing.worlds import world
@@ -63,6 +66,21 @@ def test_a_call_shows_cameras_and_more(
     shares = [share(show(random.Random(seed), 400, 300, magenta)) for seed in range(12)]
     assert least < np.median(shares) < most
     assert len(set(shares)) > 6, "nearly all are alike"
+
+
+def test_a_lesson_is_mostly_a_slide() -> None:
+    shares = [share(lesson(random.Random(seed), 400, 300, magenta)) for seed in range(16)]
+    assert max(shares) < 0.2
+    assert sum(cameras > 0.005 for cameras in shares) in range(3, 13), "some have cameras, some have none"
+
+
+def test_things_have_no_paper_of_one_colour() -> None:
+    def paper(image: Image.Image) -> float:
+        small = image.convert("RGB").resize((200, 150), Image.Resampling.NEAREST)
+        return max(count for count, _ in small.getcolors(200 * 150) or []) / (200 * 150)
+
+    shares = {show: [paper(show(random.Random(seed), 400, 300)) for seed in range(12)] for show in (papers, things)}
+    assert np.median(shares[papers]) > 0.3 > max(shares[things])
 
 
 def test_a_phone_is_upright_and_keeps_its_size() -> None:

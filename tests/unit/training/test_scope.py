@@ -16,7 +16,7 @@ from tests.helpers.commands import SHAPES
 from training.bundles.scope_output import with_scope
 from training.data.outside import kind_of, read_outside, trained_on
 from training.evaluation.scope import Scoped, scored
-from training.fitting.scope import KEPT, _fit, _mixed, _out_of_fold, _scope, _Side
+from training.fitting.scope import KEPT, _fit, _mixed, _out_of_fold, _scope, _Side, threshold_of
 from training.models.scope import Scope
 
 CHANNELS = 16
@@ -37,7 +37,7 @@ def fitted() -> tuple[Scope, torch.Tensor]:
     parts = _fit(inner.features[0], outer.features[0])
     seen, unseen = _out_of_fold(inner, outer)
     mix = _mixed(seen, unseen)
-    return _scope(parts, mix, mix.probability(seen).quantile(1 - KEPT, interpolation="lower")), inner.features[0]
+    return _scope(parts, mix, threshold_of(mix.probability(seen))), inner.features[0]
 
 
 def test_kinds_that_were_seen_and_kinds_that_were_not_are_out_of_scope() -> None:
@@ -46,6 +46,17 @@ def test_kinds_that_were_seen_and_kinds_that_were_not_are_out_of_scope() -> None
     assert float((scope(inside) >= threshold).float().mean()) >= KEPT - 0.02
     for centres in ([2, 3], [8, 9], [14]):  # the linear head has seen the first only
         assert float((scope(side(centres, 5).features[0]) >= threshold).float().mean()) <= 0.05
+
+
+def test_the_threshold_is_the_quantile_and_one_photo_hardly_moves_it() -> None:
+    many = torch.linspace(-3, 3, 3001).sigmoid()
+    assert float(threshold_of(many)) == pytest.approx(float(many.quantile(1 - KEPT)), abs=0.002)
+    few = torch.cat([torch.tensor([-3.0, -2.8, -2.6, -2.4]), torch.linspace(0, 3, 153)]).sigmoid()
+    without = torch.cat([few[:1], few[2:]])
+    order = [float(rows.quantile(1 - KEPT, interpolation="lower")) for rows in (few, without)]
+    smooth = [float(threshold_of(rows)) for rows in (few, without)]
+    assert abs(smooth[0] - smooth[1]) < 0.2 * abs(order[0] - order[1])
+    assert float(few.min()) < smooth[0] < float(few.median())
 
 
 def test_without_the_distance_an_unseen_kind_would_pass() -> None:
