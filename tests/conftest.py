@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from tests.helpers.waiting import Once, once_in
 
 XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
+# Each command that a test starts would compile the project's modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 TRAINED = {"drawn", "runs", "sibling"}  # fixtures that train, or prepare it
 
@@ -31,11 +36,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(specs: list[Any]) -> None:
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
     """Fork the processes of `pytest -n` from one that has imported torch (tests/helpers/running/forked.py)."""
     os.environ["OMP_NUM_THREADS"] = "1"  # two trainings with a thread for every core wait more than they compute
     for spec in specs:
-        spec.python = forking_python()
+        spec.python = forking_python(tuple(config.args))
 
 
 @pytest.hookimpl(tryfirst=True)

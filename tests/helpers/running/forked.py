@@ -1,7 +1,8 @@
 """Fork processes from one that has imported torch: commands of the project, and the processes of `pytest -n`.
 
 A forked command has its own arguments, folder, environment, output and exit code, as when a person starts it; only the
-importing is saved, which is up to six seconds of computing. The processes of `pytest -n` share that memory too. One
+importing is saved, which is up to six seconds of computing. The processes of `pytest -n` share that memory too, and
+the test modules: importing them takes each process 16 seconds of computing where no compiled copies lie. One
 process to fork (`python -m tests.helpers.running.forked server`) serves the whole run; it ends with the pytest that
 started it. Only the standard library is imported here: execnet starts this file as the Python of each process of
 `pytest -n`.
@@ -54,14 +55,14 @@ def run_forked(words: list[str], folder: Path, environment: Mapping[str, str]) -
         return subprocess.CompletedProcess(words, code, stdout.read(), stderr.read())
 
 
-def forking_python() -> str:
-    """The Python for execnet's `popen` that forks its process instead of starting one."""
-    start_server()
+def forking_python(tests: tuple[str, ...]) -> str:
+    """The Python for execnet's `popen` that forks its process, which has imported the tests of these paths."""
+    start_server(tests)
     return shlex.join([sys.executable, __file__])
 
 
 @functools.cache
-def start_server() -> None:
+def start_server(tests: tuple[str, ...] = ()) -> None:
     """Start the process to fork, unless the pytest that started this process has one."""
     if ADDRESS in os.environ:
         return
@@ -69,7 +70,7 @@ def start_server() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(100)
-        words = [sys.executable, "-m", "tests.helpers.running.forked", "server", str(listener.fileno())]
+        words = [sys.executable, "-m", "tests.helpers.running.forked", "server", str(listener.fileno()), *tests]
         _STARTED.append(
             subprocess.Popen(
                 words, cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[listener.fileno()], start_new_session=True
@@ -93,9 +94,11 @@ def _fork(files: list[int], words: list[str], folder: Path, environment: Mapping
     return int(answer)
 
 
-def _serve(listener: socket.socket) -> None:
+def _serve(listener: socket.socket, tests: list[str]) -> None:
     """Fork for each connection; the child leaves the loop, runs its command and ends with its exit code."""
     _import_commands()
+    if tests:
+        _import_tests(tests)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report the exit codes
     while listener in select.select([listener, sys.stdin], [], [])[0]:
@@ -116,9 +119,27 @@ def _import_commands() -> None:
         main = importlib.import_module(f"{package}.__main__").main
         for name in getattr(main, "summaries", ()):  # none: the package is one command
             main.get_command(None, name)
-        del sys.modules[f"{package}.__main__"]  # which runs as the module __main__
     for name in LATE:
         importlib.import_module(name)
+
+
+class _NotYet:
+    """An entry of sys.meta_path: whatever imports onnxruntime fails, because it starts threads."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "onnxruntime":
+            raise RuntimeError("onnxruntime is not imported before a fork")
+
+
+def _import_tests(paths: list[str]) -> None:
+    """Import test modules as pytest does; each process imports the few that fail here itself, and reports errors."""
+    import pytest
+
+    sys.meta_path.insert(0, finder := _NotYet())
+    words = ["--collect-only", "--quiet", "--capture=no", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        pytest.main([*words, *paths])
+    sys.meta_path.remove(finder)
 
 
 def _report(connection: socket.socket) -> None:
@@ -156,6 +177,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
 
 
 def _exit_code(package: str) -> int:
+    sys.modules.pop(f"{package}.__main__", None)  # it runs as the module __main__
     try:
         runpy.run_module(package, run_name="__main__", alter_sys=True)
     except SystemExit as end:
@@ -178,7 +200,7 @@ def _leave(code: int) -> NoReturn:
 
 def _main(arguments: list[str]) -> None:
     if arguments[0] == "server":
-        _serve(socket.socket(fileno=int(arguments[1])))
+        _serve(socket.socket(fileno=int(arguments[1])), arguments[2:])
     else:
         sys.exit(_fork([0, 1, 2], [], Path.cwd(), os.environ))
 

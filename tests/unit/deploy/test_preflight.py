@@ -41,7 +41,7 @@ STATES: dict[tuple[InManifest, OnServer], tuple[RolloutState, RolloutState, Roll
 
 
 @pytest.mark.parametrize(
-    ("manifest", "server", "last"), product(InManifest, OnServer, LAST), ids=lambda fact: fact.name
+    ("manifest", "server", "last"), list(product(InManifest, OnServer, LAST)), ids=lambda fact: fact.name
 )
 def test_every_combination_has_one_state(manifest: InManifest, server: OnServer, last: LastRollout) -> None:
     rows = [r for r in TABLE if manifest in r.manifest and server in r.server and last in r.last_rollout]
