@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from traffic.front import route
+from traffic.verdict import ALARM
 
 FILE = "history.jsonl"
 WIDTH, LEFT, RIGHT, PANEL, GAP = 800, 90, 20, 90, 34
@@ -86,7 +87,7 @@ def picture(rows: Sequence[Row], title: str) -> str:
             [(GREY, [row.control_errors for row in rows]), (RED, [row.candidate_errors for row in rows])],
             0,
         ),
-        ("e-value, log", [(RED, [_log(row.evidence) for row in rows])], _log(1000)),
+        ("e-value, log", [(RED, [_log(row.evidence) for row in rows])], _log(2 * ALARM)),
     ]
     height = 60 + len(panels) * (PANEL + GAP) + 30
     parts = [
@@ -112,9 +113,9 @@ def _panel(
     yield _text(8, top + 10, f"{largest:.3g}")
     yield _text(8, bottom, name)
     if name.startswith("e-value"):
-        alarm = bottom - PANEL * _log(500) / largest
+        alarm = bottom - PANEL * _log(ALARM) / largest
         yield f'<path d="M{LEFT} {alarm:.1f}H{WIDTH - RIGHT}" stroke="{RED}" stroke-dasharray="4 3"/>'
-        yield _text(LEFT + 4, alarm - 4, "alarm: 500")
+        yield _text(LEFT + 4, alarm - 4, f"alarm: {ALARM:g}")
     for colour, values in lines:
         steps, before = [], None
         for seconds, value in zip(times, values, strict=True):

@@ -154,4 +154,4 @@ def token(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m benchmarks.front")
