@@ -111,11 +111,19 @@ def _basis(job: Job, photos: Photos, facts: Mapping[str, Any]) -> dict[str, obje
         "counted": int(photos.counted.sum()),
         "duplicates": int(photos.duplicate.sum()),
         "unsure": int((photos.counted & photos.unsure).sum()),
-        "out_of_scope": int((photos.outside & ~photos.duplicate).sum()) if photos.scope_known else None,
+        "out_of_scope": int((photos.outside & ~photos.duplicate & ~photos.error).sum()) if photos.scope_known else None,
+        "scope_range": _scope_range(photos) if photos.scope_known else None,
         "errors": f"{int(photos.error.sum())}" + (f" ({codes})" if codes else ""),
         "unknown_regions": int((photos.region == REGION_CODES.index(UNKNOWN)).sum()),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _scope_range(photos: Photos) -> str:
+    """The read share if none, or all, of the out-of-scope photos showed the label: how much the scope can matter."""
+    outside, counted = int((photos.outside & ~photos.duplicate & ~photos.error).sum()), int(photos.counted.sum())
+    positive, total = int((photos.counted & photos.positive).sum()), max(counted + outside, 1)
+    return f"{percent(positive / total)} – {percent((positive + outside) / total)} %"
 
 
 def _review_facts(reviewed: Reviewed | None, accuracy: Accuracy | None) -> dict[str, object]:

@@ -39,6 +39,7 @@ def unpacked(mar: Path, folder: Path) -> Iterator[Model]:
     """
     if not mar.is_file():
         raise NotFound(f"{mar}: there is no such file", "pack a bundle with scripts/archive.sh BUNDLE VERSION")
+    folder = folder.absolute()  # workers run in it
     shutil.rmtree(folder, ignore_errors=True)
     try:
         try:

@@ -144,7 +144,7 @@ function drawInstitutions() {
 }
 
 function drawBasis() {
-  const rows = data.basis.flatMap(([key, value]) => [element("dt", {}, t("facts")[key]), element("dd", { "data-fact": key }, value === null ? t(key === "out_of_scope" ? "scope_unknown" : "none") : String(value))]);
+  const rows = data.basis.flatMap(([key, value]) => [element("dt", {}, t("facts")[key]), element("dd", { "data-fact": key }, value === null ? t(key === "out_of_scope" || key === "scope_range" ? "scope_unknown" : "none") : String(value))]);
   $("basis").replaceChildren(...rows);
 }
 

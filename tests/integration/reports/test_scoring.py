@@ -30,6 +30,7 @@ from reports.build import build
 from reports.counting.review import read_review
 from reports.drift import drift
 from reports.sample import sample
+from reports.score import score
 from reports.scoring.archives import Model
 from reports.scoring.fetching import Limits, fetch
 from reports.scoring.job import Job, read_job, read_parts
@@ -79,6 +80,15 @@ def test_each_photo_is_one_row_in_the_order_of_the_manifest(scores: Job, manifes
     assert all(row["label"] == Path(row["source"]).parent.name for row in found[:36])
     assert {row["label"] for row in found[:36]} == folders
     assert [row["error_code"] for row in found[36:]] == ["corrupt_image", "empty_image", "file_not_found"]
+
+
+def test_a_relative_folder_is_unpacked_where_workers_find_it(
+    mar: Path, manifest: Path, scores: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [str(manifest), "--archive", str(mar), "--out", "scores/1", "--jobs", "1", "--part", str(PART)]
+    score.main(words, standalone_mode=False)
+    assert rows(read_job(tmp_path / "scores" / "1")) == rows(scores)
 
 
 def test_a_job_killed_at_every_step_ends_with_the_rows_of_an_undisturbed_one(

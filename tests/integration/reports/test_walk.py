@@ -218,6 +218,12 @@ def test_the_numbers_of_the_page_are_those_of_the_csv_files(browser: Any, site: 
     country = [row for row in shares if row["region"] == "CN"]
     assert int(facts["counted"]) == sum(int(row["counted"]) for row in country)
     assert int(facts["photos"]) == sum(int(row["photos"]) for row in country)
+    counted, positive, outside = (
+        sum(int(row[name]) for row in country) for name in ("counted", "positive", "out_of_scope")
+    )
+    assert outside
+    bounds = [round(100 * some / (counted + outside), 1) for some in (positive, positive + outside)]
+    assert facts["scope_range"] == f"{bounds[0]} – {bounds[1]} %"
 
 
 def test_the_map_follows_the_slider_and_a_tile_chooses_its_region(browser: Any, site: Path) -> None:
