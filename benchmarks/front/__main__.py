@@ -24,6 +24,7 @@ from benchmarks.harness.commands import run_command
 from benchmarks.harness.server import question
 from benchmarks.harness.versions import copy_as, goldens_photo
 from common.cli import command
+from common.console import note
 from common.errors import UserError
 from deploy.archive import pack
 from deploy.clients.generator import NUMBER
@@ -44,11 +45,14 @@ def main(chart: Path | None, steps: str, needed: int) -> None:
     """Measure the front and walk a canary, with the shipped model."""
     with tempfile.TemporaryDirectory() as work:
         mar = pack(BUNDLE, "1.0", Path(work) / "store")
-        newer = copy_as(mar, "1.1", mar.parent)
         environment = {**separate_environment(Path(work) / "var", mar.parent), "SERVE_FRONT": "on"}
         environment |= {"SERVE_FRONT_RATE": "100000"}
         with served(environment) as settings:
-            figures: dict[str, Any] = {**cost(settings, mar), **shares(settings)}
+            figures: dict[str, Any] = {}
+            for measure in (lambda: cost(settings, mar), lambda: shares(settings)):
+                figures |= (found := measure())
+                note(json.dumps(found))
+            newer = copy_as(mar, "1.1", mar.parent)  # only now: `up` serves the newest of the store
             options = ["--steps", steps, "--requests", str(needed), "--shadow", "50"]
             load, output = walk(settings, environment, newer, options)
             click.echo(output)
