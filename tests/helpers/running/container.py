@@ -90,9 +90,10 @@ def contained(data: Path, variables: Mapping[str, str], *words: str) -> Iterator
     os.chown(data, USER, 0)
     log = data.with_suffix(".log")
     environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+        "PATH": f"{Path(sys.executable).parent}:{os.defpath}:/usr/sbin",
         "LANG": "C.UTF-8",
         "SERVE_VAR": f"{DATA}/var",
+        "SERVE_NODES": "none",
         "SERVE_STORE": f"{DATA}/model_store",
         **variables,
     }
