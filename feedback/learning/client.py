@@ -9,7 +9,6 @@ import requests
 
 from common.errors import InvalidInput, Unreachable, UserError
 
-PAGE = 1000
 TIMEOUT_S = (5, 60)
 MOST_BYTES = 60 * 2**20
 _URL = re.compile(r"/uploads/[0-9a-f]{32}\.(jpg|png|webp)", re.ASCII)

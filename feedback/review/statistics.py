@@ -1,5 +1,7 @@
 """Figures about the loop: states, days, people, agreement."""
 
+import threading
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select
@@ -8,6 +10,7 @@ from feedback.storage.database import Database
 from feedback.storage.tables import Account, Opinion, Photo, Upload
 
 DAYS = 14
+RECENT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,22 @@ class Statistics:
                 days=[(str(row[0]), row[1]) for row in days],
                 people=[Reviewer(row[0], row[1], row[2] or 0, row[3] or 0) for row in session.execute(people)],
             )
+
+
+class RecentStatistics:
+    """Statistics that are at most a minute old: they read every opinion. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: Statistics | None = None
+        self._when = 0.0
+
+    def of(self, database: Database) -> Statistics:
+        """Read them, if the last ones are too old."""
+        with self._lock:
+            if self._last is None or time.monotonic() - self._when > RECENT_S:
+                self._last, self._when = Statistics.of(database), time.monotonic()
+            return self._last
 
 
 def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

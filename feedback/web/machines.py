@@ -19,7 +19,7 @@ from feedback.web.reviewing import url_of
 from feedback.web.site import Ask
 from handler.errors import RequestError
 
-PAGE = 1000
+PAGE = 400
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
 MOST_GATE = 32 * 1024
 """The longest gate.json, in characters."""
@@ -29,7 +29,7 @@ _TEXT = re.compile(r"[\w.:-]{1,200}", re.ASCII)
 def user_labels(ask: Ask) -> Response:
     """GET /user-labels: the agreed labels as a list of id, label (class index), name and url.
 
-    `?after=ID` continues a list of at most 1,000; `?detail=1` adds what a training needs: the photo's chain of near
+    `?after=ID` continues a list of at most 400; `?detail=1` adds what a training needs: the photo's chain of near
     duplicates, who uploaded it (a number), its digest, its reason and probability.
     """
     query = ask.request.query_params

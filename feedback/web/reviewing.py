@@ -7,7 +7,6 @@ from starlette.responses import JSONResponse, Response
 
 from feedback.review.agreement import LABEL, value_of
 from feedback.review.album import Refused
-from feedback.review.statistics import Statistics
 from feedback.storage.tables import Photo
 from feedback.web.site import Ask, failed
 
@@ -44,7 +43,7 @@ def judge(ask: Ask) -> Response:
 
 def statistics(ask: Ask) -> Response:
     """GET /statistics: how many photos are in which state, who judged how many, how often people agree."""
-    return ask.page("statistics.html", statistics=Statistics.of(ask.site.database))
+    return ask.page("statistics.html", statistics=ask.site.statistics.of(ask.site.database))
 
 
 def url_of(photo: Photo) -> str:

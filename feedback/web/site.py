@@ -18,6 +18,7 @@ from feedback.accounts.limits import RateLimit
 from feedback.accounts.people import People
 from feedback.accounts.roles import at_least
 from feedback.review.album import Album
+from feedback.review.statistics import RecentStatistics
 from feedback.settings import Settings
 from feedback.storage.database import Database
 from feedback.web.classifier import Classifier
@@ -45,6 +46,7 @@ class Site:
     classifier: Classifier
     sign_ins: RateLimit = field(default_factory=lambda: RateLimit(10, 300))
     uploads: RateLimit = field(default_factory=lambda: RateLimit(300, 60))
+    statistics: RecentStatistics = field(default_factory=RecentStatistics)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from feedback.review.album import Answered, shown_name
 from feedback.storage.tables import Photo, Upload
 from feedback.web.classifier import NotAnswered
 from feedback.web.site import Ask, failed
+from handler.errors import RequestError
 
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 FEW_LABELS = 8
@@ -69,7 +70,10 @@ def _one(ask: Ask, file: UploadFile) -> int:
     data = file.file.read(limits.bytes + 1)  # one byte over the limit is refused by the model, with its message
     answer, milliseconds = site.classifier.ask(data)
     answered = Answered(data, file.filename or "", site.classifier.served().name, answer, milliseconds)
-    return site.album.add(answered, caller.account, caller.visitor, limits)
+    try:
+        return site.album.add(answered, caller.account, caller.visitor, limits)
+    except RequestError as error:  # the model could read it, and we cannot
+        raise NotAnswered(error.status, error.code, error.message) from error
 
 
 def _not_uploaded(ask: Ask, status: int, code: str, problems: list[str]) -> Response:

@@ -30,6 +30,7 @@ from tests.helpers.night import tints
 from tests.helpers.waiting import Once
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: run make test")
 expect = sync_api.expect
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
@@ -122,6 +123,32 @@ def test_pages_work_without_javascript(browser: Any, pages: Pages, tmp_path: Pat
     page.locator(".cards a").first.click()
     page.get_by_role("button", name="Right").click()
     expect(page.locator("#own")).to_contain_text("You said")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_no_page_has_a_serious_accessibility_fault(
+    browser: Any, pages: Pages, tmp_path: Path, scheme: str, width: int
+) -> None:
+    pages.people.add("ann", "reviewer", PASSWORD)
+    photo = tmp_path / "drawing.jpg"
+    photo.write_bytes(jpeg(4, "stripes"))
+    page = opened(browser, pages.address, color_scheme=scheme, viewport={"width": width, "height": 844})
+    page.goto(f"{pages.address}/login")
+    assert faults(page) == []
+    sign_in(page, pages.address, "ann")
+    upload(page, pages.address, photo)
+    expect(page.locator("h1")).to_have_text(LABELS[0])
+    assert faults(page) == []
+    for path in ("/", "/mine", "/review", "/statistics", "/versions"):
+        page.goto(f"{pages.address}{path}")
+        assert faults(page) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is wider than the window"
+
+
+def faults(page: Any) -> list[str]:
+    """What axe-core finds of serious or critical impact."""
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{row['id']}: {row['nodes'][0]['html']}" for row in found if row["impact"] in ("serious", "critical")]
 
 
 def upload(page: Any, address: str, photo: Path) -> None:

@@ -42,7 +42,12 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     "feedback": [COMMANDS, "web", "learning", "delivery", "review", "accounts", "storage", "photos", "settings"],
     "retrain": [COMMANDS, "walk"],
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
-    "benchmarks": [COMMANDS, ("differential", "front", "fuzz", "gates", "groups", "reports"), "peers", "harness"],
+    "benchmarks": [
+        COMMANDS,
+        ("differential", "front", "fuzz", "gates", "groups", "pages", "reports"),
+        "peers",
+        "harness",
+    ],
 }
 MAX_MODULES = 15
 

@@ -1,0 +1,1 @@
+"""How fast the feedback pages are with many photos."""
