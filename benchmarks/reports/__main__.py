@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -42,7 +42,15 @@ from reports.scoring.schema import PART
 RESULT = ROOT / "runs" / "benchmarks" / "reports.json"
 MODEL = ROOT / "models" / "classroom"
 INTERVAL = 0.5  # seconds between two samples of memory
-Usage = dict[str, float]
+
+
+class Sample(NamedTuple):
+    """A running job: photos written so far, seconds, seconds of computing and unique bytes of all its processes."""
+
+    photos: int
+    seconds: float
+    computing: float
+    memory: float
 
 
 @command(epilog="Example: python -m benchmarks.reports --count 2000 --kills 2")
@@ -76,19 +84,22 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
     """The bare loop, the job, and the bare loop, each on `count` photos (the loops on half of them each)."""
     photos = list(islice(cycle(drawn), count))
     before = bare_loop(place, mar, photos[: count // 2])
-    job, memory = score(manifest(place / "all.csv", photos), mar, place / "scores", max(20, min(PART, count // 50)))
+    samples = score(manifest(place / "all.csv", photos), mar, place / "scores", max(20, min(PART, count // 50)))
     after = bare_loop(place, mar, photos[count // 2 :])
-    seconds, computing = before["seconds"] + after["seconds"], before["computing"] + after["computing"]
+    bare, bare_computing = (count / (before[index] + after[index]) for index in (0, 1))
+    first, last = samples[0], samples[-1]
+    done = last.photos - first.photos
+    rate, per_computing = done / (last.seconds - first.seconds), done / (last.computing - first.computing)
     return {
-        "bare_per_second": round(count / seconds, 1),
-        "score_per_second": round(count / job["seconds"], 1),
-        "ratio": round(seconds / job["seconds"], 3),
-        "bare_per_core_second": round(count / computing, 1),
-        "score_per_core_second": round(count / job["computing"], 1),
-        "ratio_of_computing": round(computing / job["computing"], 3),
-        "core_hours_per_million": round(job["computing"] / count * 1e6 / 3600, 2),
-        "memory_mb": round(max(size for _, size in memory) / 1e6),
-        "memory_slope_mb_per_10000": round(slope(memory), 2),
+        "bare_per_second": round(bare, 1),
+        "score_per_second": round(rate, 1),
+        "ratio": round(rate / bare, 3),
+        "bare_per_second_of_computing": round(bare_computing, 1),
+        "score_per_second_of_computing": round(per_computing, 1),
+        "ratio_of_computing": round(per_computing / bare_computing, 3),
+        "core_hours_per_million": round(1e6 / 3600 / per_computing, 2),
+        "memory_mb": round(max(one.memory for one in samples) / 1e6),
+        "memory_slope_mb_per_10000": slope(samples),
     }
 
 
@@ -108,8 +119,8 @@ def manifest(path: Path, photos: Sequence[Path]) -> Path:
     return path
 
 
-def bare_loop(place: Path, mar: Path, photos: Sequence[Path]) -> Usage:
-    """One process of `bare.py` per core. Seconds: of the slowest; computing: of all, with their starts."""
+def bare_loop(place: Path, mar: Path, photos: Sequence[Path]) -> tuple[float, float]:
+    """One process of `bare.py` per core: the seconds of the slowest loop, and the seconds of computing of all loops."""
     with unpacked(mar, place / "unpacked") as model:
         paths = os.pathsep.join((str(model.folder), str(ROOT)))
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
@@ -120,56 +131,50 @@ def bare_loop(place: Path, mar: Path, photos: Sequence[Path]) -> Usage:
             lists.write_text("\n".join(map(str, photos[index :: cores()])))
             words = [sys.executable, "-P", bare.__file__, str(model.folder), str(lists)]
             running.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True))
-        seconds = [float(one.stdout.read()) for one in running if one.stdout]
-        return {"seconds": max(seconds), "computing": sum(computing_of(one.pid) for one in running)}
+        loops = [tuple(map(float, one.communicate()[0].split())) for one in running]
+    return max(seconds for seconds, _ in loops), sum(computing for _, computing in loops)
 
 
-def computing_of(process: int) -> float:
-    """Wait for a process; the seconds of computing of it and of its children."""
-    _, status, usage = os.wait4(process, 0)
-    if status:
-        raise UserError(f"a process ended with status {status}")
-    return usage.ru_utime + usage.ru_stime
+def score(table: Path, mar: Path, out: Path, part: int) -> list[Sample]:
+    """Run the command; samples from the first written part to the last.
 
-
-def score(table: Path, mar: Path, out: Path, part: int) -> tuple[Usage, list[tuple[int, float]]]:
-    """Run the command. Its seconds are those from the first to the last row, from the times of the parts.
-
-    Returns:
-        seconds and computing; and the memory after so many photos.
+    Raises:
+        UserError: it failed.
     """
     words = [sys.executable, "-m", "reports", "score", str(table), "--archive", str(mar), "--out", str(out)]
-    log = out.with_suffix(".log").open("w")
-    process = subprocess.Popen([*words, "--part", str(part)], cwd=ROOT, stdout=log, stderr=log)
-    memory: list[tuple[int, float]] = []
-    parts, begun = out / "parts", 0.0
-    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if (done := len(list(parts.glob("*.parquet")))) and begun:
-            memory.append((done * part, resident(process.pid)))
-        if not begun and len(psutil.Process(process.pid).children()) == cores():
-            begun = time.perf_counter()  # the workers start: the rows follow within a second or two
-        time.sleep(INTERVAL)
-    seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "computing": computing_of(process.pid)}, memory or [(0, 0.0)]
+    samples: list[Sample] = []
+    with out.with_suffix(".log").open("w") as log:
+        process = subprocess.Popen([*words, "--part", str(part)], cwd=ROOT, stdout=log, stderr=log)
+        while process.poll() is None:
+            done = len(list((out / "parts").glob("0*.parquet")))
+            if done and (not samples or done * part > samples[-1].photos):
+                samples += sampled(process.pid, done * part)
+            time.sleep(INTERVAL)
+    if process.returncode:
+        raise UserError(f"{' '.join(words)} failed: {out.with_suffix('.log').read_text()[-500:]}")
+    return samples
 
 
-def resident(launcher: int) -> float:
-    """Unique resident bytes of a process and its children."""
-    total = 0.0
+def sampled(launcher: int, photos: int) -> list[Sample]:
+    """A sample of a process and its children; none if one of them has just ended."""
+    seconds, computing, memory = time.perf_counter(), 0.0, 0.0
     try:
         for process in (psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)):
-            total += process.memory_full_info().uss
+            times = process.cpu_times()
+            computing += times.user + times.system
+            memory += process.memory_full_info().uss
     except psutil.NoSuchProcess:
-        pass
-    return total
+        return []
+    return [Sample(photos, seconds, computing, memory)]
 
 
-def slope(memory: Sequence[tuple[int, float]]) -> float:
-    """Megabytes per 10,000 photos."""
-    later = np.array(memory[len(memory) // 5 :])
-    if len(later) < 3 or np.ptp(later[:, 0]) == 0:
-        return float("nan")
-    return float(np.polyfit(later[:, 0] / 10_000, later[:, 1] / 1e6, 1)[0])
+def slope(samples: Sequence[Sample]) -> float | None:
+    """Megabytes per 10,000 photos in the last four fifths; None: too few samples."""
+    later = samples[len(samples) // 5 :]
+    if len(later) < 3:
+        return None
+    line = np.polyfit([one.photos / 10_000 for one in later], [one.memory / 1e6 for one in later], 1)
+    return round(float(line[0]), 2)
 
 
 def killed(place: Path, drawn: Sequence[Path], mar: Path, kills: int) -> dict[str, Any]:
