@@ -341,6 +341,7 @@ def test_near_groups_form_chains_and_empty_hashes_are_alone() -> None:
     assert near_groups([]) == []
 
 
+@pytest.mark.slow
 def test_ten_thousand_hashes_are_grouped_in_seconds() -> None:
     rng = random.Random(0)
     hashes = [f"{rng.getrandbits(144):036x}" for _ in range(10_000)]
@@ -401,6 +402,7 @@ def test_a_second_audit_of_the_same_table_is_refused(tmp_path: Path) -> None:
     assert run(tmp_path).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_photo_that_serving_would_stop_is_too_large(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(costly.tiff_of_one_strip(8000, 2000))
     facts = inspect_photo(tmp_path / "a.tif", Limits(photo_seconds=0.3), served=Input(height=70, width=50))

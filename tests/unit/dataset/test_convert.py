@@ -49,6 +49,7 @@ def test_lists_have_the_format_of_the_document(oxford: Path, tmp_path: Path) -> 
     assert (tmp_path / "pets" / "trainval" / "Abyssinian" / "Abyssinian_0.jpg").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_photos_of_the_test_list_are_neither_trained_on_nor_held_out(oxford: Path, tmp_path: Path) -> None:
     convert(oxford, tmp_path / "pets")
     photos = read_photos(tmp_path / "pets", LABELS)

@@ -128,6 +128,7 @@ def test_photos_of_no_class_are_drawn_only_for_a_recipe_that_names_them(tmp_path
     assert len(read_photos(tmp_path / "more", recipe.labels)) == 6
 
 
+@pytest.mark.slow
 def test_every_second_drawing_uses_photos_of_rooms_to_train_on(tmp_path: Path) -> None:
     recipe = read_recipe("shapes")
     recipe = recipe.model_copy(

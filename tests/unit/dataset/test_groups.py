@@ -83,6 +83,7 @@ def copies(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_proposal_is_looked_at_corrected_and_accepted(tmp_path: Path) -> None:
     folder, out = copies(tmp_path / "in"), tmp_path / "out"
     (folder / "SOURCES.tsv").write_text("path\tsource\tlicence\n2.png\tschool\tCC0\n5.png\t\tCC0\n")
@@ -117,6 +118,7 @@ def test_a_proposal_is_looked_at_corrected_and_accepted(tmp_path: Path) -> None:
     assert [row["licence"] for row in read_rows(folder / "SOURCES.tsv")] == ["CC0", "CC0", "", "", ""]
 
 
+@pytest.mark.slow
 def test_accepted_groups_are_the_sources_of_a_labelled_table(tmp_path: Path) -> None:
     folder, out = copies(tmp_path / "in"), tmp_path / "out"
     labels = read_recipe(SHAPES).labels

@@ -549,6 +549,7 @@ def test_labels_get_distinct_keys_as_far_as_there_are_any(tmp_path: Path) -> Non
     assert keys[-10:] == [""] * 10
 
 
+@pytest.mark.slow
 def test_a_photo_of_no_class_has_a_key_and_a_folder(tmp_path: Path) -> None:
     with serving(numbered(tmp_path / "in", 1), "--folders", str(tmp_path / "out")) as server:
         assert server.state["labels"][-1] == {"label": "no_class", "key": "n", "text": "no class"}

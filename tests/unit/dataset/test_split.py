@@ -144,6 +144,7 @@ def test_a_table_gives_the_same_photos_as_the_folders(photos: Path, tmp_path: Pa
     assert "-m training train" in done.output
 
 
+@pytest.mark.slow
 def test_photos_of_no_class_are_split_by_source_and_are_in_no_class(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / LABELS[0], photos / "no_class")
     for index, path in enumerate(sorted((photos / "no_class").iterdir())):
@@ -246,6 +247,7 @@ def run_balance(folder: Path, *more: str) -> click.testing.Result:
     return click.testing.CliRunner().invoke(balance, [str(folder), "--recipe", str(SHAPES), *more])
 
 
+@pytest.mark.slow
 def test_balance_adds_copies_to_the_smaller_class_of_the_training_part_only(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     validation = sorted((folder / "val").rglob("*"))
@@ -263,6 +265,7 @@ def test_balance_adds_copies_to_the_smaller_class_of_the_training_part_only(phot
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_with_every_each_photo_of_the_smallest_class_gets_two_copies(photos: Path, tmp_path: Path) -> None:
     folder = make_split(photos, tmp_path)
     originals = len(list((folder / "train" / "disc").iterdir()))

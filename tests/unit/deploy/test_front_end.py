@@ -12,6 +12,7 @@ from deploy.torchserve import front_end
 from deploy.torchserve.front_end import CHANGES, change_classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_class_differs_only_in_the_listed_bytes(tmp_path: Path, name: str) -> None:
     change_classes(tmp_path)

@@ -146,6 +146,7 @@ def test_a_rate_limit_forgets_after_its_time() -> None:
 SQL = ("' OR 1=1 --", "1; DROP TABLE photo", "\x00", "💥", "x" * 10_000, "%s", "-1", "NaN")
 
 
+@pytest.mark.slow
 def test_no_field_reaches_the_database_as_code_and_none_breaks_the_server(site: Site) -> None:
     ann = Browser(site).signed_in("ann", "admin")
     result = ann.upload(jpeg(1))

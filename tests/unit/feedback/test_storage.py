@@ -28,7 +28,10 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.skipif(bool(missing()), reason=missing()))]
+    params=[
+        "sqlite",
+        pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]),
+    ]
 )
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     environ = {}

@@ -16,6 +16,7 @@ def test_jpeg_png_and_webp_are_common(name: str) -> None:
     assert is_common(pictures.TAKEN[name]()) == (name not in UNCOMMON_FORMATS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(
     ("width", "height", "common"),

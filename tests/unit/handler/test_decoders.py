@@ -127,6 +127,7 @@ def test_a_process_returns_the_memory_of_a_large_photo(form: str) -> None:
     assert psutil.Process(before[0]).memory_info().rss < resident + 20 * 10**6
 
 
+@pytest.mark.slow
 def test_a_photo_that_needs_too_much_memory_is_too_costly_and_the_next_is_answered() -> None:
     decoders = Decoders(SIZE, Limits(photo_seconds=20, photo_megabytes=210))
     error = refused(decoders, large())

@@ -166,6 +166,7 @@ def test_the_reason_why_it_is_not_json(raw: bytes, reason: str) -> None:
         decode_json(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [b"{}", b"[]", b"0", b'{"a":1}'])
 def test_a_flood_of_values_is_refused_before_it_is_decoded(value: bytes) -> None:
     body = b"[" + b",".join([value] * 300_000) + b"]"

@@ -35,6 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_warnings(site: Path) -> None:
     done = build(site)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,6 +47,7 @@ def test_the_site_builds_without_warnings(site: Path) -> None:
 BROKEN = ("[x](absent.md)", "[x](api.md#absent)", "[x][absent]")
 
 
+@pytest.mark.slow
 def test_broken_links_fail_the_build(site: Path) -> None:
     page = site / "docs" / "glossary.md"
     before = page.read_text(encoding="utf-8")

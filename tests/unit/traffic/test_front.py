@@ -132,6 +132,7 @@ def answered_by(answers: list[requests.Response]) -> set[str]:
     return {answer.json().get("node", "") for answer in answers}
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_nodes_that_restart_with_new_keys_cost_no_client_an_error(settings: Settings) -> None:
     """One of two nodes restarts while a client asks; with both away the answer is a 503 that says so."""

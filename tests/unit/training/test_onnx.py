@@ -142,6 +142,7 @@ def ask(*words: object) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_bundle_and_its_parts_give_the_same_answer(bundle: Path, tmp_path: Path) -> None:
     photo = bundle / "goldens" / "pattern_0.jpg"
     one, two = tmp_path / "one.png", tmp_path / "two.png"
