@@ -52,6 +52,7 @@ def write_recipe(path: Path) -> Path:
         "task": "tells warm and cold photos apart",
         "labels": list(LABELS),
         "input": {"height": 32, "width": 32, "resize": "stretch"},
+        "answer": {"unsure_below": 0.6},  # few photos: a fitted temperature keeps confidences low
         "runtime": {"engine": "onnxruntime", "threads": 1},
         "rollout": {"latency_ratio": 5.0},
         "backbone": {"name": "smallnet", "weights": "none"},
