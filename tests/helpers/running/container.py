@@ -5,6 +5,7 @@ is read-only except /mnt, which stands for the image's /data, and an empty /tmp.
 environment.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -114,5 +115,8 @@ def contained(data: Path, variables: Mapping[str, str], *words: str) -> Iterator
     try:
         yield Container(process, data, log)
     finally:
+        with contextlib.suppress(psutil.Error):  # the kernel ends everything in a namespace with its process 1
+            for child in psutil.Process(process.pid).children():
+                child.kill()
         process.kill()
         process.wait()
