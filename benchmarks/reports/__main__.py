@@ -156,10 +156,13 @@ def score(table: Path, mar: Path, out: Path, part: int) -> list[Sample]:
 
 
 def sampled(launcher: int, photos: int) -> list[Sample]:
-    """A sample of a process and its children; none if one of them has just ended."""
+    """A sample of a process and its children; none if workers have ended."""
     seconds, computing, memory = time.perf_counter(), 0.0, 0.0
     try:
-        for process in (psutil.Process(launcher), *psutil.Process(launcher).children(recursive=True)):
+        children = psutil.Process(launcher).children(recursive=True)
+        if len(children) < cores():  # the workers are ending
+            return []
+        for process in (psutil.Process(launcher), *children):
             times = process.cpu_times()
             computing += times.user + times.system
             memory += process.memory_full_info().uss
