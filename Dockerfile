@@ -1,11 +1,13 @@
 # One image for every part: serve, traffic, feedback, reports, nightly (scripts/container.sh; docs/scale.md).
 #
-#     docker build -t photoloop .                                                        everything, torch for CPUs
+#     docker build -t photoloop .                                                        everything, torch for GPUs
+#     docker build -t photoloop --build-arg TORCH_INDEX=URL .                            torch for CPUs, 4 GB less
 #     docker build -t photoloop --build-arg REQUIREMENTS=requirements/serving.txt .      no training and no reports
-#     docker build -t photoloop --build-arg TORCH_INDEX=https://pypi.org/simple .        torch for GPUs, 5 GB more
+#
+# URL is the package index of PyTorch's builds for CPUs, which its site names under "Get started".
 #
 # The code is read-only, the user is not root, and only /data and /tmp are written: run it with a read-only root.
-ARG BASE=docker.io/library/debian:12-slim
+ARG BASE=debian:12-slim
 
 FROM ${BASE} AS system
 # Debian removes a version from its mirrors when the next one is out, so pinned versions would break the build.
@@ -20,7 +22,7 @@ RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv \
  && rm -rf /var/lib/apt/lists/* \
  && python3 -m venv --without-pip /opt/venv
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 ARG REQUIREMENTS=requirements.txt
 WORKDIR /build
 COPY requirements.txt constraints.txt ./
@@ -28,7 +30,7 @@ COPY requirements requirements
 # 2.12.1+cpu of the second index is newer to pip than 2.12.1 of the first.
 RUN python3 -m venv /tmp/pip \
  && /tmp/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
-    --extra-index-url "${TORCH_INDEX}" -r "${REQUIREMENTS}" \
+    ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} -r "${REQUIREMENTS}" \
  && echo /opt/photoloop > /opt/venv/lib/python3.11/site-packages/photoloop.pth
 
 FROM system
@@ -46,7 +48,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 WORKDIR /opt/photoloop
 USER 10001:0
 VOLUME /data
-EXPOSE 8086 8087 5000
+EXPOSE 8086 8087 8088 5000
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/photoloop/scripts/container.sh"]
 CMD ["serve"]
