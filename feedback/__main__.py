@@ -15,6 +15,7 @@ main = CommandGroup(
         "nightly": "Pull agreed labels, fine-tune, judge, and announce a better model.",
     },
 )
+main.help = "Upload, correct and review photos; fine-tune at night; deliver only a better model."
 
 if __name__ == "__main__":
     main(prog_name="python -m feedback")

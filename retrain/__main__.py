@@ -50,7 +50,14 @@ EXISTING = click.Path(exists=True, path_type=Path)
     "--runs", "root", default=RUNS, show_default=True, type=click.Path(path_type=Path), help="Where runs are."
 )
 def main(photos: Path, name: str, fresh: bool, root: Path, **given: Any) -> None:
-    """Retrain on PHOTOS: every step from the folder to a packed version, resumable."""
+    """Audit, label, split, train, prune, evaluate, export and pack, in one command.
+
+    PHOTOS has a folder for each label. A flat folder is labelled on a page in the browser, unless --labels names a
+    table. No photo is moved; what the audit refuses is left out.
+
+    After Ctrl-C, a crash or a mistake, the same command continues with the step that was interrupted. The new model is
+    compared with the served one on the same photos. Nothing is rolled out: the last line is the command for it.
+    """
     recipe = read_recipe(name)
     if photos.is_file():
         raise InvalidInput(f"{photos} is a file", f"give the folder of the photos, and a table with --labels {photos}")
