@@ -47,9 +47,9 @@ def test_the_example_runs(name: str, env: dict[str, str]) -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    """`serve` is in test_serve.py."""
+    """`serve` is in test_serve.py, `fetch` in tests/unit/deploy/test_fetch.py."""
     texts = examples("deploy")
-    assert set(texts) == {*ORDER, "serve", "tune"}
+    assert set(texts) == {*ORDER, "serve", "fetch", "tune"}
     assert shutil.which("curl") is None or "curl" in texts["token"]
 
 

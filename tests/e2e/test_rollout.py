@@ -22,7 +22,17 @@ from deploy.settings import read_settings
 from deploy.store import copies, desired
 from deploy.torchserve.management import drain
 from tests.helpers.light import write_coloured_photos
-from tests.helpers.nodes import Node, begun, change_manifest, in_handle, rewrite, running_node, settle, wait_for_step
+from tests.helpers.nodes import (
+    Node,
+    begun,
+    change_manifest,
+    in_handle,
+    rewrite,
+    running_node,
+    settle,
+    suspended,
+    wait_for_step,
+)
 from tests.helpers.waiting import eventually
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
@@ -202,11 +212,12 @@ def test_a_second_change_is_refused_and_the_message_names_the_first(node: Node) 
     node.pack("6.0", "6.1")
     with begun(node.env, "rollout", "shapes-6.0.mar") as first:
         wait_for_step(node.var, "register")
-        for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
-            done = node.deploy(*words, check=False)
-            assert done.returncode == 1
-            assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is running", done.stderr)
-        answer = json.loads(node.deploy("status", "--json").stdout)["at_work"]
+        with suspended(first):
+            for words in (("rollout", "shapes-6.1.mar"), ("rollback",), ("retire", "shapes", "1.0")):
+                done = node.deploy(*words, check=False)
+                assert done.returncode == 1
+                assert re.search(rf"rollout of shapes 6\.0 \(process {first.pid} of .* is running", done.stderr)
+            answer = json.loads(node.deploy("status", "--json").stdout)["at_work"]
         assert (answer["pid"], answer["what"]) == (first.pid, "rollout of shapes 6.0")
         assert first.wait(timeout=60) == 0
     assert node.answered_by() == "6.0"

@@ -29,7 +29,7 @@ from deploy.store.mar import served_version
 from deploy.torchserve.management import Client
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly
-from tests.helpers.nodes import begun, wait_for_step
+from tests.helpers.nodes import begun, suspended, wait_for_step
 from tests.helpers.waiting import eventually
 
 DEFAULT, KEPT = "1.1", "1.0"
@@ -41,7 +41,7 @@ class Up:
     def __init__(self, env: dict[str, str], photo: Path) -> None:
         self.env = env
         self.settings: Settings = read_settings({**os.environ, **env})
-        self.client = Client(self.settings)
+        self.client = Client(self.settings, timeout_s=20)  # a killed worker may never answer the request that it had
         self.body = {"image_id": "1", "image_base64": base64.b64encode(photo.read_bytes()).decode(), "detail": True}
         self.text = ""
 
@@ -373,7 +373,8 @@ def test_down_now_in_the_middle_of_a_rollout_and_up_serve_what_was_served(up: Up
     up.wait_until_nothing_changes()
     with begun(up.env, "rollout", "shapes-2.0.mar", stderr=2) as rollout:  # pytest shows it if the test fails
         wait_for_step(up.settings.var, "register")
-        command("deploy", "down", "--now", env=up.env)
+        with suspended(rollout):
+            command("deploy", "down", "--now", env=up.env)
         assert rollout.wait(timeout=60) == 1
     command("deploy", "up", "--bundle", light, env=up.env)
     up.wait()

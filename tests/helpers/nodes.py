@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -117,6 +118,16 @@ def begun(env: Mapping[str, str], *words: str, stderr: int = subprocess.DEVNULL)
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def suspended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A command stands still while the block runs, so that it cannot end meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def wait_for_step(var: Path, name: str) -> None:
