@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from common.words import number_of
+
 _Z = NormalDist().inv_cdf(0.975)
 
 Interval = tuple[float, float]
@@ -84,8 +86,9 @@ class Paired:
     def __str__(self) -> str:
         former, new = self.accuracies
         low, high = (100 * value for value in self.interval)
+        regressions, fixes = number_of(self.regressions, "regression"), number_of(self.fixes, "fix", "fixes")
         return (
-            f"{former:.1%} -> {new:.1%} of {self.photos} photos: {self.regressions} regressions, {self.fixes} fixes, "
+            f"{former:.1%} -> {new:.1%} of {number_of(self.photos, 'photo')}: {regressions}, {fixes}, "
             f"difference {100 * self.difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f})"
         )
 

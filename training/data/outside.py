@@ -98,6 +98,10 @@ def _outside(photo: Photo, base: Path) -> Photo:
 
 
 def _folder_kind(path: Path, base: Path) -> str:
-    """The subfolder of a photo, below its part and `no_class`; without one, the name of the folder."""
+    """The subfolder of a photo, below its part and `no_class`; without one, the name of the folder.
+
+    The photos of a table may lie elsewhere (`../..`): then it is the folder of the photo.
+    """
     folders = [name for name in path.parts[:-1] if name not in (*PARTS, NO_CLASS, "..")]
-    return folders[0] if folders else base.resolve().name
+    elsewhere = path.parts[0] == ".."
+    return folders[-1 if elsewhere else 0] if folders else base.resolve().name

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import NotFound
 from common.files import write_json
+from common.words import number_of
 from config.recipe import Recipe, from_saved
 from training.data.selection import Fingerprint
 
@@ -93,7 +94,8 @@ class Flips(Part):
     net_flips: int
 
     def __str__(self) -> str:
-        return f"{self.regressions} regressions, {self.fixes} fixes, mean |dp| {self.mean_change:.4f}"
+        regressions, fixes = number_of(self.regressions, "regression"), number_of(self.fixes, "fix", "fixes")
+        return f"{regressions}, {fixes}, mean |dp| {self.mean_change:.4f}"
 
 
 class GateResult(Part):

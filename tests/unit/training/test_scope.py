@@ -143,6 +143,10 @@ def test_photos_of_no_class_come_from_folders_tables_and_labels(tmp_path: Path) 
     photos = read_outside((table,), (), (), (), recipe)
     assert [(kind_of(p), p.part) for p in photos] == [("sign", "test"), ("data", "")]
     assert len(trained_on(photos)) == 1
+    table = tmp_path / "runs" / "one" / "split.tsv"
+    paths = ("../../logos/sub/b.png", "../../logos/a.png", f"../../data/{NO_CLASS}/0.png")
+    write_rows(table, ("path", "label"), [{"path": path, "label": NO_CLASS} for path in paths])
+    assert [kind_of(photo) for photo in read_outside((table,), (), (), (), recipe)] == ["sub", "logos", "data"]
 
 
 def test_a_table_of_photos_of_no_class_must_not_name_a_class(tmp_path: Path) -> None:
