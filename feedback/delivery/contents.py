@@ -16,13 +16,13 @@ def require_harmless(archive: Path) -> None:
     """Check the table of contents; nothing is unpacked.
 
     Raises:
-        Rejected: it is no archive, or holds a path out of its folder, a link, or too much.
+        Rejected: it is not an archive, or holds a path out of its folder, a link, or too much.
     """
     try:
         with zipfile.ZipFile(archive) as contents:
             entries = contents.infolist()
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise Rejected(f"it is no archive: {error}") from error
+        raise Rejected(f"it is not an archive: {error}") from error
     for entry in entries:
         if _leads_out(entry):
             raise Rejected(f"it contains {entry.filename[:100]!r}, which leads out of its folder")

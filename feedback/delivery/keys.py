@@ -48,7 +48,7 @@ def read_key(path: Path) -> Ed25519PrivateKey:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         fix = "make one with python -m feedback keys make FILE"
-        raise InvalidInput(f"{path} is no private key: {error}", fix) from error
+        raise InvalidInput(f"{path} is not a private key: {error}", fix) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise InvalidInput(f"{path} is no Ed25519 key", "make one with python -m feedback keys make FILE")
     return key
@@ -70,7 +70,7 @@ def public_key(text: str) -> Ed25519PublicKey:
     except ValueError:
         raw = b""
     if len(raw) != _PUBLIC_BYTES:
-        raise InvalidInput(f"{text[:80]!r} is no public key", "copy the line that keys show prints")
+        raise InvalidInput(f"{text[:80]!r} is not a public key", "copy the line that keys show prints")
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
@@ -87,7 +87,7 @@ def trust(folder: Path, text: str) -> None:
     """Add a public key to the list; nothing to do if it is there.
 
     Raises:
-        InvalidInput: it is no public key.
+        InvalidInput: it is not a public key.
         CannotWrite: the list cannot be written.
     """
     known, added = trusted(folder), text_of(public_key(text))

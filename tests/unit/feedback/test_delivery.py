@@ -178,7 +178,7 @@ def test_keys_are_made_once_trusted_and_distrusted(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         distrust(tmp_path, public)
     for text in ("", "AAAA", "no key", public[:-4]):
-        with pytest.raises(UserError, match="is no public key"):
+        with pytest.raises(UserError, match="is not a public key"):
             trust(tmp_path, text)
 
 
