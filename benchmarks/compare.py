@@ -36,6 +36,7 @@ from benchmarks.peers.systems import Place, System, systems
 from common.cli import command
 from common.errors import CheckFailed, InvalidInput, UserError
 from common.files import write_json, write_whole
+from common.words import number_of
 from deploy.host.processes import interruptible
 from deploy.settings import ROOT
 from handler import engine
@@ -144,7 +145,7 @@ def measure(
         except KeyboardInterrupt:
             if not number:
                 raise
-            click.echo(f"interrupted: reporting the {number} complete rounds", err=True)
+            click.echo(f"interrupted: reporting the {number_of(number, 'complete round')}", err=True)
             return {name: rows[:number] for name, rows in measured.items()}, absent
     return measured, absent
 

@@ -38,6 +38,7 @@ from benchmarks.harness.versions import relaxed
 from common.cli import command
 from common.errors import CheckFailed, UserError
 from common.files import write_json
+from common.words import number_of
 from deploy.archive import pack
 from deploy.clients.load import Result
 from deploy.host.processes import alive
@@ -229,8 +230,8 @@ def broken(rows: list[dict[str, Any]]) -> list[str]:
         allowed = row["sent"] if row["allowed"] is None else row["allowed"]
         checks = {
             "no request was sent": row["sent"] > 0,
-            f"{row['failed']} requests failed, {allowed} may": row["failed"] <= allowed,
-            f"{row['unanswered']} requests got no answer": row["unanswered"] == 0,
+            f"{number_of(row['failed'], 'request')} failed, {allowed} may": row["failed"] <= allowed,
+            f"{number_of(row['unanswered'], 'request')} got no answer": row["unanswered"] == 0,
             f"it took {row['ratio']} cold starts, more than {AT_MOST:g}": row["ratio"] <= AT_MOST,
         }
         missed += [f"{row['case']}: {text}" for text, kept in checks.items() if not kept]

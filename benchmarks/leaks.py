@@ -35,6 +35,7 @@ from benchmarks.harness.versions import derived, make_bundle, relaxed
 from common.cli import command
 from common.errors import CheckFailed
 from common.files import write_json
+from common.words import number_of
 from deploy.settings import ROOT
 
 SETTLED = 50  # swaps after which nothing may grow
@@ -80,7 +81,7 @@ def main(swaps: int, bundle: Path | None, vmargs: str | None, collect: bool, out
         mars = derived(source, Path(work) / "store", swaps + 1)
         with supervised_server(Path(work) / "var", mars[:1], source, vmargs) as node:
             before = node.repairs()
-            snapshots = measure(node, progress.track(mars[1:], description=f"{swaps} swaps"), collect)
+            snapshots = measure(node, progress.track(mars[1:], description=number_of(swaps, "swap")), collect)
             repairs = node.repairs() - before
     settled = min(SETTLED, swaps // 4)
     report: dict[str, Any] = {
@@ -148,7 +149,7 @@ def summary(snapshots: list[Snapshot], settled: int, repairs: int) -> dict[str, 
     """First, settled and last values, and slopes; `broken` lists what grew after `settled` swaps, and repairs."""
     since = snapshots[settled - 1 :]
     report: dict[str, Any] = {"settled": settled, "repairs": repairs}
-    broken = [f"the keeper repaired {repairs} times what a rollout did"] if repairs else []
+    broken = [f"the keeper repaired {number_of(repairs, 'time')} what a rollout did"] if repairs else []
     for name in (*MEMORY, "heap_mb", "workers_mb", *COUNTS):
         values = [float(getattr(row, name)) for row in since]
         slope = statistics.linear_regression([row.swaps for row in since], values).slope
@@ -157,7 +158,7 @@ def summary(snapshots: list[Snapshot], settled: int, repairs: int) -> dict[str, 
         if name in MEMORY and slope >= MOST_MB:
             broken.append(f"{name} grows by {slope:.2f} per swap")
         if name in COUNTS and values[-1] > values[0]:
-            broken.append(f"{name}: {values[0]:.0f} after {settled} swaps, {values[-1]:.0f} at the end")
+            broken.append(f"{name}: {values[0]:.0f} after {number_of(settled, 'swap')}, {values[-1]:.0f} at the end")
     return {**report, "broken": broken}
 
 

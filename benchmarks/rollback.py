@@ -26,6 +26,7 @@ from benchmarks.harness.server import SupervisedServer, supervised_server
 from common.cli import command
 from common.errors import CheckFailed, Unreachable, UserError
 from common.files import write_json
+from common.words import number_of
 from deploy.archive import pack
 from deploy.torchserve.management import Client
 
@@ -129,7 +130,7 @@ def summary(spent: Sequence[tuple[float, float]], answered: int, failed: int) ->
     first, whole = (figures(column) for column in zip(*spent, strict=True))
     checks = {
         f"the first answer came after {first['median']} s, more than {AT_MOST_S:g}": first["median"] <= AT_MOST_S,
-        f"{failed} requests failed": failed == 0,
+        f"{number_of(failed, 'request')} failed": failed == 0,
     }
     return {
         "benchmark": "rollback",

@@ -31,6 +31,7 @@ from benchmarks.harness.versions import drawn_photo
 from common.cli import command
 from common.errors import CheckFailed
 from common.files import write_json
+from common.words import number_of
 from deploy.archive import pack
 from deploy.clients.load import Result
 from deploy.settings import ROOT
@@ -55,9 +56,10 @@ class Run:
         counts = {"registered": count, "unregistered": count}
         plain, through = self.parts[WITHOUT].percentile(0.99), loaded.percentile(0.99)
         versions = [swap.version for swap in self.swaps]
+        without = loaded.unanswered + loaded.lost
         checks = {
             f"{loaded.failed} answers were not 200": loaded.failed == 0,
-            f"{loaded.unanswered + loaded.lost} requests got no answer": loaded.unanswered + loaded.lost == 0,
+            f"{number_of(without, 'request')} got no answer": without == 0,
             f"{loaded.wrong} answers were wrong": loaded.wrong == 0,
             f"{loaded.stale} answers came from a version that was replaced": loaded.stale == 0,
             f"{loaded.sent} requests were sent, not {requests}": loaded.sent >= requests,
@@ -117,7 +119,7 @@ def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, pro
         half, every = max(requests / 8, min(requests, 1000)) / rate, (requests + 1) / rate / swaps
         with _shown(progress, f"{half:.0f} s at {rate} requests/s, before"):
             before = bench.steady(half, rate)
-        new = progress.track(mars[1 : swaps + 1], description=f"{swaps} swaps in {every * swaps:.0f} s")
+        new = progress.track(mars[1 : swaps + 1], description=f"{number_of(swaps, 'swap')} in {every * swaps:.0f} s")
         loaded = bench.through_swaps(new, every, rate, bench.roll_out)
         with _shown(progress, f"{half:.0f} s at {rate} requests/s, after"):
             after = bench.steady(half, rate)
@@ -125,7 +127,7 @@ def measure(work: Path, bundle: Path, swaps: int, requests: int, naive: int, pro
     parts |= {WITHOUT: before.joined(after), WITH: loaded}
     if naive:
         with measured_server(work / "naive", mars[0], drawn_photo()) as other:
-            new = progress.track(mars[1 : naive + 1], description=f"{naive} naive swaps")
+            new = progress.track(mars[1 : naive + 1], description=number_of(naive, "naive swap"))
             parts[NAIVE] = other.through_swaps(new, every, rate, other.swap_naively)
     return Run(parts, bench.swaps, seen)
 
@@ -149,7 +151,7 @@ def draw(run: Run, path: Path) -> None:
         p99 = run.parts[name].percentile(0.99)
         axes.axhline(p99, color=colour, linestyle="--", label=f"p99 {name}: {p99:.0f} ms")
     axes.set(yscale="log", xlabel="seconds", ylabel="latency, ms", xlim=(0, loaded.seconds))
-    axes.set_title(f"{loaded.sent:,} requests at {loaded.rate:.1f}/s during {len(run.swaps) - 1} rollouts")
+    axes.set_title(f"{loaded.sent:,} requests at {loaded.rate:.1f}/s during {number_of(len(run.swaps) - 1, 'rollout')}")
     axes.legend(loc="upper left", ncols=4, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -34,6 +34,7 @@ from common.commands import next_step
 from common.console import err_console
 from common.errors import CannotWrite, InvalidInput, NotFound, UserError
 from common.files import copy_whole, legal_name
+from common.words import number_of
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
@@ -82,7 +83,7 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
     with Journal(out, {"folder": str(folder.resolve()), "min_side": min_side, **_limits(recipe)}) as journal:
         try:
             if journal.plan and move_to is not None:
-                click.echo(f"{out}: continuing with the {len(journal.plan)} moves of the stopped run")
+                click.echo(f"{out}: continuing with the {number_of(len(journal.plan), 'move')} of the stopped run")
             else:
                 _audit(folder, out, recipe, min_side, move_to, journal)
             _carry_out(journal.plan)
@@ -219,11 +220,14 @@ def _report(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
         click.echo(f"  and {more} more in {out}")
     if count["ok"] < MINIMUM:
         click.secho(
-            f"only {count['ok']} photos are usable; at least {MINIMUM} are recommended (classroom document, 6.3)",
+            f"only {number_of(count['ok'], 'photo is', 'photos are')} usable; "
+            f"at least {MINIMUM} are recommended (classroom document, 6.3)",
             fg="yellow",
             err=True,
         )
-    click.echo(f"{out}: verdict and reason of {len(rows)} files" + (f", {len(moved)} moved away" if moved else ""))
+    click.echo(
+        f"{out}: verdict and reason of {number_of(len(rows), 'file')}" + (f", {len(moved)} moved away" if moved else "")
+    )
     resolved = read_recipe(recipe)
     labelled = is_labelled(folder, resolved.labels, resolved.aliases)
     next_step("dataset", "stats" if labelled else "label", folder, "--recipe", recipe)

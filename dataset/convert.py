@@ -26,6 +26,7 @@ from common.cli import command
 from common.console import err_console
 from common.errors import InvalidInput, NotFound
 from common.files import new_folder, require_absent
+from common.words import number_of
 from dataset.tables import LABELS, LISTS, write_lines
 
 
@@ -56,7 +57,7 @@ def convert(kind: str, folder: Path, out: Path) -> None:
         write_lines(work / LABELS, labels)
         copied = {part: _copy(place, work, part, lines) for part, lines in lists.items()}
     summary = ", ".join(f"{count} of {len(lists[part])} photos in {part}" for part, count in copied.items())
-    click.echo(f"{out}: {len(labels)} classes, {summary}")
+    click.echo(f"{out}: {number_of(len(labels), 'class', 'classes')}, {summary}")
 
 
 def oxford(folder: Path) -> Path:

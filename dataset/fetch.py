@@ -23,6 +23,7 @@ from common.commands import next_step
 from common.console import err_console
 from common.errors import NotFound
 from common.files import new_folder, writing
+from common.words import number_of
 from dataset.photos import PARTS
 
 FILES = Path("var/downloads")
@@ -53,7 +54,7 @@ def fetch(name: str, out: Path, files: Path) -> None:
         with writing(files, "give another --files"):
             files.mkdir(parents=True, exist_ok=True)
         counts = {part: _write(folder / part, name, files, part) for part in PARTS[:2]}
-    summary = ", ".join(f"{count} photos in {part}" for part, count in counts.items())
+    summary = ", ".join(f"{number_of(count, 'photo')} in {part}" for part, count in counts.items())
     click.echo(f"{out}: {summary}")
     next_step("training", "train", name, "--data", out)
 

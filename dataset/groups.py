@@ -21,6 +21,7 @@ from common.cli import command
 from common.commands import next_step, pasteable
 from common.console import note
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from config.recipe import read_recipe
 from dataset.auditing.duplicates import similar_groups
 from dataset.auditing.features import describe
@@ -69,14 +70,17 @@ def groups(folder: Path, name: str, method: str, model: Path, distance: float, o
         return
     paths = files_of(folder, links=True)
     if not 2 <= len(paths) <= MOST:
-        raise InvalidInput(f"{folder} has {len(paths)} photos", f"give a folder with 2 to {MOST}")
+        raise InvalidInput(f"{folder} has {number_of(len(paths), 'photo')}", f"give a folder with 2 to {MOST}")
     features = describe(paths, model) if method == "features" else None
     alike = similar_groups(paths, recipe.limits)
     found = alike if features is None else propose(features, alike, distance)
     members = _members(found)
     _write(out, folder, paths, members)
     inside = sum(len(places) for places in members)
-    click.echo(f"{table}: {len(members)} groups of {inside} photos, {len(paths) - inside} photos alone")
+    click.echo(
+        f"{table}: {number_of(len(members), 'group')} of {number_of(inside, 'photo')}, "
+        f"{number_of(len(paths) - inside, 'photo')} alone"
+    )
     click.echo(f"look at {out / 'groups.html'}, correct the column source, then: {_accepting(folder, out, name)}")
 
 
@@ -99,7 +103,7 @@ def _write(out: Path, folder: Path, paths: Sequence[Path], members: Sequence[Seq
     write_rows(out / "groups.tsv", ("path", "source"), rows)
     shown = [(sources[places[0]], [(names[place], paths[place]) for place in places]) for places in members]
     lines = [
-        f"{len(members)} groups in {folder}. Photos of one group will be in the same part of a split.",
+        f"{number_of(len(members), 'group')} in {folder}. Photos of one group will be in the same part of a split.",
         "Where a group is wrong, change the column source of groups.tsv: the same word joins photos, another one "
         "separates them, an empty cell means alone. Then run the command that the terminal shows.",
     ]
@@ -132,6 +136,6 @@ def _accept(folder: Path, table: Path) -> None:
     write_rows(place, columns, rows, "make the folder writable")
     sizes = Counter(row.get("source", "") for row in rows)
     sizes.pop("", None)
-    click.echo(f"{place}: {sum(sizes.values())} photos of {len(sizes)} sources")
+    click.echo(f"{place}: {number_of(sum(sizes.values()), 'photo')} of {number_of(len(sizes), 'source')}")
     if kept:
-        note(f"{kept} photos had a source already, which was kept")
+        note(f"{number_of(kept, 'photo')} had a source already, which was kept")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from config.recipe import NO_CLASS
 from dataset.listing import composed, existing, files_of
 from dataset.tables import Row, has_lists, read_lists, read_rows, wrong_encoding
@@ -185,7 +186,7 @@ def _refuse_unknown_labels(rows: Sequence[Row], table: Path, labels: Sequence[st
         return
     count = Counter(row["label"] for row in unknown)
     names = ", ".join(f"{label} ({number} rows)" if number > 1 else label for label, number in count.most_common(5))
-    more = f" and {len(count) - 5} others" if len(count) > 5 else ""
+    more = f" and {number_of(len(count) - 5, 'other')}" if len(count) > 5 else ""
     fix = wrong_encoding("".join(count)) or f"use one of {', '.join(labels)}"
     raise InvalidInput(f"{table}: {unknown[0]['path']}: unknown label {names}{more}", fix)
 

@@ -21,6 +21,7 @@ from common.cli import command
 from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import write_whole, writing
+from common.words import number_of
 from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.draw import WITH_PHOTOS, draw
 from dataset.photos import PARTS, TABLE, Photo, read_photos
@@ -46,7 +47,7 @@ def sample(folder: Path, name: str, count: int, seed: int, photos: Path | None) 
     """Draw sample photos into FOLDER, one folder per label."""
     recipe = read_recipe(name)
     draw_set(folder, recipe, count, seed, read_photos(photos, recipe.labels) if photos else ())
-    click.echo(f"{folder}: {count} drawn photos for each of {', '.join(_labels(recipe))}")
+    click.echo(f"{folder}: {number_of(count, 'drawn photo')} for each of {', '.join(_labels(recipe))}")
     next_step("dataset", "audit", folder, "--recipe", name)
 
 

@@ -29,6 +29,7 @@ from common.commands import next_step
 from common.console import err_console, note
 from common.errors import CheckFailed, InvalidInput, NotFound
 from common.files import legal_name, new_folder, require_absent
+from common.words import number_of
 from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
@@ -103,7 +104,7 @@ def split(
     if warning := missing_sources(parts):
         fix = f"give --source-from, list the sources in {TABLE}, or let dataset groups propose them"
         err_console.print(f"[yellow]warning: {warning}: {fix}")
-    click.echo(f"{out}: {len(parts)} photos")
+    click.echo(f"{out}: {number_of(len(parts), 'photo')}")
     next_step("training", "train", name, "--data", out)
 
 
@@ -186,7 +187,8 @@ def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
     missing = frozen - {photo.path.resolve() for photo in photos}
     if missing:
         raise InvalidInput(
-            f"{table} keeps {len(missing)} photos for the test that are missing here ({min(missing).name} ...)",
+            f"{table} keeps {number_of(len(missing), 'photo for the test that is', 'photos for the test that are')} "
+            f"missing here ({min(missing).name} ...)",
             "give another --out, or remove the table if they are no longer needed",
         )
     return frozenset(frozen)
@@ -204,7 +206,7 @@ def require_sources(photos: Sequence[Photo], groups: Sequence[int], recipe: Reci
         for index, label in enumerate(recipe.labels):
             if any(photo.part == part for photo in photos) and sources[part, index] < FEW:
                 raise CheckFailed(
-                    f"{part} would have {sources[part, index]} sources of {label}, fewer than {FEW}",
+                    f"{part} would have {number_of(sources[part, index], 'source')} of {label}, fewer than {FEW}",
                     "add photos from other sources, or give --few-sources",
                 )
 

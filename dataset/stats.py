@@ -30,6 +30,7 @@ from common.commands import next_step
 from common.console import console, err_console
 from common.errors import InvalidInput, NotFound
 from common.files import write_json, writing
+from common.words import number_of
 from config.recipe import Recipe, read_recipe
 from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
@@ -266,7 +267,10 @@ def _report(
     for path in unreadable[:10]:
         click.echo(printable(f"  {path}: unreadable, not counted"))
     if unreadable:
-        click.echo(f"{len(unreadable)} files are unreadable: see why with python -m dataset audit", err=True)
+        click.echo(
+            f"{number_of(len(unreadable), 'file is', 'files are')} unreadable: see why with python -m dataset audit",
+            err=True,
+        )
     (left, right), (low, high) = summary.dense["width"], summary.dense["height"]
     click.echo(f"most photos are {left} to {right} pixels wide and {low} to {high} pixels high; the midpoints are the")
     click.echo(

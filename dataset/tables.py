@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.errors import InvalidInput
 from common.files import write_whole, writing
+from common.words import number_of
 
 Row = dict[str, str]
 
@@ -130,7 +131,8 @@ def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
     listed = _lines(folder / LABELS)
     if listed != list(labels):
         raise InvalidInput(
-            f"{folder / LABELS} is not the recipe's list of labels ({len(listed)} and {len(labels)} labels)",
+            f"{folder / LABELS} is not the recipe's list of labels ({number_of(len(listed), 'label')}, "
+            f"not {len(labels)})",
             "give the recipe the same labels in the same order",
         )
     rows: dict[str, Row] = {}

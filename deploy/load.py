@@ -24,6 +24,7 @@ from common.cli import command
 from common.console import err_console, note, say
 from common.errors import InvalidInput, NotFound, Unreachable
 from common.files import write_whole, writing
+from common.words import number_of
 from dataset.listing import files_of
 from deploy.clients.chart import latency_chart
 from deploy.clients.load import Load, Result
@@ -70,7 +71,8 @@ def load(
     result = send(Load(address, var, bodies, open_loop, clients=clients, key=token), seconds)
     if not result.statuses:
         raise Unreachable(f"none of {result.sent} requests to {address} was answered", "see python -m deploy status")
-    title = f"{address}: {f'{clients} clients' if clients else f'{open_loop:g} requests/s'}, {len(bodies)} photos"
+    sending = number_of(clients, "client") if clients else f"{open_loop:g} requests/s"
+    title = f"{address}: {sending}, {number_of(len(bodies), 'photo')}"
     if chart:
         with writing(chart):
             write_whole(chart, latency_chart(result, title).encode())

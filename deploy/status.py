@@ -18,6 +18,7 @@ from rich.text import Text
 from common.cli import command
 from common.console import console, say
 from common.errors import CheckFailed, UserError
+from common.words import number_of
 from deploy.host.locks import Owner, deployment_lock, server_lock
 from deploy.host.nodes import others
 from deploy.models import describe
@@ -244,7 +245,8 @@ def _ready(answer: dict[str, Any] | None) -> str:
 def _version_text(version: VersionStatus) -> str:
     lines = [
         f"{version.name} {version.version}: {version.role}",
-        f"{version.workers} of {version.desired_workers} workers ready, {version.waiting} requests waiting",
+        f"{version.workers} of {version.desired_workers} workers ready, "
+        f"{number_of(version.waiting, 'request')} waiting",
         f"digest {(version.digest or 'unknown')[:12]}, run {version.run or 'unknown'}",
     ]
     return "\n".join(lines if version.archive else [*lines, "its archive is missing from the store"])

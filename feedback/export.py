@@ -15,6 +15,7 @@ from common.cli import command
 from common.console import say
 from common.errors import NotFound
 from common.files import new_folder, write_whole
+from common.words import number_of
 from dataset.photos import TABLE
 from dataset.tables import Row, write_rows
 from feedback.settings import read_settings
@@ -41,4 +42,4 @@ def export(out: Path) -> None:
         if not rows:
             raise NotFound("no photo has an agreed label yet", "a second person has to review first (the page Review)")
         write_rows(folder / TABLE, COLUMNS, rows)
-    say(f"{out}: {len(rows)} photos")
+    say(f"{out}: {number_of(len(rows), 'photo')}")

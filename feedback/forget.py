@@ -17,6 +17,7 @@ from sqlalchemy import select
 from common.cli import command
 from common.console import say
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from feedback.learning import snapshot as snapshots
 from feedback.review.album import Album
 from feedback.settings import read_settings
@@ -37,7 +38,7 @@ def forget(image_id: str | None, expired: bool, work: Path) -> None:
     for photo in photos:
         removed, key = album.forget(photo)
         copies = snapshots.remove(work, partial(eq, photo), partial(eq, key.rpartition("/")[2]))
-        say(f"{removed}, {len(copies)} copies in {work}")
+        say(f"{removed}, {number_of(len(copies), 'copy', 'copies')} in {work}")
     if not photos:
         say("no photo has expired")
 

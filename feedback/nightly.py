@@ -21,6 +21,7 @@ from common.cli import command
 from common.console import say
 from common.errors import Busy, CheckFailed, InvalidInput, NotFound
 from common.files import writing
+from common.words import number_of
 from dataset.listing import files_of
 from feedback.delivery.keys import read_key
 from feedback.delivery.release import sign
@@ -106,7 +107,7 @@ def _forget(work: Path, rows: Sequence[Agreed]) -> None:
     ids, files = {row.id for row in rows}, {PurePosixPath(row.url).name for row in rows}
     removed = snapshots.remove(work, lambda number: number not in ids, lambda name: name not in files)
     if removed:
-        say(f"removed {len(removed)} copies of photos that the server no longer hands out")
+        say(f"removed {number_of(len(removed), 'copy', 'copies')} of photos that the server no longer hands out")
 
 
 def _begin(plan: Plan, client: FeedbackServer, rows: Sequence[Agreed]) -> Night | None:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from common.words import number_of
 from traffic import evidence
 from traffic.shadow.pairs import Pairs
 
@@ -162,15 +163,20 @@ def _enough(steps: Sequence[Step], pairs: Pairs | None, needed: Callable[[float]
             "look at them, then promote or stop"
         )
     if not steps and pairs:
-        return Decision.GO, f"{pairs.answered} photos were answered by both versions, {pairs.disagreements} differently"
+        return (
+            Decision.GO,
+            f"{number_of(pairs.answered, 'photo was', 'photos were')} answered by both versions, "
+            f"{pairs.disagreements} differently",
+        )
     if not steps:
         return Decision.WAIT, "no request was counted yet"
     last, count = steps[-1], steps[-1].candidate.requests
     if count < (least := needed(last.share)):
         return Decision.WAIT, (
-            f"{count} of {least} requests of the candidate at {last.share:.0%}: {least - count} are missing"
+            f"{count} of {least} requests of the candidate at {last.share:.0%}: "
+            f"{number_of(least - count, 'is', 'are')} missing"
         )
-    return Decision.GO, f"{count} requests of the candidate at {last.share:.0%}, and no alarm"
+    return Decision.GO, f"{number_of(count, 'request')} of the candidate at {last.share:.0%}, and no alarm"
 
 
 def _findings(steps: Sequence[Step], client_codes: Iterable[str]) -> list[Finding]:

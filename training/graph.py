@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from common.cli import command
 from common.errors import InvalidInput
 from common.files import write_whole, writing
+from common.words import number_of
 from training.bundles.onnx_export import opset
 
 ROW, COLUMN = 0.55, 2.6
@@ -41,7 +42,10 @@ def graph(model: Path, out: Path | None) -> None:
         write_whole(folder / "graph.svg", draw_graph(loaded))
     for word, values in (("in", loaded.graph.input), ("out", loaded.graph.output)):
         click.echo("\n".join(f"{word}: {value.name} {_type(value)}" for value in values))
-    click.echo(f"opset {opset(loaded)}, {len(loaded.graph.node)} nodes: {folder / 'graph.txt'}, {folder / 'graph.svg'}")
+    click.echo(
+        f"opset {opset(loaded)}, {number_of(len(loaded.graph.node), 'node')}: "
+        f"{folder / 'graph.txt'}, {folder / 'graph.svg'}"
+    )
 
 
 def read_graph(path: Path) -> onnx.ModelProto:

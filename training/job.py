@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from common.cli import command
 from common.errors import Busy
 from common.files import write_json, write_whole
+from common.words import number_of
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import PARTS, TABLE, Photo
 from training.analyse import write_analysis
@@ -219,4 +220,4 @@ def _summary(resources: dict[str, Any], stages: dict[str, float]) -> str:
         for which in ("mean", "highest")
     )
     times = ", ".join(f"{name} {seconds} s" for name, seconds in stages.items())
-    return f"{times}; mean: {in_words(mean)}; highest: {in_words(highest)}; {resources['cores']} cores"
+    return f"{times}; mean: {in_words(mean)}; highest: {in_words(highest)}; {number_of(resources['cores'], 'core')}"

@@ -23,6 +23,7 @@ from common.cli import command
 from common.commands import pasteable
 from common.console import compact_table, console
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from config.recipe import names
 from training.records.compare import as_table, compare_runs
 from training.records.delete import check_deletable, delete_runs
@@ -201,7 +202,7 @@ def _cells(depth: int, run: Run) -> list[str]:
         name.append(f"  of {row['parent']}")
     seconds = f"{row['seconds']:,.0f} s" if row["seconds"] is not None else None
     name.append(" " * len(indent) + "  " + ", ".join(filter(None, (seconds, (row["commit"] or "")[:7]))))
-    trained = ", ".join(filter(None, (row["trained"], f"{row['photos']} photos" if row["photos"] else None)))
+    trained = ", ".join(filter(None, (row["trained"], number_of(row["photos"], "photo") if row["photos"] else None)))
     model = filter(None, (row["backbone"], trained))
     gate = [row["gate"] or "", *row["packed"]]
     return ["\n".join(name).rstrip(), "\n".join(model), _accuracy(run), "\n".join(filter(None, gate))]

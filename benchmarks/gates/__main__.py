@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from common.cli import command
+from common.words import number_of
 from feedback.learning.gate import Compared, Counts, decide, not_inferior
 
 DRAWS = 20_000
@@ -48,7 +49,9 @@ KINDS = (
 @click.option("--seed", default=0, show_default=True)
 def main(candidates: int, frozen: int, sample: int, held: int, seed: int) -> None:
     """Simulate the gate."""
-    click.echo(f"| {candidates} candidates each | pass the frozen set | pass all conditions |\n|---|---|---|")
+    click.echo(
+        f"| {number_of(candidates, 'candidate')} each | pass the frozen set | pass all conditions |\n|---|---|---|"
+    )
     for kind in KINDS:
         rng, alone, whole = np.random.default_rng(seed), 0, 0
         for _ in range(candidates):

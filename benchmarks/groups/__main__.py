@@ -16,6 +16,7 @@ import click
 from common.cli import command
 from common.console import compact_table, console
 from common.errors import InvalidInput
+from common.words import number_of
 from config.recipe import read_recipe
 from dataset.auditing.duplicates import similar_groups
 from dataset.auditing.features import describe
@@ -34,7 +35,9 @@ def main(folder: Path, model: Path) -> None:
     """Compare the proposed groups with the column source of FOLDER/SOURCES.tsv."""
     rows = [row for row in read_rows(folder / TABLE, ("path", "source")) if (folder / row["path"]).is_file()]
     if len(rows) < 2:
-        raise InvalidInput(f"{folder / TABLE} names {len(rows)} photos", "give a folder of photos with their sources")
+        raise InvalidInput(
+            f"{folder / TABLE} names {number_of(len(rows), 'photo')}", "give a folder of photos with their sources"
+        )
     paths, sources = [folder / row["path"] for row in rows], [row["source"] for row in rows]
     alike = similar_groups(paths, read_recipe("classroom").limits)
     features = describe(paths, model)

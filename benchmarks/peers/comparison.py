@@ -18,6 +18,7 @@ from benchmarks.harness.commands import RESULTS
 from benchmarks.peers import work
 from benchmarks.peers.systems import System
 from common.files import write_whole
+from common.words import number_of
 
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
 Spread = dict[str, float]
@@ -131,9 +132,9 @@ def table(systems: Sequence[System], report: Mapping[str, Any]) -> str:
     """Markdown: one row per system with median (least to most), then the bounds, then what could not run and why."""
     figures = report["systems"]
     lines = [
-        f"{report['rounds']} rounds; one system runs at a time, in reverse order in every second round;"
-        f" {report['seconds']:g} s per load after {report['warm_s']:g} s of warm-up; {report['cores']} cores"
-        f" ({report['cpu']})."
+        f"{number_of(report['rounds'], 'round')}; one system runs at a time, in reverse order in every second round;"
+        f" {report['seconds']:g} s per load after {report['warm_s']:g} s of warm-up;"
+        f" {number_of(report['cores'], 'core')} ({report['cpu']})."
         " Median (least to most) of the rounds; latencies in ms, memory in MB.",
         "",
         "| system | p50, 1 client | req/s, 1 client | req/s, 8 clients | p99, 8 clients | p99, half load |"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.files import write_whole, writing
 from common.web.assets import STATIC
+from common.words import number_of
 from handler.errors import RequestError
 from handler.image import open_photo
 from handler.spec import Limits
@@ -52,7 +53,7 @@ def _section(name: str, photos: Sequence[tuple[str, Path]]) -> str:
     items = "".join(_item(*photo) for photo in photos[:MOST_PHOTOS])
     more = len(photos) - MOST_PHOTOS
     end = f"<p>and {more} more</p>" if more > 0 else ""
-    return f"<section><h2>{html.escape(name)}: {len(photos)} photos</h2><ul>{items}</ul>{end}</section>"
+    return f"<section><h2>{html.escape(name)}: {number_of(len(photos), 'photo')}</h2><ul>{items}</ul>{end}</section>"
 
 
 def _item(name: str, path: Path) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from common.errors import UserError
+from common.words import number_of
 
 _QUIET = 0.2  # seconds without a change, after which another program has written the table completely
 _MOST_WAIT = 3.0
@@ -44,5 +45,9 @@ def notice_of(table: Path, changed: int, kept: int) -> str:
         kept: photos whose decision here is later than the other program's version of the table.
     """
     at = datetime.now().strftime("%H:%M:%S")
-    text = f"{table.name} was changed by another program and read again at {at}: {changed} photos changed"
-    return f"{text}, {kept} later decisions of this page were kept" if kept else text
+    text = f"{table.name} was changed by another program and read again at {at}: {number_of(changed, 'photo')} changed"
+    return (
+        f"{text}, {number_of(kept, 'later decision')} of this page {'was' if kept == 1 else 'were'} kept"
+        if kept
+        else text
+    )

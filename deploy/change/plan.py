@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.words import number_of
 from deploy.change.preflight import Preflight, RolloutState
 from deploy.settings import Settings
 from deploy.store import profile
@@ -60,7 +61,7 @@ class Plan:
             ("check", self.checked),
             *([("compare", self.compared)] if self.compared else []),
             ("register", f"{self.new.mar.name} with {self.options}"),
-            ("goldens", f"{len(self.questions)} golden photos through /predictions/{self.model}"),
+            ("goldens", f"{number_of(len(self.questions), 'golden photo')} through /predictions/{self.model}"),
             ("latency", f"at most {self.spec.rollout.latency_ratio} x the latency of {former}"),
             ("default", f"{former} -> {self.new.version}{self.lower_number}"),
             ("drain", former),

@@ -7,6 +7,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from common.errors import InvalidInput
+from common.words import number_of
 
 MIN_PASSWORD, MAX_PASSWORD = 10, 200
 _hasher = PasswordHasher()
@@ -21,7 +22,8 @@ def hashed(password: str) -> str:
     """
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise InvalidInput(
-            f"the password has {len(password)} characters", f"choose {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+            f"the password has {number_of(len(password), 'character')}",
+            f"choose {MIN_PASSWORD} to {MAX_PASSWORD} characters",
         )
     return _hasher.hash(password)
 

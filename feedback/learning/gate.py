@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from common.words import number_of
 from feedback.learning.conditions import Condition, Verdict
 
 MOST_LOSS = 0.01
@@ -86,13 +87,17 @@ def probability_of_small_loss(counts: Counts, most: float = MOST_LOSS, draws: in
     return float((shares[:, 0] - shares[:, 1] <= most).mean())
 
 
+def _flips(counts: Counts) -> str:
+    return f"{number_of(counts.regressions, 'regression')}, {number_of(counts.fixes, 'fix', 'fixes')}"
+
+
 def not_inferior(counts: Counts, tries: int = 0, draws: int = DRAWS) -> Condition:
     """Condition 1: on the frozen set at most one point is lost, with a certainty that rises with the tries."""
     needed = 1 - (1 - CERTAINTY) / (tries + 1)
     found = probability_of_small_loss(counts, draws=draws)
     sentence = (
-        f"the chance that at most {MOST_LOSS:.0%} is lost on the {counts.photos} frozen photos is {found:.1%}, "
-        f"{needed:.1%} is needed ({counts.regressions} regressions, {counts.fixes} fixes)"
+        f"the chance that at most {MOST_LOSS:.0%} is lost on the {number_of(counts.photos, 'frozen photo')} is "
+        f"{found:.1%}, {needed:.1%} is needed ({_flips(counts)})"
     )
     numbers = {**asdict(counts), "probability": round(found, 4), "needed": round(needed, 4), "tries": tries}
     return Condition("not inferior on the frozen set", found >= needed, sentence, numbers)
@@ -112,8 +117,8 @@ def not_worse_on_sample(sample: Sequence[Compared]) -> Condition:
     estimate = sum(gains) / sum(weights) if weights else 0.0
     evidence = evidence_of_losses(counts.regressions, counts.fixes)
     sentence = (
-        f"on the {counts.photos} photos of the random sample the accuracy changes by {100 * estimate:+.2f} points "
-        f"({counts.regressions} regressions, {counts.fixes} fixes)"
+        f"on the {number_of(counts.photos, 'photo')} of the random sample the accuracy changes by "
+        f"{100 * estimate:+.2f} points ({_flips(counts)})"
     )
     numbers = {**asdict(counts), "estimate": round(estimate, 5), "evidence": round(evidence, 3)}
     passed = estimate >= -MOST_LOSS and evidence < MOST_EVIDENCE

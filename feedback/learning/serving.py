@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from common.words import number_of
 from feedback.learning.conditions import Condition
 
 MOST_CALIBRATION_ERROR = 0.03
@@ -51,7 +52,7 @@ def calibrated(anchor: Answers, candidate: Answers) -> Condition:
     most = max(MOST_CALIBRATION_ERROR, before, chance)
     sentence = (
         f"its confidence differs from its accuracy by {error:.3f} on average (calibration error, "
-        f"{len(candidate.right)} photos), at most {most:.3f} is allowed"
+        f"{number_of(len(candidate.right), 'photo')}), at most {most:.3f} is allowed"
     )
     numbers = {"photos": len(candidate.right), "error": round(error, 4), "anchor": round(before, 4)}
     return Condition("calibrated", error <= most, sentence, {**numbers, "by_chance": round(chance, 4)})

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageOps
 
 from common.files import new_folder, write_json, write_whole
+from common.words import number_of
 from dataset.tables import read_rows, write_rows
 from feedback.learning.client import Agreed, FeedbackServer
 from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
@@ -74,7 +75,7 @@ def choose(
         elif agreed.chain in chains:
             part, why = "", "another photo of its chain was taken"
         elif part == TRAIN and people[_person(agreed)] >= most:
-            part, why = "", f"{most} photos of its uploader were taken"
+            part, why = "", f"{number_of(most, 'photo')} of its uploader {'was' if most == 1 else 'were'} taken"
         if part:
             chains.add(agreed.chain)
             people[_person(agreed)] += part == TRAIN

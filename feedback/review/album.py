@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
 from feedback.photos.metadata import cleaned
 from feedback.photos.store import PhotoStore
@@ -270,7 +271,7 @@ class Album:
             key = photo.key
             session.delete(photo)
         file = "its file" if self.store.delete(key) else "no file (it was missing)"
-        return f"photo {photo_id}: {uploads} uploads, {opinions} opinions, {file}", key
+        return f"photo {photo_id}: {number_of(uploads, 'upload')}, {number_of(opinions, 'opinion')}, {file}", key
 
     def expired(self) -> list[int]:
         """The ids of photos whose time is over."""

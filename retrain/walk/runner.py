@@ -11,6 +11,7 @@ from pathlib import Path
 from common.commands import WALK
 from common.console import note
 from common.errors import NotFound, UserError
+from common.words import number_of
 from retrain.walk.record import Lock, StepRecord, WalkRecord, locked, read, write
 from retrain.walk.steps import STEPS, Plan, Request, Step
 
@@ -78,7 +79,8 @@ class Walk:
         output = step.output(record.started)
         if name == "label" and output is None and code == 0:
             raise UserError(
-                f"{self.plan.undecided()} photos have no label yet", "run the same command to go on labelling"
+                f"{number_of(self.plan.undecided(), 'photo has', 'photos have')} no label yet",
+                "run the same command to go on labelling",
             )
         if code < 0 or code == 128 + signal.SIGINT:
             raise UserError(f"interrupted in {header}", "the same command continues there")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from common.console import compact_table, err_console
 from common.errors import InvalidInput
 from common.files import write_json
+from common.words import number_of
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.compression.cost import blank, cost, latencies
@@ -274,11 +275,12 @@ def _choice(table: Sequence[Measured], chosen: int, recipe: Recipe) -> str:
     """A sentence that says which step was chosen and why."""
     if not chosen:
         return (
-            f"no step loses at most {recipe.gate.max_loss:g} and {recipe.prune.most_flips} photos net: the unpruned "
-            "model is kept; raise prune.epochs or prune.steps"
+            f"no step loses at most {recipe.gate.max_loss:g} and {number_of(recipe.prune.most_flips, 'photo')} net: "
+            "the unpruned model is kept; raise prune.epochs or prune.steps"
         )
     row = table[chosen]
     return (
         f"step {chosen} of {len(table) - 1}, {row.channels_removed:.0%} of the channels removed, "
-        f"{row.regressions} regressions and {row.fixes} fixes, mean |dp| {row.mean_change:.4f}"
+        f"{number_of(row.regressions or 0, 'regression')} and "
+        f"{number_of(row.fixes or 0, 'fix', 'fixes')}, mean |dp| {row.mean_change:.4f}"
     )

@@ -11,6 +11,7 @@ import psutil
 from PIL import Image
 
 from common.console import err_console
+from common.words import number_of
 from config.recipe import Recipe
 from handler.image import Pixels, open_photo, preprocess
 from handler.spec import Input
@@ -64,8 +65,9 @@ class Pictures:
         elif not self._reported:
             self._reported = True
             err_console.print(
-                f"note: {len(self._kept)} decoded photos fill the limit of {self.limit / 2**20:.0f} MB: the others are "
-                "decoded each time (train.cache in the recipe sets the megabytes)"
+                f"note: {number_of(len(self._kept), 'decoded photo fills', 'decoded photos fill')} the limit "
+                f"of {self.limit / 2**20:.0f} MB: the others are decoded each time "
+                "(train.cache in the recipe sets the megabytes)"
             )
         return value
 

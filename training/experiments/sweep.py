@@ -18,6 +18,7 @@ from rich.table import Table
 from common.console import compact_table, console, err_console
 from common.errors import NotFound, UserError
 from common.files import write_json, write_whole
+from common.words import number_of
 from config.recipe import Recipe, override
 from dataset.photos import Photo
 from training.compression.cost import blank, milliseconds
@@ -89,7 +90,7 @@ def run_sweep(
             write_json(kept, [row.as_json() for row in rows])
         write_whole(folder / "table.md", as_markdown(rows, plan.skipped).encode())
         draw(rows, folder / "table.png")
-        return Swept(rows=rows, summary=f"{len(rows)} trainings, best: {_best(rows)}")
+        return Swept(rows=rows, summary=f"{number_of(len(rows), 'training')}, best: {_best(rows)}")
 
     folder, record = make_run("sweep", recipe, root, inputs, work, fresh)
     if isinstance(record.result, Swept):

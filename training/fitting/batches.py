@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.console import err_console, note
+from common.words import number_of
 from config.recipe import Fit, Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
@@ -163,8 +164,8 @@ class Features:
     def views(self) -> list[tuple[Tensor, ...]]:
         """For each copy: features (photos, channels), labels and, with a teacher, its logits; always the same views."""
         note(
-            f"frozen: {self.copies} augmented views of each of {len(self.training)} photos go through the network "
-            "once (train.copies); the epochs train the last layer on the resulting features"
+            f"frozen: {number_of(self.copies, 'augmented view')} of each of {number_of(len(self.training), 'photo')} "
+            "go through the network once (train.copies); the epochs train the last layer on the resulting features"
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.train.seed)

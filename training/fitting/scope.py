@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from common.console import err_console, note
 from common.errors import InvalidInput
+from common.words import number_of
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
@@ -102,12 +103,15 @@ def fit_scope(
     """
     if min(len(training), len(outside)) < 2 * FOLDS:
         raise InvalidInput(
-            f"--outside: {len(outside)} photos of no class and {len(training)} of the classes cannot be divided into "
-            f"{FOLDS} folds",
+            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(training)} of the classes "
+            f"cannot be divided into {FOLDS} folds",
             f"give at least {2 * FOLDS} of each",
         )
     judged, extra, outside = (_some(photos) for photos in (training, added, outside))
-    note(f"scope: features of {len(judged) + len(extra)} photos of the classes and {len(outside)} of no class")
+    note(
+        f"scope: features of {number_of(len(judged) + len(extra), 'photo')} of the classes and "
+        f"{len(outside)} of no class"
+    )
     pictures = Pictures(recipe)
     inner, outer = (
         _Side(_features(model, photos, recipe, pictures), [photo.source for photo in photos])
@@ -191,7 +195,10 @@ def _folds(inner: Sequence[str], outer: Sequence[str]) -> npt.NDArray[np.int64]:
     sources: list[object] = [*inner, *outer]
     for side, names in enumerate((inner, outer)):
         if len(set(names)) < FOLDS:
-            note(f"scope: {len(set(names))} sources of {('the classes', 'no class')[side]}: folds are made by photo")
+            note(
+                f"scope: {number_of(len(set(names)), 'source')} of {('the classes', 'no class')[side]}: "
+                "folds are made by photo"
+            )
             sources = [number if sides[number] == side else name for number, name in enumerate(sources)]
     result = np.zeros(len(sides), np.int64)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)

@@ -7,6 +7,7 @@ import torch
 
 from common.console import note
 from common.errors import InvalidInput
+from common.words import number_of
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.data.selection import divide, fingerprint, fingerprint_unlabelled, refuse_both, refuse_leak
@@ -111,8 +112,8 @@ def train_model(
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     note(
-        f"{recipe.backbone.name}: {trained:,} of {count:,} parameters are trained, on {len(training)} photos; "
-        f"{len(validation)} photos are held out"
+        f"{recipe.backbone.name}: {trained:,} of {count:,} parameters are trained, on "
+        f"{number_of(len(training), 'photo')}; {number_of(len(validation), 'photo is', 'photos are')} held out"
     )
     epochs = optimise(model, training, validation, recipe, recipe.train, teacher, recorder)
     scores = score(predict(model, validation, recipe), validation, recipe.labels)

@@ -6,6 +6,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from config.recipe import Recipe
 from training.models.classifier import Classifier
 from training.models.registry import build
@@ -58,7 +59,8 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
         raise NotFound(f"{path.parent} is not a run with a model: {error}") from error
     if outputs != len(recipe.labels):
         raise InvalidInput(
-            f"{path} has {outputs} outputs, but its recipe has {len(recipe.labels)} labels", "train it again"
+            f"{path} has {number_of(outputs, 'output')}, but its recipe has {number_of(len(recipe.labels), 'label')}",
+            "train it again",
         )
     return model.eval()
 

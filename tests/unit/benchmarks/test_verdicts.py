@@ -37,7 +37,7 @@ def test_swaps_pass_up_to_three_times_the_p99() -> None:
 
 BAD_SAMPLES = {
     "1 answers were not 200": Sample(100, 100, 30, 503, None, None),
-    "1 requests got no answer": Sample(100, 100, 10_000, UNANSWERED, None, None),
+    "1 request got no answer": Sample(100, 100, 10_000, UNANSWERED, None, None),
     "1 answers were wrong": Sample(100, 100, 30, 200, "cross", "1.2"),
     "1 answers came from a version that was replaced": Sample(100, 100, 30, 200, "disc", "1.0"),
 }
@@ -49,7 +49,7 @@ def test_one_bad_answer_is_reported(message: str) -> None:
 
 
 def test_one_lost_connection_is_reported() -> None:
-    assert run([*samples(), Sample(100, 100, 1, LOST, None, None)]).broken(REQUESTS) == ["1 requests got no answer"]
+    assert run([*samples(), Sample(100, 100, 1, LOST, None, None)]).broken(REQUESTS) == ["1 request got no answer"]
 
 
 def test_a_slow_p99_is_reported_and_a_slow_maximum_is_not() -> None:
@@ -134,7 +134,7 @@ def test_growth_before_swap_50_is_not_a_leak() -> None:
 
 
 def test_repairs_by_the_keeper_are_reported() -> None:
-    assert missed_bounds(grown("store", 0), repairs=1) == ["the keeper repaired 1 times what a rollout did"]
+    assert missed_bounds(grown("store", 0), repairs=1) == ["the keeper repaired 1 time what a rollout did"]
 
 
 GOOD = {"case": "kill", "sent": 50, "failed": 0, "unanswered": 0, "seconds": 9.0, "ratio": 2.0, "allowed": 0}
@@ -143,10 +143,10 @@ GOOD = {"case": "kill", "sent": 50, "failed": 0, "unanswered": 0, "seconds": 9.0
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"failed": 1}, "kill: 1 requests failed, 0 may"),
+        ({"failed": 1}, "kill: 1 request failed, 0 may"),
         ({"failed": 2, "allowed": 1}, "kill: 2 requests failed, 1 may"),
-        ({"unanswered": 1}, "kill: 1 requests got no answer"),
-        ({"unanswered": 1, "allowed": None}, "kill: 1 requests got no answer"),
+        ({"unanswered": 1}, "kill: 1 request got no answer"),
+        ({"unanswered": 1, "allowed": None}, "kill: 1 request got no answer"),
         ({"ratio": 2.01}, "kill: it took 2.01 cold starts, more than 2"),
         ({"sent": 0}, "kill: no request was sent"),
     ],
@@ -194,4 +194,4 @@ def test_a_rollback_must_be_answered_within_a_second_by_the_median() -> None:
     assert rollback.summary([(0.5, 0.6), (1.01, 1.2), (9.0, 9.5)], 100, 0)["broken"] == [
         "the first answer came after 1.01 s, more than 1"
     ]
-    assert rollback.summary([(0.5, 0.6)], 100, 1)["broken"] == ["1 requests failed"]
+    assert rollback.summary([(0.5, 0.6)], 100, 1)["broken"] == ["1 request failed"]

@@ -88,7 +88,7 @@ def test_a_proposal_is_looked_at_corrected_and_accepted(tmp_path: Path) -> None:
     folder, out = copies(tmp_path / "in"), tmp_path / "out"
     (folder / "SOURCES.tsv").write_text("path\tsource\tlicence\n2.png\tschool\tCC0\n5.png\t\tCC0\n")
     done = command("dataset", "groups", folder, "--recipe", SHAPES, "--from", "hashes", "--out", out)
-    assert f"{out}/groups.tsv: 2 groups of 4 photos, 1 photos alone" in done.stdout
+    assert f"{out}/groups.tsv: 2 groups of 4 photos, 1 photo alone" in done.stdout
     assert f"-m dataset groups {folder} --recipe {SHAPES} --out {out} --accept" in done.stdout
     rows = read_rows(out / "groups.tsv")
     assert {Path(row["path"]).name: row["source"] for row in rows} == {
@@ -107,7 +107,7 @@ def test_a_proposal_is_looked_at_corrected_and_accepted(tmp_path: Path) -> None:
     (out / "groups.tsv").write_text(text.replace("5.png\t", "5.png\tcellar"))
     done = command("dataset", "groups", folder, "--recipe", SHAPES, "--out", out, "--accept")
     assert "4 photos had a source" not in done.stderr
-    assert "1 photos had a source already, which was kept" in done.stderr
+    assert "1 photo had a source already, which was kept" in done.stderr
     assert {row["path"]: row["source"] for row in read_rows(folder / "SOURCES.tsv")} == {
         "2.png": "school",
         "5.png": "cellar",
@@ -136,7 +136,7 @@ def test_accepted_groups_are_the_sources_of_a_labelled_table(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["{}/one"], "has 1 photos: give a folder with 2 to 20000"),
+        (["{}/one"], "has 1 photo: give a folder with 2 to 20000"),
         (["{}/two", "--accept"], "groups.tsv does not exist: make the proposal first: "),
         (["{}/two", "--model", "{}/one"], "has no model.onnx: give a bundle with --model, or use --from hashes"),
     ],

@@ -166,7 +166,7 @@ def test_decisions_that_the_other_program_did_not_know_of_are_kept(tmp_path: Pat
     work.refresh()
     expected = {"000.png": LABELS[1], "001.png": LABELS[1], "002.png": LABELS[2]}
     assert table(tmp_path / "in") == expected
-    assert "1 photos changed, 2 later decisions of this page were kept" in work.notice
+    assert "1 photo changed, 2 later decisions of this page were kept" in work.notice
     assert {path.parent.name: path.name for path in (tmp_path / "out").rglob("002.png")} == {LABELS[2]: "002.png"}
 
 

@@ -138,7 +138,7 @@ CONTENTS = {
                 "mode": "full",
             }
         ],
-        summary="1 trainings",
+        summary="1 training",
     ),
     "shipped bundle": json.loads(SHIPPED.read_text()),
     "oldest bundle": json.loads(OLDEST.read_text()),
