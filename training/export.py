@@ -10,8 +10,12 @@ recipe.json, goldens.json and its drawn photos, labels.npy, and run.json with th
 if that passes the gate and stays within the budget (`gate.max_loss`, `prune.most_flips`, compared with the float graph)
 on the held-out photos; otherwise as many layers as possible are; otherwise its weights are stored as fp16 and computed
 in f32.
+
+With --outside or --extra whether a photo is in scope is fitted anew, on more photos of no class (and drawn ones of the
+classes) than the network was trained with; the network itself stays as it is.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,13 +24,18 @@ from common.cli import command
 from common.commands import next_step
 from common.errors import InvalidInput
 from common.files import new_folder
-from config.recipe import with_threshold
+from config.recipe import Recipe, with_threshold
+from dataset.photos import Photo
 from training.bundles.goldens import draw_goldens
 from training.bundles.labels import LABELS, write_labels
 from training.bundles.numbered import Baseline, last_version
 from training.compression.export import export_model
-from training.options import data_options, run_argument
-from training.records.run import write_record
+from training.data.outside import read_outside, trained_on
+from training.data.selection import fingerprint, fingerprint_unlabelled, read_extra, refuse_both, refuse_leak
+from training.fitting.scope import fit_scope
+from training.models.classifier import Classifier
+from training.options import data_options, extra_option, outside_option, run_argument
+from training.records.run import RunRecord, write_record
 from training.records.split import split_of_run
 from training.records.weights import load_model
 
@@ -34,13 +43,22 @@ from training.records.weights import load_model
 @command(epilog="Example: python -m training export runs/shapes/ID-prune --data runs/drawn")
 @run_argument
 @data_options
+@extra_option
+@outside_option
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.  [default: RUN/bundle]")
 @click.option(
     "--to", type=click.Path(file_okay=False, path_type=Path), help="Write the next version: FOLDER/1, FOLDER/2 ..."
 )
 @click.option("--if-better", is_flag=True, help="Export only if it is more accurate than the last version in --to.")
 def export(
-    run: Path, data: tuple[Path, ...], where: tuple[str, ...], out: Path | None, to: Path | None, if_better: bool
+    run: Path,
+    data: tuple[Path, ...],
+    where: tuple[str, ...],
+    extra: tuple[Path, ...],
+    outside: tuple[Path, ...],
+    out: Path | None,
+    to: Path | None,
+    if_better: bool,
 ) -> None:
     """Export RUN as a bundle that scripts/archive.sh packs."""
     if out and to:
@@ -49,6 +67,9 @@ def export(
         raise InvalidInput("--if-better compares with the last version", "give the versions' folder, --to FOLDER")
     recipe, model, record = load_model(run)
     training, validation = split_of_run(run, recipe, record, data, where)
+    if extra or outside:
+        kinds = trained_on(read_outside(outside, where, data, extra, recipe))
+        record = _with_scope(model, recipe, record, training, validation, read_extra(extra, recipe), kinds)
     last = last_version(to) if to else 0
     baseline = Baseline.read(to / str(last), record) if to and last and if_better else None
     target = to / str(last + 1) if to else out or run / "bundle"
@@ -64,3 +85,23 @@ def export(
     click.echo(f"{target}: {exported.precision}, {exported.megabytes} MB, {exported.summary}; gate {verdict}")
     if exported.gate.passed:
         next_step("deploy", "archive", target)
+
+
+def _with_scope(
+    model: Classifier,
+    recipe: Recipe,
+    record: RunRecord,
+    training: Sequence[Photo],
+    validation: Sequence[Photo],
+    added: Sequence[Photo],
+    outside: Sequence[Photo],
+) -> RunRecord:
+    """Fit the model's scope anew; returns the record that says with which photos.
+
+    Raises:
+        InvalidInput: a photo is held out, or in both lists; or there are too few.
+    """
+    refuse_leak(added, validation)
+    refuse_both(outside, [*training, *validation, *added])
+    scope = fit_scope(model, training, added, validation, outside, recipe)
+    return record.with_scope(scope, fingerprint_unlabelled(outside), fingerprint(added, recipe.labels))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from common.errors import CheckFailed
+from common.errors import CheckFailed, Unreachable
 from deploy.settings import Settings
 from deploy.store import copies
 from deploy.store.desired import ServedVersion
@@ -30,6 +33,8 @@ OUT_OF_SCOPE = "out_of_scope"
 WARM_UP = 2
 ROUNDS = 15
 SERIES = 3
+UNDER_WAY_S = 0.002
+"""After it, a request that was sent is with its worker."""
 PAUSE = 4
 """Pause after a request, as a multiple of its duration: clients are being answered on the same cores."""
 PAUSE_MAX_S = 0.2
@@ -106,11 +111,13 @@ def _is_refused(golden: Golden, spec: Spec) -> bool:
 
 
 def latencies(client: Client, question: Question, models: tuple[str, str], ratio: float) -> tuple[float, float]:
-    """Time two versions with alternating requests, so that both run under the same load.
+    """Time two versions with alternating requests, and return the fastest request of each.
 
-    The result is the fastest request of each: the serving version is answering clients at the same time, and a request
-    that waits behind them or shares the cores is slower for that reason alone. The first version is measured again, up
-    to SERIES times, while it seems slower than `ratio` times the second, because a busy machine may have delayed it.
+    The second version is answering clients meanwhile. Its worker takes one request after the other, so its fastest
+    request had the cores for itself. A request to the first version never has, if clients ask more often than it takes:
+    it shares the cores with theirs. So if the first version seems slower than `ratio` times the second, both are timed
+    anew while the other version is kept busy. That slows the clients for a few seconds, and is repeated up to SERIES
+    times, because a busy machine may have delayed either.
 
     Returns:
         milliseconds of one request, of each.
@@ -118,20 +125,54 @@ def latencies(client: Client, question: Question, models: tuple[str, str], ratio
     Raises:
         CheckFailed: a version does not answer.
     """
+    new_ms, former_ms = _series(client, question, models, lambda _: contextlib.nullcontext())
+    for _ in range(SERIES):
+        if new_ms <= ratio * former_ms:
+            break
+        new_ms, former_ms = _series(client, question, models, functools.partial(_kept_busy, client.settings, question))
+    return new_ms, former_ms
+
+
+def _series(
+    client: Client, question: Question, models: tuple[str, str], beside: Callable[[str], AbstractContextManager[None]]
+) -> tuple[float, float]:
+    """The fastest of ROUNDS requests to each version, each timed within `beside` of the other version."""
     fastest = [math.inf, math.inf]
-    for number in range(WARM_UP + SERIES * ROUNDS):
+    for number in range(WARM_UP + ROUNDS):
         for index, model in enumerate(models):
-            started = time.perf_counter()
-            reply = client.predict(model, question.body)
-            seconds = time.perf_counter() - started
+            with beside(models[1 - index]):
+                started = time.perf_counter()
+                reply = client.predict(model, question.body)
+                seconds = time.perf_counter() - started
             if not reply.ok:
                 raise CheckFailed(f"/predictions/{model} answers {reply.status_code}: its latency cannot be measured")
             pause(seconds)
             if number >= WARM_UP:
                 fastest[index] = min(fastest[index], seconds * 1000)
-        if (number + 1 - WARM_UP) % ROUNDS == 0 and number >= WARM_UP and fastest[0] <= ratio * fastest[1]:
-            break
     return fastest[0], fastest[1]
+
+
+@contextlib.contextmanager
+def _kept_busy(settings: Settings, question: Question, model: str) -> Iterator[None]:
+    """Send one request after the other to a version while the block runs; its first is under way when it starts."""
+    asked, finished = threading.Event(), threading.Event()
+
+    def ask_again() -> None:
+        client = Client(settings)
+        with contextlib.suppress(Unreachable):
+            while not finished.is_set():
+                asked.set()
+                client.predict(model, question.body)
+
+    thread = threading.Thread(target=ask_again, daemon=True)
+    thread.start()
+    asked.wait()
+    time.sleep(UNDER_WAY_S)
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
 
 
 def pause(seconds: float) -> None:

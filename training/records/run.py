@@ -53,7 +53,7 @@ class Inputs(Part):
     """What a run is made from. With the recipe it decides which interrupted run the same command resumes.
 
     `members` are a sweep's (backbone, weights, mode), `skipped` the backbones that it cannot train with the reason;
-    `split` is a digest of the folds.
+    `split` is a digest of the folds. `scope_extra` are added photos that only the scope was fitted with, at the export.
     """
 
     parent: str | None = None
@@ -61,6 +61,7 @@ class Inputs(Part):
     validation: Fingerprint | None = None
     extra: Fingerprint | None = None
     outside: Fingerprint | None = None
+    scope_extra: Fingerprint | None = None
     teacher: str | None = None
     taught_by: dict[str, Any] | None = None
     unlabelled: Fingerprint | None = None
@@ -372,6 +373,11 @@ class RunRecord:
         """Ids of the runs that this one came from: its parent, its teacher, the members of a sweep."""
         members = [row.run for row in self.result.rows] if isinstance(self.result, Swept) else []
         return [run for run in (self.inputs.parent, self.inputs.teacher, *members) if run]
+
+    def with_scope(self, scope: ScopeFit, outside: Fingerprint, extra: Fingerprint) -> "RunRecord":
+        """The record after the scope was fitted anew: on other photos of no class, and other added ones."""
+        inputs = self.inputs.model_copy(update={"outside": outside, "scope_extra": extra})
+        return replace(self, inputs=inputs, result=self.result.model_copy(update={"scope": scope}))
 
     def with_export(self, exported: Exported) -> "RunRecord":
         """The record of a bundle that was made from this run."""
