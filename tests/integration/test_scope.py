@@ -21,13 +21,14 @@ from deploy.torchserve import probes
 from handler import goldens
 from handler.image import preprocess
 from handler.spec import read_spec
+from tests.helpers.commands import command
 from tests.helpers.handler import ask, encoded, started
 from tests.helpers.pictures import encode
 from tests.helpers.small import random_bundle, unpacked
 from training.bundles.goldens import GOLDEN_SEED, NO_CLASS_DRAWING, draw_goldens
 from training.bundles.scope_output import _features, with_scope
 from training.models.scope import Scope, normalised
-from training.records.run import read_recipe_of
+from training.records.run import read_recipe_of, read_record
 
 INSIDE = encode(draw("discs", 3), "JPEG", quality=85)
 OUTSIDE = encode(draw(NO_CLASS_DRAWING, GOLDEN_SEED), "JPEG", quality=85)  # the first golden drawing of no class
@@ -138,3 +139,27 @@ def test_a_rollout_accepts_the_refusal_of_a_golden_photo_that_is_out_of_scope(ar
     without = replace(question.golden, in_scope=None)
     with pytest.raises(CheckFailed):
         probes.ask(Client(), probes.Question(without, question.body), "shapes", spec)  # type: ignore[arg-type]
+
+
+def test_export_fits_the_scope_and_leaves_the_classes_as_they_are(
+    runs: Path, bundle: Path, drawn: Path, tmp_path: Path
+) -> None:
+    logos = tmp_path / "logos"
+    logos.mkdir()
+    for seed in range(12):
+        (logos / f"{seed}.png").write_bytes(encode(draw(NO_CLASS_DRAWING, seed), "PNG"))
+    target = tmp_path / "bundle"
+    command("training", "export", bundle.parent, "--data", drawn, "--outside", logos, "--out", target)
+    recipe, record = read_recipe_of(target), read_record(target)
+    assert record.inputs.outside and record.inputs.outside.count == 12
+    assert recipe.answer.scope_threshold is not None
+    photo = {recipe.export.input: preprocess(INSIDE, recipe.input, recipe.limits)[None]}
+    before, after = (
+        onnxruntime.InferenceSession(folder / "model.onnx").run(None, photo) for folder in (bundle, target)
+    )
+    assert (before[0] == after[0]).all()
+    assert after[1].item() >= recipe.answer.scope_threshold
+    logo = {
+        recipe.export.input: preprocess(encode(draw(NO_CLASS_DRAWING, 50), "PNG"), recipe.input, recipe.limits)[None]
+    }
+    assert onnxruntime.InferenceSession(target / "model.onnx").run(None, logo)[1].item() < recipe.answer.scope_threshold
