@@ -14,6 +14,7 @@ from common.files import write_whole
 from deploy.host.processes import alive, cmdline, wait_until_gone
 from deploy.supervision import front
 from traffic.front.folder import folder, sockets
+from traffic.front.listening import Listening
 
 LOGS = ("front.log", "front_error.log")
 LOG_BYTES, LOG_FILES = 20_000_000, 5
@@ -28,6 +29,7 @@ class Nginx:
         self.conf = self.folder / "nginx.conf"
         self.logs = var / "logs"
         self._child: subprocess.Popen[bytes] | None = None
+        self._listening = Listening()
 
     def prepare(self) -> None:
         """Make the folders.
@@ -75,17 +77,21 @@ class Nginx:
 
         Raises:
             NotFound: nginx is not installed.
+            OSError: a port is taken.
         """
-        self._release_ports()
-        for path in self.sockets.glob("*.sock"):  # nginx leaves them when it is killed, and cannot use them again
-            path.unlink()
+        command, orphans = self._command(), self._orphans()
+        if not self._listening.numbers:
+            _finish(orphans)  # they have the ports
+        self._listening.open(self.conf.read_text(encoding="utf-8"))
         self._child = subprocess.Popen(
-            self._command(),
+            command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd=self.folder,
-            env={"PATH": os.defpath},
+            env={"PATH": os.defpath, **self._listening.environment},
+            pass_fds=self._listening.numbers,
         )
+        _finish(orphans)
 
     def running(self) -> bool:
         """Whether the master runs; one that has just been started counts before it has written its pid file."""
@@ -117,6 +123,7 @@ class Nginx:
         that listen on those sockets, and on no port, take its place first.
         """
         master = self.master()
+        self._listening.close()
         if master is None:
             return
         with contextlib.suppress(psutil.Error, OSError):
@@ -140,12 +147,9 @@ class Nginx:
             self._child.poll()
             self._child = None
 
-    def _release_ports(self) -> None:
-        """Have the workers of a master that was killed finish: they still listen, and a new master could not."""
-        if self.master() is None:
-            for process in self._processes():
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(signal.SIGQUIT)
+    def _orphans(self) -> list[psutil.Process]:
+        """The workers of a master that was killed: they still take connections."""
+        return [] if self.master() else [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _processes(self) -> list[psutil.Process]:
         """The master and its workers; the workers of a killed master too."""
@@ -174,6 +178,13 @@ class Nginx:
         if path is None:
             raise NotFound("nginx is not installed", "apt-get install nginx-light")
         return [path, "-p", str(self.folder), "-e", str(self.logs / LOGS[1]), "-c", str(conf or self.conf), *options]
+
+
+def _finish(workers: list[psutil.Process]) -> None:
+    """Have workers answer what they have, and take no more."""
+    for process in workers:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGQUIT)
 
 
 def _size(path: Path) -> int:

@@ -4,7 +4,8 @@
 
 writes var/front/nginx.conf and starts nginx with it, or attaches to the one that is running. It follows the nodes' keys
 (traffic/front/gate.py), runs the shadow (traffic/shadow/program.py), reloads nginx when the clients' tokens or the
-settings have changed, starts it again when it has ended, and rotates its logs. If supervisord itself dies, nginx
+settings have changed, starts it again when it has ended, and rotates its logs. Clients that connect while nginx starts
+wait at the sockets that this program holds (traffic/front/listening.py). If supervisord itself dies, nginx
 continues and the next program attaches to it.
 """
 

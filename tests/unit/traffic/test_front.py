@@ -27,7 +27,7 @@ from traffic.front.errors import ERRORS
 from traffic.front.folder import SOCKET_PATH, folder, sockets
 from traffic.front.nginx import Nginx
 from traffic.front.nodes import Node, nodes
-from traffic.front.program import GATE_S
+from traffic.front.program import GATE_S, Front
 
 GIXY = Path(sys.executable).with_name("gixy")
 # It takes `set` in an `if` for dangerous, which it is not: another test looks for other directives there.
@@ -204,6 +204,30 @@ def test_a_killed_nginx_is_started_again_and_a_running_one_is_kept(settings: Set
         eventually(answers)
         workers = eventually(lambda: (new := front.nginx.master()) and new.children())
     assert workers and not any(worker.is_running() for worker in workers)
+
+
+@needs_nginx
+def test_who_connects_while_nginx_is_dead_waits_and_is_answered(settings: Settings) -> None:
+    with running_front(settings) as front:
+        master = front.nginx.master()
+        assert master is not None
+        for process in (master, *master.children()):
+            process.kill()
+            process.wait(10)
+        with socket.create_connection((HOST, settings.ports["front_port"]), timeout=30) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            front.once()
+            assert client.recv(100).startswith(b"HTTP/1.1 404")
+
+
+@needs_nginx
+def test_a_taken_port_is_named_and_waited_for(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    port = settings.ports["front_port"]
+    chosen = replace(settings, front=FrontSettings(on=True))
+    with socket.create_server((HOST, port)), Front(chosen) as front:
+        front.once()
+        assert f"port {port}: Address already in use: waiting for it" in capsys.readouterr().out
+        assert not front.nginx.running()
 
 
 @needs_nginx
