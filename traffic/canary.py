@@ -116,6 +116,8 @@ class Canary:
         if self.record.state is State.PROMOTING:
             self._promote()
             return
+        if self.record.state is State.STOPPING:
+            self._end(self.record.why)
         self._prove()
         following = self._route()
         observer = Observer(
@@ -236,10 +238,16 @@ class Canary:
 
 def stop_now(settings: Settings, found: Record, why: str, state: State = State.STOPPED) -> None:
     """Give the candidate no more requests, then retire it; can be repeated."""
-    route.end(settings.var, found.name)
-    record.write(settings.var, found.changed(state=state, percent=0.0, why=why))
+    end_share(settings, found, why)
     if desired.find(desired.read(settings.var), found.name, found.version):
         take_out(settings, found.name, found.version, why=why, force=True)
+    record.write(settings.var, found.changed(state=state, percent=0.0, why=why))
+
+
+def end_share(settings: Settings, found: Record, why: str) -> None:
+    """Give the candidate no more requests, from the next one on."""
+    route.end(settings.var, found.name)
+    record.write(settings.var, found.changed(state=State.STOPPING, percent=0.0, why=why))
 
 
 def promote_now(settings: Settings, found: Record, why: str) -> None:

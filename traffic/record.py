@@ -40,6 +40,7 @@ class State(StrEnum):
     SHARING = "sharing"
     PROMOTING = "promoting"
     PROMOTED = "promoted"
+    STOPPING = "stopping"
     STOPPED = "stopped"
     EXPIRED = "expired"
 

@@ -6,19 +6,16 @@ from common.cli import command
 from common.console import say
 from deploy.settings import read_settings
 from traffic import record
-from traffic.canary import stop_now
-from traffic.front import route
-from traffic.record import State
+from traffic.canary import end_share, stop_now
 
 
 @command(epilog="Example: python -m traffic stop --why 'teachers complain'")
 @click.option("--why", required=True, help="The reason, for the record.")
 def stop(why: str) -> None:
-    """Give the candidate no more requests, and retire it."""
+    """Give the candidate no more requests, and retire it. If it cannot be retired now, run this again later."""
     settings = read_settings()
     found = record.the_active(settings.var)
-    record.write(settings.var, found.changed(state=State.STOPPED, percent=0.0, why=why))
-    route.end(settings.var, found.name)
+    end_share(settings, found, why)
     if record.lock(settings.var, found.name).owner() is None:  # otherwise its process retires it
         stop_now(settings, found, why)
     say(f"{found.name} {found.version} gets no more requests")

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from handler import goldens
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly, write_light_bundle
 from tests.helpers.nodes import rewrite
-from tests.helpers.traffic.front import needs_nginx, running_front
+from tests.helpers.traffic.front import following, needs_nginx, running_front
 from tests.helpers.waiting import eventually
 from traffic import record
 from traffic.front import route, tokens
@@ -109,24 +108,6 @@ def front_answers(front: Front) -> bool:
     headers = {"Authorization": f"Bearer {tokens.read(front.settings.var)[tokens.FIRST]}"}
     answer = requests.post(f"{front.settings.url('front')}/predictions/{NAME}", data=b"x", headers=headers, timeout=30)
     return answer.status_code == 415
-
-
-@contextmanager
-def following(front: Front) -> Iterator[None]:
-    """What the front's program does twice in a second."""
-    over = threading.Event()
-
-    def follow() -> None:
-        while not over.wait(0.1):
-            front.once()
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_a_killed_canary_goes_on_and_becomes_the_default_without_a_lost_request(clients: Clients) -> None:

@@ -1,5 +1,6 @@
 """nginx in front of nodes, for tests; they skip where it is not installed."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,24 @@ def running_front(settings: Settings, behind: tuple[Node, ...] = (), **options: 
         running.once()
         eventually(lambda: running.nginx.master() is not None)
         yield running
+
+
+@contextmanager
+def following(front: Front) -> Iterator[None]:
+    """What the front's program does twice in a second, while the block runs."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(0.1):
+            front.once()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def bearer(running: Front) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ class Standin(BaseHTTPRequestHandler):
     key, name, log = "", "", Path()
     fails: Callable[[str, int], bool] = staticmethod(lambda path, number: False)
     labels: Callable[[str], str] = staticmethod(lambda path: "disc")
+    seconds: Callable[[str], float] = staticmethod(lambda path: 0.0)
     requests = 0
 
     def do_POST(self) -> None:
@@ -35,6 +37,7 @@ class Standin(BaseHTTPRequestHandler):
         with self.log.open("a") as log:
             code, results = ("internal_error", []) if failed else ("ok", [["disc", 0.9]])
             log.write(json.dumps({"request_id": request_id, "code": code, "results": results, "unsure": 0}) + "\n")
+        time.sleep(self.seconds(self.path))
         answer = {"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}
         body = json.dumps({**answer, "result": self.labels(self.path), "confidence": 0.9}).encode()
         self.send_response(status)
@@ -73,12 +76,14 @@ def standin(
     key: str,
     fails: Callable[[str, int], bool] = lambda path, number: False,
     labels: Callable[[str], str] = lambda path: "disc",
+    seconds: Callable[[str], float] = lambda path: 0.0,
 ) -> Iterator[type[Standin]]:
     """A node that runs with a key; its key file appears before it listens, and is gone when it has ended.
 
     Args:
         fails: (path, number of the request) -> whether the answer is a 500.
         labels: path -> label of the answer.
+        seconds: path -> how long it takes.
     """
     (node.var / "logs").mkdir(parents=True, exist_ok=True)
     (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
@@ -88,6 +93,7 @@ def standin(
         "log": node.var / "logs" / "requests.log",
         "fails": staticmethod(fails),
         "labels": staticmethod(labels),
+        "seconds": staticmethod(seconds),
     }
     kind = type("Node", (Standin,), facts)
     with Server((HOST, int(node.inference.partition(":")[2])), kind) as server:

@@ -18,7 +18,7 @@ from deploy.settings import HOST, Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
 from deploy.supervision.metrics import Metrics
-from tests.helpers.traffic.front import bearer, needs_nginx, running_front
+from tests.helpers.traffic.front import bearer, following, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
 from tests.helpers.waiting import eventually
 from traffic import canary, record
@@ -40,6 +40,7 @@ def manifest_only(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         desired.write(settings.var, [*desired.read(settings.var), row])
 
     def take_out(*_: object, **__: object) -> None:
+        assert route.read_all(settings.var) == [], "its share ends before anything that takes time"
         desired.write(settings.var, [entry for entry in desired.read(settings.var) if entry.version != "1.1"])
 
     def promote(*_: object, **__: object) -> None:
@@ -56,12 +57,13 @@ def clients(
     settings: Settings,
     fails: Callable[[str, int], bool] = lambda path, number: False,
     labels: Callable[[str], str] = lambda path: "disc",
+    seconds: Callable[[str], float] = lambda path: 0.0,
 ) -> Iterator[tuple[Front, list[int]]]:
     """A front before a node that stands in, and a client that asks all the time; the statuses that it got."""
     (node,) = nodes(settings)
     statuses: list[int] = []
     over = threading.Event()
-    with running_front(settings, rate=100_000) as front, standin(node, "key", fails, labels):
+    with running_front(settings, rate=100_000) as front, standin(node, "key", fails, labels, seconds):
 
         def ask() -> None:
             while not over.is_set():
@@ -72,35 +74,11 @@ def clients(
                     answer.read()
                     statuses.append(answer.status)
 
-        def follow() -> None:
-            while not over.wait(0.1):
-                front.once()
-
-        threads = [threading.Thread(target=work) for work in (ask, follow)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield front, statuses
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
-
-
-@contextmanager
-def following(settings: Settings) -> Iterator[None]:
-    """A front without a node or a client."""
-    over = threading.Event()
-    with running_front(settings) as front:
-
-        def follow() -> None:
-            while not over.wait(0.1):
-                front.once()
-
-        thread = threading.Thread(target=follow)
+        thread = threading.Thread(target=ask)
         thread.start()
         try:
-            yield
+            with following(front):
+                yield front, statuses
         finally:
             over.set()
             thread.join()
@@ -159,8 +137,28 @@ def test_a_version_that_answers_otherwise_is_stopped_before_a_client_sees_it(set
 
 @needs_nginx
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shadow", "said"), [(10, "pairs in which the candidate is slower: "), (0, "slow requests: ")]
+)
+def test_a_version_that_takes_30_ms_longer_is_stopped(settings: Settings, shadow: int, said: str) -> None:
+    """By the shadow before a client sees it; without a shadow by the first share."""
+    with (
+        clients(settings, seconds=lambda path: 0.03 if path.endswith("/1.1") else 0.0),
+        pytest.raises(Refused, match=f"was stopped: {said}"),
+    ):
+        started(settings, needed=10_000, shadow=shadow).run()
+    found = record.read(settings.var, "shapes")
+    assert found and found.state is State.STOPPED and bool(found.steps) is not bool(shadow)
+
+
+@needs_nginx
+@pytest.mark.slow
 def test_without_a_decision_nothing_has_changed_at_the_deadline(settings: Settings) -> None:
-    with following(settings), pytest.raises(Expired, match="no decision before the deadline"):
+    with (
+        running_front(settings) as front,
+        following(front),
+        pytest.raises(Expired, match="no decision before the deadline"),
+    ):
         started(settings, deadline_s=1).run()
     found = record.read(settings.var, "shapes")
     assert found and found.state is State.EXPIRED
