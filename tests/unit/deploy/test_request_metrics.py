@@ -437,6 +437,8 @@ BUCKET = 'classifier_handler_seconds_bucket{instance="k",model="classroom",versi
 CANARY_STATE = 'classifier_canary_state{instance="k",model="classroom",version="1.2",state="%s"}'
 CANARY_SHARE = 'classifier_canary_share{instance="k",model="classroom",version="1.2"}'
 CANARY_REQUESTS = 'classifier_canary_requests{instance="k",model="classroom",version="1.2",arm="control"}'
+SHADOW_DROPPED = 'classifier_shadow_dropped{instance="k",model="classroom",version="1.2"}'
+SHADOW_PAIRS = 'classifier_shadow_pairs{instance="k",model="classroom",version="1.2",outcome="same"}'
 ACTION = 'classifier_keeper_actions_total{instance="k",action="%s"}'
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     # alert -> series (what Prometheus saw every minute: START+STEPxTIMES), labels of the alert after 30 minutes
@@ -476,6 +478,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {CANARY_STATE % "sharing": "1x20 0x10", CANARY_STATE % "stopped": "0x20 1x10"},
         {"instance": "k", "model": "classroom", "version": "1.2", "state": "stopped"},
     ),
+    "ShadowDropsRequests": (
+        {SHADOW_DROPPED: "0+5x30", SHADOW_PAIRS: "0+20x30"},
+        {"instance": "k", "model": "classroom", "version": "1.2"},
+    ),
     "CanaryNotJudged": (
         {CANARY_SHARE: "0.05x30", CANARY_REQUESTS: "0+9x5 45x25"},
         {"instance": "k", "model": "classroom", "version": "1.2"},
@@ -501,6 +507,8 @@ QUIET = {
     CANARY_STATE % "stopped": "0x30",
     CANARY_SHARE: "0.05x30",
     CANARY_REQUESTS: "0+9x30",
+    SHADOW_DROPPED: "3x30",
+    SHADOW_PAIRS: "0+20x30",
 }
 
 

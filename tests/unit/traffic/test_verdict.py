@@ -73,6 +73,11 @@ def last(
     return end
 
 
+def seen_by(now: Verdict) -> int:
+    """Requests that the candidate has answered."""
+    return sum(step.candidate.requests for step in now.steps)
+
+
 @pytest.mark.slow
 def test_of_two_hundred_canaries_of_a_version_against_itself_at_most_four_stop() -> None:
     ends = [last(seed, {}, batch=500)[1].decision for seed in range(200)]
@@ -86,6 +91,7 @@ def test_five_percent_failures_are_stopped_within_2500_requests() -> None:
     assert [now.decision for _, now in ends].count(Decision.STOP) >= 38
     stopped = [requests for requests, now in ends if now.decision is Decision.STOP]
     assert np.quantile(stopped, 0.9) <= 2500
+    assert np.quantile([seen_by(now) for _, now in ends], 0.9) <= 150
     assert all("server errors" in now.why for _, now in ends if now.decision is Decision.STOP)
 
 
