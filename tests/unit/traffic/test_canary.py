@@ -137,9 +137,7 @@ def test_a_version_that_answers_otherwise_is_stopped_before_a_client_sees_it(set
 
 @needs_nginx
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("shadow", "said"), [(10, "pairs in which the candidate is slower: "), (0, "slow requests: ")]
-)
+@pytest.mark.parametrize(("shadow", "said"), [(10, "pairs in which the candidate is slower: "), (0, "slow requests: ")])
 def test_a_version_that_takes_30_ms_longer_is_stopped(settings: Settings, shadow: int, said: str) -> None:
     """By the shadow before a client sees it; without a shadow by the first share."""
     with (

@@ -67,6 +67,26 @@ def test_both_versions_are_asked_and_neither_photo_nor_client_notices(front: Fro
 
 @needs_nginx
 @pytest.mark.slow
+def test_a_killed_shadow_is_started_again_and_goes_on_counting(front: Front) -> None:
+    var = front.settings.var
+    found = route.begin(var, NAME, "1.1", (5, 100))
+    route.set_share(var, found, 0, shadow=100)
+
+    def more_pairs(than: int) -> int:
+        front.once()
+        assert ask(front) == 200, "no client notices"
+        answered = pairs.read(var, NAME, found.salt).answered
+        return answered if answered > than else 0
+
+    before = eventually(lambda: more_pairs(0))
+    assert front._shadow is not None
+    front._shadow.kill()
+    front._shadow.wait()
+    assert eventually(lambda: more_pairs(before + 5)) > before
+
+
+@needs_nginx
+@pytest.mark.slow
 def test_nobody_waits_twice_for_a_shadow_that_hangs(front: Front) -> None:
     """A client with a kept connection: nginx waits once, then not for half a minute. It is counted, not timed."""
     var = front.settings.var
