@@ -93,10 +93,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove the temporary folders of killed `new_folder(path)` calls; only one process may use `path` at a time."""
-    for folder in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????"):
-        if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"new"}:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what killed calls that write `path` have left; only one process may use `path` at a time."""
+    for left in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+        elif left.is_dir() and {entry.name for entry in left.iterdir()} <= {"new"}:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ on any, and one entry of the first node's history has the steps of all. A failur
 version as it was and nothing new registered. A rollout that was killed at any step is resumed by the same command.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,12 @@ def rollout(archive: Path, why: str, keep: int | None, photos: Path | None, dry_
             console.print(steps_table(plan.steps()))
         print_result(plan.as_json(), "nothing was changed", as_json)
     else:
-        entry = roll_out(settings, archive, why=why, keep=keep, photos=photos, quiet=as_json)
+        try:
+            entry = roll_out(settings, archive, why=why, keep=keep, photos=photos, quiet=as_json)
+        except UserError as error:
+            if as_json:
+                click.echo(json.dumps({"error": {"kind": type(error).__name__, "message": error.message}}))
+            raise
         served = f"{settings.url('inference')}/predictions/{entry['name']}"
         print_result(entry, f"{entry['name']} {entry['version']} answers {served}", as_json)
 

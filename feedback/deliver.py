@@ -5,14 +5,15 @@
 The web application does the same some seconds after each announcement. A version is downloaded only from below
 FEEDBACK_LINKS, and rolled out with `python -m deploy rollout` only if a trusted key (`python -m feedback keys`) has
 signed its size and digest, and no path in it leads out of its folder. A version that is refused stays refused: the
-reason is on the page Versions. Killed at any step, the same command goes on.
+reason is on the page Versions. If a server does not answer, or another rollout runs, the version waits. Killed at any
+step, the same command goes on.
 """
 
 from filelock import FileLock, Timeout
 
 from common.cli import command
 from common.console import say
-from common.errors import Busy, CheckFailed
+from common.errors import Busy, CheckFailed, Unreachable, UserError
 from feedback.delivery.courier import Courier
 from feedback.delivery.release import Rejected
 from feedback.settings import read_settings
@@ -26,7 +27,7 @@ def deliver() -> None:
     """Download, check and roll out the versions that were announced."""
     settings = read_settings()
     courier = Courier(settings, Database(settings.database))
-    lock, refused = FileLock(settings.folder / LOCK, fallback_to_soft=False), list[str]()
+    lock, refused, later = FileLock(settings.folder / LOCK, fallback_to_soft=False), list[str](), list[str]()
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -38,7 +39,11 @@ def deliver() -> None:
                 say(f"{courier.deliver(model)} serves")
             except Rejected as error:
                 refused.append(f"{model.name} {model.version}: {error.message}")
+            except UserError as error:
+                later.append(f"{model.name} {model.version}: {error.message}")
     if refused:
-        raise CheckFailed("; ".join(refused), "announce a new version, once the cause is removed")
+        raise CheckFailed("; ".join([*refused, *later]), "announce a new version, once the cause is removed")
+    if later:
+        raise Unreachable("; ".join(later), "deliver again later; the pages do it by themselves")
     if not waiting:
         say("no version waits to be delivered")

@@ -4,7 +4,9 @@
     python -m feedback forget --expired
 
 An image id is the number of a result page or the name that the photo had when it was uploaded. Copies in the snapshots
-of the nights on this machine (--work) are removed too; a training machine removes its copies at its next night.
+of the nights on this machine (--work) are removed too; a training machine removes its copies at its next night. The
+rows go last, so that the same command can be repeated if it was killed. --expired also removes the files that killed
+uploads have left: no row refers to them.
 """
 
 from functools import partial
@@ -36,11 +38,12 @@ def forget(image_id: str | None, expired: bool, work: Path) -> None:
     album = open_site(read_settings()).album
     photos = album.expired() if expired else _named(album, image_id or "")
     for photo in photos:
-        removed, key = album.forget(photo)
-        copies = snapshots.remove(work, partial(eq, photo), partial(eq, key.rpartition("/")[2]))
-        say(f"{removed}, {number_of(len(copies), 'copy', 'copies')} in {work}")
+        copies = snapshots.remove(work, partial(eq, photo), partial(eq, album.file_of(photo)))
+        say(f"{album.forget(photo)}, {number_of(len(copies), 'copy', 'copies')} in {work}")
     if not photos:
         say("no photo has expired")
+    if expired and (strays := album.remove_strays()):
+        say(f"removed {number_of(strays, 'file')} of killed uploads")
 
 
 def _named(album: Album, image_id: str) -> list[int]:

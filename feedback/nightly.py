@@ -15,16 +15,15 @@ from pathlib import Path, PurePosixPath
 
 import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from filelock import FileLock, Timeout
 
 from common.cli import command
 from common.console import say
-from common.errors import Busy, CheckFailed, InvalidInput, NotFound
-from common.files import writing
+from common.errors import AlreadyExists, CheckFailed, InvalidInput, NotFound
 from common.words import number_of
 from dataset.listing import files_of
 from feedback.delivery.keys import read_key
 from feedback.delivery.release import sign
+from feedback.delivery.upload import upload
 from feedback.learning import night as nights
 from feedback.learning import snapshot as snapshots
 from feedback.learning.client import Agreed, FeedbackServer
@@ -56,7 +55,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     show_default=True,
     help="Compute only while nobody else wants the cores: a machine that is always busy then never finishes.",
 )
-@click.option("--publish", help="URL prefix under which WORK/archives can be downloaded; announces what passes.")
+@click.option(
+    "--publish",
+    help="URL prefix under which WORK/archives can be downloaded (s3://bucket/prefix: it is uploaded there); announces "
+    "what passes.",
+)
 @click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -86,14 +89,8 @@ def nightly(
         recipe, anchor.resolve(), signed.resolve(), (), frozen.resolve(), once_fixed, prune, work.resolve(), idle
     )
     plan = replace(plan, base=tuple(place.resolve() for place in base))
-    with writing(plan.work):
-        plan.work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.work / ".lock", fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Busy(f"another nightly run works in {work}", "wait for it, or give another --work") from error
-    with lock:
+    with nights.only_one(plan.work) as lock:
+        plan = replace(plan, lock=lock)
         client = FeedbackServer(server, token_file.read_text(encoding="utf-8").strip())
         rows = list(client.agreed())
         _forget(plan.work, rows)
@@ -138,11 +135,12 @@ def _finish(night: Night, client: FeedbackServer, publish: str | None, signer: E
         raise NotFound(f"{snapshot} is missing", f"remove {night.folder} to begin again")
     try:
         bundle = night.candidate(snapshot)
-        verdict = night.judged(bundle, snapshot, nights.tries_since(plan.work, plan.anchor))
-        if verdict != "passed":
-            raise CheckFailed(verdict, f"the numbers are in {night.folder / nights.GATE}")
-        version = night.state.get("version") or max(client.newest_version(), 1) + 1
-        night.note(version=version)
+        if not night.state.get("version"):
+            verdict = night.judged(bundle, snapshot, nights.tries_since(plan.work, plan.anchor))
+            if verdict != "passed":
+                raise CheckFailed(verdict, f"the numbers are in {night.folder / nights.GATE}")
+            night.note(version=max(client.newest_version(), nights.last_version(plan.work), 1) + 1)
+        version = int(night.state["version"])
         archive = night.packed(bundle, version)
     except CheckFailed as error:
         night.note(verdict=error.message)
@@ -150,15 +148,24 @@ def _finish(night: Night, client: FeedbackServer, publish: str | None, signer: E
     if signer:
         sign(archive, signer)
     if publish:
+        upload(archive, publish)
+        _announce(night, client, archive, publish)
+    night.note(verdict="passed", archive=str(archive))
+    say(f"passed: {archive}\nnext: python -m deploy rollout {archive}")
+
+
+def _announce(night: Night, client: FeedbackServer, archive: Path, publish: str) -> None:
+    try:
         client.announce(
             link=f"{publish.rstrip('/')}/{archive.name}",
             ckpt_name=night.folder.name,
-            version=version,
+            version=int(night.state["version"]),
             name=_name_of(archive),
             gate=(night.folder / nights.GATE).read_text(encoding="utf-8"),
         )
-    night.note(verdict="passed", archive=str(archive))
-    say(f"passed: {archive}\nnext: python -m deploy rollout {archive}")
+    except AlreadyExists as error:
+        night.note(version=None)
+        raise AlreadyExists(error.problem, "the same command packs the next version") from error
 
 
 def _name_of(archive: Path) -> str:

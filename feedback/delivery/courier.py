@@ -8,15 +8,15 @@ Each step looks at what is there, so a delivery that was killed is finished by t
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from sqlalchemy import select
 
-from common.errors import CannotWrite, InvalidInput, UserError
-from common.files import copy_whole
+from common.errors import CannotWrite, InvalidInput, Unreachable, UserError
+from common.files import copy_whole, remove_unfinished
 from feedback.delivery.contents import require_harmless
 from feedback.delivery.download import allowed, download, small_file
 from feedback.delivery.keys import trusted
@@ -27,6 +27,8 @@ from feedback.storage.tables import Model
 
 ANNOUNCED, ROLLING, SERVING, REFUSED, SUPERSEDED = "announced", "rolling", "serving", "refused", "superseded"
 WAITING = (ANNOUNCED, ROLLING)
+WAITS = ("Busy", "CannotWrite", "Unreachable")
+"""Kinds of errors of a rollout that say nothing about the version (common/errors.py)."""
 MOST_SIGNATURE = 16 * 1024
 _log = logging.getLogger(__name__)
 
@@ -55,20 +57,24 @@ class Courier:
 
         Raises:
             Rejected: it is not served; the message is also in the database.
-            CannotWrite: this machine's disk is full or read-only; the next delivery tries again.
+            UserError: it waits, and the next delivery tries again: this machine's disk is full, another change is in
+                progress, or the archive's server or TorchServe does not answer.
         """
+        incoming = self._incoming(model)
         try:
-            archive = self._delivered(model)
+            archive = self._delivered(model, incoming)
         except Rejected as error:
+            shutil.rmtree(incoming, ignore_errors=True)
             self._note(model, REFUSED, error.message)
             _log.warning("%s %s refused: %s", model.name, model.version, error.message)
             raise
         except OSError as error:
             raise CannotWrite(self.settings.store, error) from error
+        shutil.rmtree(incoming, ignore_errors=True)
         self._note(model, SERVING, "")
         return archive
 
-    def _delivered(self, model: Model) -> str:
+    def _delivered(self, model: Model, incoming: Path) -> str:
         if not allowed(model.link, self.settings.links):
             raise Rejected("its link is outside of FEEDBACK_LINKS")
         keys = trusted(self.settings.folder)
@@ -78,30 +84,44 @@ class Courier:
             )
         release = verified(small_file(model.link + SUFFIX, MOST_SIGNATURE), keys)
         _require_same(release, model)
-        new = self._stored(release, model.link)
+        self._store(release, model.link, incoming)
         self._note(model, ROLLING, "")
         if not self._serves(release):
-            self._roll_out(release, model, new)
+            try:
+                self._roll_out(release, model)
+            except Rejected:
+                self._take_back(release, incoming)
+                raise
         return release.archive.name
 
-    def _stored(self, release: Release, link: str) -> list[Path]:
-        """Put the files of a release into the store; those that were not there before."""
-        folder, new = link.rpartition("/")[0], list[Path]()
-        with tempfile.TemporaryDirectory(dir=self._incoming()) as name:
-            parts = {file: Path(name) / file.name for file in (release.manifest, release.archive)}
-            wanted = [file for file in parts if not self._has(file)]
-            for file in wanted:
-                download(f"{folder}/{file.name}", file, parts[file])
-            if release.archive in wanted:
-                require_harmless(parts[release.archive])
-            for file in wanted:
-                copy_whole(parts[file], self.settings.store / file.name)
-                new.append(self.settings.store / file.name)
-        return new
+    def _store(self, release: Release, link: str, incoming: Path) -> None:
+        """Put the files of a release into the store. What was downloaded stays in `incoming` until it is decided."""
+        folder, files = link.rpartition("/")[0], (release.manifest, release.archive)
+        wanted = [file for file in files if not self._has(file)]
+        for file in wanted:
+            if not _is(incoming / file.name, file):
+                download(f"{folder}/{file.name}", file, incoming / file.name)
+        if release.archive in wanted:
+            require_harmless(incoming / release.archive.name)
+        for file in wanted:
+            remove_unfinished(self.settings.store / file.name)
+            copy_whole(incoming / file.name, self.settings.store / file.name)
 
-    def _incoming(self) -> Path:
-        folder = self.settings.folder / "incoming"
+    def _take_back(self, release: Release, incoming: Path) -> None:
+        """Remove from the store what this delivery, or an earlier try of it that was killed, has put there."""
+        for file in (release.archive, release.manifest):
+            if _is(incoming / file.name, file):
+                (self.settings.store / file.name).unlink(missing_ok=True)
+
+    def _incoming(self, model: Model) -> Path:
+        """The folder of a version's downloads; those of versions that no longer wait are removed."""
+        parent = self.settings.folder / "incoming"
+        folder = parent / f"{model.name}-{model.version}"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        waiting = {f"{row.name}-{row.version}" for row in self.waiting()}
+        for other in parent.iterdir():
+            if other != folder and other.name not in waiting:
+                shutil.rmtree(other, ignore_errors=True)
         return folder
 
     def _has(self, file: File) -> bool:
@@ -120,8 +140,9 @@ class Courier:
             return False
         return any(row["default"] and (row["name"], row["version"]) == (release.name, release.version) for row in rows)
 
-    def _roll_out(self, release: Release, model: Model, new: list[Path]) -> None:
-        words = ["rollout", str(self.settings.store / release.archive.name), "--why", f"feedback: {model.ckpt_name}"]
+    def _roll_out(self, release: Release, model: Model) -> None:
+        archive, why = str(self.settings.store / release.archive.name), f"feedback: {model.ckpt_name}"
+        words = ["rollout", archive, "--why", why, "--json"]
         environment = {**os.environ, "SERVE_VAR": str(self.settings.var), "SERVE_STORE": str(self.settings.store)}
         done = subprocess.run(
             [sys.executable, "-m", "deploy", *words],
@@ -132,18 +153,30 @@ class Courier:
             text=True,
             check=False,
         )
-        if done.returncode > 0:
-            for path in new:
-                path.unlink(missing_ok=True)
-            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
-            raise Rejected(f"rollout: {last}")
         if done.returncode < 0:
             raise UserError(f"the rollout was killed by signal {-done.returncode}", "deliver again: it resumes")
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
+            if _kind_of(done.stdout) in WAITS:
+                raise Unreachable(f"rollout: {last}")
+            raise Rejected(f"rollout: {last}")
 
     def _note(self, model: Model, state: str, why: str) -> None:
         with self.database.begin() as session:
             row = session.get_one(Model, model.id)
             row.state, row.why = state, why
+
+
+def _is(path: Path, file: File) -> bool:
+    return path.is_file() and File.of(path) == file
+
+
+def _kind_of(output: str) -> str:
+    """The kind of error that `deploy rollout --json` printed; empty if it printed none."""
+    try:
+        return str(json.loads(output)["error"]["kind"])
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def _require_same(release: Release, model: Model) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import fsspec
 import requests
 
+from common.errors import Unreachable, UserError
 from feedback.delivery.release import File, Rejected
 
 _BLOCK = 2**20
@@ -33,7 +34,8 @@ def small_file(link: str, most_bytes: int) -> bytes:
     """The content of a file of at most so many bytes.
 
     Raises:
-        Rejected: it cannot be downloaded or is larger.
+        Rejected: it is missing or larger.
+        Unreachable: it cannot be downloaded now.
     """
     data = bytearray()
     for block in _blocks(link):
@@ -47,7 +49,8 @@ def download(link: str, file: File, target: Path) -> None:
     """Download a file whose size and digest are known.
 
     Raises:
-        Rejected: it cannot be downloaded, or its size or digest is another.
+        Rejected: it is missing, or its size or digest is another.
+        Unreachable: it cannot be downloaded now.
         OSError: it cannot be written.
     """
     digest, size = hashlib.sha256(), 0
@@ -73,8 +76,12 @@ def _blocks(link: str) -> Iterator[bytes]:
                 if time.monotonic() - started > MOST_S:
                     raise Rejected(f"{link} took more than {MOST_S} seconds")
                 yield block
-    except (requests.RequestException, OSError, ValueError) as error:
-        raise Rejected(f"{link} cannot be downloaded: {error}") from error
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise Rejected(f"{link} does not exist") from error
+    except Exception as error:  # clients of object storage raise what they like
+        raise Unreachable(f"{link} cannot be downloaded: {error}", "it is tried again") from error
 
 
 @contextmanager
@@ -88,6 +95,8 @@ def _opened(link: str) -> Iterator[Iterable[bytes]]:
         session.trust_env = False
         headers = {"Accept-Encoding": "identity"}
         with session.get(link, stream=True, timeout=TIMEOUT_S, headers=headers, allow_redirects=False) as reply:
+            if reply.status_code >= requests.codes.server_error:
+                raise Unreachable(f"{link} answers {reply.status_code}", "it is tried again")
             if reply.status_code != requests.codes.ok:
                 raise Rejected(f"{link} answers {reply.status_code}" + (" (a redirect)" if reply.is_redirect else ""))
             if reply.headers.get("Content-Encoding"):  # a few bytes could become gigabytes

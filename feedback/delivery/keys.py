@@ -50,7 +50,7 @@ def read_key(path: Path) -> Ed25519PrivateKey:
         fix = "make one with python -m feedback keys make FILE"
         raise InvalidInput(f"{path} is not a private key: {error}", fix) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise InvalidInput(f"{path} is no Ed25519 key", "make one with python -m feedback keys make FILE")
+        raise InvalidInput(f"{path} is not an Ed25519 key", "make one with python -m feedback keys make FILE")
     return key
 
 

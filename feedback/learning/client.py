@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from common.errors import InvalidInput, Unreachable, UserError
+from common.errors import AlreadyExists, InvalidInput, Unreachable, UserError
 
 TIMEOUT_S = (5, 60)
 MOST_BYTES = 60 * 2**20
@@ -85,18 +85,34 @@ class FeedbackServer:
 
     def newest_version(self) -> int:
         """The version that was announced last; 0 if there is none."""
-        reply = self._send("GET", "/model")
-        return int(reply.json()["version"]) if reply.ok else 0
+        return int(self._newest().get("version", 0))
 
-    def announce(self, **row: str | int) -> dict[str, Any]:
-        """Announce a version with POST /model; its row."""
-        return dict(self._ask("POST", "/model", data=row).json())
+    def announce(self, **row: str | int) -> None:
+        """Announce a version with POST /model; nothing to do if it was announced and the answer was lost.
+
+        Raises:
+            AlreadyExists: another version with this number was announced.
+        """
+        reply = self._send("POST", "/model", data=row)
+        if reply.status_code == requests.codes.conflict:
+            newest = self._newest()
+            if (newest.get("link"), newest.get("ckpt_name")) == (row["link"], row["ckpt_name"]):
+                return
+            raise AlreadyExists(f"{row['name']} {row['version']} was announced by another training machine")
+        self._require_ok(reply, "/model")
+
+    def _newest(self) -> dict[str, Any]:
+        reply = self._send("GET", "/model")
+        return dict(reply.json()) if reply.ok else {}
 
     def _ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
         reply = self._send(method, path, **arguments)
+        self._require_ok(reply, path)
+        return reply
+
+    def _require_ok(self, reply: requests.Response, path: str) -> None:
         if not reply.ok:
             raise UserError(f"{self.url}{path} answers {reply.status_code}: {_message(reply)}")
-        return reply
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         headers = {"Accept": "application/json"}

@@ -7,18 +7,19 @@ machine keeps its cores.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.console import note
-from common.errors import CheckFailed, UserError
-from common.files import write_json
+from common.errors import Busy, CheckFailed, UserError
+from common.files import write_json, writing
 from feedback.learning.gate import LEAST_NEW
 from feedback.learning.judge import gather, judge
 from feedback.settings import ROOT
@@ -41,6 +42,7 @@ class Plan:
         prune: whether the fine-tuned run is pruned before it is exported.
         work: folder of snapshots, nights and archives.
         idle: whether the commands compute only while nobody else wants the cores.
+        lock: descriptor of the lock of `work`: a command that outlives a killed night holds it until it ends.
     """
 
     recipe: str
@@ -52,6 +54,7 @@ class Plan:
     prune: bool
     work: Path
     idle: bool = True
+    lock: int | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,16 +135,40 @@ class Night:
             cwd=ROOT,
             env={**os.environ, **environment},
             preexec_fn=_yield_cores if self.plan.idle else None,
+            start_new_session=self.plan.idle,  # the priority is that of a session: ours may be a person's terminal
+            pass_fds=() if self.plan.lock is None else (self.plan.lock,),
             stdout=sys.stderr,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
         sys.stderr.write(done.stderr)
+        if done.returncode < 0:
+            problem = f"{package} {words[0]} was killed by signal {-done.returncode}"
+            raise UserError(problem, "the same command goes on there")
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1].removeprefix("Error: ")
             kind = CheckFailed if words[0] in ("export", "archive") else UserError
             raise kind(f"{package} {words[0]} failed: {last}")
+
+
+@contextlib.contextmanager
+def only_one(work: Path) -> Iterator[int]:
+    """Hold the lock of a folder of nights; its descriptor.
+
+    Raises:
+        Busy: another night, or a command of one that was killed, works in it.
+        CannotWrite: the folder cannot be written.
+    """
+    with writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        file = (work / ".lock").open("w", encoding="ascii")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another nightly run works in {work}", "wait for it, or give another --work") from error
+        yield file.fileno()
 
 
 def enough(new: int) -> bool:
@@ -162,6 +189,11 @@ def unfinished(plan: Plan) -> Night | None:
         if not night.finished and night.state.get("anchor") == str(plan.anchor):
             return night
     return None
+
+
+def last_version(work: Path) -> int:
+    """The highest version that a night has packed, announced or not; 0 if there is none."""
+    return max((int(_read(path).get("version") or 0) for path in work.glob(f"nights/*/{STATE}")), default=0)
 
 
 def learned_ids(work: Path) -> set[int]:

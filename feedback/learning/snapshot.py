@@ -11,6 +11,7 @@ uploader, and no near duplicate of a frozen photo is trained on or asked about.
 """
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def write(folder: Path, chosen: Sequence[Chosen]) -> None:
     """Write a snapshot; it appears only when it is complete. Nothing to do if it exists."""
     if folder.is_dir():
         return
+    for left in folder.parent.glob(".*"):  # of a night that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with new_folder(folder) as new:
         for row in chosen:
             if row.part:
@@ -132,7 +135,7 @@ def remove(work: Path, is_gone: Callable[[int], bool], is_file_gone: Callable[[s
     """Remove copies of photos from all snapshots and from the cache.
 
     Args:
-        work: folder of the nights; it may be missing.
+        work: folder of the nights; it may be missing. Snapshots that a killed night left unfinished count too.
         is_gone: of a photo's id.
         is_file_gone: of its file's name in the cache.
 
@@ -141,8 +144,8 @@ def remove(work: Path, is_gone: Callable[[int], bool], is_file_gone: Callable[[s
     """
     removed = [path for path in (work / "cache").glob("*.*") if is_file_gone(path.name)]
     for snapshot in (work / "snapshots").glob("*"):
-        gone = [path for path in snapshot.glob("*/*/*.*") if is_gone(int(path.stem))]
-        if gone:
+        gone = [path for path in snapshot.rglob("*.*") if path.stem.isdecimal() and is_gone(int(path.stem))]
+        if gone and (snapshot / "train.tsv").exists():
             left = [row for row in read_rows(snapshot / "train.tsv") if snapshot / row["path"] not in gone]
             write_rows(snapshot / "train.tsv", TRAIN_COLUMNS, left)
         removed += gone

@@ -43,7 +43,7 @@ def _hashes(path: Path) -> tuple[str, ...]:
     try:
         with Image.open(path) as photo:
             upright = ImageOps.exif_transpose(photo).convert("RGB")
-    except Exception:  # a table or a damaged file: it is no photo to protect
+    except Exception:  # a table or a damaged file: there is nothing to protect
         return ()
     return tuple(value for copy in copies_of(upright) if (value := phash(copy)))
 

@@ -100,65 +100,70 @@ class Album:
             OSError: the photo cannot be written; nothing is stored.
         """
         sha256 = hashlib.sha256(answered.data).hexdigest()
+        upload = _upload_of(answered, account, visitor)
         with self._lock:
-            photo_id = self._photo_of(sha256) or self._new_photo(answered.data, sha256, limits, why)
-            with self.database.begin() as session:
-                upload = Upload(
-                    photo_id=photo_id,
-                    account_id=account,
-                    visitor=visitor,
-                    name=shown_name(answered.name),
-                    model=answered.model,
-                    version=str(answered.answer.get("model_version", "")),
-                    label=str(answered.answer.get("result", "")),
-                    confidence=float(answered.answer.get("confidence", 0.0)),
-                    answer=answered.answer,
-                    milliseconds=answered.milliseconds,
-                )
-                session.add(upload)
-                session.flush()
-                return upload.id
+            new = None if self._known_bytes(sha256) else self._new_photo(answered.data, sha256, limits, why)
+            try:
+                return self._insert(upload, new, sha256)
+            except IntegrityError:  # another process has just stored the same bytes
+                if new is None:
+                    raise
+                self.store.delete(new.key)
+                return self._insert(_upload_of(answered, account, visitor), None, sha256)
+            except BaseException:
+                if new is not None:
+                    self.store.delete(new.key)
+                raise
 
-    def _photo_of(self, sha256: str) -> int | None:
+    def _known_bytes(self, sha256: str) -> bool:
         with self.database.begin() as session:
-            return session.scalar(select(Photo.id).where(Photo.sha256 == sha256))
+            return session.scalar(select(Photo.id).where(Photo.sha256 == sha256)) is not None
 
-    def _new_photo(self, data: bytes, sha256: str, limits: Limits, why: Why) -> int:
+    def _insert(self, upload: Upload, new: Photo | None, sha256: str) -> int:
+        """Insert an upload, and its photo if that is new, in one transaction; the upload's id."""
+        known = self._known = self._known or self._read_known()
+        with self.database.begin() as session:
+            if new is not None:
+                new.chain = known.chain_of(new.phash)
+                session.add(new)
+                session.flush()
+                new.chain = new.chain or new.id
+            photo_id = session.scalar(select(Photo.id).where(Photo.sha256 == sha256))
+            if photo_id is None:
+                raise NotFound("this photo has just been removed", "upload it again")
+            upload.photo_id = photo_id
+            session.add(upload)
+            session.flush()
+            upload_id = upload.id
+        if new is not None:
+            known.add(new.phash, new.chain)
+        return upload_id
+
+    def _new_photo(self, data: bytes, sha256: str, limits: Limits, why: Why) -> Photo:
+        """A photo whose file is stored and whose row is not yet inserted."""
         decoded = open_photo(data, limits)
         clean, suffix = cleaned(data, limits)
         value = phash(decoded)
-        frozen = nearest(value, self._frozen)[1] <= THRESHOLD
-        known = self._known = self._known or self._read_known()
-        key = self.store.save(clean, suffix)
-        try:
-            with self.database.begin() as session:
-                photo = Photo(
-                    sha256=sha256,
-                    key=key,
-                    phash=value,
-                    chain=known.chain_of(value),
-                    width=decoded.width,
-                    height=decoded.height,
-                    bytes=len(clean),
-                    reason=why.reason,
-                    probability=why.probability,
-                    frozen=frozen,
-                    place=secrets.randbelow(_LARGEST_PLACE),
-                    expires_at=now() + self.keep,
-                )
-                session.add(photo)
-                session.flush()
-                photo.chain = photo.chain or photo.id
-            known.add(value, photo.chain)
-            return photo.id
-        except IntegrityError:  # another process has just stored it
-            self.store.delete(key)
-            if other := self._photo_of(sha256):
-                return other
-            raise
-        except BaseException:
-            self.store.delete(key)
-            raise
+        return Photo(
+            sha256=sha256,
+            phash=value,
+            width=decoded.width,
+            height=decoded.height,
+            bytes=len(clean),
+            reason=why.reason,
+            probability=why.probability,
+            frozen=nearest(value, self._frozen)[1] <= THRESHOLD,
+            place=secrets.randbelow(_LARGEST_PLACE),
+            expires_at=now() + self.keep,
+            key=self.store.save(clean, suffix),
+        )
+
+    def has(self, data: bytes, name: str) -> bool:
+        """Whether a photo was stored from a file of this name."""
+        query = select(Upload.id).join(Photo, Photo.id == Upload.photo_id)
+        query = query.where(Photo.sha256 == hashlib.sha256(data).hexdigest(), Upload.name == name)
+        with self.database.begin() as session:
+            return session.scalar(query.limit(1)) is not None
 
     def _read_known(self) -> "_Known":
         with self.database.begin() as session:
@@ -206,9 +211,7 @@ class Album:
             Refused: this account uploaded the photo or a near duplicate, or has an opinion, or it is decided.
         """
         with self.database.begin() as session:
-            photo = session.get(Photo, photo_id, with_for_update=True)
-            if photo is None:
-                raise NotFound(f"there is no photo {photo_id}")
+            photo = _photo(session, photo_id)
             if photo.state not in OPEN:
                 raise Refused("others have decided about this photo", "the next one is shown")
             if session.scalar(select(Photo.id).where(Photo.id == photo_id, _known_to(account))):
@@ -253,25 +256,40 @@ class Album:
         with self.database.begin() as session:
             return session.scalar(select(Photo).where(Photo.key == key))
 
-    def forget(self, photo_id: int) -> tuple[str, str]:
-        """Remove a photo, its uploads and opinions, from the database and the photo store.
-
-        Returns:
-            what was removed, in words; and its key in the photo store.
+    def file_of(self, photo_id: int) -> str:
+        """The name of a photo's file, as in its URL.
 
         Raises:
             NotFound: there is no such photo.
         """
         with self.database.begin() as session:
-            photo = session.get(Photo, photo_id)
-            if photo is None:
-                raise NotFound(f"there is no photo {photo_id}")
+            return _photo(session, photo_id).key.rpartition("/")[2]
+
+    def forget(self, photo_id: int) -> str:
+        """Remove a photo, its uploads and opinions, from the photo store and the database.
+
+        The rows go last: as long as they are there, the same call can be repeated.
+
+        Returns:
+            what was removed, in words.
+
+        Raises:
+            NotFound: there is no such photo.
+            OSError: its file cannot be removed; the rows stay.
+        """
+        with self.database.begin() as session:
+            photo = _photo(session, photo_id)
+            file = "its file" if self.store.delete(photo.key) else "no file (it was missing)"
             opinions = session.execute(delete(Opinion).where(Opinion.photo_id == photo_id)).rowcount  # type: ignore[attr-defined]
             uploads = session.execute(delete(Upload).where(Upload.photo_id == photo_id)).rowcount  # type: ignore[attr-defined]
-            key = photo.key
             session.delete(photo)
-        file = "its file" if self.store.delete(key) else "no file (it was missing)"
-        return f"photo {photo_id}: {number_of(uploads, 'upload')}, {number_of(opinions, 'opinion')}, {file}", key
+        return f"photo {photo_id}: {number_of(uploads, 'upload')}, {number_of(opinions, 'opinion')}, {file}"
+
+    def remove_strays(self) -> int:
+        """Remove files of uploads that were killed before their rows were inserted; how many there were."""
+        with self.database.begin() as session:
+            keys = set(session.scalars(select(Photo.key)))
+        return self.store.remove_others(keys)
 
     def expired(self) -> list[int]:
         """The ids of photos whose time is over."""
@@ -283,6 +301,28 @@ def shown_name(name: str) -> str:
     """The last part of a file's name as it may be shown: printable, at most 200 characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(mark if mark.isprintable() else "?" for mark in last)[-200:] or "photo"
+
+
+def _upload_of(answered: Answered, account: int | None, visitor: str) -> Upload:
+    """The row of an upload, without its photo."""
+    return Upload(
+        account_id=account,
+        visitor=visitor,
+        name=shown_name(answered.name),
+        model=answered.model,
+        version=str(answered.answer.get("model_version", "")),
+        label=str(answered.answer.get("result", "")),
+        confidence=float(answered.answer.get("confidence", 0.0)),
+        answer=answered.answer,
+        milliseconds=answered.milliseconds,
+    )
+
+
+def _photo(session: Session, photo_id: int) -> Photo:
+    photo = session.get(Photo, photo_id, with_for_update=True)
+    if photo is None:
+        raise NotFound(f"there is no photo {photo_id}")
+    return photo
 
 
 def _own(session: Session, upload_id: int, account: int | None, visitor: str) -> tuple[Upload, Photo]:

@@ -39,7 +39,7 @@ def ingest(album: Album, spool: Path, limits: Limits) -> int:
     """Store all captured photos; each file is removed once its photo is stored.
 
     Returns:
-        how many photos were stored. A file that is no captured photo is removed as well.
+        how many photos were stored. A file that is not a captured photo is removed as well.
 
     Raises:
         OSError: the album cannot be written; the files wait.
@@ -47,10 +47,10 @@ def ingest(album: Album, spool: Path, limits: Limits) -> int:
     stored = 0
     for path in sorted(spool.glob(f"*{SUFFIX}")):
         try:
-            _store(album, path.read_bytes(), limits)
+            _store(album, path, limits)
             stored += 1
         except (ValueError, RequestError) as error:
-            _log.warning("%s is no captured photo and was removed: %s", path.name, error)
+            _log.warning("%s is not a captured photo and was removed: %s", path.name, error)
         path.unlink(missing_ok=True)
     for path in spool.glob(f"*{PARTIAL}"):
         if time.time() - path.stat().st_mtime > OLD_S:
@@ -68,9 +68,11 @@ def keep_ingesting(album: Album, spool: Path, limits: Callable[[], Limits], stop
             _log.warning("captured photos wait in %s: %s", spool, error)
 
 
-def _store(album: Album, content: bytes, limits: Limits) -> None:
-    line, _, data = content.partition(b"\n")
+def _store(album: Album, path: Path, limits: Limits) -> None:
+    """Store a captured photo, unless that was done and this was killed before the file was removed."""
+    line, _, data = path.read_bytes().partition(b"\n")
     answer = json.loads(line)
     captured = Captured.model_validate(answer)
-    answered = Answered(data, "captured", captured.model, answer, 0.0)
-    album.add(answered, None, "", limits, Why(captured.reason, captured.probability))
+    answered = Answered(data, path.name, captured.model, answer, 0.0)
+    if not album.has(data, path.name):
+        album.add(answered, None, "", limits, Why(captured.reason, captured.probability))

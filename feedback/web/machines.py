@@ -129,7 +129,7 @@ def _gate(text: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         gate = None
     if not isinstance(gate, dict):
-        raise InvalidInput("gate is no JSON object, or too long", "send gate.json, or leave it out")
+        raise InvalidInput("gate is not a JSON object, or too long", "send gate.json, or leave it out")
     return gate
 
 

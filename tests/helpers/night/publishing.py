@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from feedback.delivery.keys import make_key, read_key, trust
+from common.files import write_json
+from feedback.delivery.keys import make_key, read_key, text_of, trust
 from feedback.delivery.release import sign
 from feedback.storage.tables import Model
 from feedback.web.site import Site
@@ -36,9 +38,9 @@ class Publisher:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.archives, self.url = folder / "models", url
-        self.archives.mkdir()
+        self.archives.mkdir(exist_ok=True)
         self.key = folder / "trainer.key"
-        self.public = make_key(self.key)
+        self.public = text_of(read_key(self.key).public_key()) if self.key.exists() else make_key(self.key)
 
     def archive(self, name: str = "shapes", version: int = 2, extra: str = "", sign_it: bool = True) -> Path:
         """An archive with little in it; `extra` is the name of one more file in it."""
@@ -56,9 +58,9 @@ class Publisher:
 
 
 @contextmanager
-def publishing(folder: Path) -> Iterator[Publisher]:
-    """A running publisher."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder))
+def publishing(folder: Path, port: int = 0) -> Iterator[Publisher]:
+    """A running publisher; port 0 is a free one."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield Publisher(folder, f"http://127.0.0.1:{server.server_address[1]}")
@@ -84,3 +86,20 @@ def change_signed(mar: Path, **values: object) -> None:
     content = json.loads(path.read_text())
     release = json.loads(content["release"]) | values
     path.write_text(json.dumps(content | {"release": json.dumps(release)}))
+
+
+class Rollout:
+    """Stands for `deploy rollout`: it serves the archive of the store, or prints an error."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.error = site, ""
+
+    def __call__(self, words: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        archive = next(Path(word) for word in words if word.endswith(".mar"))
+        assert archive.is_file() and archive.with_suffix(".json").is_file()
+        if self.error:
+            output = json.dumps({"error": {"kind": self.error}})
+            return subprocess.CompletedProcess(words, 1, output, "Error: no")
+        name, _, version = archive.stem.partition("-")
+        write_json(self.site.settings.var / "served.json", [{"name": name, "version": version, "default": True}])
+        return subprocess.CompletedProcess(words, 0, "{}", "")

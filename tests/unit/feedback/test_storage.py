@@ -98,7 +98,7 @@ def test_a_photo_is_forgotten_and_an_expired_one_is_listed_and_not_handed_out(si
         ann.post(f"/results/{ann.upload(jpeg(seed))}", label="label:square")
         ben.post(f"/review/{ben.shown()}", decision="label:square")
     assert len(site.album.agreed(0, 10)) == 2
-    assert site.album.forget(1)[0] == "photo 1: 1 upload, 2 opinions, its file"
+    assert site.album.forget(1) == "photo 1: 1 upload, 2 opinions, its file"
     with pytest.raises(NotFound):
         site.album.forget(1)
     assert len(list((tmp_path / "feedback" / "photos").rglob("*.jpg"))) == 1
