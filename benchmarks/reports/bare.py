@@ -16,7 +16,7 @@ def loop(folder: Path, photos: list[str]) -> None:
     from handler.spec import read_spec
 
     spec = read_spec(folder / "recipe.json")
-    run = engine.from_bytes(engine.load(folder / "model.onnx", spec), spec)
+    run = engine.from_bytes(engine.load(folder / "model.onnx", spec, threads=1), spec)
     started, computed = time.perf_counter(), time.process_time()
     for photo in photos:
         with contextlib.suppress(RequestError):  # a few of the drawn photos are damaged

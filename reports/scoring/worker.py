@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dataset.auditing.hashing import hash_photo
+from dataset.auditing.hashing import HASH_SIDE, hash_photo
 
 Result = dict[str, Any]
+
+_SIDE = 2 * 4 * HASH_SIDE  # pixels: twice the side of the thumbnail that a hash is computed from
 
 
 class Task(NamedTuple):
@@ -104,9 +106,10 @@ class Classifier:
             "confidence": entry["confidence"],
             "unsure": entry["unsure"],
             "in_scope": _in_scope(entry),
+            "scope": entry.get("in_scope"),
             "probabilities": entry["probabilities"],
             "phash": hash_photo(_thumbnail(pixels)),
-            "brightness": float(pixels.mean()),
+            "brightness": _brightness(pixels),
         }
 
 
@@ -120,9 +123,18 @@ def _in_scope(entry: dict[str, Any]) -> bool | None:
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:
-    """The network's input, uint8 (channels, height, width), as a grey image: it is decoded and small already."""
-    grey = pixels.mean(axis=0) if len(pixels) == 3 else pixels[0]
-    return Image.fromarray(grey.astype(np.uint8))
+    """The green plane of the network's input, uint8 (channels, height, width), reduced to about 100 pixels.
+
+    The perceptual hash of it tells photos apart as well as one of all pixels and takes a tenth of the time
+    (docs/log.md).
+    """
+    return Image.fromarray(pixels[len(pixels) // 2]).reduce(max(1, min(pixels.shape[1:]) // _SIDE))
+
+
+def _brightness(pixels: np.ndarray) -> float:
+    """The mean of some thousand pixels, 0 to 255."""
+    step = max(1, min(pixels.shape[1:]) // 32)
+    return float(pixels[:, ::step, ::step].mean())
 
 
 def main(descriptor: str, folder: str) -> None:
