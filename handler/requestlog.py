@@ -1,8 +1,10 @@
 """The request log: one JSON line for each answered HTTP request, with its size, status and duration.
 
-It holds the results, so that two versions can be compared (`traffic`), and of the photo nothing: neither its bytes nor
-its image_id. TorchServe passes what a worker prints to its
-log4j logger MODEL_LOG, and config/log4j2.xml writes the lines that begin like these to var/logs/requests.log.
+It holds the results, so that two versions can be compared (`traffic`), and three numbers of each photo, so that other
+photos than usual are noticed (`reports drift-served`). It holds neither the photo nor its image_id.
+
+TorchServe passes what a worker prints to its log4j logger MODEL_LOG, and config/log4j2.xml writes the lines that begin
+like these to var/logs/requests.log.
 """
 
 import datetime
@@ -38,6 +40,9 @@ class Line:
         results: label and confidence of each photo that was classified.
         unsure: how many of them were below the recipe's `answer.unsure_below`.
         out_of_scope: number of its photos that are out of scope; None: the model does not know.
+        in_scope: for each of the results the probability that the photo shows a class, computed from the photo's
+            features; empty if the model does not know.
+        light: for each of the results mean and standard deviation of the network's input, of 0 to 255.
         capture_lost: photos of this worker that could not be captured since the line before (handler/capture).
     """
 
@@ -54,6 +59,8 @@ class Line:
     results: tuple[tuple[str, float], ...] = ()
     unsure: int = 0
     out_of_scope: int | None = None
+    in_scope: tuple[float, ...] = ()
+    light: tuple[tuple[float, float], ...] = ()
     capture_lost: int = 0
 
     def as_json(self) -> str:

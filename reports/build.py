@@ -15,15 +15,17 @@ import numpy as np
 
 from common.cli import command
 from common.console import say
-from common.errors import InvalidInput
 from common.files import new_folder, write_whole
 from common.words import number_of
+from reports.counting.alarms import ALARM_COLUMNS, PHOTO_COLUMNS, alarm_rows, in_words, photos_of_alarm
+from reports.counting.days import MEASURES, measure_days
 from reports.counting.photos import REGION_CODES, Photos, read_photos
 from reports.counting.review import Reviewed, read_review
 from reports.manifest.regions import UNKNOWN
 from reports.manifest.spreadsheet import write_csv
-from reports.scoring.job import Job, read_job
+from reports.scoring.job import Job, label_of, read_job
 from reports.shares.correct import Accuracy, accuracy_of_strata
+from reports.shares.drift import find_alarms
 from reports.site.page import render
 from reports.site.tables import (
     INSTITUTION_COLUMNS,
@@ -55,12 +57,18 @@ def build(
     reviewed = read_review(review, labels, label, job.labels) if review else None
     accuracy = accuracy_of_strata(reviewed.strata) if reviewed else None
     tables = make_tables(photos, accuracy)
+    days = measure_days([job], label)
+    distances, alarms = find_alarms(days.values, days.sampling)
     with new_folder(out) as work:
         write_csv(work / "shares.csv", SHARE_COLUMNS, tables.shares)
         write_csv(work / "institutions.csv", INSTITUTION_COLUMNS, tables.institutions)
         write_csv(work / "regions.csv", REGION_COLUMNS, tables.regions)
+        write_csv(work / "drift.csv", ALARM_COLUMNS, alarm_rows(days, distances, alarms, MEASURES))
+        write_csv(work / "farthest.csv", PHOTO_COLUMNS, photos_of_alarm([job], label, days, distances, alarms))
         names = {"en": en or f"“{label}”", "zh": zh or f"“{label}”"}
-        page = render({**_data(job, photos, tables, reviewed, accuracy), "names": names})
+        page = render(
+            {**_data(job, photos, tables, reviewed, accuracy, in_words(distances, alarms, MEASURES)), "names": names}
+        )
         write_whole(work / "index.html", page.encode())
     counts = {"photo": len(photos.week), "week": photos.weeks, "institution": len(photos.institutions)}
     say(f"{out / 'index.html'}: {', '.join(number_of(count, noun) for noun, count in counts.items())}")
@@ -68,19 +76,8 @@ def build(
         say("shares are not corrected: draw a sample with photoloop reports sample, label it, and give --review")
 
 
-def label_of(job: Job, label: str | None) -> str:
-    """The label whose share is reported: the last of the recipe unless another is given.
-
-    Raises:
-        InvalidInput: the model has no such label.
-    """
-    if label is not None and label not in job.labels:
-        raise InvalidInput(f"the model has no label {label!r}", f"give one of {', '.join(job.labels)}")
-    return label or job.labels[-1]
-
-
 def _data(
-    job: Job, photos: Photos, tables: Tables, reviewed: Reviewed | None, accuracy: Accuracy | None
+    job: Job, photos: Photos, tables: Tables, reviewed: Reviewed | None, accuracy: Accuracy | None, drift: str
 ) -> dict[str, Any]:
     corrected = accuracy is not None and accuracy.usable
     starts = photos.week_starts()
@@ -96,7 +93,7 @@ def _data(
         "institutions": tables.institutions,
         "regions": tables.regions,
         "facts": facts,
-        "basis": [*_basis(job, photos, facts).items(), *_review_facts(reviewed, accuracy).items()],
+        "basis": [*_basis(job, photos, facts).items(), *_review_facts(reviewed, accuracy).items(), ("drift", drift)],
     }
 
 

@@ -3,7 +3,8 @@
     python -m reports drift-served var/logs --counts var/drift.json --metrics /var/lib/node_exporter/drift.prom
 
 Run it every day, for example by cron: the request log is rotated, so the counts of each day are kept in --counts. The
-log holds no photo, so there is no brightness and no appearance: score a sample of the photos to compare those.
+log holds neither photos nor their ids, but the answer, brightness and contrast of each photo, so nearly the same
+measures are compared as in scores. --farthest lists the requests that differ most.
 """
 
 import json
@@ -17,10 +18,13 @@ from common.errors import InvalidInput
 from common.files import write_json, write_whole, writing
 from common.words import number_of
 from config.recipe import read_recipe
+from reports.counting.alarms import FARTHEST, as_metrics
 from reports.counting.served import MEASURES, Day, as_content, as_days, from_content, merged, read_log
-from reports.drift import as_metrics, show
+from reports.counting.served import farthest as most_different
+from reports.drift import show
 from reports.manifest.dates import CHINA
-from reports.shares.drift import MIN_DAYS, find_alarms
+from reports.manifest.spreadsheet import write_csv
+from reports.shares.drift import MIN_DAYS, find_alarms, last_alarm
 
 
 @command(name="drift-served", epilog="Example: python -m reports drift-served var/logs --counts var/drift.json")
@@ -29,7 +33,12 @@ from reports.shares.drift import MIN_DAYS, find_alarms
 @click.option("--model", default="classroom", show_default=True, help="Name under which the model is served.")
 @click.option("--label", help="Label whose share is compared.  [default: the last of the recipe]")
 @click.option("--metrics", type=click.Path(path_type=Path), help="File for Prometheus' textfile collector.")
-def drift_served(logs: Path, counts: Path, model: str, label: str | None, metrics: Path | None) -> None:
+@click.option(
+    "--farthest", type=click.Path(path_type=Path), help="CSV of the requests that differ most on the last day in alarm."
+)
+def drift_served(
+    logs: Path, counts: Path, model: str, label: str | None, metrics: Path | None, farthest: Path | None
+) -> None:
     """Say on which days the requests in LOGS differ from the days before. Today is not over, so it is left out."""
     label = label or read_recipe(model).labels[-1]
     days = merged(_kept(counts), read_log(logs, model))
@@ -44,6 +53,10 @@ def drift_served(logs: Path, counts: Path, model: str, label: str | None, metric
     if metrics:
         with writing(metrics):
             write_whole(metrics, as_metrics(distances, alarms, MEASURES, f',source="served",model="{model}"').encode())
+    if farthest:
+        found = last_alarm(measured.values, distances, alarms)
+        rows = most_different(logs, model, label, measured.dates[found[0]], *found[1:], FARTHEST) if found else []
+        write_csv(farthest, ("time", "request_id", "client_request_id", "measure", "value"), rows)
 
 
 def _kept(path: Path) -> dict[date, Day]:

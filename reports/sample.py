@@ -25,13 +25,12 @@ from common.errors import InvalidInput
 from common.files import new_folder, write_whole
 from common.words import number_of
 from feedback.learning.client import FeedbackServer
-from reports.build import label_of
 from reports.counting.photos import read_photos
 from reports.counting.review import COLUMNS, SAMPLE, draw_sample, rows_of
 from reports.counting.reviewers import collect, send
 from reports.manifest.spreadsheet import write_csv
 from reports.scoring import fetching
-from reports.scoring.job import Job, read_job, read_parts
+from reports.scoring.job import Job, label_of, read_job, read_parts
 from reports.scoring.worker import Task
 
 

@@ -29,7 +29,8 @@ from reports.manifest.opening import open_manifest
 from reports.scoring import fetching, worker
 from reports.scoring.archives import Model, unpacked
 from reports.scoring.cluster import Cluster
-from reports.scoring.job import Job, beside, create_job, locked, read_job, require_same
+from reports.scoring.job import Job, create_job, read_job, require_same
+from reports.scoring.lock import beside, locked
 from reports.scoring.schema import PART
 from reports.scoring.workers import Pool
 

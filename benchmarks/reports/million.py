@@ -94,6 +94,7 @@ def _rows(numbers: np.ndarray, rng: np.random.Generator, schema: pa.Schema) -> p
         "confidence": confidence,
         "unsure": confidence < 0.8,
         "in_scope": ~outside,
+        "scope": np.where(outside, 0.2, 0.98),
         "error_code": np.where(failed, "corrupt_image", ""),
         "error": np.where(failed, "damaged", ""),
         "model": ["classroom 1.0"] * size,

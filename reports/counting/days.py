@@ -1,7 +1,8 @@
 """Daily measures of scored photos: what the model answers, and what the photos look like.
 
-`appearance` stands for the distance of features, which an archive does not export: how often each of the 144 bits of
-the perceptual hash is set on a day, compared with all days before, as the root mean square of the differences.
+`features` is the mean logit of the probability that a photo shows a class, which the graph computes from the distance
+of the photo's features to those of class photos. `appearance` is how often each of the 144 bits of the perceptual hash
+is set on a day, compared with all days before, as the mean square of the differences.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ import pyarrow.compute as pc
 
 from reports.scoring.job import Job, read_parts
 
-MEASURES = ("label", "unsure", "out_of_scope", "errors", "brightness", "size", "confidence", "appearance")
-COLUMNS = ("published_at", "label", "confidence", "unsure", "in_scope", "error_code", "bytes", "brightness", "phash")
+MEASURES = ("label", "unsure", "out_of_scope", "errors", "brightness", "size", "confidence", "features", "appearance")
+COLUMNS = (
+    "published_at", "label", "confidence", "unsure", "in_scope", "scope", "error_code", "bytes", "brightness", "phash",
+)  # fmt: skip
 
 FEW = 5
 """Photos of a day below which it is not measured."""
@@ -24,6 +27,7 @@ FEW = 5
 _SHARES = ("label", "unsure", "out_of_scope", "errors")
 _MEDIANS = ("brightness", "size")
 _BITS = 144
+_MOST = 20_000  # photos that say what is usual when those of a single day are compared with it
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +37,7 @@ class Days:
     """Measures by day, shape (days, measures), in the order of `MEASURES`; NaN: too few photos, or never measured.
 
     `label`, `unsure`, `out_of_scope` and `errors` are shares of 0 to 1; `brightness` is a median of 0 to 255; `size` a
-    median of log2(bytes); `confidence` a mean of logits. `errors` in `sampling` are standard deviations.
+    median of log2(bytes); `confidence` and `features` are means of logits. `sampling` holds the standard errors.
     """
 
     dates: list[date]
@@ -53,12 +57,9 @@ def measure_days(jobs: Sequence[Job], label: str) -> Days:
 
 def measure_table(table: pa.Table, label: str) -> Days:
     """As `measure_days`, from rows with `COLUMNS`."""
-    seconds = np.asarray(table["published_at"].cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_numpy(), np.int64)
-    day = (seconds + 8 * 3600) // 86400
-    first = int(day.min())
-    day -= first
+    day, first = _days_of(table)
     count = int(day.max()) + 1
-    columns = _columns(table, label)
+    columns = columns_of(table, label)
     values, sampling = np.full((count, len(MEASURES)), np.nan), np.full((count, len(MEASURES)), np.nan)
     spread = _spreads(columns)
     photos = np.bincount(day, minlength=count)
@@ -68,12 +69,22 @@ def measure_table(table: pa.Table, label: str) -> Days:
         rows = order[bounds[index] : bounds[index + 1]]
         if len(rows) >= FEW:
             values[index], sampling[index] = _measures({name: columns[name][rows] for name in MEASURES[:-1]}, spread)
-    _appearance(columns["bits"], day, values, sampling)
+    _appearance(table["phash"].to_pylist(), [order[bounds[i] : bounds[i + 1]] for i in range(count)], values, sampling)
     dates = [date(1970, 1, 1) + timedelta(days=first + index) for index in range(count)]
     return Days(dates, photos, values, sampling)
 
 
-def _columns(table: pa.Table, label: str) -> dict[str, Floats]:
+def _days_of(table: pa.Table) -> tuple[npt.NDArray[np.int64], int]:
+    """The day of each photo in China, counted from the first, and the first, counted from 1970-01-01."""
+    seconds = np.asarray(table["published_at"].cast(pa.timestamp("s", "UTC")).cast(pa.int64()).to_numpy(), np.int64)
+    day = (seconds + 8 * 3600) // 86400
+    first = int(day.min())
+    return day - first, first
+
+
+def columns_of(table: pa.Table, label: str) -> dict[str, Floats]:
+    """What each photo contributes to each measure but `appearance`, shape (photos,); NaN: nothing."""
+
     def numbers(column: pa.ChunkedArray) -> Floats:
         return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
@@ -86,13 +97,13 @@ def _columns(table: pa.Table, label: str) -> dict[str, Floats]:
         "errors": numbers(pc.invert(answered).cast(pa.int8())),
         "brightness": numbers(table["brightness"]),
         "size": np.log2(np.maximum(numbers(pc.fill_null(table["bytes"], 0)), 1)),
-        "confidence": _logits(numbers(table["confidence"])),
-        "bits": hash_bits(table["phash"].to_pylist()),
+        "confidence": _logits(numbers(table["confidence"]), 0.5),
+        "features": _logits(numbers(table["scope"]), 1e-5),
     }
 
 
-def _logits(confidence: Floats) -> Floats:
-    cut = np.clip(confidence, 0.5, 1 - 1e-6)
+def _logits(probability: Floats, least: float) -> Floats:
+    cut = np.clip(probability, least, 1 - 1e-6)
     return np.log(cut / (1 - cut))
 
 
@@ -128,13 +139,18 @@ def _spreads(columns: dict[str, Floats]) -> Floats:
     return found
 
 
-def _appearance(bits: Floats, day: npt.NDArray[np.int64], values: Floats, sampling: Floats) -> None:
-    """Fill in how far the bits of each day are from those of all days before, above what few photos explain."""
-    known = ~np.isnan(bits[:, 0])
+def _appearance(
+    hashes: Sequence[str | None], days: Sequence[npt.NDArray[np.int64]], values: Floats, sampling: Floats
+) -> None:
+    """Fill in how far the bits of each day are from those of all days before, above what few photos explain.
+
+    Args:
+        days: the photos of each day.
+    """
     column = MEASURES.index("appearance")
     total, photos = np.zeros(_BITS), 0
-    for index in range(len(values)):
-        rows = bits[known & (day == index)]
+    for index, day in enumerate(days):
+        rows = hash_bits([hashes[photo] for photo in day if hashes[photo]])
         if len(rows) < FEW:
             continue
         if photos >= 2 * FEW:
@@ -143,3 +159,25 @@ def _appearance(bits: Floats, day: npt.NDArray[np.int64], values: Floats, sampli
             values[index, column] = float(((mean - usual) ** 2).mean()) - noise
             sampling[index, column] = noise * np.sqrt(2 / _BITS) * 2  # bits are correlated: twice that of free ones
         total, photos = total + rows.sum(axis=0), photos + len(rows)
+
+
+def farthest(table: pa.Table, label: str, day: int, measure: int, sign: float, most: int) -> list[int]:
+    """The photos of a day that differ most in a measure, and of equals those that the model is least sure of.
+
+    Args:
+        table: rows with `COLUMNS`; `day` counts from its first.
+        sign: +1 if the measure was above what is usual, -1 if it was below.
+
+    Returns:
+        at most `most` rows of the table.
+    """
+    days, _ = _days_of(table)
+    columns = columns_of(table, label)
+    far = columns.get(MEASURES[measure], np.full(len(days), np.nan))
+    if MEASURES[measure] == "appearance":
+        hashes, today, before = table["phash"].to_pylist(), np.flatnonzero(days == day), np.flatnonzero(days < day)
+        usual = np.nanmean(hash_bits([hashes[row] for row in before[-_MOST:]]), axis=0)
+        far[today], sign = ((hash_bits([hashes[row] for row in today]) - usual) ** 2).mean(axis=1), 1.0
+    chosen = np.flatnonzero((days == day) & ~np.isnan(far))
+    unsure = np.nan_to_num(columns["confidence"][chosen])
+    return [int(row) for row in chosen[np.lexsort((unsure, -sign * far[chosen]))][:most]]

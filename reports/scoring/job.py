@@ -11,7 +11,7 @@ The parts that exist are the state. A job that was killed continues with the mis
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,10 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
-from common.errors import Busy, InvalidInput, NotFound
-from common.files import new_folder, remove_unfinished, write_json, write_whole, writing
+from common.errors import InvalidInput, NotFound
+from common.files import new_folder, write_json, write_whole, writing
 from common.words import number_of
 from reports.manifest.checking import Check, Entry
 from reports.scoring.archives import Model
@@ -133,6 +132,17 @@ def read_job(folder: Path) -> Job:
         raise InvalidInput(f"{folder / 'job.json'} is damaged: {error}", "score the manifest again") from error
 
 
+def label_of(job: Job, label: str | None) -> str:
+    """The label whose share is reported: the last of the recipe unless another is given.
+
+    Raises:
+        InvalidInput: the model has no such label.
+    """
+    if label is not None and label not in job.labels:
+        raise InvalidInput(f"the model has no label {label!r}", f"give one of {', '.join(job.labels)}")
+    return label or job.labels[-1]
+
+
 def digest_of(manifest: Path) -> str:
     """SHA-256 of a manifest's file; of a folder, of its path, because its files are listed only once."""
     if manifest.is_dir():
@@ -203,28 +213,6 @@ def _row(entry: Entry, number: int) -> dict[str, Any]:
     return {"row": number, **own, **{column_of(name): value for name, value in entry.extra.items()}}
 
 
-def beside(folder: Path, kind: str) -> Path:
-    """A hidden name next to a scores folder, for what belongs to it and is not part of it."""
-    return folder.parent / f".{folder.name}.{kind}"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a scores folder, and remove what a killed process began next to it.
-
-    Raises:
-        Busy: another process scores into it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(beside(folder, "lock"), fallback_to_soft=False)
-    try:
-        with lock.acquire(timeout=0):
-            remove_unfinished(folder)
-            yield
-    except Timeout as error:
-        raise Busy(f"another process is scoring into {folder}", "wait for it, or give another --out") from error
-
-
 def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
     """All rows of a complete job.
 
@@ -235,7 +223,20 @@ def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
     job.require_one_model()
     names = list(columns) if columns is not None else None
     with _reading(job.folder):
-        return pa.concat_tables([pq.read_table(job.part_path(index), columns=names) for index in range(job.parts)])
+        return pa.concat_tables([_read(job.part_path(index), names) for index in range(job.parts)])
+
+
+def _read(path: Path, names: list[str] | None) -> pa.Table:
+    """A part, or some of its columns; one that an earlier version did not write is empty."""
+    if names is None:
+        return pq.read_table(path)
+    present = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in names if name in present])
+    for name in names:
+        if name not in present:
+            field = part_schema((), ()).field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(names)
 
 
 @contextmanager
@@ -244,8 +245,3 @@ def _reading(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, AttributeError, pa.ArrowException) as error:
         raise InvalidInput(f"{folder} has a damaged part: {error}", "remove that file and score again") from error
-
-
-def counts(table: pa.Table, column: str) -> Mapping[str, int]:
-    """Values of a column -> rows."""
-    return {str(row["values"]): row["counts"] for row in table[column].value_counts().to_pylist()}

@@ -28,6 +28,7 @@ _RESULT = [
     ("confidence", pa.float32()),
     ("unsure", pa.bool_()),
     ("in_scope", pa.bool_()),
+    ("scope", pa.float32()),
     ("error_code", pa.string()),
     ("error", pa.string()),
     ("model", pa.string()),

@@ -51,6 +51,16 @@ def find_alarms(values: Floats, errors: Floats) -> tuple[Floats, Flags]:
     return distances, alarms
 
 
+def last_alarm(values: Floats, distances: Floats, alarms: Flags) -> tuple[int, int, float] | None:
+    """The last day in alarm, its measure with the largest distance, and +1 if that is above what is usual, else -1."""
+    days = np.flatnonzero(alarms.any(axis=1))
+    if not len(days):
+        return None
+    day = int(days[-1])
+    measure = int(np.where(alarms[day], distances[day], -1).argmax())
+    return day, measure, 1.0 if values[day, measure] > np.nanmedian(values[:day, measure]) else -1.0
+
+
 def _distance(value: float, before: list[float], error: float) -> float:
     if len(before) < MIN_DAYS:
         return float("nan")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import promql_parser
 import pytest
 import requests
@@ -27,6 +28,7 @@ from deploy.store.journal import Journal, State
 from deploy.supervision.metrics import BUCKETS, Metrics
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
+from reports.counting.alarms import as_metrics
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
 from tests.helpers.waiting import eventually
@@ -88,6 +90,8 @@ class TestRequestLog:
         assert 0 < line.pop("seconds") < 60
         ((label, confidence),) = line.pop("results")
         assert label == "offline" and 0.8 < confidence <= 1
+        ((brightness, contrast),), (in_scope,) = line.pop("light"), line.pop("in_scope")
+        assert 0 < brightness < 255 and 0 < contrast < 128 and 0 < in_scope <= 1
         assert line == {
             "client_request_id": None,
             "model": "classroom",
@@ -396,7 +400,8 @@ def scraped(server: Server, followed: Followed) -> list[Sample]:
 
     def both() -> list[Sample]:
         answer = requests.get(server.settings.url("metrics") + "/metrics", timeout=10)
-        scrape = read(answer.text) + of_ours(followed[0])
+        drift = as_metrics(np.zeros((1, 1)), np.zeros((1, 1), bool), ("size",), ',source="served",model="classroom"')
+        scrape = read(answer.text) + read(drift) + of_ours(followed[0])
         return scrape if samples(scrape, "CPUUtilization") else []
 
     return eventually(both, 90)

@@ -407,7 +407,8 @@ def test_every_alert_has_a_severity_and_a_command(rule: dict[str, Any]) -> None:
     assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in ("warning", "critical")
     assert set(rule["annotations"]) == {"summary", "fix"}
-    commands = ("python -m deploy ", "python -m traffic ", "make ", "tail ", "grep ", "cp ", "rm ", "top")
+    packages = tuple(f"python -m {name} " for name in ("deploy", "reports", "traffic"))
+    commands = (*packages, "make ", "tail ", "grep ", "cp ", "rm ", "top")
     assert any(command in rule["annotations"]["fix"] for command in commands)
 
 
@@ -440,6 +441,7 @@ CANARY_REQUESTS = 'classifier_canary_requests{instance="k",model="classroom",ver
 SHADOW_DROPPED = 'classifier_shadow_dropped{instance="k",model="classroom",version="1.2"}'
 SHADOW_PAIRS = 'classifier_shadow_pairs{instance="k",model="classroom",version="1.2",outcome="same"}'
 ACTION = 'classifier_keeper_actions_total{instance="k",action="%s"}'
+DRIFT = 'photoloop_drift_alarm{measure="brightness",source="served",model="classroom"}'
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     # alert -> series (what Prometheus saw every minute: START+STEPxTIMES), labels of the alert after 30 minutes
     "TargetDown": ({'up{job="classifier",instance="k"}': "0x30"}, {"job": "classifier", "instance": "k"}),
@@ -486,8 +488,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {CANARY_SHARE: "0.05x30", CANARY_REQUESTS: "0+9x5 45x25"},
         {"instance": "k", "model": "classroom", "version": "1.2"},
     ),
+    "Drift": ({DRIFT: "0x25 1x5"}, {"measure": "brightness", "source": "served", "model": "classroom"}),
 }
 QUIET = {
+    DRIFT: "0x30",
     SERVED: "1x30",
     WORKERS: "1x30",
     REQUESTS % "1.1": "0+100x30",

@@ -11,9 +11,9 @@ import pytest
 
 from dataset.auditing.hashing import hash_photo
 from dataset.draw import draw
-from reports.counting.days import MEASURES, hash_bits, measure_table
+from reports.counting.days import MEASURES, farthest, hash_bits, measure_table
 from reports.manifest.dates import CHINA
-from reports.shares.drift import find_alarms
+from reports.shares.drift import find_alarms, last_alarm
 
 Photo = dict[str, Any]
 DAYS, PHOTOS, CHANGE = 60, 300, 40
@@ -45,14 +45,23 @@ def usual(rng: random.Random, pictures: dict[str, list[str]], share: float, ligh
     seen = {"brightness": rng.gauss(125, 25) + light, "phash": rng.choice(pictures[kind])}
     if rng.random() < 0.005:
         return {"error_code": "corrupt_image", "bytes": 1000}
-    return answer | seen | {"in_scope": True, "error_code": "", "bytes": int(2 ** rng.gauss(17, 0.6))}
+    return (
+        answer
+        | seen
+        | {"in_scope": True, "scope": rng.betavariate(30, 1), "error_code": "", "bytes": int(2 ** rng.gauss(17, 0.6))}
+    )
+
+
+def as_table(days: list[list[Photo]]) -> pa.Table:
+    schema = {"published_at": pa.timestamp("s", "UTC"), "confidence": pa.float32(), "in_scope": pa.bool_()}
+    schema |= {"scope": pa.float32()}
+    schema |= {"unsure": pa.bool_(), "phash": pa.string(), "label": pa.string(), "error_code": pa.string()}
+    schema |= {"bytes": pa.int64(), "brightness": pa.float32()}
+    return pa.Table.from_pylist([row for day in days for row in day], pa.schema(schema))
 
 
 def alarms(days: list[list[Photo]]) -> list[tuple[int, str]]:
-    schema = {"published_at": pa.timestamp("s", "UTC"), "confidence": pa.float32(), "in_scope": pa.bool_()}
-    schema |= {"unsure": pa.bool_(), "phash": pa.string(), "label": pa.string(), "error_code": pa.string()}
-    schema |= {"bytes": pa.int64(), "brightness": pa.float32()}
-    measured = measure_table(pa.Table.from_pylist([row for day in days for row in day], pa.schema(schema)), "call")
+    measured = measure_table(as_table(days), "call")
     _, found = find_alarms(measured.values, measured.sampling)
     return [(int(day), MEASURES[measure]) for day, measure in np.argwhere(found)]
 
@@ -83,6 +92,37 @@ def test_a_change_is_an_alarm_within_two_days(
     found = alarms(days)
     assert found
     assert {day for day, _ in found} == {CHANGE + 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["brightness", "appearance", "errors"])
+def test_the_farthest_photos_of_an_alarm_are_those_that_changed(
+    quiet: list[list[Photo]], pictures: dict[str, list[str]], measure: str
+) -> None:
+    usual = hash_bits([*pictures["room"], *pictures["call"]]).mean(axis=0) > 0.5
+    changes: dict[str, Photo] = {
+        "brightness": {"error_code": "", "brightness": 20.0},
+        "appearance": {"error_code": "", "phash": np.packbits(~usual).tobytes().hex()},
+        "errors": {"error_code": "corrupt_image"},
+    }
+    odd = changes[measure]
+    last = [row | (odd if number % 9 == 4 else {}) for number, row in enumerate(quiet[CHANGE])]
+    table = as_table([*quiet[CHANGE - 5 : CHANGE], last])
+    rows = farthest(table, "call", 5, MEASURES.index(measure), -1.0 if measure == "brightness" else 1.0, 20)
+    assert len(rows) == 20
+    assert {(row - 5 * PHOTOS) % 9 for row in rows} <= ({4} if measure != "errors" else {*range(9)})
+    if measure == "errors":
+        assert set(table.take(rows)["error_code"].to_pylist()) == {"corrupt_image"}
+
+
+def test_the_last_alarm_is_told_with_its_farthest_measure_and_direction() -> None:
+    values = np.array([[1.0, 9.0], [1.0, 9.0], [5.0, 2.0], [1.0, 9.0]])
+    distances, alarms = np.array([[0, 0], [0, 0], [5.0, 8.0], [0, 0]]), np.zeros((4, 2), bool)
+    assert last_alarm(values, distances, alarms) is None
+    alarms[2] = True
+    assert last_alarm(values, distances, alarms) == (2, 1, -1.0)
+    alarms[2, 1] = False
+    assert last_alarm(values, distances, alarms) == (2, 0, 1.0)
 
 
 def test_a_short_history_says_nothing_and_an_alarm_is_not_absorbed() -> None:

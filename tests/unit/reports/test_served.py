@@ -11,8 +11,11 @@ from typing import Any
 import click
 import pytest
 
+from reports.counting.alarms import FARTHEST
+from reports.counting.served import MEASURES
 from reports.drift_served import drift_served
 from reports.manifest.dates import CHINA
+from tests.helpers.reports import table
 
 Line = dict[str, Any]
 DAYS, REQUESTS = 60, 200
@@ -27,7 +30,8 @@ def quiet(rng: random.Random) -> Line:
     facts = {"unsure": int(confidence < 0.8), "out_of_scope": int(rng.random() < 0.02)}
     return {
         "code": "ok", "status": 200, "photos": 1, "bytes": int(2 ** rng.gauss(17, 0.6)),
-        "results": [[label, confidence]], **facts,
+        "results": [[label, confidence]], "light": [(rng.gauss(125, 25), rng.gauss(60, 9))],
+        "in_scope": [rng.betavariate(30, 1)], **facts,
     }  # fmt: skip
 
 
@@ -43,9 +47,23 @@ def smaller(rng: random.Random) -> Line:
     return line | {"bytes": line["bytes"] // 4}
 
 
+def darker(rng: random.Random) -> Line:
+    """A camera setting."""
+    line = quiet(rng)
+    return line | {"light": [(mean / 2, deviation) for mean, deviation in line.get("light", [])]}
+
+
+def unlike(rng: random.Random) -> Line:
+    """Every photo with the label looks less like the photos of the classes; the others are as they were."""
+    line = quiet(rng)
+    online = line["results"] and line["results"][0][0] == "online"
+    return line | ({"in_scope": [rng.betavariate(6, 1)]} if online else {})
+
+
 def broken(rng: random.Random) -> Line:
     """One request in five is refused."""
     refused = {"code": "unsupported_format", "status": 400, "results": [], "unsure": 0, "out_of_scope": 0}
+    refused |= {"light": [], "in_scope": []}
     return quiet(rng) | (refused if rng.random() < 0.2 else {})
 
 
@@ -57,7 +75,13 @@ def write_days(folder: Path, name: str, days: range, kind: Callable[[random.Rand
         rng = random.Random(day)
         for number in range(REQUESTS):
             moment = first + timedelta(days=day, minutes=number)
-            lines.append(json.dumps({"time": moment.isoformat(), "model": "classroom", "version": "1.0", **kind(rng)}))
+            facts = {
+                "model": "classroom",
+                "version": "1.0",
+                "request_id": f"r{day}-{number}",
+                "client_request_id": None,
+            }
+            lines.append(json.dumps({"time": moment.isoformat(), **facts, **kind(rng)}))
     text = "\n".join([*lines, "not json", '{"time": "2022"}', ""]).encode()
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
@@ -66,6 +90,7 @@ def write_days(folder: Path, name: str, days: range, kind: Callable[[random.Rand
 def run(folder: Path) -> dict[str, int]:
     """Run the command; measure -> whether the last day is in alarm."""
     words = [folder / "logs", "--counts", folder / "counts.json", "--metrics", folder / "drift.prom"]
+    words += ["--farthest", folder / "farthest.csv"]
     drift_served.main([str(word) for word in words], standalone_mode=False)
     lines = [line for line in (folder / "drift.prom").read_text().splitlines() if line.startswith("photoloop_drift_al")]
     assert all(',source="served",model="classroom"' in line for line in lines)
@@ -75,18 +100,48 @@ def run(folder: Path) -> dict[str, int]:
 def test_sixty_quiet_days_have_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_days(tmp_path / "logs", "requests.1.log.gz", range(30))
     write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
-    assert run(tmp_path) == dict.fromkeys(("label", "unsure", "out_of_scope", "errors", "size", "confidence"), 0)
+    assert run(tmp_path) == dict.fromkeys(MEASURES, 0)
+    assert table(tmp_path / "farthest.csv") == []
     assert "60 days, 46 of them compared; alarms: none" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("kind", "measure"), [(posters, "out_of_scope"), (smaller, "size"), (broken, "errors")])
+@pytest.mark.parametrize(
+    ("kind", "measures"),
+    [
+        (posters, ["out_of_scope"]),
+        (smaller, ["size"]),
+        (broken, ["errors"]),
+        (darker, ["brightness", "label_brightness"]),
+        (unlike, ["label_features"]),
+    ],
+)
 def test_a_change_is_an_alarm_on_its_second_day(
-    kind: Callable[[random.Random], Line], measure: str, tmp_path: Path
+    kind: Callable[[random.Random], Line], measures: list[str], tmp_path: Path
 ) -> None:
     write_days(tmp_path / "logs", "requests.1.log.gz", range(30, DAYS - 2))
     write_days(tmp_path / "logs", "requests.log", range(DAYS - 2, DAYS), kind)
     found = run(tmp_path)
-    assert [name for name, alarm in found.items() if alarm] == [measure]
+    assert [name for name, alarm in found.items() if alarm] == measures
+    rows = table(tmp_path / "farthest.csv")
+    assert len(rows) == FARTHEST
+    assert {row["request_id"].partition("-")[0] for row in rows} == {f"r{DAYS - 1}"}
+    values, measure = [float(row["value"]) for row in rows], rows[0]["measure"]
+    assert measure in measures
+    assert values == sorted(values, reverse=measure in ("out_of_scope", "errors"))
+
+
+def test_days_counted_by_an_earlier_version_are_read(tmp_path: Path) -> None:
+    write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
+    run(tmp_path)
+    content = json.loads((tmp_path / "counts.json").read_text())
+    old = {"count": 1, "total": 2.0, "squares": 4.0}
+    earlier = {
+        day: {name: value for name, value in counts.items() if name != "looks"} | {"confidence": old}
+        for day, counts in content.items()
+    }
+    (tmp_path / "counts.json").write_text(json.dumps(earlier))
+    write_days(tmp_path / "logs", "requests.log", range(DAYS - 1, DAYS))
+    assert set(run(tmp_path)) == {"label", "unsure", "out_of_scope", "errors", "size"}
 
 
 def test_the_counts_outlive_the_log_and_a_half_rotated_day_does_not_replace_a_whole_one(tmp_path: Path) -> None:

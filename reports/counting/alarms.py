@@ -1,0 +1,58 @@
+"""What is said about days in alarm: rows of a table, words, metrics, and the photos that differ most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from reports.counting.days import COLUMNS, MEASURES, Days, farthest
+from reports.scoring.job import Job, read_parts
+from reports.shares.drift import Flags, Floats, last_alarm
+
+FARTHEST = 20
+"""Photos, or requests, of an alarm that are listed for review."""
+ALARM_COLUMNS = ("day", "measure", "value", "distance")
+PHOTO_COLUMNS = ("measure", "photo_id", "source", "published_at")
+
+
+def alarm_rows(days: Days, distances: Floats, alarms: Flags, measures: Sequence[str]) -> list[dict[str, str]]:
+    """A row with `ALARM_COLUMNS` for each day and measure in alarm."""
+    rows = []
+    for day, measure in np.argwhere(alarms):
+        value, distance = days.values[day, measure], distances[day, measure]
+        texts = (str(days.dates[day]), measures[measure], f"{value:.3g}", f"{distance:.1f}")
+        rows.append(dict(zip(ALARM_COLUMNS, texts, strict=True)))
+    return rows
+
+
+def in_words(distances: Floats, alarms: Flags, measures: Sequence[str]) -> str:
+    """Days in alarm of the days compared, and the measures: "2 / 46 (brightness)"."""
+    compared = int((~np.isnan(distances)).any(axis=1).sum())
+    names = ", ".join(name for index, name in enumerate(measures) if alarms[:, index].any())
+    return f"{int(alarms.any(axis=1).sum())} / {compared}" + (f" ({names})" if names else "")
+
+
+def as_metrics(distances: Floats, alarms: Flags, measures: Sequence[str], more: str = "") -> str:
+    """The last day as Prometheus text: the distance of each measure, and whether it is in alarm.
+
+    Args:
+        more: further labels of each series, as `,name="value"`.
+    """
+    lines = ["# TYPE photoloop_drift_distance gauge", "# TYPE photoloop_drift_alarm gauge"]
+    for index, name in enumerate(measures):
+        if not np.isnan(distances[-1, index]):
+            lines.append(f'photoloop_drift_distance{{measure="{name}"{more}}} {distances[-1, index]:.3f}')
+            lines.append(f'photoloop_drift_alarm{{measure="{name}"{more}}} {int(alarms[-1, index])}')
+    return "\n".join([*lines, ""])
+
+
+def photos_of_alarm(
+    jobs: Sequence[Job], label: str, days: Days, distances: Floats, alarms: Flags
+) -> list[dict[str, object]]:
+    """The photos of the last day in alarm that differ most, with `PHOTO_COLUMNS`; none without an alarm."""
+    if (found := last_alarm(days.values, distances, alarms)) is None:
+        return []
+    day, measure, sign = found
+    table = pa.concat_tables([read_parts(job, (*COLUMNS, "photo_id", "source")) for job in jobs])
+    rows = table.take(farthest(table, label, day, measure, sign, FARTHEST)).to_pylist()
+    return [{**row, "measure": MEASURES[measure]} for row in rows]
