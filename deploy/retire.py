@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from common.cli import command
-from common.errors import NotFound
+from common.errors import NotFound, Unreachable
 from deploy.change.preflight import unlisted_version
 from deploy.change.session import Refused, deployment, named, print_result
 from deploy.host.nodes import others
@@ -53,12 +53,22 @@ def take_out(
                     f"{entry} still gets requests at /predictions/{name}/{version}", "move its clients, or give --force"
                 )
         for node in others(settings):
-            with work.step(node.name), named(node):
+            with work.step(node.name) as step, named(node):
                 if desired.find(desired.read(node.settings.var), name, version):
-                    take_out(node.settings, name, version, why=f"of {work.journal.entry.id}", force=force, quiet=True)
+                    of = f"of {work.journal.entry.id}"
+                    step.set(note=_take_out_of(node.settings, name, version, why=of, force=force, quiet=True))
         with work.step("unregister"):
             work.take_out(entry)
     return work.journal.entry.to_json()
+
+
+def _take_out_of(settings: Settings, name: str, version: str, **options: Any) -> str:
+    """Take a version out of a further node; a note on it. One that is away follows when it is back."""
+    try:
+        take_out(settings, name, version, **options)
+    except (Unreachable, NotFound):  # without a server there is no key either
+        return "it is away: its keeper takes the version out when it is back"
+    return "the version is taken out"
 
 
 def _entry(settings: Settings, name: str, version: str) -> ServedVersion:

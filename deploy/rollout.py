@@ -344,6 +344,8 @@ class Rollout:
                 if listed is None:
                     add_candidate(node.settings, self.new.mar, why=f"of {self.work.journal.entry.id}", quiet=True)
                     self.added.append(node)
+                elif not Client(node.settings).ready(self.new.name, self.new.version):
+                    raise Refused(f"{self.new} has no ready worker", f"see {node.settings.var}/logs/keeper.log")
                 step.set(note="registered and proven")
 
     def _switch_others(self) -> None:

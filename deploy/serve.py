@@ -30,7 +30,7 @@ from deploy.store import desired as manifest
 from deploy.store.desired import ServedVersion
 from deploy.store.mar import VERSION, read_manifest, served_version
 from deploy.store.profile import note_if_ignored
-from deploy.supervision import front
+from deploy.supervision import following, front
 from deploy.supervision.lifecycle import launch, stop_children, wait_until_ready
 from deploy.supervision.supervisor import FOREGROUND, spawn, starting
 from deploy.supervision.torchserve_program import STOPPING
@@ -94,6 +94,8 @@ def prepare(settings: Settings, bundle: Path, version: str | None) -> ServedVers
         UserError: a port is taken, the version is missing, the disk is full.
     """
     refuse_taken_ports(settings, settings.ports.keys() - {*FRONT_PORTS, *FRONT_GRPC})
+    with writing(settings.var):
+        following.adopt(settings)
     entry = _must_be_served(settings, bundle, version)
     note_if_ignored(settings, entry)
     others = [Path(other.archive).stem for other in manifest.read(settings.var) if other != entry]

@@ -46,6 +46,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_FRONT_RATE", "", f"requests that a client may send in a second (default: {FRONT_RATE})"),
     ("SERVE_FRONT_CONNECTIONS", "", f"requests of one address at the same time (default: {FRONT_CONNECTIONS})"),
     ("SERVE_NODES", "", f"file that lists the nodes; {NO_NODES}: only this one (default: {NODES})"),
+    ("SERVE_FOLLOWS", "", "folder of the first of several nodes, whose versions this one serves; set by make up"),
     ("SERVE_STORE", "model_store", "folder of the archives"),
     ("SERVE_MEMORY_RESERVE", "", f"megabytes that must stay free while two versions run (default: {RESERVE_MB})"),
     ("SERVE_PROFILE", "", "latency or throughput: values measured by python -m deploy tune (default: the recipe's)"),
@@ -93,6 +94,7 @@ class Settings:
         web_port: TCP port of the upload and review pages; 0: they are not started.
         front: of nginx before the nodes.
         nodes: the file that lists the nodes (deploy/host/nodes.py); None: this is the only one.
+        follows: `var` of the first node of a list, whose versions this one serves; None: this is the first.
         metrics_host: IPv4 address on which TorchServe's and the keeper's /metrics, and the keeper's /ready, answer.
     """
 
@@ -106,6 +108,7 @@ class Settings:
     front: FrontSettings = FrontSettings()
     metrics_host: str = HOST
     nodes: Path | None = None
+    follows: Path | None = None
 
     def url(self, address: str) -> str:
         """The URL http://127.0.0.1:PORT of `inference`, `management`, `metrics`, `keeper` or `front`."""
@@ -144,6 +147,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         nodes=None
         if environ.get("SERVE_NODES") == NO_NODES
         else (ROOT / (environ.get("SERVE_NODES") or NODES)).resolve(),
+        follows=(ROOT / environ["SERVE_FOLLOWS"]).resolve() if environ.get("SERVE_FOLLOWS") else None,
     )
 
 

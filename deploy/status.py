@@ -156,14 +156,17 @@ def _behind(settings: Settings, first: dict[tuple[str, str], bool]) -> str | Non
     if not state.serving:
         return state.reason or f"nothing is served: start it with make up, and see {settings.var}/logs"
     missing = [f"{name} {version}" for name, version in first if (name, version) not in there]
+    keeper = f"its keeper brings it up to date within seconds; if not, see {settings.var}/logs/keeper.log"
     if missing:
-        return f"it misses {', '.join(missing)}: run the same rollout again, or retire that version"
+        return f"it misses {', '.join(missing)}: {keeper}"
     differs = [
         f"{name} {version}" for (name, version), default in first.items() if default and not there[name, version]
     ]
     if differs:
-        return f"{', '.join(differs)} is not its default: run the same rollout or rollback again"
-    return None
+        return f"{', '.join(differs)} is not its default: {keeper}"
+    names = {name for name, _ in first}
+    surplus = [f"{name} {version}" for name, version in there if name in names and (name, version) not in first]
+    return f"it also serves {', '.join(surplus)}: {keeper}" if surplus else None
 
 
 def _versions(settings: Settings) -> tuple[list[VersionStatus], str | None]:

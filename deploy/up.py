@@ -3,14 +3,16 @@
     make up        make down
 
 `up` does what `serve` does (deploy/serve.py), returns when predictions are correct, and leaves supervisord running
-TorchServe and the keeper. `down` stops the server of `make up` or of `make serve`.
+TorchServe and the keeper. `down` stops the server of `make up` or of `make serve`. Both act on all nodes of
+config/nodes.yaml; `up` starts those that do not run.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,14 +22,17 @@ from common.cli import command
 from common.console import note, say
 from common.errors import Busy, UserError
 from deploy.host.locks import LockHeld, Owner, OwnerKind, deployment_lock, server_lock
-from deploy.host.nodes import environment, others
+from deploy.host.nodes import NodeSettings, environment, others
 from deploy.host.processes import group_of_server
 from deploy.serve import announce, prepare, what_to_serve
 from deploy.settings import ROOT, Settings, read_settings
 from deploy.supervision.lifecycle import launch, stop, stop_children, wait_until_ready
 from deploy.supervision.supervisor import BACKGROUND, FOREGROUND, starting, supervisor_of
+from deploy.torchserve.management import Client, drain
 
 START_S = 60  # a start may have to pack and copy an archive first
+GATE_S = 0.5  # after this the front has noticed
+IDLE_S = 10.0
 SUCCESSOR_S = 5  # after a supervisord died, the keeper starts another
 
 
@@ -36,6 +41,10 @@ SUCCESSOR_S = 5  # after a supervisord died, the keeper starts another
 def up(bundle: Path, version: str | None) -> None:
     """Serve a recipe's archive in the background; returns when it answers correctly."""
     settings, started = read_settings(), time.monotonic()
+    away = [node for node in others(settings) if server_lock(node.settings.var).owner() is None]
+    if away and server_lock(settings.var).owner():
+        on_nodes(away, "up", "--bundle", str(bundle))
+        return say(f"{', '.join(node.name for node in away)}: started again; the first node was running")
     try:
         with starting(settings, BACKGROUND):
             entry = prepare(settings, bundle, version)
@@ -44,9 +53,8 @@ def up(bundle: Path, version: str | None) -> None:
     except BaseException:
         stop_children(settings)
         raise
-    version_of_others = () if version is None else ("--version", version)
-    on_others(settings, "up", "--bundle", str(bundle), *version_of_others)
-    announce(settings, entry, ready, started, "make down stops it.")
+    on_nodes(away, "up", "--bundle", str(bundle))
+    return announce(settings, entry, ready, started, "make down stops it.")
 
 
 @command(epilog="Example: python -m deploy down")
@@ -54,13 +62,15 @@ def up(bundle: Path, version: str | None) -> None:
 def down(now: bool) -> None:
     """Stop the server; returns when no process of it is left."""
     settings = read_settings()
-    on_others(settings, "down", *(["--now"] if now else []))
+    on_nodes(others(settings), "down", *(["--now"] if now else []))
     _let_it_start(settings)
     owner = _server(settings)
     if owner is None and group_of_server(settings.var) is None:
         return say(f"nothing is running in {settings.var}")
     with _no_deployment(settings, now):
         note(f"stopping {owner or 'a TorchServe without a supervisor'} ...")
+        if settings.follows and not now:
+            _answer_what_is_left(settings)
         stop(settings, supervisor_of(settings))
     left = server_lock(settings.var).owner()
     if left or group_of_server(settings.var):
@@ -68,13 +78,13 @@ def down(now: bool) -> None:
     return say("stopped: no process is left")
 
 
-def on_others(settings: Settings, *words: str) -> None:
-    """Run a command of this package for every node of config/nodes.yaml but the first.
+def on_nodes(further: Iterable[NodeSettings], *words: str) -> None:
+    """Run a command of this package for further nodes of config/nodes.yaml.
 
     Raises:
         UserError: it failed for a node, which is named.
     """
-    for node in others(settings):
+    for node in further:
         note(f"{node.name}:")
         env = {**os.environ, **environment(node.settings)}
         done = subprocess.run(
@@ -84,6 +94,18 @@ def on_others(settings: Settings, *words: str) -> None:
             raise UserError(
                 f"{node.name}: deploy {words[0]} failed", f"see the message above and {node.settings.var}/logs"
             )
+
+
+def _answer_what_is_left(settings: Settings) -> None:
+    """The front sees our lock and sends this node nothing more (traffic/front/gate.py); wait until it is idle.
+
+    TorchServe does not wait when it is stopped: a request that a worker is computing would get a 500.
+    """
+    time.sleep(GATE_S)
+    client = Client(settings)
+    with contextlib.suppress(UserError):  # it may be dead
+        for row in client.models():
+            drain(client, row["modelName"], row["modelVersion"], IDLE_S)
 
 
 def _let_it_start(settings: Settings) -> None:

@@ -88,6 +88,7 @@ def environment(settings: Settings, further: bool = True) -> dict[str, str]:
     ports = {name: str(settings.ports[key]) for name, key, _ in ROWS if key in settings.ports}
     nodes_file = NO_NODES if further or settings.nodes is None else str(settings.nodes)
     places = {"SERVE_VAR": str(settings.var), "SERVE_STORE": str(settings.store)}
+    places["SERVE_FOLLOWS"] = str(settings.follows or "")
     return {**ports, **places, "SERVE_WEB_PORT": "0", "SERVE_FRONT": "off", "SERVE_NODES": nodes_file}
 
 
@@ -112,7 +113,7 @@ def _settings(settings: Settings, row: _Row) -> Settings:
         raise _wrong(Path(str(settings.nodes)), why, f"a node has var and the ports {', '.join(PORTS)}")
     ports = {**settings.ports, **{PORTS[name]: port for name, port in row.ports.items()}}
     var = (ROOT / row.var).resolve()
-    return replace(settings, ports=ports, var=var, web_port=0, front=FrontSettings(), nodes=None)
+    return replace(settings, ports=ports, var=var, web_port=0, front=FrontSettings(), nodes=None, follows=settings.var)
 
 
 def _refuse_shared(path: Path, found: list[NodeSettings]) -> None:

@@ -19,6 +19,7 @@ from deploy.store import desired, profile
 from deploy.store.copies import require_archive
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
+from deploy.supervision import following
 from deploy.supervision.repair_plan import (
     ACTIONS,
     Action,
@@ -80,6 +81,7 @@ class Reconciler:
             UserError: TorchServe does not answer.
         """
         self._log_dead_owner()
+        self._follow()
         if not self._read_manifest():
             return
         self._observe()
@@ -89,6 +91,20 @@ class Reconciler:
                 self._repair_locked()
         finally:
             self.repairing = False
+
+    def _follow(self) -> None:
+        """On a further node: list what the first one lists, and nothing else."""
+        if not following.behind(self.settings):
+            return
+        try:
+            with deployment_lock(self.settings.var).hold(OwnerKind.REPAIR):
+                following.adopt(self.settings)
+                following.take_out_surplus(self.settings, self.client)
+            self.warn("first node", "")
+        except LockHeld:  # a change of versions; the next round looks again
+            return
+        except OSError as error:
+            self.warn("first node", f"the list of the first node cannot be adopted: {error.strerror or error}")
 
     def warn(self, topic: str, text: str) -> None:
         """Log a warning when it first appears, and keep it for /ready until `text` is empty."""

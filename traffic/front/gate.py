@@ -5,7 +5,8 @@
 
 Every start of TorchServe writes new keys, and refuses requests with the former ones. It removes its key file first.
 Then the gate is closed, and opened with the new key when the node's keeper says that it is ready. Following a link
-costs nginx no reload, which would close clients' connections.
+costs nginx no reload, which would close clients' connections. It is also closed when `make down` stops a further node,
+which then answers what it has (deploy/up.py).
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from pathlib import Path
 import requests
 
 from common.errors import UserError
+from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.host.log import log
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.management import local_session
@@ -37,6 +39,7 @@ class Gate:
         self.node = node
         self._folder = folder(var) / node.name
         self._ready = ready or is_ready
+        self._further = node.var != var  # the front stops before its own node
         (self._folder / "closed").mkdir(parents=True, exist_ok=True)
         if not self._link.is_symlink():
             self._lead_to(self._folder / "closed")
@@ -83,6 +86,8 @@ class Gate:
         new.replace(self._link)
 
     def _key_of_node(self) -> str:
+        if self._further and (owner := deployment_lock(self.node.var).owner()) and owner.kind is OwnerKind.DOWN:
+            return ""
         try:
             return read_key(self.node.var, "inference")
         except UserError:

@@ -17,6 +17,7 @@ LONGEST = (
     SERVER,
     "e2e/test_examples.py",
     "e2e/test_rollout.py",
+    "e2e/test_traffic_nodes.py",
     "e2e/test_deploy_examples.py",
     "integration/recipes/test_flowers.py",
     "e2e/test_siblings.py",
