@@ -70,11 +70,11 @@ def main(chart: Path | None, steps: str, needed: int) -> None:
 
 
 @contextmanager
-def served(environment: Mapping[str, str]) -> Iterator[Settings]:
-    """The shipped model behind a front that answers. Raises UserError: it does not in time."""
+def served(environment: Mapping[str, str], bundle: Path = BUNDLE) -> Iterator[Settings]:
+    """A model, by default the shipped one, behind a front that answers. Raises UserError: it does not in time."""
     settings, env = read_settings(environment), dict(environment)
     try:
-        run_command("deploy", "up", "--bundle", BUNDLE, environment=env)
+        run_command("deploy", "up", "--bundle", bundle, environment=env)
         deadline = time.monotonic() + START_S
         while not _ready(settings):
             if time.monotonic() > deadline:
