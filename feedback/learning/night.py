@@ -134,7 +134,7 @@ class Night:
             [sys.executable, "-m", package, *words],
             cwd=ROOT,
             env={**os.environ, **environment},
-            preexec_fn=_yield_cores if self.plan.idle else None,
+            preexec_fn=yield_cores if self.plan.idle else None,
             start_new_session=self.plan.idle,  # the priority is that of a session: ours may be a person's terminal
             pass_fds=() if self.plan.lock is None else (self.plan.lock,),
             stdout=sys.stderr,
@@ -209,7 +209,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _yield_cores() -> None:
+def yield_cores() -> None:
     """Compute only while nobody else wants the cores. `nice` alone has no effect between sessions (docs/log.md)."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -33,13 +33,14 @@ def frozen_hashes(folder: Path | None) -> tuple[str, ...]:
     if folder is None:
         return ()
     files = files_of(folder, links=True) if folder.is_dir() else []
-    hashes = tuple(value for path in files for value in _hashes(path))
+    hashes = tuple(value for path in files for value in hashes_of(path))
     if not hashes:
         raise NotFound(f"{folder} has no photo", "give the folder of the frozen test photos with FEEDBACK_FROZEN")
     return hashes
 
 
-def _hashes(path: Path) -> tuple[str, ...]:
+def hashes_of(path: Path) -> tuple[str, ...]:
+    """Perceptual hashes of a photo, of its crops and its mirror image; none of a file that is not a photo."""
     try:
         with Image.open(path) as photo:
             upright = ImageOps.exif_transpose(photo).convert("RGB")

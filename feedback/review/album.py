@@ -218,9 +218,13 @@ class Album:
                 raise Refused("you uploaded this photo or have judged it", "another person has to decide")
             _add_opinion(session, photo, account, value, blind=True)
 
-    def queue(self, account: int, count: int) -> list[Photo]:
-        """The next photos that an account can judge: in turn one of the random sample and another one, unmarked."""
-        query = select(Photo).where(Photo.state.in_(OPEN)).where(~_known_to(account))
+    def queue(self, account: int, count: int, states: Sequence[str] = OPEN) -> list[Photo]:
+        """The next photos that an account can judge: in turn one of the random sample and another one, unmarked.
+
+        Args:
+            states: only photos in these, of the open ones.
+        """
+        query = select(Photo).where(Photo.state.in_(states)).where(~_known_to(account))
         query = query.order_by(Photo.place, Photo.id).limit(count)
         judged = select(func.count()).where(Opinion.account_id == account, Opinion.blind)
         with self.database.begin() as session:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from starlette.responses import JSONResponse, Response
 
-from feedback.review.agreement import LABEL, value_of
+from feedback.review.agreement import LABEL, OPEN, State, value_of
 from feedback.review.album import Refused
 from feedback.storage.tables import Photo
 from feedback.web.site import Ask, failed
@@ -14,18 +14,28 @@ KEYS = [*"123456789", *(letter for letter in string.ascii_lowercase if letter no
 """Keys of the labels; b, u and s are broken, unclear and skip."""
 
 
+FILTERS = {
+    "": "all",
+    State.NEW.value: "nobody has judged",
+    State.PROPOSED.value: "wait for a second opinion",
+    State.DISAGREED.value: "people disagree about",
+}
+"""What `?only=` may say, and the words of its link. None tells which photos are the random sample."""
+
+
 def review(ask: Ask) -> Response:
-    """GET /review: the next photo."""
+    """GET /review: the next photo; `?only=` one of FILTERS."""
     account = _account(ask)
-    skipped = ask.request.query_params.get("skip", "")
-    queue = ask.site.album.queue(account, 3)
+    skipped, only = ask.request.query_params.get("skip", ""), _only(ask.request.query_params.get("only", ""))
+    queue = ask.site.album.queue(account, 3, (only,) if only else OPEN)
     if skipped.isdecimal() and len(queue) > 1 and queue[0].id == int(skipped[:9]):
         queue = [*queue[1:], queue[0]]
     labels = ask.site.classifier.served().spec.labels
     keys = [*KEYS, *[""] * len(labels)]
     buttons = [{"value": LABEL + label, "text": label, "key": key} for label, key in zip(labels, keys, strict=False)]
     photos = [{"id": photo.id, "url": url_of(photo)} for photo in queue]
-    return ask.page("review.html", photos=photos, buttons=buttons, said=ask.request.query_params.get("said", "")[:20])
+    said = ask.request.query_params.get("said", "")[:20]
+    return ask.page("review.html", photos=photos, buttons=buttons, said=said, filters=FILTERS, only=only)
 
 
 def judge(ask: Ask) -> Response:
@@ -38,7 +48,8 @@ def judge(ask: Ask) -> Response:
         if ask.wants_json:
             return failed(ask, HTTPStatus.CONFLICT, "refused", error.message)
         return ask.page("error.html", HTTPStatus.CONFLICT, message=error.message)
-    return JSONResponse({"id": number}) if ask.wants_json else ask.go("/review?said=saved")
+    only = _only(ask.text("only"))
+    return JSONResponse({"id": number}) if ask.wants_json else ask.go(f"/review?said=saved&only={only}")
 
 
 def statistics(ask: Ask) -> Response:
@@ -49,6 +60,10 @@ def statistics(ask: Ask) -> Response:
 def url_of(photo: Photo) -> str:
     """Where a photo can be fetched."""
     return f"/uploads/{photo.key.rpartition('/')[2]}"
+
+
+def _only(text: str) -> str:
+    return text if text in FILTERS else ""
 
 
 def _account(ask: Ask) -> int:

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from feedback.review.album import Answered, Refused
 from feedback.web.site import Site
+from handler.spec import Limits
 from tests.helpers.feedback import LABELS, Browser, FixedClassifier, jpeg, site_in
+from tests.helpers.night.tints import tinted
 
 
 @pytest.fixture
@@ -75,6 +78,41 @@ def test_a_third_opinion_decides_a_disagreement(site: Site) -> None:
     eve.post(f"/review/{photo}", decision="label:circle")
     assert agreed(site) == [(0, "circle")]
     assert "people disagree" not in ann.get("/mine").text
+
+
+def test_the_queue_can_be_filtered_and_stays_filtered(site: Site) -> None:
+    ann = Browser(site).signed_in("ann")
+    ben, eve = Browser(site).signed_in("ben", "reviewer"), Browser(site).signed_in("eve", "reviewer")
+    photos = {}
+    for seed, state in enumerate(("new", "proposed", "disagreed")):
+        result = ann.upload(jpeg(seed))
+        photos[state] = site.album.upload(result, 1, "")[1].id
+        if state != "new":
+            ann.post(f"/results/{result}", label="label:square")
+    ben.post(f"/review/{photos['disagreed']}", decision="label:circle")
+    for state, photo in photos.items():
+        assert re.findall(r'action="/review/(\d+)"', eve.get(f"/review?only={state}").text) == [str(photo)]
+    answer = eve.post(f"/review/{photos['disagreed']}", decision="label:circle", only="disagreed")
+    page = eve.get(answer.headers["location"]).text
+    assert "No photo waits for you here" in page
+    assert 'aria-current="true">people disagree about' in page
+    assert eve.shown() in (photos["new"], photos["proposed"])
+    assert eve.get("/review?only=nonsense").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_person_who_labels_wrongly_two_hundred_times_changes_nothing(site: Site) -> None:
+    """Neither alone, nor by judging the own photos in the review."""
+    eve = site.people.add("eve", "reviewer", "a long password").id
+    for seed in range(200):
+        answered = Answered(tinted("red", seed), "x.jpg", "shapes", {"result": "circle"}, 1.0)
+        number = site.album.add(answered, eve, "", Limits())
+        site.album.correct(number, eve, "", "label:square")
+        if seed % 10 == 0:
+            with pytest.raises(Refused):
+                site.album.review(site.album.upload(number, eve, "")[1].id, eve, "label:square")
+    assert agreed(site) == []
+    assert site.album.queue(eve, 3) == []
 
 
 def test_confirmations_count_and_broken_photos_are_set_aside(site: Site) -> None:

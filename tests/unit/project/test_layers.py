@@ -44,7 +44,7 @@ LAYERS_INSIDE: dict[str, list[str | tuple[str, ...]]] = {
     "reports": [COMMANDS, "site", "drawing", "counting", "scoring", "shares", "manifest"],
     "benchmarks": [
         COMMANDS,
-        ("differential", "front", "fuzz", "gates", "groups", "pages", "reports"),
+        ("beside", "differential", "front", "fuzz", "gates", "groups", "nights", "pages", "reports", "uploads"),
         "peers",
         "harness",
     ],

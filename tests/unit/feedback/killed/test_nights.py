@@ -7,8 +7,10 @@ so is the rollout; the web application, the pull, the snapshot, the archive's wa
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from feedback.learning import night as nights
 from feedback.learning.conditions import Verdict
 from feedback.nightly import nightly
 from feedback.review.album import Answered
+from feedback.settings import ROOT
 from feedback.storage.tables import Model
 from feedback.web.site import Site
 from handler.spec import Limits
@@ -33,6 +36,7 @@ from tests.helpers.feedback import LABELS, PASSWORD, running, site_in
 from tests.helpers.night.publishing import Publisher, Rollout, announced, publishing, trusting
 from tests.helpers.night.tints import tinted
 from tests.helpers.running.killing import killed_at_each_step
+from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
 PHOTOS = 2
@@ -241,6 +245,24 @@ def test_a_version_waits_while_another_rollout_runs_or_the_server_is_down(
     rollout.error = ""
     deliver(site)
     assert state(site)[0] == SERVING
+
+
+def test_the_pages_deliver_by_themselves(site: Site, publisher: Publisher) -> None:
+    """`feedback serve` finds the announcement; what it downloads has no signature."""
+    mar = publisher.archive(sign_it=False)
+    mar.with_name(f"{mar.name}.signed").unlink()
+    environment = {**os.environ, "SERVE_VAR": str(site.settings.var), "SERVE_STORE": str(site.settings.store)}
+    environment |= {"FEEDBACK_LINKS": " ".join(site.settings.links), "SERVE_WEB_PORT": "5000"}
+    words = [sys.executable, "-m", "feedback", "serve", "--port", "0"]
+    pages = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: state(site)[0] == REFUSED, 120)
+    finally:
+        pages.terminate()
+        pages.wait()
+    with site.database.begin() as session:
+        assert "answers 404" in session.scalars(select(Model)).one().why
+    assert state(site)[1] == []
 
 
 def test_a_version_waits_until_the_training_machine_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """SIGKILL at every step of upload, correction, review, capture and forgetting.
 
-What was acknowledged is there, and the same command ends in the same place. test_killed_nights.py has the nights and
+What was acknowledged is there, and the same command ends in the same place. test_nights.py has the nights and
 the delivery.
 """
 

@@ -1,0 +1,1 @@
+"""Damaged and hostile uploads to the feedback pages."""
