@@ -109,7 +109,7 @@ def _fill(site: Site, people: list[int], numbers: range) -> None:
             opinions.append({"photo_id": number, "account_id": voter, "value": "label:square", "blind": blind})
     with site.database.begin() as session:
         for table, rows in ((Photo, photos), (Upload, uploads), (Opinion, opinions)):
-            session.execute(insert(table), rows)
+            session.execute(insert(table.__table__), rows)
 
 
 def _photo(number: int) -> dict[str, Any]:
