@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from common.cli import command
 from common.console import console
 from feedback.settings import read_settings
-from feedback.storage.tables import Opinion, Photo, Upload, now
+from feedback.storage.tables import Base, Opinion, Photo, Upload, now
 from feedback.web.app import application, open_site
 from feedback.web.classifier import Classifier, Served
 from feedback.web.guards import SESSION
@@ -109,7 +109,7 @@ def _fill(site: Site, people: list[int], numbers: range) -> None:
             opinions.append({"photo_id": number, "account_id": voter, "value": "label:square", "blind": blind})
     with site.database.begin() as session:
         for table, rows in ((Photo, photos), (Upload, uploads), (Opinion, opinions)):
-            session.execute(insert(table.__table__), rows)
+            session.execute(insert(Base.metadata.tables[table.__tablename__]), rows)
 
 
 def _photo(number: int) -> dict[str, Any]:

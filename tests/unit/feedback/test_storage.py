@@ -1,15 +1,17 @@
 """The same tests on SQLite and on a real PostgreSQL: migrations, opinions, concurrency, expiry, the queue's index."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import create_engine, event, insert, select, text
 
 from common.errors import NotFound, UserError
 from feedback.review.agreement import OPEN, State, Vote, derive, value_of
@@ -120,16 +122,33 @@ def test_the_queue_is_read_by_an_index(site: Site) -> None:
     with site.database.begin() as session:
         session.execute(insert(Photo), rows)
         session.execute(text("ANALYZE"))
+    asked = list[tuple[str, Any]]()
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(site.database.engine, "before_cursor_execute", note)
     assert [photo.place for photo in site.album.queue(1, 3)] == [0, 1, 2]
-    query = select(Photo.id).where(Photo.state.in_(OPEN)).order_by(Photo.place, Photo.id).limit(3)
-    compiled = str(query.compile(site.database.engine, compile_kwargs={"literal_binds": True}))
-    explain = "EXPLAIN QUERY PLAN" if site.database.engine.name == "sqlite" else "EXPLAIN"
-    with site.database.begin() as session:
-        if site.database.engine.name == "postgresql":
-            session.execute(text("SET LOCAL enable_seqscan = off"))
-        plan = "\n".join(str(row) for row in session.execute(text(f"{explain} {compiled}")))
-    assert "photo_queue" in plan
+    event.remove(site.database.engine, "before_cursor_execute", note)
+    queries = [row for row in asked if "photo.place" in row[0]]
+    assert len(queries) == 2 * len(OPEN)
+    for statement, parameters in queries:
+        plan = plan_of(site, statement, parameters)
+        assert "photo_queue" in plan or "photo_sample" in plan, plan
+        assert not re.search(r"(?<!Incremental )Sort  |B-TREE FOR ORDER BY", plan), f"it sorts all open photos: {plan}"
     assert Statistics.of(site.database).photos == {"new": 1000}
+
+
+def plan_of(site: Site, statement: str, parameters: Any) -> str:
+    """How the database answers a query; PostgreSQL only sorts and reads whole tables if there is no other way."""
+    with site.database.engine.begin() as connection:
+        if site.database.engine.name == "sqlite":
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        else:
+            for way in ("seqscan", "bitmapscan", "sort"):
+                connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+        return "\n".join(str(row) for row in rows)
 
 
 def test_a_database_that_does_not_answer_or_has_a_wrong_url_is_one_line() -> None:
