@@ -4,9 +4,10 @@
 
 Draws photos, and lists each of them many times. Then in turn, with one process per core: the bare loop (read, decode,
 classify; `benchmarks/reports/bare.py`), `reports score`, and the bare loop again. Rates are given per second and per
-second of computing, because the latter hardly depends on what else the machine does. The memory is the sum of the
-unique sizes of all processes; its slope is that of a line through the last four fifths of the run. Prints Markdown,
-then one JSON line, and writes that line to runs/benchmarks/reports.json.
+second of computing, as the latter hardly depends on what else the machine does. The memory is the sum of the
+unique sizes of all processes; its slope is that of a line through the last four fifths of the run. The rows of a job
+that is killed, and those of Ray if it is installed, must be those of an undisturbed one. Prints Markdown, then one JSON
+line, and writes that line to runs/benchmarks/reports.json. On two quiet cores 20,000 photos take about ten minutes.
 """
 
 import json
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +26,12 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 import psutil
+import pyarrow as pa
+from rich.progress import track
 
 from benchmarks.reports import bare
 from common.cli import command
+from common.console import err_console
 from common.errors import UserError
 from common.files import write_json
 from common.words import number_of
@@ -42,6 +47,7 @@ from reports.scoring.schema import PART
 RESULT = ROOT / "runs" / "benchmarks" / "reports.json"
 MODEL = ROOT / "models" / "classroom"
 INTERVAL = 0.5  # seconds between two samples of memory
+PER_KILL = 200  # photos: more than are scored between two kills on two cores
 
 
 class Sample(NamedTuple):
@@ -135,7 +141,7 @@ def bare_loop(place: Path, mar: Path, photos: Sequence[Path]) -> tuple[float, fl
     return max(seconds for seconds, _ in loops), sum(computing for _, computing in loops)
 
 
-def score(table: Path, mar: Path, out: Path, part: int) -> list[Sample]:
+def score(table: Path, mar: Path, out: Path, part: int, *more: str) -> list[Sample]:
     """Run the command; samples from the first written part to the last.
 
     Raises:
@@ -144,7 +150,7 @@ def score(table: Path, mar: Path, out: Path, part: int) -> list[Sample]:
     words = [sys.executable, "-m", "reports", "score", str(table), "--archive", str(mar), "--out", str(out)]
     samples: list[Sample] = []
     with out.with_suffix(".log").open("w") as log:
-        process = subprocess.Popen([*words, "--part", str(part)], cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen([*words, "--part", str(part), *more], cwd=ROOT, stdout=log, stderr=log)
         while process.poll() is None:
             done = len(list((out / "parts").glob("0*.parquet")))
             if done and (not samples or done * part > samples[-1].photos):
@@ -181,13 +187,13 @@ def slope(samples: Sequence[Sample]) -> float | None:
 
 
 def killed(place: Path, drawn: Sequence[Path], mar: Path, kills: int) -> dict[str, Any]:
-    """Kill a small job again and again; compare its rows with those of an undisturbed one."""
+    """Kill a job again and again, score the same photos with Ray, and compare the rows with those of a quiet job."""
     rng = random.Random(0)
-    table = manifest(place / "some.csv", drawn[:400])
+    table = manifest(place / "some.csv", list(islice(cycle(drawn), PER_KILL * kills)))
     score(table, mar, place / "undisturbed", 20)
     out, happened = place / "killed", 0
     words = [sys.executable, "-m", "reports", "score", str(table), "--archive", str(mar), "--out", str(out)]
-    for _ in range(kills):
+    for _ in track(range(kills), "killing", console=err_console, transient=True):
         with subprocess.Popen([*words, "--part", "20"], cwd=ROOT, stdout=-3, stderr=-3) as process:
             try:
                 process.wait(rng.uniform(0.5, 8))
@@ -195,10 +201,19 @@ def killed(place: Path, drawn: Sequence[Path], mar: Path, kills: int) -> dict[st
                 happened += 1
                 process.kill()
     score(table, mar, out, 20)
-    frames = [read_parts(read_job(folder)).drop_columns(["scored_at"]) for folder in (place / "undisturbed", out)]
-    if frames[0] != frames[1]:
+    undisturbed = rows_of(place / "undisturbed")
+    if undisturbed != rows_of(out):
         raise UserError(f"the rows differ after {number_of(happened, 'kill')}")
-    return {"kills": happened, "rows_after_kills": len(frames[1]), "rows_equal": True}
+    result = {"kills": happened, "rows_after_kills": len(undisturbed), "rows_equal": True}
+    if find_spec("ray"):
+        score(table, mar, place / "ray", 20, "--engine", "ray")
+        result["ray_rows_equal"] = undisturbed == rows_of(place / "ray")
+    return result
+
+
+def rows_of(scores: Path) -> pa.Table:
+    """All rows, without the time at which they were made."""
+    return read_parts(read_job(scores)).drop_columns(["scored_at"])
 
 
 if __name__ == "__main__":
