@@ -78,7 +78,7 @@ class Cluster:
         if find_spec("ray") is None:
             raise NotFound("Ray is not installed", "run .venv/bin/python -m pip install -r requirements/ray.txt")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if not address:
+        if not address or address.startswith((LOCAL, "localhost")):  # a driver with another address finds no node there
             os.environ[_LOOPBACK] = "0"
         self._mar, self._limits, self._connections, self._jobs = mar, limits, connections, jobs
         self._address = address
