@@ -1,6 +1,7 @@
 """Manifests as people send them: what is read, and what is told with its row."""
 
 import codecs
+import csv
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from common.errors import InvalidInput
 from reports.manifest.checking import Check, Entry
 from reports.manifest.dates import BadDate, read_date
 from reports.manifest.opening import open_manifest
+from reports.manifest.spreadsheet import write_csv
 
 HEADER = "photo_id,url,institution,region,published_at,title\n"
 ROW = "{id},https://example.org/{id}.jpg,星河学校,{region},{date},标题\n"
@@ -99,6 +101,15 @@ def test_warnings_say_what_will_happen(tmp_path: Path) -> None:
     assert told(check) == []
     assert told(check, error=False) == [(3, "region"), (7, "title"), (5, "published_at"), (6, "published_at")]
     assert check.findings.unknown_regions == {"火星": 2}
+
+
+@pytest.mark.parametrize("cell", ["=cmd|' /C calc'!A0", "+1+cmd", "-2+3", "@SUM(1)", " =1", "＝1+1", "\t=1"])
+def test_a_written_table_shows_a_formula_and_does_not_run_it(cell: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "out.csv", ("name", cell), [{"name": cell, cell: 1}, {"name": "-1.5", cell: -2}])
+    data = (tmp_path / "out.csv").read_bytes()
+    assert data.startswith(codecs.BOM_UTF8)  # or Excel reads it as GBK
+    lines = list(csv.reader(data.decode("utf-8-sig").splitlines()))
+    assert lines == [["name", f"'{cell}"], [f"'{cell}", "1"], ["-1.5", "-2"]]
 
 
 @pytest.mark.parametrize(
