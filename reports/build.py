@@ -55,7 +55,7 @@ def build(
     label = label_of(job, label)
     photos = read_photos(job, label)
     reviewed = read_review(review, labels, label, job.labels) if review else None
-    accuracy = accuracy_of_strata(reviewed.strata) if reviewed else None
+    accuracy = accuracy_of_strata(reviewed.strata, reviewed.outside) if reviewed else None
     tables = make_tables(photos, accuracy)
     days = measure_days([job], label)
     distances, alarms = find_alarms(days.values, days.sampling)
@@ -108,7 +108,7 @@ def _basis(job: Job, photos: Photos, facts: Mapping[str, Any]) -> dict[str, obje
         "counted": int(photos.counted.sum()),
         "duplicates": int(photos.duplicate.sum()),
         "unsure": int((photos.counted & photos.unsure).sum()),
-        "out_of_scope": int((photos.outside & ~photos.duplicate & ~photos.error).sum()) if photos.scope_known else None,
+        "out_of_scope": int(photos.left_out.sum()) if photos.scope_known else None,
         "scope_range": _scope_range(photos) if photos.scope_known else None,
         "errors": f"{int(photos.error.sum())}" + (f" ({codes})" if codes else ""),
         "unknown_regions": int((photos.region == REGION_CODES.index(UNKNOWN)).sum()),
@@ -118,7 +118,7 @@ def _basis(job: Job, photos: Photos, facts: Mapping[str, Any]) -> dict[str, obje
 
 def _scope_range(photos: Photos) -> str:
     """The read share if none, or all, of the out-of-scope photos showed the label: how much the scope can matter."""
-    outside, counted = int((photos.outside & ~photos.duplicate & ~photos.error).sum()), int(photos.counted.sum())
+    outside, counted = int(photos.left_out.sum()), int(photos.counted.sum())
     positive, total = int((photos.counted & photos.positive).sum()), max(counted + outside, 1)
     return f"{percent(positive / total)} – {percent((positive + outside) / total)} %"
 
@@ -129,7 +129,14 @@ def _review_facts(reviewed: Reviewed | None, accuracy: Accuracy | None) -> dict[
     text = f"{accuracy.reviewed} / {reviewed.drawn}"
     if reviewed.neither:
         text += f" (+{reviewed.neither} neither label)"
-    return {"reviewed": text, "sensitivity": _rate(accuracy.sensitivity), "specificity": _rate(accuracy.specificity)}
+    found = reviewed.outside
+    beyond = f"{found.label + found.other} / {found.reviewed}" if found and found.reviewed else None
+    return {
+        "reviewed": text,
+        "outside_reviewed": beyond,
+        "sensitivity": _rate(accuracy.sensitivity),
+        "specificity": _rate(accuracy.specificity),
+    }
 
 
 def _rate(draws: Any) -> str:

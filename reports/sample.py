@@ -26,7 +26,7 @@ from common.files import new_folder, write_whole
 from common.words import number_of
 from feedback.learning.client import FeedbackServer
 from reports.counting.photos import read_photos
-from reports.counting.review import COLUMNS, SAMPLE, draw_sample, rows_of
+from reports.counting.review import COLUMNS, SAMPLE, draw_sample, members_of, rows_of
 from reports.counting.reviewers import collect, send
 from reports.manifest.spreadsheet import write_csv
 from reports.scoring import fetching
@@ -54,33 +54,36 @@ def sample(
         raise InvalidInput("--feedback and --token-file belong together", "give both")
     job = read_job(scores)
     if not (feedback and (out / SAMPLE).exists()):
-        _draw(job, out, count, label, seed, frozenset(allow_host))
+        _draw(job, out, count, label, seed, frozenset(allow_host), outside=feedback is None)
     if feedback and token_file:
         _review_online(job, out, FeedbackServer(feedback, token_file.read_text(encoding="utf-8").strip()))
     else:
         _next(job, out)
 
 
-def _draw(job: Job, out: Path, count: int, label: str | None, seed: int, allowed: frozenset[str]) -> None:
+def _draw(
+    job: Job, out: Path, count: int, label: str | None, seed: int, allowed: frozenset[str], outside: bool
+) -> None:
     photos = read_photos(job, label_of(job, label))
-    positive, other = draw_sample(photos, count, seed)
-    if not len(positive) + len(other):
+    drawn = draw_sample(photos, count, outside, seed)
+    chosen = [(int(index), stratum) for stratum, rows in drawn.items() for index in rows]
+    if not chosen:
         raise InvalidInput(f"{job.folder} has no photo that counts", "see its error codes")
-    sizes = {True: int((photos.counted & photos.positive).sum()), False: int((photos.counted & ~photos.positive).sum())}
-    chosen = [(int(index), True) for index in positive] + [(int(index), False) for index in other]
+    sizes = {stratum: len(members) for stratum, members in members_of(photos).items()}
     order = np.random.default_rng([seed, 1]).permutation(len(chosen))
     where = read_parts(job, ("photo_id", "source", "label", "confidence"))
     with new_folder(out) as work:
         rows: list[dict[str, Any]] = []
         for number, place in enumerate(order, 1):
-            index, is_positive = chosen[int(place)]
+            index, stratum = chosen[int(place)]
             photo_id, source, answer, confidence = (where[name][index].as_py() for name in where.column_names)
             file = f"{number:04d}{Path(urlsplit(source).path).suffix.lower()[:5] or '.jpg'}"
             if _copied(source, work / "photos" / file, allowed):
-                row = {"file": file, "photo_id": photo_id, "positive": int(is_positive), "photos": sizes[is_positive]}
+                row = {"file": file, "photo_id": photo_id, "positive": stratum, "photos": sizes[stratum]}
                 rows.append({**row, "label": answer, "confidence": round(confidence, 4)})
         write_csv(work / SAMPLE, COLUMNS, rows)
-    answers = f"{len(positive)} answered {label_of(job, label)}, {len(other)} not"
+    kinds = (f"answered {label_of(job, label)}", "answered otherwise", "out of scope")
+    answers = ", ".join(f"{len(rows)} {kind}" for rows, kind in zip(drawn.values(), kinds, strict=True))
     say(f"{out}: {number_of(len(rows), 'photo')} to review: {answers}")
 
 

@@ -64,6 +64,11 @@ class Photos:
         """The photos that a share is computed from."""
         return ~(self.error | self.outside | self.duplicate)
 
+    @property
+    def left_out(self) -> Flags:
+        """The photos out of scope, without near duplicates."""
+        return self.outside & ~(self.error | self.duplicate)
+
     def week_starts(self) -> list[date]:
         """The Monday of each week."""
         return [self.monday + timedelta(days=7 * week) for week in range(self.weeks)]

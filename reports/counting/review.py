@@ -1,7 +1,8 @@
 """The reviewed sample: which photos a person looks at, and what their labels say about the classifier.
 
-The sample is drawn within each answer of the classifier, half from the photos with the reported label, and within an
-answer evenly over regions and weeks. So few photos suffice when the label is rare, and the weights are known.
+The sample is drawn within each answer of the classifier: a sixth from the photos out of scope, of the others half from
+those with the reported label, and within an answer evenly over regions and weeks. So few photos suffice when the label
+is rare, and the weights are known.
 """
 
 from collections import Counter
@@ -15,10 +16,13 @@ import numpy.typing as npt
 from common.errors import InvalidInput, NotFound
 from reports.counting.photos import Photos
 from reports.manifest.tables import open_table
-from reports.shares.correct import Stratum
+from reports.shares.correct import Outside, Stratum
 
 SAMPLE = "sample.csv"
 """The table of the drawn photos, in the folder of the sample."""
+
+POSITIVE, OTHER, OUTSIDE = "1", "0", "out_of_scope"
+"""Values of the column `positive`: answered with the reported label, with another one, out of scope."""
 
 COLUMNS = ("file", "photo_id", "positive", "photos", "label", "confidence")
 
@@ -27,29 +31,45 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reviewed:
-    """The strata, how many photos were drawn and have no label yet, and labels that are none of the model's."""
+    """The strata, how many photos were drawn and have no label yet, and labels that are none of the model's.
+
+    `drawn`, `unlabelled` and `neither` do not contain the photos out of scope; None: none of those was drawn.
+    """
 
     strata: tuple[Stratum, ...]
+    outside: Outside | None
     drawn: int
     unlabelled: int
     neither: int
 
 
-def draw_sample(photos: Photos, count: int, seed: int = 0) -> tuple[Indices, Indices]:
-    """Draw photos for review, of those that count.
+def draw_sample(photos: Photos, count: int, outside: bool = True, seed: int = 0) -> dict[str, Indices]:
+    """Draw photos for review.
+
+    Args:
+        outside: whether a sixth of them are photos out of scope.
 
     Returns:
-        row numbers of photos with the reported label, and of others, each in random order; together at most `count`.
+        stratum -> row numbers in random order; together at most `count`.
     """
     rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(photos.counted & (photos.positive == positive)) for positive in (True, False)]
-    half = count // 2
-    sizes = [
-        min(len(groups[0]), max(half, count - len(groups[1]))),
-        min(len(groups[1]), max(count - half, count - len(groups[0]))),
-    ]
-    first, second = (_spread(photos, group, size, rng) for group, size in zip(groups, sizes, strict=True))
-    return first, second
+    members = members_of(photos)
+    sizes = {OUTSIDE: min(len(members[OUTSIDE]), count // 6) if outside else 0}
+    rest = count - sizes[OUTSIDE]
+    half, positive, other = rest // 2, len(members[POSITIVE]), len(members[OTHER])
+    sizes[POSITIVE] = min(positive, max(half, rest - other))
+    sizes[OTHER] = min(other, max(rest - half, rest - positive))
+    return {name: _spread(photos, members[name], sizes[name], rng) for name in (POSITIVE, OTHER, OUTSIDE)}
+
+
+def members_of(photos: Photos) -> dict[str, Indices]:
+    """Stratum -> all its photos."""
+    chosen = {
+        POSITIVE: photos.counted & photos.positive,
+        OTHER: photos.counted & ~photos.positive,
+        OUTSIDE: photos.left_out,
+    }
+    return {name: np.flatnonzero(flags) for name, flags in chosen.items()}
 
 
 def _spread(photos: Photos, group: Indices, size: int, rng: np.random.Generator) -> Indices:
@@ -76,17 +96,28 @@ def read_review(folder: Path, table: Path | None, label: str, labels: Sequence[s
     sample = [cells for _, cells in rows_of(folder / SAMPLE, COLUMNS[:4])]
     given = _labels(table or folder / "photos" / "labels.tsv")
     strata, unlabelled, neither = [], 0, 0
-    for positive in ("1", "0"):
+    for positive in (POSITIVE, OTHER):
         rows = [row for row in sample if row["positive"] == positive]
-        found = [given.get(row["photo_id"]) or given.get(row["file"]) or "" for row in rows]
+        found = [_label_of(row, given) for row in rows]
         known = Counter(found)
         unlabelled += known[""]
         valid = [name for name in found if name in labels]
         neither += len(rows) - known[""] - len(valid)
-        right = sum((name == label) == (positive == "1") for name in valid)
+        right = sum((name == label) == (positive == POSITIVE) for name in valid)
         photos = int(rows[0]["photos"]) if rows else 0
-        strata.append(Stratum(positive == "1", photos, len(valid), right))
-    return Reviewed(tuple(strata), len(sample), unlabelled, neither)
+        strata.append(Stratum(positive == POSITIVE, photos, len(valid), right))
+    beyond = [_label_of(row, given) for row in sample if row["positive"] == OUTSIDE]
+    return Reviewed(tuple(strata), _outside(beyond, label, labels), len(sample) - len(beyond), unlabelled, neither)
+
+
+def _outside(found: Sequence[str], label: str, labels: Sequence[str]) -> Outside | None:
+    known = [name for name in found if name]
+    counts = known.count(label), sum(name in labels and name != label for name in known)
+    return Outside(*counts, len(known) - sum(counts)) if found else None
+
+
+def _label_of(row: Mapping[str, str], given: Mapping[str, str]) -> str:
+    return given.get(row["photo_id"]) or given.get(row["file"]) or ""
 
 
 def _labels(table: Path) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import InvalidInput
 from common.files import write_json, write_whole
 from feedback.learning.client import FeedbackServer
-from reports.counting.review import SAMPLE, rows_of
+from reports.counting.review import OUTSIDE, SAMPLE, rows_of
 
 SENT = "sent.json"
 """File of the sample -> its id in the review. In the folder of the sample."""
@@ -28,10 +28,13 @@ class Progress:
 def send(folder: Path, server: FeedbackServer) -> Iterator[str]:
     """Send the photos of a sample that were not sent yet; yields each file. If it stops, call it again.
 
+    Photos out of scope stay here: people set most of them aside, and the server hands out only agreed labels.
+
     Raises:
         Unreachable, UserError: the review does not answer, or refuses a photo.
     """
-    rows = [cells for _, cells in rows_of(folder / SAMPLE, ("file", "positive", "photos", "label", "confidence"))]
+    columns = ("file", "positive", "photos", "label", "confidence")
+    rows = [cells for _, cells in rows_of(folder / SAMPLE, columns) if cells["positive"] != OUTSIDE]
     sizes = Counter(row["positive"] for row in rows)
     sent = read_sent(folder)
     for row in rows:

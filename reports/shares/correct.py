@@ -40,12 +40,31 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """Reviewed photos that the classifier took for out of scope: with the reported label, another one, or none."""
+
+    label: int
+    other: int
+    none: int
+
+    @property
+    def reviewed(self) -> int:
+        """How many were reviewed."""
+        return self.label + self.other + self.none
+
+
+@dataclass(frozen=True)
 class Accuracy:
-    """Draws of sensitivity and specificity, shape (draws,) each, and on how many photos they rest."""
+    """Draws of sensitivity and specificity, shape (draws,) each, and on how many photos they rest.
+
+    `outside`: draws of which part of the out-of-scope photos shows the label, and which another one, shape (2, draws);
+    None: none were reviewed.
+    """
 
     sensitivity: Floats
     specificity: Floats
     reviewed: int
+    outside: Floats | None = None
 
     @property
     def usable(self) -> bool:
@@ -74,7 +93,7 @@ def accuracy_of(
     )  # fmt: skip
 
 
-def accuracy_of_strata(strata: Sequence[Stratum], seed: int = 0) -> Accuracy:
+def accuracy_of_strata(strata: Sequence[Stratum], outside: Outside | None = None, seed: int = 0) -> Accuracy:
     """Sensitivity and specificity from photos drawn at random within each answer of the classifier.
 
     Of each answer the share that is right is drawn; weighted with how often the classifier gives that answer, it yields
@@ -90,7 +109,11 @@ def accuracy_of_strata(strata: Sequence[Stratum], seed: int = 0) -> Accuracy:
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity = np.nan_to_num(right[True] / (right[True] + wrong[False]))
         specificity = np.nan_to_num(right[False] / (right[False] + wrong[True]))
-    return Accuracy(sensitivity, specificity, sum(stratum.reviewed for stratum in strata))
+    lost = None
+    if outside and outside.reviewed:
+        counts = np.array([outside.label, outside.other, outside.none]) + 0.5
+        lost = np.random.default_rng([seed, 2]).dirichlet(counts, DRAWS).T[:2]
+    return Accuracy(sensitivity, specificity, sum(stratum.reviewed for stratum in strata), lost)
 
 
 def raw_share(positive: int, photos: int, seed: int = 0) -> Share | None:
@@ -101,12 +124,15 @@ def raw_share(positive: int, photos: int, seed: int = 0) -> Share | None:
     return Share(positive / photos, *_interval(draws))
 
 
-def corrected_share(positive: int, photos: int, accuracy: Accuracy, seed: int = 0) -> Share | None:
+def corrected_share(positive: int, photos: int, accuracy: Accuracy, outside: int = 0, seed: int = 0) -> Share | None:
     """The share corrected for the classifier's errors; None: too few photos, or the accuracy is not usable.
+
+    If out-of-scope photos were reviewed, those that show a class are added: the share is then of all class photos.
 
     Args:
         positive: photos that the classifier answered with the label.
         photos: all photos counted.
+        outside: photos out of scope, which are not counted.
     """
     if photos < MIN_PHOTOS or not accuracy.usable:
         return None
@@ -114,6 +140,9 @@ def corrected_share(positive: int, photos: int, accuracy: Accuracy, seed: int = 
     gain = accuracy.sensitivity + accuracy.specificity - 1
     gain = np.where(gain > 0, gain, np.nan)
     draws = np.clip((read + accuracy.specificity - 1) / gain, 0, 1)
+    if accuracy.outside is not None:
+        label, other = accuracy.outside * outside
+        draws = (draws * photos + label) / (photos + label + other)
     draws = draws[~np.isnan(draws)]
     return Share(float(np.median(draws)), *_interval(draws))
 

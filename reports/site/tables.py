@@ -84,7 +84,7 @@ def _shares(
 
 def _share(values: Mapping[str, int], accuracy: Accuracy | None) -> Row:
     counted, positive = values["counted"], values["positive"]
-    corrected = corrected_share(positive, counted, accuracy) if accuracy else None
+    corrected = corrected_share(positive, counted, accuracy, values["outside"]) if accuracy else None
     note = "" if corrected else "too few" if counted < MIN_PHOTOS else "not reviewed"
     row: Row = {**values, "out_of_scope": values["outside"], "note": note}
     return row | _percents(raw_share(positive, counted), "raw", "raw_low", "raw_high") | _percents(

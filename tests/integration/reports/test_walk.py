@@ -134,6 +134,9 @@ def test_the_report_counts_what_was_scored(drawn: Path, scores: Job, site: Path)
         assert sum(parts) == int(row["photos"])
     assert sum(int(row["duplicates"]) for row in country) >= 1
     assert [row for row in country if row["corrected"]]
+    facts = json.loads(re.findall(r'"basis":(\[.*?\]\])', (site / "index.html").read_text())[0])
+    assert dict(facts)["drift"].startswith(f"{len({row['day'] for row in table(site / 'drift.csv')})} / ")
+    assert len(table(site / "farthest.csv")) <= 20
 
 
 def test_the_institutions_move_in_the_weeks_of_the_truth(drawn: Path, site: Path) -> None:
@@ -152,7 +155,11 @@ def test_the_sample_hides_the_answer_and_is_read_back(scores: Job, tmp_path: Pat
     invoke(sample, scores.folder, "--count", 20, "--out", tmp_path / "review")
     sampled = table(tmp_path / "review" / "sample.csv")
     assert len(sampled) == len(list((tmp_path / "review" / "photos").iterdir())) == 20
-    assert {row["positive"] for row in sampled[:10]} == {"0", "1"}  # in random order
+    assert {row["positive"] for row in sampled[:10]} >= {"0", "1"}  # in random order
+    outside = {row["photo_id"] for row in rows(scores) if row["in_scope"] is False}
+    drawn_outside = {row["photo_id"] for row in sampled if row["positive"] == "out_of_scope"}
+    assert drawn_outside
+    assert drawn_outside == outside & {row["photo_id"] for row in sampled}
     with pytest.raises(click.ClickException, match="label the sample"):
         invoke(build, scores.folder, "--review", tmp_path / "review", "--out", tmp_path / "site")
     assert not (tmp_path / "site").exists()
@@ -223,6 +230,8 @@ def test_the_numbers_of_the_page_are_those_of_the_csv_files(browser: Any, site: 
     )
     assert outside
     bounds = [round(100 * some / (counted + outside), 1) for some in (positive, positive + outside)]
+    assert re.fullmatch(r"0 / [1-9]\d?", facts["outside_reviewed"])  # they are posters
+    assert re.fullmatch(r"\d+ / \d+( \([a-z_, ]+\))?", facts["drift"])
     assert facts["scope_range"] == f"{bounds[0]} – {bounds[1]} %"
 
 

@@ -6,6 +6,7 @@ import pytest
 from reports.shares.changes import Move, find_move
 from reports.shares.correct import (
     Accuracy,
+    Outside,
     Share,
     Stratum,
     accuracy_of,
@@ -31,7 +32,7 @@ def reviewed(rng: np.random.Generator, truth: np.ndarray, count: int = 300) -> A
     return accuracy_of(right, positive - right, right_other, count - positive - right_other)
 
 
-def strata(rng: np.random.Generator, truth: np.ndarray, count: int = 300) -> Accuracy:
+def strata(rng: np.random.Generator, truth: np.ndarray, count: int = 300, outside: Outside | None = None) -> Accuracy:
     """Half of the sample from each answer of the classifier, as `reports sample` draws it."""
     share = truth.mean()
     true_positive, false_positive = share * SENSITIVITY, (1 - share) * (1 - SPECIFICITY)
@@ -40,7 +41,8 @@ def strata(rng: np.random.Generator, truth: np.ndarray, count: int = 300) -> Acc
     right_other = rng.binomial(count // 2, (1 - share) * SPECIFICITY / (1 - answered))
     photos = int(1e6 * answered)
     half = count // 2
-    return accuracy_of_strata([Stratum(True, photos, half, right), Stratum(False, 10**6 - photos, half, right_other)])
+    answers = [Stratum(True, photos, half, right), Stratum(False, 10**6 - photos, half, right_other)]
+    return accuracy_of_strata(answers, outside)
 
 
 @pytest.mark.slow
@@ -57,6 +59,23 @@ def test_95_percent_intervals_cover_93_to_97_percent(review: object, photos: int
         raw.append(cover([raw_share(count, photos) for count in read.tolist()], truth))
     assert 0.93 <= np.mean(corrected) <= 0.97
     assert np.mean(raw) < np.mean(corrected) - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shares", [(0.3, 0.1, 0.6), (0.02, 0.02, 0.96)])
+def test_class_photos_out_of_scope_are_part_of_the_share(shares: tuple[float, float, float]) -> None:
+    """Calls are taken for out of scope more often than rooms; unless such photos are reviewed, their share is low."""
+    rng = np.random.default_rng(6)
+    truth, photos, lost = np.geomspace(0.02, 0.8, 200), 400, 60
+    real = (truth * photos + shares[0] * lost) / (photos + sum(shares[:2]) * lost)
+    covered, without = [], []
+    for _ in range(8):
+        accuracy = strata(rng, truth, outside=Outside(*map(int, rng.multinomial(50, shares))))
+        read = rng.binomial(photos, truth * SENSITIVITY + (1 - truth) * (1 - SPECIFICITY)).tolist()
+        covered.append(cover([corrected_share(count, photos, accuracy, lost) for count in read], real))
+        without.append(cover([corrected_share(count, photos, accuracy) for count in read], real))
+    assert np.mean(covered) >= 0.93
+    assert np.mean(without) < 0.85 or shares[0] < 0.1
 
 
 def test_a_rare_label_is_not_reported_half_too_often() -> None:
