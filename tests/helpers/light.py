@@ -2,8 +2,8 @@
 
 Its graph tells the colour of a photo. Its archive contains a module `torch` that has only what TorchServe's worker
 imports, and the worker finds it first: importing the real torch is nine tenths of a worker's start, and this model
-computes nothing with it. The tests in tests/e2e/server, test_serve.py, test_examples.py and test_siblings.py start
-workers with the real one.
+computes nothing with it. The tests in tests/e2e/server, test_serve.py and test_deploy_examples.py start workers with
+the real one, and so does test_siblings.py for the recipes that need it.
 """
 
 import io
@@ -55,8 +55,7 @@ def write_light_bundle(folder: Path, name: str = "shapes") -> Path:
     write_json(folder / "recipe.json", content)
     facts = {"id": "light", "metrics": {"mean_accuracy": 1.0}, "gate": {"passed": True}, "precision": "f32"}
     write_json(folder / "run.json", facts)
-    write_whole(folder / STAND_IN / "torch" / "__init__.py", TORCH.encode())
-    write_whole(folder / STAND_IN / "torch" / "profiler.py", PROFILER.encode())
+    _write_stand_in(folder / STAND_IN)
     return folder
 
 
@@ -78,6 +77,17 @@ def pack_quickly(bundle: Path, version: str, store: Path) -> Path:
     (mar,) = first.glob("*.mar")
     store.mkdir(parents=True, exist_ok=True)
     return copy_as(mar, version, store, bundle / STAND_IN)
+
+
+def pack_without_torch(bundle: Path, version: str, store: Path, folder: Path) -> Path:
+    """An archive of any bundle with the stand-in for torch, unless its photos are stretched: torch does that."""
+    _write_stand_in(folder / STAND_IN)
+    return copy_as(pack(bundle, "1.0", folder), version, store, folder / STAND_IN)
+
+
+def _write_stand_in(folder: Path) -> None:
+    write_whole(folder / "torch" / "__init__.py", TORCH.encode())
+    write_whole(folder / "torch" / "profiler.py", PROFILER.encode())
 
 
 def _graph(recipe: Recipe) -> onnx.ModelProto:

@@ -20,10 +20,11 @@ from deploy.torchserve.probes import example
 from deploy.torchserve.process import Server
 from tests.helpers.commands import SHIPPED, command
 from tests.helpers.endpoint import batches_logged
+from tests.helpers.light import pack_quickly, write_light_bundle
 
 
 def test_a_rollout_applies_a_profile(tmp_path: Path) -> None:
-    mar = pack(SHIPPED, "1.0", tmp_path / "store")
+    mar = pack_quickly(write_light_bundle(tmp_path / "light"), "1.0", tmp_path / "store")
     env = {**separate_environment(tmp_path / "var", mar.parent), "SERVE_PROFILE": "throughput"}
     settings = read_settings(env)
     settings.var.mkdir()
@@ -31,10 +32,10 @@ def test_a_rollout_applies_a_profile(tmp_path: Path) -> None:
     profile.write(settings, served_version(mar), {"throughput": ServingOptions(2, 1, 4, 5)})
     with Server(settings) as server:
         command("deploy", "rollout", mar.name, env=env)  # sends every golden photo
-        described = server.client.describe("classroom", "1.0") or {}
+        described = server.client.describe("shapes", "1.0") or {}
         assert (described["batchSize"], described["maxBatchDelay"]) == (4, 5)
         workers = [psutil.Process(worker["pid"]) for worker in described["workers"]]
-        assert [worker.environ()[profile.THREADS] for worker in workers] == ["classroom-1.0=1"] * 2
+        assert [worker.environ()[profile.THREADS] for worker in workers] == ["shapes-1.0=1"] * 2
         assert "ready with 1 thread(s)" in (server.logs / "model_log.log").read_text()
 
 
