@@ -11,10 +11,12 @@ import pytest
 import yaml
 from xdist.remote import Producer
 
+from config.recipe import read_recipe
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
 from tests.helpers.light import write_light_bundle
+from tests.helpers.pictures import draw_small_set
 from tests.helpers.running.forked import forking_python
 from tests.helpers.running.groups import SERVER, Groups, group_of, rank, uses_server
 from tests.helpers.waiting import Once, once_in
@@ -77,7 +79,7 @@ def sibling(once: Once) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def drawn(once: Once) -> Path:
     def make(folder: Path) -> None:
-        command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 30)
+        draw_small_set(folder, read_recipe(SHAPES), 30)
 
     return once("drawn", make)
 

@@ -10,11 +10,11 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-import dataset.__main__
 import training.__main__
 from common.cli import CommandGroup
 from config.recipe import FOLDER, read_recipe
 from tests.helpers.commands import newest
+from tests.helpers.pictures import draw_small_set
 from tests.helpers.small import label_folders, narrow_networks, small_recipe
 
 # cifar10 and mnist
@@ -136,7 +136,7 @@ def _bars(name: str) -> Callable[[Path], tuple[Path, Path]]:
 
 def _drawn(recipe: Path, count: int) -> tuple[Path, Path]:
     photos = recipe.parent / "photos"
-    run(dataset.__main__.main, "sample", photos, "--recipe", recipe, "--count", count)
+    draw_small_set(photos, read_recipe(recipe), count)
     return recipe, photos
 
 

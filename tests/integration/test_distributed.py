@@ -13,9 +13,9 @@ import yaml
 from safetensors.torch import load_file
 
 from config.recipe import read_recipe
-from dataset.sample import draw_set
 from deploy.settings import ROOT
 from tests.helpers.commands import SHAPES, command, newest
+from tests.helpers.pictures import draw_small_set
 from tests.helpers.running.forked import run_forked
 from tests.helpers.s3 import free_port
 from training.fitting import parallel
@@ -45,7 +45,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """18 photos are trained on: the last batch of an epoch has two."""
     folder = tmp_path_factory.mktemp("photos")
-    draw_set(folder, read_recipe(str(recipe)), 8, seed=3)
+    draw_small_set(folder, read_recipe(str(recipe)), 8, seed=3)
     return folder
 
 

@@ -21,10 +21,10 @@ from benchmarks.training import summary
 from common.errors import UserError
 from config.recipe import Augment, Fit, Recipe, override, read_recipe
 from dataset.photos import UNLABELLED, Photo
-from dataset.sample import draw_set
 from handler.spec import Input
 from tests.helpers import pictures as drawings
 from tests.helpers.commands import SHAPES, newest
+from tests.helpers.pictures import draw_small_set
 from training.__main__ import main
 from training.data.augment import Augmenter
 from training.data.cache import Pictures, bounded
@@ -45,7 +45,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
-    draw_set(tmp_path / "few", recipe, 3, seed=1)
+    draw_small_set(tmp_path / "few", recipe, 3, seed=1)
     return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted((tmp_path / "few").rglob("*.*g"))]
 
 
@@ -366,8 +366,8 @@ def refused(*words: object) -> str:
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn photos, others without a label, and a teacher's run."""
     place = tmp_path_factory.mktemp("taught")
-    draw_set(place / "drawn", read_recipe(SHAPES), 8, seed=1)
-    draw_set(place / "others", read_recipe(SHAPES), 2, seed=2)
+    draw_small_set(place / "drawn", read_recipe(SHAPES), 8, seed=1)
+    draw_small_set(place / "others", read_recipe(SHAPES), 2, seed=2)
     run("train", SHAPES, "--data", place / "drawn", "--runs", place / "runs", "--epochs", 1)
     return place
 

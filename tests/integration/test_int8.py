@@ -9,11 +9,11 @@ import torch
 
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
-from dataset.sample import draw_set
 from handler import engine
 from handler.image import preprocess
 from handler.spec import Runtime
 from tests.helpers.commands import SHAPES
+from tests.helpers.pictures import draw_small_set
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression import export
 from training.compression.export import FP16, INT8, MIXED, export_model
@@ -30,7 +30,7 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="module")
 def few(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> list[Photo]:
     folder = tmp_path_factory.mktemp("few")
-    draw_set(folder, recipe, 6, seed=1)
+    draw_small_set(folder, recipe, 6, seed=1)
     return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted(folder.rglob("*.*g"))]
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     (folder / "fruit.yaml").write_text(block("yaml"), encoding="utf-8")
     label_folders(folder / "photos", ("苹果", "香蕉", "樱桃"), 10)
-    env = {"PYTHONPATH": str(ROOT), "SERVE_STORE": str(folder / "store")}
+    env = {"SERVE_STORE": str(folder / "store")}
     for line in block("bash").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] != ["python"] or words[2:4] == ["deploy", "rollout"]:
@@ -42,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         inside = [folder / word if (folder / word).exists() else word for word in words[1:]]
         inside = [folder / "runs" if word == "runs" else word for word in inside]
         inside = [folder / word if str(word).startswith(("runs/", "fruit.png")) else word for word in inside]
-        command(sys.executable, *inside, env=env)
+        command(*inside[1:], env=env)  # without python -m
     return folder
 
 

@@ -27,6 +27,7 @@ from deploy.settings import ROOT
 from handler import engine
 from handler.spec import Runtime
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
+from tests.helpers.pictures import draw_small_set
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import spread
 from training.data.loader import PhotoSet
@@ -152,7 +153,7 @@ def refused(package: str, *words: object) -> str:
 
 def test_prune_and_export_insist_on_the_photos_of_the_run(runs: Path, drawn: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    run("dataset", "sample", other, "--recipe", SHAPES, "--count", 6, "--seed", 9)
+    draw_small_set(other, read_recipe(SHAPES), 6, seed=9)
     assert "held out other photos" in refused("training", "prune", newest(runs, "train"), "--data", other)
     assert "held out other photos" in refused(
         "training", "export", newest(runs, "prune"), "--data", other, "--out", tmp_path / "x"
@@ -203,6 +204,14 @@ def test_a_photo_that_cannot_be_read_is_named_and_no_run_is_left(drawn: Path, tm
 def test_an_error_is_reported_in_one_line(drawn: Path, tmp_path: Path, arguments: list[Any], words: str) -> None:
     filled = [str(word).format(drawn=drawn, tmp=tmp_path) for word in arguments]
     assert words in refused("training", *filled)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos for trainings whose accuracy does not matter."""
+    folder = tmp_path_factory.mktemp("few") / "drawn"
+    draw_small_set(folder, read_recipe(SHAPES), 8)
+    return folder
 
 
 def weights(run: Path) -> bytes:
@@ -280,6 +289,7 @@ def test_a_run_without_channels_can_be_used_like_any_other(runs: Path, drawn: Pa
     loose = yaml.safe_load((newest(runs, "train") / "recipe.json").read_text())
     loose["gate"] = {"mean_accuracy": 0, "max_loss": 1}
     loose["prune"]["most_flips"] = 99
+    loose["export"]["int8"] = "never"
     parent = Path(shutil.copytree(newest(runs, "train"), tmp_path / "parent"))
     (parent / "recipe.json").write_text(json.dumps(loose))
     words = ("--method", "channel", "--amount", 0.5, "--steps", 1, "--epochs", 4)
@@ -316,7 +326,7 @@ def test_fine_tuning_starts_from_another_run(runs: Path, drawn: Path, tmp_path: 
 
 
 def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
-    short: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training import train
     from training.experiments import sweep
@@ -332,7 +342,7 @@ def test_a_sweep_makes_a_table_and_goes_on_after_an_interruption(
         return real(recipe, *rest)
 
     monkeypatch.setattr(sweep, "train_member", member)
-    words = [str(short), "--data", str(drawn), "--runs", str(tmp_path), "--sweep", "smallnet,resnet18:none"]
+    words = [str(short), "--data", str(few), "--runs", str(tmp_path), "--sweep", "smallnet,resnet18:none"]
     runner = click.testing.CliRunner()
     assert runner.invoke(train.train, words).exit_code == 1
     done = runner.invoke(train.train, words)
@@ -398,23 +408,23 @@ def test_extra_photos_that_are_held_out_are_refused(drawn: Path, tmp_path: Path)
     )
 
 
-def test_pruning_on_other_training_photos_is_refused(short: Path, drawn: Path, tmp_path: Path) -> None:
+def test_pruning_on_other_training_photos_is_refused(short: Path, few: Path, tmp_path: Path) -> None:
     split = tmp_path / "split"
-    run("dataset", "split", drawn, "--recipe", SHAPES, "--train", 0.5, "--out", split)
+    run("dataset", "split", few, "--recipe", SHAPES, "--train", 0.5, "--out", split)
     run("training", "train", short, "--data", split, "--runs", tmp_path)
     (split / "train" / "disc" / sorted((split / "train" / "disc").iterdir())[0].name).unlink()
     trained = newest(tmp_path / "shapes", "train")
     assert "was trained on other photos" in refused("training", "prune", trained, "--data", split)
 
 
-def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tmp_path: Path) -> None:
+def test_pruning_learns_from_photos_without_a_label(short: Path, few: Path, tmp_path: Path) -> None:
     content = yaml.safe_load(short.read_text())
     content["prune"]["distill"] = 1.0
     taught = tmp_path / "taught.yaml"
     taught.write_text(yaml.safe_dump(content))
     others = tmp_path / "others"
-    run("dataset", "sample", others, "--recipe", SHAPES, "--count", 2, "--seed", 9)
-    options = ["--data", str(drawn), "--runs", str(tmp_path / "runs")]
+    draw_small_set(others, read_recipe(SHAPES), 2, seed=9)
+    options = ["--data", str(few), "--runs", str(tmp_path / "runs")]
     invoke = click.testing.CliRunner().invoke
     for recipe in (short, taught):
         assert invoke(train, [str(recipe), *options]).exit_code == 0
@@ -424,7 +434,7 @@ def test_pruning_learns_from_photos_without_a_label(short: Path, drawn: Path, tm
     without, with_unlabelled = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
     assert json.loads((with_unlabelled / "run.json").read_text())["unlabelled"]["photos"] == 6
     assert weights(without) != weights(with_unlabelled)
-    assert "is held out as" in invoke(prune, [str(taught_run), *options, "--unlabelled", str(drawn)]).output
+    assert "is held out as" in invoke(prune, [str(taught_run), *options, "--unlabelled", str(few)]).output
     assert "set prune.distill" in invoke(prune, [str(plain), *options, "--unlabelled", str(others)]).output
 
 

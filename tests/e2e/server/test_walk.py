@@ -12,8 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from config.recipe import read_recipe
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES, command, newest
+from tests.helpers.pictures import draw_small_set
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -25,7 +27,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def scraped(tmp_path: Path) -> Path:
     """Drawn photos as a scraper leaves them: some broken, some twice, one class smaller."""
     folder = tmp_path / "scraped"
-    command("dataset", "sample", folder, "--recipe", SHAPES, "--count", 36)
+    draw_small_set(folder, read_recipe(SHAPES), 36)
     for path in sorted((folder / "stripe").iterdir())[28:]:
         path.unlink()
     whole = (folder / "disc" / "0000.jpg").read_bytes()
@@ -54,7 +56,8 @@ def test_from_scraped_photos_to_served_answers(scraped: Path, tmp_path: Path, se
     content = yaml.safe_load(SHAPES.read_text())
     recipe = tmp_path / "walk.yaml"
     gate = {"mean_accuracy": 0.6, "max_loss": 0.3}  # few photos: the quality of the model does not matter here
-    recipe.write_text(yaml.safe_dump({**content, "name": "walk", "gate": gate}))
+    changes = {"name": "walk", "gate": gate, "export": {"int8": "never"}}
+    recipe.write_text(yaml.safe_dump({**content, **changes}))
     split, runs = tmp_path / "split", tmp_path / "runs"
 
     audit = command("dataset", "audit", scraped, "--recipe", recipe, "--move-to", tmp_path / "refused")

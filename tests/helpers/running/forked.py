@@ -25,9 +25,10 @@ import sys
 import tempfile
 import threading
 import types
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = "PHOTOLOOP_TEST_FORKS"
@@ -41,6 +42,8 @@ LATE = (
     "timm",
     "torch.onnx._internal.exporter._core",
 )
+FAST = ["tests/unit"]
+"""The paths of `make test-fast`."""
 LIMIT_S = 600
 _NOTHING = os.open(os.devnull, os.O_RDONLY)
 
@@ -99,6 +102,8 @@ def _serve(listener: socket.socket, tests: list[str]) -> None:
     _import_commands()
     if tests:
         _import_tests(tests)
+    if tests != FAST:
+        _prepare_exports()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report the exit codes
     while listener in select.select([listener, sys.stdin], [], [])[0]:
@@ -121,6 +126,19 @@ def _import_commands() -> None:
             main.get_command(None, name)
     for name in LATE:
         importlib.import_module(name)
+
+
+def _prepare_exports() -> None:
+    """Export a graph, and keep what torch would read again at every export: the sources of its operators."""
+    import torch
+
+    lazy: Any = importlib.import_module("torch.onnx._internal.exporter._registration")
+    apis: Any = importlib.import_module(lazy.onnxscript_apis._name)
+    vars(apis)["get_torchlib_ops"] = functools.cache(apis.get_torchlib_ops)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1), torch.nn.ReLU()).eval()
+    with warnings.catch_warnings(action="ignore"):  # about names inside torch
+        batch = ({0: torch.export.Dim("batch")},)
+        torch.onnx.export(network, (torch.zeros(2, 1, 1, 1),), dynamo=True, dynamic_shapes=batch, verbose=False)
 
 
 class _NotYet:

@@ -12,21 +12,26 @@ SERVER = "e2e/server"
 # What takes longest starts first, so that all processes end at about the same time. A file that is not listed starts
 # after these.
 LONGEST = (
-    "e2e/test_supervision.py",
-    "integration/test_training.py",
     SERVER,
-    "e2e/test_examples.py",
+    "e2e/test_supervision.py",
+    "integration/retrain/test_retrain.py",
+    "integration/test_training.py",
+    "e2e/test_feedback.py",
     "e2e/test_rollout.py",
     "e2e/test_traffic_nodes.py",
     "e2e/test_deploy_examples.py",
-    "integration/recipes/test_flowers.py",
     "e2e/test_siblings.py",
+    "integration/recipes/test_flowers.py",
     "e2e/test_swaps.py",
+    "e2e/test_examples.py",
     "e2e/test_serve.py",
-    "e2e/test_rollout_killed.py",
-    "integration/test_fast_training.py",
     "integration/test_own_task.py",
+    "e2e/test_rollout_killed.py",
     "e2e/test_label.py",
+    "integration/reports/test_scoring.py",
+    "integration/reports/test_walk.py",
+    "e2e/test_traffic_nodes.py",
+    "integration/test_fast_training.py",
 )
 
 

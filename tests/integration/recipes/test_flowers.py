@@ -21,6 +21,7 @@ from config.recipe import read_recipe
 from handler.image import preprocess
 from tests.helpers import pictures
 from tests.helpers.commands import command, newest
+from tests.helpers.pictures import draw_small_set
 from tests.helpers.s3 import keys, put, s3_server
 from tests.helpers.siblings import FLOWERS_DRAWN, bundle_of, flowers_recipe
 from training.__main__ import main
@@ -52,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, and drawn photos in the folders of the flowers document."""
     folder = tmp_path_factory.mktemp("flowers")
     recipe = flowers_recipe(folder)
-    command("dataset", "sample", folder / "drawn", "--recipe", recipe, "--count", 16)
+    draw_small_set(folder / "drawn", read_recipe(recipe), 16)
     for label in FLOWERS_DRAWN:
         for number, path in enumerate(sorted((folder / "drawn" / label).iterdir())):
             target = folder / "data_set" / ("val" if number % 4 == 0 else "train") / label / path.name

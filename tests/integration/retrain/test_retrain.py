@@ -35,7 +35,7 @@ def photos(drawn: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    return small_recipe("shapes", tmp_path, train={}, prune={"epochs": 1})
+    return small_recipe("shapes", tmp_path, train={}, prune={"epochs": 1}, export={"int8": "never"})
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.balance import balance, brighten, plan, saturate
 from dataset.photos import PARTS, Photo, counts, read_photos
-from dataset.sample import draw_set
 from dataset.split import split
 from dataset.splitting.search import FEW, _Search, assign
 from dataset.splitting.sources import assign_sources, missing_sources
 from dataset.tables import read_rows
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
+from tests.helpers.pictures import draw_small_set
 
 LABELS = ("disc", "stripe", "cross")
 
@@ -113,7 +113,7 @@ def test_two_groups_of_each_class_have_priority_over_the_share() -> None:
 @pytest.fixture(scope="module")
 def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "photos"
-    draw_set(folder, read_recipe(SHAPES), 10, 0)
+    draw_small_set(folder, read_recipe(SHAPES), 10, 0)
     return folder
 
 
@@ -186,7 +186,7 @@ def test_photos_of_the_test_part_stay_there(photos: Path, tmp_path: Path) -> Non
     assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.2").exit_code == 0
     before = {p.path for p in read_photos(out, LABELS) if p.part == "test"}
     assert len(before) == 6
-    draw_set(photos, read_recipe(SHAPES), 20, 0)
+    draw_small_set(photos, read_recipe(SHAPES), 20, 0)
     assert run(photos, "--recipe", SHAPES, "--out", out, "--seed", "5").exit_code == 0
     after = {p.path for p in read_photos(out, LABELS) if p.part == "test"}
     assert after == before
@@ -339,7 +339,7 @@ def test_copies_of_balance_are_not_split(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_existing_test_part_is_not_overwritten(photos: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "s.tsv", tmp_path / "other"
-    draw_set(other, read_recipe(SHAPES), 8, 99)
+    draw_small_set(other, read_recipe(SHAPES), 8, 99)
     assert run(photos, "--recipe", SHAPES, "--out", out, "--test", "0.3").exit_code == 0
     before = out.read_bytes()
     done = run(other, "--recipe", SHAPES, "--out", out)

@@ -13,10 +13,10 @@ from torch import nn
 from common.errors import UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
-from dataset.sample import draw_set
 from handler import engine
 from handler.spec import Runtime
 from tests.helpers.commands import SHAPES
+from tests.helpers.pictures import draw_small_set
 from training.bundles.onnx_export import to_onnx
 from training.compression import structured
 from training.compression.cost import cost
@@ -42,7 +42,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
-    draw_set(tmp_path / "few", recipe, 3, seed=1)
+    draw_small_set(tmp_path / "few", recipe, 3, seed=1)
     return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted((tmp_path / "few").rglob("*.*g"))]
 
 

@@ -12,10 +12,10 @@ from torch import nn
 from common.errors import UserError
 from config.recipe import INPUTS, Augment, Backbone, Recipe, override, read_recipe
 from dataset.photos import Photo
-from dataset.sample import draw_set
 from handler.spec import Input
 from tests.helpers import pictures
 from tests.helpers.commands import SHAPES
+from tests.helpers.pictures import draw_small_set
 from training.compression.gate import gate
 from training.compression.pruning import prune_model
 from training.compression.unstructured import prunable, sparsity
@@ -33,7 +33,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
-    draw_set(tmp_path, recipe, 4, seed=1)
+    draw_small_set(tmp_path, recipe, 4, seed=1)
     return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted(tmp_path.rglob("*.*g"))]
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from common.errors import CheckFailed, InvalidInput, UserError
 from config.recipe import Recipe, override, read_recipe
 from dataset.photos import Photo
-from dataset.sample import draw_set
 from tests.helpers.commands import SHAPES
+from tests.helpers.pictures import draw_small_set
 from training.data.loader import batches
 from training.evaluation.metrics import score
 from training.fitting.checkpoints import Recorder
@@ -28,7 +28,7 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def few(recipe: Recipe, tmp_path: Path) -> list[Photo]:
-    draw_set(tmp_path / "few", recipe, 3, seed=1)
+    draw_small_set(tmp_path / "few", recipe, 3, seed=1)
     return [Photo(p, recipe.labels.index(p.parent.name), p.name) for p in sorted((tmp_path / "few").rglob("*.*g"))]
 
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from config.recipe import INPUTS, names, read_recipe
-from dataset.sample import draw_set
 from tests.helpers.commands import SHAPES, newest
+from tests.helpers.pictures import draw_small_set
 from training.__main__ import main
 from training.experiments import sweep
 from training.experiments.sweep import make_plan
@@ -52,7 +52,7 @@ def test_a_sweep_of_all_backbones_shows_the_skipped_ones(tmp_path: Path, monkeyp
     """scenes_net, which has no ImageNet weights, once stopped the whole sweep."""
     few = {name: BACKBONES[name] for name in ("smallnet", "scenes_net", "mnist_net")}
     monkeypatch.setattr(sweep, "BACKBONES", few)
-    draw_set(tmp_path / "drawn", read_recipe(SHAPES), 4, seed=1)
+    draw_small_set(tmp_path / "drawn", read_recipe(SHAPES), 4, seed=1)
     words = ["train", SHAPES, "--data", tmp_path / "drawn", "--runs", tmp_path, "--epochs", 1, "--sweep"]
     done = CliRunner().invoke(main, [str(word) for word in words])
     assert done.exit_code == 0, done.output
@@ -68,7 +68,7 @@ def test_a_sweep_of_all_backbones_shows_the_skipped_ones(tmp_path: Path, monkeyp
 
 
 def test_a_named_backbone_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    draw_set(tmp_path / "drawn", read_recipe(SHAPES), 2, seed=1)
+    draw_small_set(tmp_path / "drawn", read_recipe(SHAPES), 2, seed=1)
     words = [
         "train",
         SHAPES,
