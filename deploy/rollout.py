@@ -280,11 +280,10 @@ class Rollout:
                 step.set(note="no version is serving that it could be compared with")
                 return
             models = (plan.model, f"{former.name}/{former.version}")
-            new_ms, former_ms = probes.latencies(self.client, plan.questions[0], models, limit)
-            step.set(ms=round(new_ms, 2), former_ms=round(former_ms, 2))
-            ratio = f"{new_ms / former_ms:.2f} x, at most {limit} x"
-            step.set(note=f"{new_ms:.1f} ms, {former.version} {former_ms:.1f} ms: {ratio}")
-            if new_ms > limit * former_ms:
+            new, old = probes.latencies(self.client, plan.questions[0], models, limit)
+            step.set(ms=round(new.ms, 2), former_ms=round(old.ms, 2))
+            step.set(note=f"{new}, {former.version} {old}: {new.compared(old)}, at most {limit} x")
+            if new.exceeds(old, limit):
                 raise Refused(
                     f"{self.new} is too slow: {step.record.note}",
                     "prune or quantise it further, or raise rollout.latency_ratio in its recipe",

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 HEADER = "X-Request-Id"
 ECHO = "X-Client-Request-Id"
 """The answer's header with the client's own id: TorchServe later sets X-Request-Id to its own."""
+TIMING = "Server-Timing"
+"""The answer's header with the CPU time of its batch, if the request asks for `detail`: two versions can be compared by
+it while both share their cores with other requests (deploy/torchserve/probes.py)."""
 
 MAX_LENGTH = 128
 
@@ -72,6 +75,17 @@ class Line:
 def write(line: Line) -> None:
     """Log a request."""
     log.info(line.as_json())
+
+
+def timing(cpu_ms: float) -> str:
+    """The value of the header TIMING (W3C Server Timing)."""
+    return f"cpu;dur={cpu_ms:.2f}"
+
+
+def cpu_ms(value: str | None) -> float | None:
+    """The milliseconds in the header TIMING; None if there is none, as from an older archive."""
+    name, _, duration = (value or "").partition(";dur=")
+    return float(duration) if name == "cpu" else None
 
 
 def client_request_id(headers: Mapping[str, Any]) -> str | None:

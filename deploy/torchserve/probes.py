@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from common.errors import CheckFailed, Unreachable
+from common.errors import CheckFailed
 from deploy.settings import Settings
 from deploy.store import copies
 from deploy.store.desired import ServedVersion
@@ -24,6 +21,7 @@ from deploy.torchserve.management import Client, content, request_body
 from handler import goldens
 from handler.errors import CODES
 from handler.goldens import Golden
+from handler.requestlog import TIMING, cpu_ms
 
 if TYPE_CHECKING:
     from handler.spec import Spec
@@ -33,8 +31,8 @@ OUT_OF_SCOPE = "out_of_scope"
 WARM_UP = 2
 ROUNDS = 15
 SERIES = 3
-UNDER_WAY_S = 0.002
-"""After it, a request that was sent is with its worker."""
+SHARED = 2
+"""A request that shares the cores with one other takes at most this many times as long."""
 PAUSE = 4
 """Pause after a request, as a multiple of its duration: clients are being answered on the same cores."""
 PAUSE_MAX_S = 0.2
@@ -110,69 +108,65 @@ def _is_refused(golden: Golden, spec: Spec) -> bool:
     return spec.answer.out_of_scope == "refuse" and spec.answer.is_out_of_scope(golden.in_scope)
 
 
-def latencies(client: Client, question: Question, models: tuple[str, str], ratio: float) -> tuple[float, float]:
-    """Time two versions with alternating requests, and return the fastest request of each.
+@dataclass(frozen=True)
+class Latency:
+    """The fastest request of a version: its milliseconds, and the least CPU time of one; None: an older archive."""
 
-    The second version is answering clients meanwhile. Its worker takes one request after the other, so its fastest
-    request had the cores for itself. A request to the first version never has, if clients ask more often than it takes:
-    it shares the cores with theirs. So if the first version seems slower than `ratio` times the second, both are timed
-    anew while the other version is kept busy. That slows the clients for a few seconds, and is repeated up to SERIES
-    times, because a busy machine may have delayed either.
+    ms: float
+    cpu_ms: float | None
 
-    Returns:
-        milliseconds of one request, of each.
+    def __str__(self) -> str:
+        return f"{self.ms:.1f} ms" + ("" if self.cpu_ms is None else f" ({self.cpu_ms:.1f} ms of CPU time)")
+
+    def compared(self, other: Latency) -> str:
+        """How many times the other's it is."""
+        ratio = f"{self.ms / other.ms:.2f} x"
+        if self.cpu_ms is None or other.cpu_ms is None:
+            return ratio
+        return f"{ratio}, CPU time {self.cpu_ms / other.cpu_ms:.2f} x"
+
+    def exceeds(self, other: Latency, ratio: float) -> bool:
+        """Whether this version is slower than `ratio` times the other one, which is answering clients.
+
+        The other one's worker answers one request after the other, so its fastest request had the cores for itself. A
+        request to this version shares them with a client's, if clients ask more often than one takes. So up to SHARED
+        times the ratio the CPU time decides.
+        """
+        if self.cpu_ms is None or other.cpu_ms is None:
+            return self.ms > ratio * other.ms
+        slow, busy = self.ms > ratio * other.ms, self.cpu_ms > ratio * other.cpu_ms
+        return (slow and busy) or self.ms > SHARED * ratio * other.ms
+
+
+def latencies(client: Client, question: Question, models: tuple[str, str], ratio: float) -> tuple[Latency, Latency]:
+    """Time two versions with alternating requests, so that both run under the same load.
+
+    The result is the fastest request of each: the serving version is answering clients at the same time, and a request
+    that waits behind them is slower for that reason alone. The first version is measured again, up to SERIES times,
+    while it seems slower than `ratio` times the second, because a busy machine may have delayed it.
 
     Raises:
         CheckFailed: a version does not answer.
     """
-    new_ms, former_ms = _series(client, question, models, lambda _: contextlib.nullcontext())
-    for _ in range(SERIES):
-        if new_ms <= ratio * former_ms:
-            break
-        new_ms, former_ms = _series(client, question, models, functools.partial(_kept_busy, client.settings, question))
-    return new_ms, former_ms
-
-
-def _series(
-    client: Client, question: Question, models: tuple[str, str], beside: Callable[[str], AbstractContextManager[None]]
-) -> tuple[float, float]:
-    """The fastest of ROUNDS requests to each version, each timed within `beside` of the other version."""
-    fastest = [math.inf, math.inf]
-    for number in range(WARM_UP + ROUNDS):
+    fastest = [Latency(math.inf, None), Latency(math.inf, None)]
+    for number in range(WARM_UP + SERIES * ROUNDS):
         for index, model in enumerate(models):
-            with beside(models[1 - index]):
-                started = time.perf_counter()
-                reply = client.predict(model, question.body)
-                seconds = time.perf_counter() - started
+            started = time.perf_counter()
+            reply = client.predict(model, question.body)
+            seconds = time.perf_counter() - started
             if not reply.ok:
                 raise CheckFailed(f"/predictions/{model} answers {reply.status_code}: its latency cannot be measured")
             pause(seconds)
             if number >= WARM_UP:
-                fastest[index] = min(fastest[index], seconds * 1000)
+                fastest[index] = _faster(fastest[index], seconds * 1000, cpu_ms(reply.headers.get(TIMING)))
+        series_ended = number >= WARM_UP and (number + 1 - WARM_UP) % ROUNDS == 0
+        if series_ended and not fastest[0].exceeds(fastest[1], ratio):
+            break
     return fastest[0], fastest[1]
 
 
-@contextlib.contextmanager
-def _kept_busy(settings: Settings, question: Question, model: str) -> Iterator[None]:
-    """Send one request after the other to a version while the block runs; its first is under way when it starts."""
-    asked, finished = threading.Event(), threading.Event()
-
-    def ask_again() -> None:
-        client = Client(settings)
-        with contextlib.suppress(Unreachable):
-            while not finished.is_set():
-                asked.set()
-                client.predict(model, question.body)
-
-    thread = threading.Thread(target=ask_again, daemon=True)
-    thread.start()
-    asked.wait()
-    time.sleep(UNDER_WAY_S)
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
+def _faster(known: Latency, ms: float, cpu: float | None) -> Latency:
+    return Latency(min(known.ms, ms), min(filter(None, (known.cpu_ms, cpu)), default=None))
 
 
 def pause(seconds: float) -> None:

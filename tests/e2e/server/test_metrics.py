@@ -28,6 +28,7 @@ from deploy.store.journal import Journal, State
 from deploy.supervision.metrics import BUCKETS, Metrics
 from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
+from handler.requestlog import cpu_ms
 from reports.counting.alarms import as_metrics
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
@@ -133,6 +134,13 @@ class TestRequestLog:
         answer = ask(server, data=PHOTO, headers={**JPEG, "X-Request-Id": "order 7/a=b"})
         assert answer.headers["X-Client-Request-Id"] == "order 7/a=b"
         assert log.of(answer)["client_request_id"] == "order 7/a=b"
+
+    def test_the_answer_to_a_request_for_detail_has_its_cpu_time(self, server: Server) -> None:
+        body = {"image_id": "1", "image_base64": TEXT}
+        with_detail, without = (ask(server, json=body | more) for more in ({"detail": True}, {}))
+        cpu = cpu_ms(with_detail.headers["Server-Timing"])
+        assert cpu and 0 < cpu < 60_000
+        assert "Server-Timing" not in without.headers
 
     @pytest.mark.parametrize("value", [b"a" * 129, "\u8bfe".encode(), b"a\tb", b"\x01"])
     def test_an_id_that_is_long_or_not_printable_is_ignored(self, server: Server, log: Log, value: bytes) -> None:
