@@ -19,6 +19,7 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from common.cli import command
 from common.errors import NotFound
 from dataset.draw import draw
 from deploy.settings import ROOT
@@ -86,12 +87,9 @@ def _write(page: Page, name: str) -> None:
         picture.convert("RGB").quantize(128).save(IMAGES / name, optimize=True)
 
 
+@command(epilog="Example: python -m scripts.record_pages")
 def main() -> None:
-    """Take the pictures.
-
-    Raises:
-        NotFound: there is no Chromium.
-    """
+    """Take the pictures of the feedback pages in docs/images."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise NotFound("there is no Chromium here", "apt-get install chromium")
