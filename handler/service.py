@@ -85,7 +85,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Answer one batch: as many JSON texts as requests, in the same order."""
         self.context = context
-        started, self.started_cpu_s = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
+        self.started_cpu_s = time.process_time()
         rows = self.inference(self.preprocess(data))
         answers = self.postprocess(rows)
         if self.capturing:
