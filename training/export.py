@@ -11,7 +11,7 @@ if that passes the gate and stays within the budget (`gate.max_loss`, `prune.mos
 on the held-out photos; otherwise as many layers as possible are; otherwise its weights are stored as fp16 and computed
 in f32.
 
-With --outside or --extra whether a photo is in scope is fitted anew, on more photos of no class (and drawn ones of the
+With --outside or --extra whether a photo is in scope is fitted again, on more photos of no class (and drawn ones of the
 classes) than the network was trained with; the network itself stays as it is.
 """
 
@@ -96,7 +96,7 @@ def _with_scope(
     added: Sequence[Photo],
     outside: Sequence[Photo],
 ) -> RunRecord:
-    """Fit the model's scope anew; returns the record that says with which photos.
+    """Fit the model's scope again; returns the record that says with which photos.
 
     Raises:
         InvalidInput: a photo is held out, or in both lists; or there are too few.

@@ -375,7 +375,7 @@ class RunRecord:
         return [run for run in (self.inputs.parent, self.inputs.teacher, *members) if run]
 
     def with_scope(self, scope: ScopeFit, outside: Fingerprint, extra: Fingerprint) -> "RunRecord":
-        """The record after the scope was fitted anew: on other photos of no class, and other added ones."""
+        """The record after the scope was fitted again: on other photos of no class, and other added ones."""
         inputs = self.inputs.model_copy(update={"outside": outside, "scope_extra": extra})
         return replace(self, inputs=inputs, result=self.result.model_copy(update={"scope": scope}))
 
