@@ -7,8 +7,11 @@ bytes of a file) from stdin and writes an answer (ANSWER, and the pixels or the 
 when stdin is closed, so it does not outlive its worker.
 
 The limits also hold inside a decoder's C code: the kernel ends the process by SIGPROF when a photo has used its CPU
-time, and refuses memory beyond the address space. Nothing here imports torch, so a process starts fast and is small.
+time, and refuses memory beyond the address space. Nothing here imports torch or pydantic, so a process starts fast and
+is small.
 """
+
+from __future__ import annotations
 
 import ctypes
 import json
@@ -21,13 +24,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
 from handler.decoding.costs import out_of_memory
 from handler.errors import RequestError
 from handler.image import preprocess
-from handler.spec import Input, Limits
+
+if TYPE_CHECKING:
+    from handler.spec import Input, Limits
 
 QUESTION = struct.Struct("=dI")
 """CPU seconds that the photo may use; length of its file in bytes."""
@@ -43,10 +50,11 @@ def main(settings: str) -> None:
     """Answer questions until stdin is closed.
 
     Args:
-        settings: JSON object with the sections `input` and `limits` of a recipe.
+        settings: JSON object with the sections `input` and `limits` of a recipe, which its worker has checked.
     """
     sections = json.loads(settings)
-    size, limits = Input(**sections["input"]), Limits(**sections["limits"])
+    size = cast("Input", SimpleNamespace(**sections["input"]))
+    limits = cast("Limits", SimpleNamespace(**sections["limits"]))
     Image.init()
     own = address_space()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the end by SIGPROF is no reason to write a core file

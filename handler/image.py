@@ -4,8 +4,11 @@ Training, calibration, evaluation and serving all call this module, so the serve
 the pixels that it was measured on. Scaling to floats, mean and std are part of the graph.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,9 @@ from handler.decoding.orientation import SIDEWAYS, upright
 from handler.decoding.recognise import open_prepared, prepare, refusal
 from handler.decoding.tags import exif_orientation
 from handler.errors import InvalidRequest, RequestError, TooLarge, Unsupported
-from handler.spec import Input, Limits
+
+if TYPE_CHECKING:  # as in handler.decoding.costs
+    from handler.spec import Input, Limits
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,7 +1,13 @@
 """Refuse early what certainly exceeds the limits. What no rule here knows is stopped by `handler.decoders`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from handler.errors import TooLarge
-from handler.spec import Limits
+
+if TYPE_CHECKING:  # pydantic would take half of the time in which a decoder process starts
+    from handler.spec import Limits
 
 ASPECT_RATIO = 200
 """Longer side / shorter side of a photo, at most. A screenshot of a long page has up to about 100."""

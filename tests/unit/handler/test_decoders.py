@@ -91,6 +91,11 @@ def test_the_processes_may_use_their_own_memory_and_the_limit(decoders: Decoders
     assert process.nice() == 5
 
 
+def test_a_process_imports_nothing_that_starts_slowly() -> None:
+    done = child("import sys, handler.decoder\nprint(*{'torch', 'pydantic', 'onnxruntime'}.intersection(sys.modules))")
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 @pytest.mark.parametrize("loop", ["while True: pass", "import zlib; zlib.decompress(zlib.compress(bytes(10**9)))"])
 def test_the_kernel_ends_a_block_that_uses_too_much_cpu_time(loop: str) -> None:
     done = child(f"from handler.decoder import limited_time\nwith limited_time(0.05):\n    {loop}")
