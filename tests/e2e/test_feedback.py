@@ -86,8 +86,13 @@ def test_a_photo_is_uploaded_corrected_and_agreed(browser: Any, pages: Pages, tm
     ann.goto(pages.link)
     ann.get_by_label("Name").fill("ann")
     ann.get_by_label(re.compile("Password")).fill(PASSWORD)
-    ann.get_by_role("button", name="Make the account").click()
+    scripts: list[Any] = []
+    # A slow connection: the photo is chosen before the script arrives.
+    ann.route("**/feedback.js", lambda route: scripts.append(route), times=1)
+    with ann.expect_request("**/feedback.js"):
+        ann.get_by_role("button", name="Make the account").click()
     ann.get_by_label("Choose one or more photos").set_input_files(photo)
+    scripts[0].continue_()
     expect(ann).to_have_url(re.compile(r"/results/1$"))
     expect(ann.get_by_text(re.compile(r"shapes 1\.0 answered in 12 ms"))).to_be_visible()
     expect(ann.get_by_role("heading", level=1)).to_have_text(LABELS[0])

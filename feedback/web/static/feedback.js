@@ -84,6 +84,7 @@ if (form) {
 
   form.addEventListener("submit", (event) => { event.preventDefault(); sendAll(input.files); });
   input.addEventListener("change", () => sendAll(input.files));
+  sendAll(input.files); // chosen before this script was loaded
   for (const name of ["dragover", "dragleave", "drop"]) {
     form.addEventListener(name, (event) => {
       event.preventDefault();
