@@ -1,7 +1,7 @@
 """What the serving machine refuses to download or to roll out: nothing of it reaches the store or TorchServe."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,7 @@ from feedback.delivery.release import Rejected, sign
 from feedback.storage.tables import Model
 from feedback.web.site import Site
 from tests.helpers.feedback import Browser, site_in
-from tests.helpers.night.publishing import Publisher, announced, change_signed, publishing, trusting
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Iterator[Publisher]:
-    (tmp_path / "trainer").mkdir()
-    with publishing(tmp_path / "trainer") as running:
-        yield running
+from tests.helpers.night.publishing import Publisher, announced, change_signed, trusting
 
 
 @pytest.fixture

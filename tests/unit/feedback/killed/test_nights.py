@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import s3fs
 from click.testing import CliRunner
 from sqlalchemy import delete, select, update
 
@@ -36,6 +37,7 @@ from tests.helpers.feedback import LABELS, PASSWORD, running, site_in
 from tests.helpers.night.publishing import Publisher, Rollout, announced, publishing, trusting
 from tests.helpers.night.tints import tinted
 from tests.helpers.running.killing import killed_at_each_step
+from tests.helpers.s3 import keys, s3_server
 from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -98,7 +100,7 @@ def trainer(light: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(nights.Night, "_call", call)
     monkeypatch.setattr(nights, "judge", lambda *_: Verdict(()))
     monkeypatch.setattr(nights, "LEAST_NEW", PHOTOS)
-    site, limits = site_in(tmp_path / "var", FEEDBACK_LINKS="http://trainer.test"), Limits()
+    site, limits = site_in(tmp_path / "var", FEEDBACK_LINKS="http://trainer.test s3://models/"), Limits()
     for name in ("ann", "ben"):
         site.people.add(name, "reviewer", PASSWORD)
     for seed in range(PHOTOS):
@@ -151,6 +153,17 @@ def test_a_version_that_another_machine_has_announced_meanwhile_is_packed_again(
     assert [version for version, *_ in trainer.models()] == [2, 3]
 
 
+def test_a_night_publishes_to_object_storage(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server("models") as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        done = CliRunner().invoke(nightly, [*trainer.words[:-1], "s3://models/nights"])
+        assert done.exit_code == 0, done.output
+        assert sorted(keys(env, "models", "nights/")) == [f"shapes-2.0.{end}" for end in ("json", "mar", "mar.signed")]
+    assert [link for _, link, _ in trainer.models()] == ["s3://models/nights/shapes-2.0.mar"]
+
+
 def test_a_command_that_outlives_a_killed_night_keeps_the_next_one_out(tmp_path: Path) -> None:
     with nights.only_one(tmp_path) as lock:
         sleeping = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
@@ -173,13 +186,6 @@ def test_a_command_of_a_night_that_is_killed_is_no_verdict(light: Path, tmp_path
         night._call("tests.helpers.running.dying_at_once", "export")
     assert type(caught.value) is UserError
     assert not before or priority.read_text() == before, "the commands changed the priority of this session"
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Iterator[Publisher]:
-    (tmp_path / "trainer").mkdir()
-    with publishing(tmp_path / "trainer") as running:
-        yield running
 
 
 @pytest.fixture
