@@ -1,0 +1,1 @@
+"""How many copies of the frozen photos are held back."""
