@@ -7,6 +7,7 @@ starts is on loopback, without dashboard and usage reports.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ SHORT = Path("/tmp")
 _ROOT = Path(__file__).parents[2]
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray reads it when it is imported; 0: all its servers are on loopback. Ray 2.60 ignores _node_ip_address=127.0.0.1."""
+_MODE = "RAY_AUTH_MODE"
 _STORE = 256 * 2**20  # bytes of shared memory; the rows of a part are about 1 MB
 _TRIES = 3  # of a part whose actor died
 
@@ -78,8 +80,11 @@ class Cluster:
         if find_spec("ray") is None:
             raise NotFound("Ray is not installed", "run .venv/bin/python -m pip install -r requirements/ray.txt")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a line a second while a cluster refuses the token
         if not address or address.startswith((LOCAL, "localhost")):  # a driver with another address finds no node there
             os.environ[_LOOPBACK] = "0"
+        if not address and _MODE not in os.environ:  # otherwise Ray writes a token into ~/.ray, for every later cluster
+            os.environ |= {_MODE: "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._mar, self._limits, self._connections, self._jobs = mar, limits, connections, jobs
         self._address = address
         self._stack = ExitStack()
@@ -146,8 +151,10 @@ def _start(stack: ExitStack, jobs: int | None, address: str | None) -> None:
     if address:
         try:
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise Unreachable(f"there is no Ray cluster at {address} ({error})", "start one with ray start") from error
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+            fix = "start one with ray start, and set RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN here, too"
+            problem = f"no Ray cluster at {address} accepts this command ({' '.join(str(error).split())[:200]})"
+            raise Unreachable(problem, fix) from error
         stack.callback(ray.shutdown)
         return
     folder = own_folder("ray", SHORT)

@@ -1,11 +1,17 @@
 """Score manifests in a test: a pool of one worker that all tests of a file share, and rows that can be compared."""
 
 import csv
-from collections.abc import Iterator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploy.settings import ROOT
 from reports.manifest.opening import open_manifest
 from reports.score import run
 from reports.scoring.archives import Model, unpacked
@@ -58,3 +64,18 @@ def pool_of(mar: Path, folder: Path, fetch: Fetch | None = None) -> Iterator[tup
     """One worker process."""
     with unpacked(mar, folder) as model, Pool(model.folder, model.name, model.version, 1, fetch, 4) as running:
         yield model, running
+
+
+def killed_when(reached: Callable[[], bool], words: list[str], temporary: Path) -> None:
+    """Run a command of reports, and kill it when something is reached.
+
+    Args:
+        temporary: its TMPDIR.
+    """
+    program = [sys.executable, "-m", "reports", *words]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(program, cwd=ROOT, stdout=-3, stderr=-3, env=environment) as running:
+        while not reached():
+            assert running.poll() is None
+            time.sleep(0.001)
+        running.send_signal(signal.SIGKILL)

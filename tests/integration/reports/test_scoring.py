@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,45 +31,14 @@ from reports.drift import drift
 from reports.sample import sample
 from reports.score import score
 from reports.scoring.archives import Model
-from reports.scoring.fetching import Limits, fetch
 from reports.scoring.job import Job, read_job, read_parts
 from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
 from tests.helpers.commands import command
 from tests.helpers.feedback import PASSWORD, running, site_in
-from tests.helpers.reports import HEADER, PART, coloured_manifest, light_archive, pool_of, rows, scored, table
+from tests.helpers.reports import HEADER, PART, killed_when, rows, scored, table
 from tests.helpers.s3 import free_port, put, s3_server
 from tests.helpers.waiting import eventually
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scoring")
-
-
-@pytest.fixture(scope="module")
-def mar(work: Path) -> Path:
-    return light_archive(work)
-
-
-@pytest.fixture(scope="module")
-def manifest(work: Path) -> Path:
-    return coloured_manifest(work / "photos")
-
-
-@pytest.fixture(scope="module")
-def started(work: Path, mar: Path) -> Iterator[tuple[Model, Pool]]:
-    """One worker process for all tests of this file."""
-    limits = Limits(10 * 2**20, seconds=60, allowed=frozenset({"127.0.0.1"}))
-    short = replace(limits, seconds=0.5)
-    with pool_of(mar, work / "archive", lambda task: fetch(task, short if "slow" in task.path else limits)) as both:
-        yield both
-
-
-@pytest.fixture(scope="module")
-def scores(work: Path, manifest: Path, started: tuple[Model, Pool]) -> Job:
-    """An undisturbed job."""
-    return scored(manifest, work / "undisturbed", *started)
 
 
 def test_each_photo_is_one_row_in_the_order_of_the_manifest(scores: Job, manifest: Path) -> None:
@@ -116,16 +84,6 @@ def test_a_job_killed_at_every_step_ends_with_the_rows_of_an_undisturbed_one(
     assert {path.name for path in tmp_path.iterdir()} == {"s", "tmp", ".s.lock"}
     assert not list((out / "parts").glob(".*"))
     assert {path.name for path in temporary.iterdir()} <= {".ses"}  # onnxruntime's, in every process
-
-
-def killed_when(reached: Callable[[], bool], words: list[str], temporary: Path) -> None:
-    program = [sys.executable, "-m", "reports", *words]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    with subprocess.Popen(program, cwd=ROOT, stdout=-3, stderr=-3, env=environment) as running:
-        while not reached():
-            assert running.poll() is None
-            time.sleep(0.001)
-        running.send_signal(signal.SIGKILL)
 
 
 def test_a_dead_worker_costs_no_photo(started: tuple[Model, Pool], manifest: Path, scores: Job, tmp_path: Path) -> None:
@@ -264,39 +222,6 @@ def answers(running: "subprocess.Popen[bytes]", url: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
         return requests.get(url, timeout=30).ok
     return False
-
-
-def test_ray_gives_the_same_rows_listens_on_loopback_only_and_leaves_nothing(
-    manifest: Path, mar: Path, scores: Job, tmp_path: Path
-) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements/ray.txt")
-    words = ["score", manifest, "--archive", mar, "--out", tmp_path / "s", "--part", PART, "--engine", "ray"]
-    program = [sys.executable, "-m", "reports", *map(str, [*words, "--jobs", 1])]
-    listening: set[str] = set()
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(program, cwd=ROOT, stdout=-1, stderr=-2, text=True, env=environment) as running:
-        while running.poll() is None:
-            listening |= addresses(running.pid)
-            time.sleep(0.1)
-        assert running.returncode == 0, running.stdout and running.stdout.read()
-    assert rows(read_job(tmp_path / "s")) == rows(scores)
-    assert listening == {"127.0.0.1"}
-    assert {path.name for path in tmp_path.iterdir()} <= {"s", ".s.lock", ".ses"}
-    assert not Path(f"/tmp/photoloop-ray-{running.pid}").exists()
-
-
-def addresses(launcher: int) -> set[str]:
-    """Where a process and its children listen."""
-    found: set[str] = set()
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(launcher).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found |= {
-                    one.laddr.ip.removeprefix("::ffff:")
-                    for one in process.net_connections("inet")
-                    if one.status == "LISTEN"
-                }
-    return found
 
 
 def test_the_sample_is_reviewed_by_two_people_and_its_labels_come_back(scores: Job, tmp_path: Path) -> None:
