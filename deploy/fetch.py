@@ -6,18 +6,19 @@ packing printed, so that it serves these files and no others (kubernetes/base/no
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import fsspec
 
 from common.cli import command
 from common.console import say
-from common.errors import CheckFailed, Unreachable, UserError
+from common.download import blocks
+from common.errors import CheckFailed, UserError
 from common.files import copy_whole, writing
 from deploy.settings import read_settings
 from deploy.store.mar import Archive, check_archive, find_archive
+
+_ARCHIVE, _MANIFEST = 4 * 2**30, 2**20  # bytes at most
 
 
 @command(epilog="Example: python -m deploy fetch s3://models/classroom-1.1.mar --digest 0a1b...")
@@ -35,8 +36,8 @@ def fetch(url: str, digest: str) -> None:
         return say(f"{name} is in {store} already")
     with tempfile.TemporaryDirectory() as folder:
         download = Path(folder)
-        _download(url, download / name)
-        _download(url.removesuffix(".mar") + ".json", (download / name).with_suffix(".json"))
+        _download(url, download / name, _ARCHIVE)
+        _download(url.removesuffix(".mar") + ".json", (download / name).with_suffix(".json"), _MANIFEST)
         _require(find_archive(Path(name), download), digest)
         with writing(store):
             store.mkdir(parents=True, exist_ok=True)
@@ -56,21 +57,6 @@ def _require(archive: Archive, digest: str) -> None:
         raise CheckFailed(f"{archive.mar.name} has the digest {found}, not {digest}", "give the digest of its .json")
 
 
-def _download(url: str, path: Path) -> None:
-    with _reached(url), fsspec.open(url, "rb") as source, path.open("wb") as target:
-        while block := source.read(1 << 20):
-            target.write(block)
-
-
-@contextlib.contextmanager
-def _reached(url: str) -> Iterator[None]:
-    """Turn every error of a file system into one line: each has its own.
-
-    Raises:
-        Unreachable: naming the URL.
-    """
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Unreachable(f"{url} cannot be read: {reason}", "check the URL and the access keys") from error
+def _download(url: str, path: Path, most_bytes: int) -> None:
+    with writing(path), path.open("wb") as target:
+        target.writelines(blocks(url, most_bytes))

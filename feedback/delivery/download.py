@@ -4,23 +4,18 @@ import hashlib
 import ipaddress
 import re
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import fsspec
 import requests
 
-from common.errors import Unreachable, UserError
+from common.download import BLOCK, blocks, by_fsspec
+from common.errors import InvalidInput, NotFound, Unreachable
 from feedback.delivery.release import File, Rejected
 
-_BLOCK = 2**20
 TIMEOUT_S = (5, 30)
-MOST_S = 1800
-"""The longest download."""
 _LINK = re.compile(r"(?:https?|s3)://[\w.:/-]+\.(?:mar|zip)", re.ASCII)
 
 
@@ -37,12 +32,7 @@ def small_file(link: str, most_bytes: int) -> bytes:
         Rejected: it is missing or larger.
         Unreachable: it cannot be downloaded now.
     """
-    data = bytearray()
-    for block in _blocks(link):
-        data += block
-        if len(data) > most_bytes:
-            raise Rejected(f"{link} has more than {most_bytes} bytes")
-    return bytes(data)
+    return b"".join(_blocks(link, most_bytes))
 
 
 def download(link: str, file: File, target: Path) -> None:
@@ -55,41 +45,25 @@ def download(link: str, file: File, target: Path) -> None:
     """
     digest, size = hashlib.sha256(), 0
     with target.open("wb") as writing:
-        for block in _blocks(link):
+        for block in _blocks(link, file.bytes):
             size += len(block)
-            if size > file.bytes:
-                break
             digest.update(block)
             writing.write(block)
     if size != file.bytes:
-        amount = "more" if size > file.bytes else f"{size}"
-        raise Rejected(f"{link} has {amount} bytes, {file.bytes} were signed")
+        raise Rejected(f"{link} has {size} bytes, {file.bytes} were signed")
     if digest.hexdigest() != file.sha256:
         raise Rejected(f"{link} has another SHA-256 than was signed")
 
 
-def _blocks(link: str) -> Iterator[bytes]:
-    started = time.monotonic()
+def _blocks(link: str, most_bytes: int) -> Iterator[bytes]:
     try:
-        with _opened(link) as blocks:
-            for block in blocks:
-                if time.monotonic() - started > MOST_S:
-                    raise Rejected(f"{link} took more than {MOST_S} seconds")
-                yield block
-    except UserError:
-        raise
-    except FileNotFoundError as error:
-        raise Rejected(f"{link} does not exist") from error
-    except Exception as error:  # clients of object storage raise what they like
-        raise Unreachable(f"{link} cannot be downloaded: {error}", "it is tried again") from error
+        yield from blocks(link, most_bytes, by_fsspec if link.startswith("s3://") else _by_http)
+    except (NotFound, InvalidInput) as error:
+        raise Rejected(error.problem) from error
 
 
 @contextmanager
-def _opened(link: str) -> Iterator[Iterable[bytes]]:
-    if link.startswith("s3://"):
-        with fsspec.open(link, "rb") as source:
-            yield iter(partial(source.read, _BLOCK), b"")
-        return
+def _by_http(link: str) -> Iterator[Iterable[bytes]]:
     _require_no_alias_of_this_machine(link)
     with requests.Session() as session:
         session.trust_env = False
@@ -101,7 +75,7 @@ def _opened(link: str) -> Iterator[Iterable[bytes]]:
                 raise Rejected(f"{link} answers {reply.status_code}" + (" (a redirect)" if reply.is_redirect else ""))
             if reply.headers.get("Content-Encoding"):  # a few bytes could become gigabytes
                 raise Rejected(f"{link} is sent compressed")
-            yield reply.iter_content(_BLOCK)
+            yield reply.iter_content(BLOCK)
 
 
 def _require_no_alias_of_this_machine(link: str) -> None:

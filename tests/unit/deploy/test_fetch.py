@@ -29,7 +29,7 @@ def test_the_archive_and_its_manifest_are_fetched_once(packed: Path, tmp_path: P
     assert "already" in run("file:///nowhere/shapes-1.0.mar", digest, tmp_path / "store").output
 
 
-@pytest.mark.parametrize("fault", ["digest", "cut", "absent"])
+@pytest.mark.parametrize("fault", ["digest", "cut", "absent", "huge manifest"])
 def test_nothing_else_reaches_the_store(packed: Path, tmp_path: Path, fault: str) -> None:
     digest = json.loads(packed.with_suffix(".json").read_text())["digest"]
     copy = Path(shutil.copytree(packed.parent, tmp_path / "remote")) / packed.name
@@ -37,6 +37,9 @@ def test_nothing_else_reaches_the_store(packed: Path, tmp_path: Path, fault: str
         copy.write_bytes(copy.read_bytes()[:-100])
     if fault == "absent":
         copy.unlink()
+    if fault == "huge manifest":
+        manifest = copy.with_suffix(".json")
+        manifest.write_bytes(manifest.read_bytes() + b" " * 2**20)
     done = run(copy.as_uri(), "0" * 64 if fault == "digest" else digest, tmp_path / "store")
-    assert done.exit_code == 1 and copy.name in done.stderr
+    assert done.exit_code == 1 and copy.stem in done.stderr
     assert not (tmp_path / "store").exists()

@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Callable[[Publisher], str], str]] = {
     "another key": (of_another_key, "not trusted"),
     "forged": (forged, "the signature is wrong"),
     "another version": (of_another_version, "the signed files are not those"),
-    "longer": (longer, "has more bytes"),
+    "longer": (longer, r"has more than \d+ bytes"),
     "shorter": (shorter, "bytes were signed|were signed"),
     "changed": (changed, "another SHA-256"),
     "manifest changed": (other_manifest, "another SHA-256|were signed"),
