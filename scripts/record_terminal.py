@@ -1,6 +1,6 @@
 """Record the picture of the README: real output of a start, a request, and a rollout under load, as an SVG.
 
-    python scripts/record_terminal.py            # writes docs/images/terminal.svg; about a minute
+    python -m scripts.record_terminal            # writes docs/images/terminal.svg; about a minute
 
 Serves the shipped model on the usual ports from a temporary folder, packs it a second time as version 1.1, and rolls
 that out while requests arrive at a constant rate. Exits 1 if a command or a request fails.
@@ -22,6 +22,8 @@ import requests
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from common.words import number_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -118,7 +120,8 @@ def use(screen: Console, env: dict[str, str]) -> int:
         load.ended.set()
         thread.join()
     failed = load.failed()
-    screen.print(Text(f"{len(load.statuses)} requests sent during the rollout: {failed} failed", style="bold green"))
+    sent = number_of(len(load.statuses), "request")
+    screen.print(Text(f"{sent} sent during the rollout: {failed} failed", style="bold green"))
     return int(failed > 0)
 
 

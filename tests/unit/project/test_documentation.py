@@ -90,7 +90,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_recording_is_small_and_shows_a_rollout_under_load() -> None:
-    """Made by `python scripts/record_terminal.py`."""
+    """Made by `python -m scripts.record_terminal`."""
     picture = ROOT / "docs" / "images" / "terminal.svg"
     assert picture.stat().st_size < 60_000
     text = re.sub(r"<[^>]+>|&#160;", " ", picture.read_text(encoding="utf-8"))
