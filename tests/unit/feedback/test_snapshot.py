@@ -1,9 +1,14 @@
 """What a night may learn from, and that a forgotten photo leaves no copy."""
 
+from io import BytesIO
 from pathlib import Path
+
+from PIL import Image
 
 from feedback.learning import snapshot as snapshots
 from feedback.learning.client import Agreed
+from feedback.photos.hashing import phash
+from tests.helpers.feedback import jpeg
 from tests.helpers.night.tints import tinted
 
 LABELS = ("circle", "square")
@@ -44,6 +49,14 @@ def test_a_forgotten_photo_leaves_no_copy_and_the_others_can_be_trained_on(tmp_p
     )
     assert snapshots.remove(tmp_path, lambda number: number == 3, lambda file: file == name) == []
     assert snapshots.remove(tmp_path / "missing", lambda _: True, lambda _: True) == []
+
+
+def test_a_copy_of_a_frozen_photo_is_in_no_part() -> None:
+    photos = [(agreed(number), jpeg(number, "stripes")) for number in range(1, 9)]
+    frozen = [phash(Image.open(BytesIO(jpeg(3, "stripes"))))]
+    chosen = {row.agreed.id: row for row in snapshots.choose(photos, LABELS, frozen, 1000)}
+    assert (chosen[3].part, chosen[3].why) == ("", "near duplicate of a frozen photo")
+    assert any(row.part for row in chosen.values())
 
 
 def test_captured_photos_of_many_clients_are_no_single_person() -> None:
