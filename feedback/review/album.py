@@ -4,73 +4,32 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from itertools import zip_longest
 from typing import Any
 
-import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
+from feedback.photos.chains import Chains
 from feedback.photos.hashing import THRESHOLD, nearest, packed, phash
 from feedback.photos.metadata import cleaned
 from feedback.photos.store import PhotoStore
 from feedback.review.agreement import OPEN, State, Vote, derive
+from feedback.review.arrivals import UPLOADED, Answered, Why, upload_of
+from feedback.review.queue import known_to, next_photos
 from feedback.storage.database import Database
 from feedback.storage.tables import Opinion, Photo, Upload, now
 from handler.image import open_photo
 from handler.spec import Limits
 
 _LARGEST_PLACE = 2**31 - 1
-_BLOCK = 32
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A photo that the model has answered: what an upload stores."""
-
-    data: bytes
-    name: str
-    model: str
-    answer: dict[str, Any]
-    milliseconds: float
-
-
-@dataclass(frozen=True)
-class Why:
-    """Why a photo is here: `upload`, or a reason of the capture; and with which probability it was sampled."""
-
-    reason: str = "upload"
-    probability: float = 1.0
-
-
-UPLOADED = Why()
-SAMPLED = "random"
-"""The reason of photos of the random sample."""
 
 
 class Refused(InvalidInput):
     """An opinion that does not count: somebody would agree with themselves."""
-
-
-class _Known:
-    """The hashes of all photos with their chains, in memory."""
-
-    def __init__(self, hashes: Sequence[str], chains: Sequence[int]) -> None:
-        self._hashes, self._chains = packed(hashes), list(chains)
-
-    def chain_of(self, value: str) -> int:
-        """The chain of the nearest photo; 0 if none is near enough."""
-        index, bits = nearest(value, self._hashes)
-        return self._chains[index] if bits <= THRESHOLD else 0
-
-    def add(self, value: str, chain: int) -> None:
-        if value:
-            self._hashes, self._chains = np.vstack([self._hashes, packed([value])]), [*self._chains, chain]
 
 
 class Album:
@@ -85,7 +44,7 @@ class Album:
         self.database, self.store, self.keep = database, store, timedelta(days=keep_days)
         self._frozen = packed([value for value in frozen if value])
         self._lock = threading.Lock()
-        self._known: _Known | None = None
+        self._known: Chains | None = None
 
     def add(self, answered: Answered, account: int | None, visitor: str, limits: Limits, why: Why = UPLOADED) -> int:
         """Store an upload; the same bytes are stored once, whatever their names.
@@ -101,7 +60,7 @@ class Album:
             OSError: the photo cannot be written; nothing is stored.
         """
         sha256 = hashlib.sha256(answered.data).hexdigest()
-        upload = _upload_of(answered, account, visitor)
+        upload = upload_of(answered, account, visitor)
         with self._lock:
             new = None if self._known_bytes(sha256) else self._new_photo(answered.data, sha256, limits, why)
             try:
@@ -110,7 +69,7 @@ class Album:
                 if new is None:
                     raise
                 self.store.delete(new.key)
-                return self._insert(_upload_of(answered, account, visitor), None, sha256)
+                return self._insert(upload_of(answered, account, visitor), None, sha256)
             except BaseException:
                 if new is not None:
                     self.store.delete(new.key)
@@ -166,10 +125,10 @@ class Album:
         with self.database.begin() as session:
             return session.scalar(query.limit(1)) is not None
 
-    def _read_known(self) -> "_Known":
+    def _read_known(self) -> Chains:
         with self.database.begin() as session:
             rows = session.execute(select(Photo.phash, Photo.chain).where(Photo.phash != "").order_by(Photo.id)).all()
-        return _Known([row[0] for row in rows], [row[1] for row in rows])
+        return Chains([row[0] for row in rows], [row[1] for row in rows])
 
     def upload(self, upload_id: int, account: int | None, visitor: str) -> tuple[Upload, Photo]:
         """An upload with its photo, for the one who made it.
@@ -215,26 +174,22 @@ class Album:
             photo = _photo(session, photo_id)
             if photo.state not in OPEN:
                 raise Refused("others have decided about this photo", "the next one is shown")
-            if session.scalar(select(Photo.id).where(Photo.id == photo_id, _known_to(account))):
+            if session.scalar(select(Photo.id).where(Photo.id == photo_id, known_to(account))):
                 raise Refused("you uploaded this photo or have judged it", "another person has to decide")
             _add_opinion(session, photo, account, value, blind=True)
 
     def queue(self, account: int, count: int, states: Sequence[str] = OPEN) -> list[Photo]:
-        """The next photos that an account can judge: in turn one of the random sample and another one, unmarked.
+        """The next photos that an account can judge.
 
         Args:
             states: only photos in these, of the open ones.
         """
-        judged = select(func.count()).where(Opinion.account_id == account, Opinion.blind)
         with self.database.begin() as session:
-            kinds = Photo.reason == SAMPLED, Photo.reason != SAMPLED
-            sampled, others = (_next(session, account, states, count, kind) for kind in kinds)
-            pairs = [others, sampled] if (session.scalar(judged) or 0) % 2 else [sampled, others]
-        return [photo for pair in zip_longest(*pairs) for photo in pair if photo][:count]
+            return next_photos(session, account, count, states)
 
     def open_photo(self, photo_id: int, account: int) -> Photo | None:
         """A photo that an account may be shown in the review."""
-        query = select(Photo).where(Photo.id == photo_id, ~_known_to(account))
+        query = select(Photo).where(Photo.id == photo_id, ~known_to(account))
         with self.database.begin() as session:
             return session.scalar(query)
 
@@ -300,58 +255,11 @@ class Album:
             return list(session.scalars(select(Photo.id).where(Photo.expires_at <= now())))
 
 
-def shown_name(name: str) -> str:
-    """The last part of a file's name as it may be shown: printable, at most 200 characters."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(mark if mark.isprintable() else "?" for mark in last)[-200:] or "photo"
-
-
-def _upload_of(answered: Answered, account: int | None, visitor: str) -> Upload:
-    """The row of an upload, without its photo."""
-    return Upload(
-        account_id=account,
-        visitor=visitor,
-        name=shown_name(answered.name),
-        model=answered.model,
-        version=str(answered.answer.get("model_version", "")),
-        label=str(answered.answer.get("result", "")),
-        confidence=float(answered.answer.get("confidence", 0.0)),
-        answer=answered.answer,
-        milliseconds=answered.milliseconds,
-    )
-
-
 def _photo(session: Session, photo_id: int) -> Photo:
     photo = session.get(Photo, photo_id, with_for_update=True)
     if photo is None:
         raise NotFound(f"there is no photo {photo_id}")
     return photo
-
-
-def _next(session: Session, account: int, states: Sequence[str], count: int, kind: ColumnElement[bool]) -> list[Photo]:
-    """The next open photos of a kind. One query for each state: so an index has their order, and few rows are read."""
-    query = select(Photo).where(kind).order_by(Photo.place, Photo.id)
-    found = [
-        photo for state in states for photo in _unknown(session, account, count, query.where(Photo.state == state))
-    ]
-    return sorted(found, key=lambda photo: (photo.place, photo.id))[:count]
-
-
-def _unknown(session: Session, account: int, count: int, query: Select[Photo]) -> list[Photo]:
-    """The first photos of a query, by place and id, that an account can judge.
-
-    They are looked up in blocks: in one query, PostgreSQL would first read all uploads and opinions of the account.
-    """
-    found, after = list[Photo](), (-1, 0)
-    while len(found) < count:
-        block = list(session.scalars(query.where(tuple_(Photo.place, Photo.id) > after).limit(_BLOCK)))
-        ids = [photo.id for photo in block]
-        known = set(session.scalars(select(Photo.id).where(Photo.id.in_(ids), _known_to(account)))) if ids else set()
-        found += [photo for photo in block if photo.id not in known]
-        if len(block) < _BLOCK:
-            break
-        after = block[-1].place, block[-1].id
-    return found[:count]
 
 
 def _own(session: Session, upload_id: int, account: int | None, visitor: str) -> tuple[Upload, Photo]:
@@ -367,14 +275,6 @@ def _made_by(account: int | None, visitor: str) -> Any:
     if account is not None:
         return Upload.account_id == account
     return (Upload.visitor == visitor) & (Upload.visitor != "")
-
-
-def _known_to(account: int) -> ColumnElement[bool]:
-    """Whether an account uploaded the photo of the outer query or another one of its chain, or has judged it."""
-    near = aliased(Photo)
-    uploaded = select(near.id).join(Upload, Upload.photo_id == near.id).correlate(Photo)
-    judged = select(Opinion.id).where(Opinion.photo_id == Photo.id, Opinion.account_id == account).correlate(Photo)
-    return uploaded.where(near.chain == Photo.chain, Upload.account_id == account).exists() | judged.exists()
 
 
 def _add_opinion(session: Session, photo: Photo, account: int | None, value: str, blind: bool) -> None:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.errors import UserError
-from feedback.review.album import Album, Answered, Why
+from feedback.review.album import Album
+from feedback.review.arrivals import Answered, Why
 from handler.capture.spool import PARTIAL, SUFFIX
 from handler.errors import RequestError
 from handler.spec import Limits

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from common.errors import InvalidInput, NotFound
 from feedback.delivery.download import allowed
-from feedback.review.album import Answered, Why
+from feedback.review.arrivals import Answered, Why
 from feedback.storage.tables import Model, Photo, Upload
 from feedback.web.reviewing import url_of
 from feedback.web.site import Ask

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from common.errors import NotFound
 from feedback.accounts.roles import at_least
 from feedback.review.agreement import LABEL, State, value_of
-from feedback.review.album import Answered, shown_name
+from feedback.review.arrivals import Answered, shown_name
 from feedback.storage.tables import Photo, Upload
 from feedback.web.classifier import NotAnswered
 from feedback.web.site import Ask, failed

@@ -19,7 +19,7 @@ from benchmarks.harness.server import measured_server
 from feedback.accounts.people import People
 from feedback.delivery.keys import make_key
 from feedback.publish import application
-from feedback.review.album import Answered
+from feedback.review.arrivals import Answered
 from feedback.settings import read_settings
 from feedback.web.app import open_site
 from feedback.web.site import Site

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from common.files import write_json
-from feedback.review.album import Answered, Why
+from feedback.review.arrivals import Answered, Why
 from feedback.review.ingest import ingest
 from feedback.storage.tables import Photo
 from feedback.web.site import Site

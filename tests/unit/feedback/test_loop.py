@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from feedback.review.album import Answered, Refused
+from feedback.review.album import Refused
+from feedback.review.arrivals import Answered
 from feedback.web.site import Site
 from handler.spec import Limits
 from tests.helpers.feedback import LABELS, Browser, FixedClassifier, jpeg, site_in

@@ -28,7 +28,7 @@ from feedback.delivery.release import Rejected
 from feedback.learning import night as nights
 from feedback.learning.conditions import Verdict
 from feedback.nightly import nightly
-from feedback.review.album import Answered
+from feedback.review.arrivals import Answered
 from feedback.settings import ROOT
 from feedback.storage.tables import Model
 from feedback.web.site import Site
