@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,15 +21,13 @@ from pathlib import Path
 import click
 import psutil
 
-from benchmarks.front.__main__ import BUNDLE, served
-from benchmarks.front.pair import Clients, pair_environment, program_of, shadow_of, wait_for_both
+from benchmarks.front.pair import Clients, program_of, running_pair, shadow_of
 from benchmarks.harness.commands import sleep_until
 from benchmarks.harness.server import KEEPER
-from benchmarks.harness.versions import copy_as, relaxed
+from benchmarks.harness.versions import copy_as
 from common.cli import command
 from common.console import note
 from common.errors import CheckFailed, UserError
-from deploy.archive import pack
 from deploy.clients.generator import LOST
 from deploy.clients.load import Result
 from deploy.host.processes import group_of_server, java_of
@@ -50,18 +47,13 @@ NGINX = "nginx"
 @click.option("--rate", default=RATE, show_default=True, type=click.FloatRange(1), help="Requests in a second.")
 def main(count: int, rate: float) -> None:
     """Kill processes under load at each step of a canary."""
-    with tempfile.TemporaryDirectory() as work:
-        bundle = relaxed(BUNDLE, Path(work) / "bundle")
-        mar = pack(bundle, "1.0", Path(work) / "store")
-        environment = pair_environment(Path(work), mar.parent)
-        with served(environment, bundle) as settings:
-            wait_for_both(settings)
-            newer = copy_as(mar, "1.1", mar.parent)
-            with Clients(settings, mar).load(rate) as load:
-                kills = Kills(settings, environment, newer, load.begun)
-                kills.all()
-                sleep_until(load.begun + count / rate)
-                result = load.stop()
+    with running_pair() as (settings, environment, mar):
+        newer = copy_as(mar, "1.1", mar.parent)
+        with Clients(settings, mar).load(rate) as load:
+            kills = Kills(settings, environment, newer, load.begun)
+            kills.all()
+            sleep_until(load.begun + count / rate)
+            result = load.stop()
     in_hand = kills.in_hand(result)
     click.echo("| killed | when | after, s |\n|---|---|---|")
     for what, when, moment in kills.done:

@@ -1,17 +1,22 @@
 """A front before two nodes of this machine, for the commands beside this file."""
 
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
+from benchmarks.front.__main__ import BUNDLE, served
 from benchmarks.harness.commands import run_command, sleep_until
 from benchmarks.harness.server import question
-from benchmarks.harness.versions import goldens_photo
+from benchmarks.harness.versions import goldens_photo, relaxed
 from common.errors import UserError
+from deploy.archive import pack
 from deploy.clients.generator import NUMBER
 from deploy.clients.load import Load, Result
 from deploy.host.locks import server_lock
@@ -24,6 +29,30 @@ from traffic.front.nodes import nodes
 
 OPEN_S = 30.0
 _VARIABLES = {"grpc_inference": "GRPC_INFERENCE", "grpc_management": "GRPC_MANAGEMENT"}
+
+
+class Pair(NamedTuple):
+    """Two nodes that serve the archive `mar`; `environment` is that of commands."""
+
+    settings: Settings
+    environment: dict[str, str]
+    mar: Path
+
+
+@contextmanager
+def running_pair() -> Iterator[Pair]:
+    """The shipped model as version 1.0 on two nodes behind a front, without a limit of latency at registration.
+
+    Raises:
+        UserError: the front sends no requests to both in time.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        bundle = relaxed(BUNDLE, Path(work) / "bundle")
+        mar = pack(bundle, "1.0", Path(work) / "store")
+        environment = pair_environment(Path(work), mar.parent)
+        with served(environment, bundle) as settings:
+            wait_for_both(settings)
+            yield Pair(settings, environment, mar)
 
 
 def pair_environment(folder: Path, store: Path) -> dict[str, str]:

@@ -9,17 +9,14 @@ fast as they get answers, and then one. Takes under three minutes. Prints Markdo
 import json
 import os
 import statistics
-import tempfile
-from pathlib import Path
 
 import click
 
-from benchmarks.front.__main__ import BUNDLE, served
-from benchmarks.front.pair import Clients, pair_environment, start_second, stop_second, wait_for_both
+from benchmarks.front.__main__ import BUNDLE
+from benchmarks.front.pair import Clients, running_pair, start_second, stop_second
 from common.cli import command
 from common.console import note
 from common.errors import CheckFailed
-from deploy.archive import pack
 from deploy.clients.load import Result
 
 SECONDS, WARM_S, CLIENTS = 12.0, 2.0, 8
@@ -31,24 +28,20 @@ def main(rounds: int) -> None:
     """Measure the throughput of one node and of two."""
     rates: dict[str, list[float]] = {"one": [], "two": []}
     p50: dict[str, list[float]] = {"one": [], "two": []}
-    with tempfile.TemporaryDirectory() as work:
-        mar = pack(BUNDLE, "1.0", Path(work) / "store")
-        environment = pair_environment(Path(work), mar.parent)
-        with served(environment) as settings:
-            wait_for_both(settings)
-            clients = Clients(settings, mar)
-            for number in range(rounds):
-                for name in ("two", "one"):
-                    if name == "one":
-                        stop_second(settings)
-                    clients.steady(WARM_S, clients=CLIENTS)
-                    many, single = clients.steady(SECONDS, clients=CLIENTS), clients.steady(SECONDS / 3, clients=1)
-                    _refuse_errors(many, single)
-                    rates[name].append(round(many.rate, 1))
-                    p50[name].append(round(single.percentile(0.5), 1))
-                    note(f"{name}: {many.rate:.1f} requests/s with {CLIENTS} clients, p50 {p50[name][-1]} ms with one")
-                if number < rounds - 1:
-                    start_second(environment, BUNDLE)
+    with running_pair() as (settings, environment, mar):
+        clients = Clients(settings, mar)
+        for number in range(rounds):
+            for name in ("two", "one"):
+                if name == "one":
+                    stop_second(settings)
+                clients.steady(WARM_S, clients=CLIENTS)
+                many, single = clients.steady(SECONDS, clients=CLIENTS), clients.steady(SECONDS / 3, clients=1)
+                _refuse_errors(many, single)
+                rates[name].append(round(many.rate, 1))
+                p50[name].append(round(single.percentile(0.5), 1))
+                note(f"{name}: {many.rate:.1f} requests/s with {CLIENTS} clients, p50 {p50[name][-1]} ms with one")
+            if number < rounds - 1:
+                start_second(environment, BUNDLE)
     click.echo("| nodes | requests/s, 8 clients (each round) | p50 with one client, ms |\n|---|---|---|")
     for name in rates:
         click.echo(f"| {name} | {statistics.median(rates[name])} {rates[name]} | {statistics.median(p50[name])} |")

@@ -10,21 +10,18 @@ output, Markdown, and one JSON line last.
 """
 
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.front.__main__ import BUNDLE, served
-from benchmarks.front.pair import Clients, pair_environment, wait_for_both
+from benchmarks.front.pair import Clients, running_pair
 from benchmarks.harness.commands import run_command, sleep_until
-from benchmarks.harness.versions import copy_as, relaxed
+from benchmarks.harness.versions import copy_as
 from common.cli import command
 from common.console import note
 from common.errors import CheckFailed
-from deploy.archive import pack
 from deploy.clients.load import Result
 from deploy.host.nodes import nodes
 from deploy.settings import Settings
@@ -40,13 +37,8 @@ MOST_P99, MOST_RELOADS = 3.0, 2
 @click.option("--rate", type=click.FloatRange(1), help="Requests in a second.  [default: half of what 8 clients get]")
 def main(count: int, needed: int, rate: float | None) -> None:
     """Walk a canary over two nodes under load."""
-    with tempfile.TemporaryDirectory() as work:
-        bundle = relaxed(BUNDLE, Path(work) / "bundle")
-        mar = pack(bundle, "1.0", Path(work) / "store")
-        environment = pair_environment(Path(work), mar.parent)
-        with served(environment, bundle) as settings:
-            wait_for_both(settings)
-            figures = _measured(settings, environment, mar, count, needed, rate)
+    with running_pair() as pair:
+        figures = _measured(*pair, count, needed, rate)
     for key, value in figures.items():
         click.echo(f"| {key.replace('_', ' ')} | {value} |")
     click.echo(json.dumps({"benchmark": "front.walk", **figures}))
