@@ -3,9 +3,11 @@
 import json
 import shutil
 import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.commands import run_command
 from common.files import write_json
@@ -15,6 +17,8 @@ from deploy.settings import ROOT
 from deploy.store.mar import TORCHSERVE_MANIFEST, digests, identity, read_manifest, write_manifest
 from handler import goldens
 
+Edits = Mapping[str, Callable[[bytes], bytes]]
+"""Name in the archive -> its new content from the old one."""
 RECIPE = ROOT / "config" / "recipes" / "shapes.yaml"
 
 
@@ -62,6 +66,26 @@ def copy_as(mar: Path, version: str, store: Path, more: Path | None = None) -> P
     known = replace(read_manifest(mar), version=version, contents=contents, digest=identity(contents))
     write_manifest(target, known)
     return target
+
+
+def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
+    """Change contents of an archive, and its manifest with them, so that only the contents are wrong."""
+    edited = mar.with_suffix(".edited")
+    with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
+        for name in before.namelist():
+            data = before.read(name)
+            changed = edits.get(name, bytes)(data)
+            assert name not in edits or changed != data, f"the edit finds nothing to change in {name}"
+            after.writestr(name, changed)
+    shutil.move(edited, mar)
+    if manifest:
+        contents = digests(mar)
+        change_manifest(mar, contents=contents, digest=identity(contents))
+
+
+def change_manifest(mar: Path, **values: Any) -> None:
+    path = mar.with_suffix(".json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def goldens_photo(mar: Path) -> bytes:

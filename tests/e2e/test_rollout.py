@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks.harness.versions import change_manifest, rewrite
 from common.errors import UserError
 from deploy.change.session import deployment
 from deploy.host.locks import OwnerKind, deployment_lock
@@ -25,9 +26,7 @@ from tests.helpers.light import write_coloured_photos
 from tests.helpers.nodes import (
     Node,
     begun,
-    change_manifest,
     in_handle,
-    rewrite,
     running_node,
     settle,
     suspended,

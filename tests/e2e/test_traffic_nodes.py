@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from benchmarks.front.pair import pair_environment, second_environment
+from benchmarks.harness.versions import rewrite
 from deploy.clients.generator import NUMBER
 from deploy.clients.load import Load
 from deploy.host.locks import OwnerKind, deployment_lock, server_lock
@@ -25,7 +26,7 @@ from deploy.store import desired
 from deploy.store.journal import State, entries
 from deploy.torchserve.keys import read_key
 from tests.helpers.commands import command
-from tests.helpers.nodes import Node, in_handle, rewrite
+from tests.helpers.nodes import Node, in_handle
 from tests.helpers.traffic.front import needs_nginx
 from tests.helpers.waiting import eventually
 from traffic import record

@@ -1,30 +1,25 @@
 """A separate server whose versions a test may change, and faulty archives."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.server import ServedModel, question
+from benchmarks.harness.versions import Edits, rewrite
 from deploy.settings import ROOT, separate_environment
 from deploy.store import desired
 from deploy.store.journal import State, entries
-from deploy.store.mar import digests, identity
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly
 from tests.helpers.waiting import default_signals
-
-Edits = Mapping[str, Callable[[bytes], bytes]]
 
 
 class Node(ServedModel):
@@ -69,26 +64,6 @@ def settle(node: Node, *versions: str) -> None:
             path.unlink()
         node.pack(version)
         node.rollout(version)
-
-
-def rewrite(mar: Path, edits: Edits, manifest: bool = True) -> None:
-    """Change contents of an archive, and its manifest with them, so that only the contents are wrong."""
-    edited = mar.with_suffix(".edited")
-    with zipfile.ZipFile(mar) as before, zipfile.ZipFile(edited, "w") as after:
-        for name in before.namelist():
-            data = before.read(name)
-            changed = edits.get(name, bytes)(data)
-            assert name not in edits or changed != data, f"the edit finds nothing to change in {name}"
-            after.writestr(name, changed)
-    shutil.move(edited, mar)
-    if manifest:
-        contents = digests(mar)
-        change_manifest(mar, contents=contents, digest=identity(contents))
-
-
-def change_manifest(mar: Path, **values: Any) -> None:
-    path = mar.with_suffix(".json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def in_handle(line: str) -> Edits:

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from benchmarks.harness.versions import rewrite
 from deploy.archive import pack
 from deploy.host.processes import alive
 from deploy.store.mar import served_version
@@ -17,7 +18,7 @@ from deploy.supervision.readiness import Readiness
 from deploy.supervision.reconcile import observe
 from deploy.torchserve.process import Server
 from tests.helpers.endpoint import Endpoint
-from tests.helpers.nodes import in_handle, rewrite
+from tests.helpers.nodes import in_handle
 from tests.helpers.waiting import eventually
 
 SLOW = 'time.sleep(8 * any(b"slow" in str(row).encode() for row in data))'

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from benchmarks.harness.server import ServedModel, question
+from benchmarks.harness.versions import rewrite
 from deploy.clients.generator import NUMBER
 from deploy.clients.load import Load
 from deploy.rollout import roll_out
@@ -20,7 +21,6 @@ from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly, write_light_bundle
-from tests.helpers.nodes import rewrite
 from tests.helpers.traffic.front import following, needs_nginx, running_front
 from tests.helpers.waiting import eventually
 from traffic import record
