@@ -13,7 +13,7 @@ import contextlib
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -39,9 +39,10 @@ from traffic.observed import Observer
 from traffic.record import ENDED, Record, State
 from traffic.shadow import pairs
 from traffic.shadow.pairs import Pairs
-from traffic.verdict import Decision, Verdict, judge, minimum
+from traffic.verdict import PAIRED_RATIO, Decision, Verdict, judge, minimum
 
 LOOK_S = 0.5
+"""Seconds between two looks: the share of a candidate that must be stopped ends so much later, plus one look."""
 MEASURED = 100
 """Requests before the first share, from which the edge of slow requests is taken."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -160,7 +161,7 @@ class Canary:
         while not self.record.edge:
             self._look(observer)
             if len(observer.seconds) >= MEASURED:
-                self._set(edge=statistics.quantiles(observer.seconds, n=20)[-1])
+                self._set(edge=edge_of(observer.seconds))
         observer.edge = self.record.edge
 
     def _compare(self, observer: Observer, following: Route) -> None:
@@ -173,10 +174,7 @@ class Canary:
         while True:
             self._look(observer)
             verdict = judge((), self._pairs(following) or Pairs(), self.needed, _CLIENT_CODES)
-            self._keep(verdict)
-            if verdict.decision is Decision.STOP:
-                self._end(verdict.why)
-            if verdict.decision is Decision.GO:
+            if self._goes_on(verdict):
                 route.set_share(self.var, following, 0)
                 return note(f"  {verdict.why}")
 
@@ -196,10 +194,7 @@ class Canary:
             if not any(step.share == percent / 100 for step in steps):
                 continue  # no request yet
             verdict = judge(steps, self._pairs(following), self.needed, _CLIENT_CODES)
-            self._keep(verdict)
-            if verdict.decision is Decision.STOP:
-                self._end(verdict.why)
-            if verdict.decision is Decision.GO:
+            if self._goes_on(verdict):
                 return note(f"  {verdict.why}")
 
     def _look(self, observer: Observer) -> None:
@@ -212,10 +207,20 @@ class Canary:
         if time.time() > self.record.ends:
             self._end(f"no decision before the deadline: {self.record.why}", State.EXPIRED)
 
-    def _keep(self, verdict: Verdict) -> None:
-        row = verdict.as_json()
+    def _goes_on(self, verdict: Verdict) -> bool:
+        """Do what the verdict says: whether it is `go`.
+
+        Raises:
+            Refused: it is `stop`.
+        """
+        if verdict.decision is Decision.STOP:
+            route.end(self.var, self.new.name)  # before anything is written: the next request goes to the serving one
         if verdict.why != self.record.why:
-            self._set(why=verdict.why, steps=tuple(verdict.steps), findings=tuple(row["findings"]))
+            findings = tuple(verdict.as_json()["findings"])
+            self._set(why=verdict.why, steps=tuple(verdict.steps), findings=findings)
+        if verdict.decision is Decision.STOP:
+            self._end(verdict.why)
+        return verdict.decision is Decision.GO
 
     def _promote(self) -> None:
         self._set(state=State.PROMOTING)
@@ -256,6 +261,11 @@ def promote_now(settings: Settings, found: Record, why: str) -> None:
     route.end(settings.var, found.name)
     record.write(settings.var, found.changed(state=State.PROMOTED, percent=100.0, why=f"promoted: {found.why}"))
     say(f"{found.name} {found.version} is the default")
+
+
+def edge_of(durations: Sequence[float]) -> float:
+    """Seconds from which a request is slow: nearly all (95 %) were faster, and it takes longer than may be accepted."""
+    return max(statistics.quantiles(durations, n=20)[-1], PAIRED_RATIO * statistics.median(durations))
 
 
 def percentages(text: str) -> tuple[float, ...]:

@@ -21,6 +21,8 @@ Trials = Sequence[tuple[int, int, float]]
 def more_than_its_share(trials: Trials) -> float:
     """The logarithm of the evidence that more of the requests are the candidate's than its share.
 
+    It raises no more false alarms if the candidate's true share of them is smaller.
+
     Args:
         trials: of requests of one kind, for example those that failed; shares between 0 and 1, both excluded.
 

@@ -94,8 +94,18 @@ class Gate:
             return ""
 
 
-def is_ready(node: Node) -> bool:
-    """Whether the keeper of a node answers 200 to /ready."""
+def closed_nodes(var: Path) -> set[str]:
+    """The names of nodes that get no requests."""
+    return {link.parent.name for link in folder(var).glob("*/key") if link.readlink().parent.name != "keys"}
+
+
+def is_ready(node: Node, repaired: bool = False) -> bool:
+    """Whether the keeper of a node answers 200 to /ready.
+
+    Args:
+        repaired: and does not register or start versions at the moment.
+    """
     with local_session() as session, contextlib.suppress(requests.RequestException):
-        return session.get(f"http://{node.keeper}/ready", timeout=READY_S).ok
+        answer = session.get(f"http://{node.keeper}/ready", timeout=READY_S)
+        return answer.ok and not (repaired and answer.json().get("repairing"))
     return False

@@ -49,17 +49,17 @@ class Front:
     """nginx and what it needs; stops it at the end of its block.
 
     Args:
-        ready: whether a node answers correctly.
+        ready: whether a node may get requests; None: its keeper says so.
         behind: the nodes; none: those of the settings.
     """
 
     def __init__(
-        self, settings: Settings, ready: Callable[[Node], bool] = is_ready, behind: tuple[Node, ...] = ()
+        self, settings: Settings, ready: Callable[[Node], bool] | None = None, behind: tuple[Node, ...] = ()
     ) -> None:
         self.settings = settings
         self.nginx = Nginx(settings.var)
         self.nodes = behind or nodes(settings)
-        self._ready = ready
+        self._ready = ready or self._may_open
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._logged = ""
@@ -129,6 +129,15 @@ class Front:
             self._shadow.kill()  # it has nothing to finish
             self._shadow.wait()
             self._shadow = None
+
+    def _may_open(self, node: Node) -> bool:
+        """While a canary is in progress, a restarted node that has others beside it waits until it has the candidate.
+
+        Its keeper registers the default first. Until then it would answer 503 to the candidate's requests only, and the
+        verdict would count them.
+        """
+        canary = len(self.nodes) > 1 and bool(route.read_all(self.settings.var))
+        return is_ready(node, repaired=canary)
 
     def _follow(self, gate: Gate) -> None:
         """Follow the key of one node. A bug in a round is logged and does not end the thread."""

@@ -23,6 +23,7 @@ class Standin(BaseHTTPRequestHandler):
     disable_nagle_algorithm, wbufsize = True, -1
     key, name, log = "", "", Path()
     fails: Callable[[str, int], bool] = staticmethod(lambda path, number: False)
+    failure = 500
     labels: Callable[[str], str] = staticmethod(lambda path: "disc")
     seconds: Callable[[str], float] = staticmethod(lambda path: 0.0)
     requests = 0
@@ -32,11 +33,12 @@ class Standin(BaseHTTPRequestHandler):
         right = self.headers["Authorization"] == f"Bearer {self.key}"
         type(self).requests += 1
         failed = self.fails(self.path, self.requests)
-        status = (404 if "absent" in self.path else 500 if failed else 200) if right else 400
+        status = (404 if "absent" in self.path else self.failure if failed else 200) if right else 400
         request_id = f"{self.name}-{self.requests}"
-        with self.log.open("a") as log:
+        if not failed or self.failure == 500:
             code, results = ("internal_error", []) if failed else ("ok", [["disc", 0.9]])
-            log.write(json.dumps({"request_id": request_id, "code": code, "results": results, "unsure": 0}) + "\n")
+            with self.log.open("a") as log:
+                log.write(json.dumps({"request_id": request_id, "code": code, "results": results, "unsure": 0}) + "\n")
         time.sleep(self.seconds(self.path))
         answer = {"node": self.name, "path": self.path, "type": self.headers["Content-Type"]}
         body = json.dumps({**answer, "result": self.labels(self.path), "confidence": 0.9}).encode()
@@ -77,13 +79,15 @@ def standin(
     fails: Callable[[str, int], bool] = lambda path, number: False,
     labels: Callable[[str], str] = lambda path: "disc",
     seconds: Callable[[str], float] = lambda path: 0.0,
+    failure: int = 500,
 ) -> Iterator[type[Standin]]:
     """A node that runs with a key; its key file appears before it listens, and is gone when it has ended.
 
     Args:
-        fails: (path, number of the request) -> whether the answer is a 500.
+        fails: (path, number of the request) -> whether it fails.
         labels: path -> label of the answer.
         seconds: path -> how long it takes.
+        failure: status of a request that fails: 500, or 503 without a line in the log, as if the handler had raised.
     """
     (node.var / "logs").mkdir(parents=True, exist_ok=True)
     (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
@@ -94,6 +98,7 @@ def standin(
         "fails": staticmethod(fails),
         "labels": staticmethod(labels),
         "seconds": staticmethod(seconds),
+        "failure": failure,
     }
     kind = type("Node", (Standin,), facts)
     with Server((HOST, int(node.inference.partition(":")[2])), kind) as server:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ import requests
 from common.errors import UserError
 from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.settings import HOST, ROOT, FrontSettings, Settings, read_settings
+from deploy.torchserve import keys
 from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
 from tests.helpers.waiting import eventually
-from traffic.front import tokens
+from traffic.front import route, tokens
 from traffic.front.config import render
 from traffic.front.errors import ERRORS
 from traffic.front.folder import SOCKET_PATH, folder, sockets
+from traffic.front.gate import Gate, closed_nodes
 from traffic.front.nginx import Nginx
 from traffic.front.nodes import Node, nodes
 from traffic.front.program import GATE_S, Front
@@ -248,6 +251,58 @@ def test_a_new_token_is_followed_and_a_removed_one_refused(settings: Settings) -
         assert eventually(lambda: status(added) == 503)
         tokens.remove(settings.var, "data-team")
         assert eventually(lambda: status(added) == 401)
+
+
+def test_a_restarted_node_waits_for_the_candidate_unless_it_is_alone(settings: Settings) -> None:
+    """Its keeper is ready as soon as the default answers, and registers the candidate then."""
+    (first,) = nodes(settings)
+    second = replace(first, name="node2", var=settings.var / "second")
+    route.begin(settings.var, "shapes", "1.1", (5, 100))
+    with keeper_that_stands_in(settings.ports["keeper_port"]) as keeper:
+        with Front(settings, behind=(first, second)):
+            write_key(first, "one")
+            write_key(second, "two")
+            eventually(lambda: keeper.asked > 4)
+            assert closed_nodes(settings.var) == {"node1", "node2"}
+            keeper.repairing = False
+            eventually(lambda: not closed_nodes(settings.var))
+        keeper.repairing = True
+        with Front(settings, behind=(first,)):
+            write_key(first, "three")
+            eventually(lambda: Gate(settings.var, first).key == "three")
+
+
+class StandinKeeper(BaseHTTPRequestHandler):
+    """Answers /ready with 200."""
+
+    asked, repairing = 0, True
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        body = json.dumps({"ready": True, "repairing": self.repairing}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def keeper_that_stands_in(port: int) -> Iterator[type[StandinKeeper]]:
+    kind = type("Keeper", (StandinKeeper,), {})
+    with ThreadingHTTPServer((HOST, port), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield kind
+        server.shutdown()
+        thread.join()
+
+
+def write_key(node: Node, key: str) -> None:
+    node.var.mkdir(exist_ok=True)
+    (node.var / keys.FILE).write_text(json.dumps({"inference": {"key": key}}))
 
 
 @needs_nginx

@@ -136,6 +136,17 @@ def test_the_evidence_has_mean_one_if_nothing_is_wrong(of: int, share: float) ->
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.floats(0.01, 0.6), st.floats(0.1, 1))
+def test_the_evidence_has_mean_one_or_less_if_the_candidate_has_less_than_its_share(
+    of: int, share: float, part: float
+) -> None:
+    less = share * part
+    chances = [math.comb(of, count) * less**count * (1 - less) ** (of - count) for count in range(of + 1)]
+    values = [math.exp(evidence.more_than_its_share([(count, of, share)])) for count in range(of + 1)]
+    assert sum(p * e for p, e in zip(chances, values, strict=True)) <= 1 + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
 @given(COUNTS, SHARES)
 def test_more_bad_requests_of_the_candidate_are_more_evidence(counts: tuple[int, int], share: float) -> None:
     count, of = counts
@@ -178,6 +189,14 @@ def test_two_failures_are_too_few_for_an_alarm() -> None:
     assert judge(steps).decision is Decision.WAIT
     steps[0].candidate = Counts({"ok": 10, "internal_error": 3}, 3, labels={"online": 10})
     assert judge(steps).decision is Decision.STOP
+
+
+def test_the_same_version_in_workers_with_fewer_requests_may_be_slow_somewhat_more_often() -> None:
+    """Counts of a test on a busy machine, which had stopped a copy of the serving version."""
+    same = [Step(0.2, Counts({"ok": 150}, slow=1), Counts({"ok": 38}, slow=8))]
+    assert judge(same).decision is Decision.WAIT
+    slower = [Step(0.2, Counts({"ok": 150}, slow=8), Counts({"ok": 38}, slow=30))]
+    assert judge(slower).why == "slow requests: 30 of 38 were the candidate's, at 20% of the requests"
 
 
 def test_refusals_of_clients_photos_are_compared_by_code() -> None:
