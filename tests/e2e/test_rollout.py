@@ -1,9 +1,9 @@
 """A version replaces another on a real server: steps, refusals, undoing, several changes at once."""
 
 import json
+import os
 import re
 import signal
-import subprocess
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ from tests.helpers.light import write_coloured_photos
 from tests.helpers.nodes import (
     Node,
     begun,
+    damage,
     in_handle,
     running_node,
     settle,
@@ -72,12 +73,6 @@ def test_status_shows_what_is_served(node: Node) -> None:
     assert "shapes 1.1: default" in node.deploy("status").stdout
 
 
-def damaged(mar: Path) -> None:
-    data = bytearray(mar.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    mar.write_bytes(data)
-
-
 def cut(mar: Path) -> None:
     mar.write_bytes(mar.read_bytes()[:1000])
 
@@ -117,8 +112,8 @@ def slow(mar: Path) -> None:
     rewrite(mar, in_handle("time.sleep(0.3)"))
 
 
-REFUSALS: list[tuple[Callable[[Path], None], str]] = [
-    (damaged, r"damaged|was edited since it was packed"),
+REFUSALS: list[tuple[Callable[[Path], object], str]] = [
+    (damage, r"damaged|was edited since it was packed"),
     (cut, r"is damaged \(File is not a zip file\): pack"),
     (added, r"extra\.py was added since it was packed"),
     (edited, r"goldens\.json was edited since it was packed"),
@@ -132,7 +127,7 @@ REFUSALS: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "message"), REFUSALS, ids=[spoil.__name__ for spoil, _ in REFUSALS])
-def test_a_refused_rollout_changes_nothing(node: Node, spoil: Callable[[Path], None], message: str) -> None:
+def test_a_refused_rollout_changes_nothing(node: Node, spoil: Callable[[Path], object], message: str) -> None:
     version = f"3.{[spoil for spoil, _ in REFUSALS].index(spoil)}"
     node.pack(version)
     spoil(node.store / f"shapes-{version}.mar")
@@ -254,9 +249,10 @@ def test_rollback_waits_for_the_keeper_and_needs_no_archive_in_the_store(node: N
     (node.store / "shapes-1.1.mar").unlink()
     with ExitStack() as repair:
         repair.enter_context(deployment_lock(node.var).hold(OwnerKind.REPAIR))
-        with begun(node.env, "rollback", "--to", "6.0", stderr=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            assert process.stderr.readline().startswith(b"waiting for the keeper's repair")
+        said, writing = os.pipe()
+        with begun(node.env, "rollback", "--to", "6.0", stderr=writing) as process, os.fdopen(said) as stderr:
+            os.close(writing)
+            assert stderr.readline().startswith("waiting for the keeper's repair")
             assert (process.poll(), node.answered_by()) == (None, "1.1")
             repair.close()
             assert process.wait(timeout=60) == 0

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,37 +9,7 @@ import pytest
 
 from deploy.settings import ROOT
 from tests.helpers.nodes import Node, running_node
-
-CHILD = """
-import functools, os, signal, sys, threading, time
-from deploy.torchserve.management import Client
-from deploy.store.journal import Journal
-from deploy.store import desired
-from deploy.__main__ import main
-
-where, when, what = {point!r}
-owner = {{"Client": Client, "Journal": Journal, "desired": desired}}[where.partition(".")[0]]
-name = where.partition(".")[2]
-original = getattr(owner, name)
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-@functools.wraps(original)
-def patched(*arguments, **options):
-    if what and what not in arguments:
-        return original(*arguments, **options)
-    if when == "before":
-        die()
-    if when == "during":
-        threading.Timer(0.5, die).start()
-    result = original(*arguments, **options)
-    die()
-    return result
-
-setattr(owner, name, patched)
-main(["rollout", {archive!r}], prog_name="python -m deploy")
-"""
+from tests.helpers.running.forked import run_forked
 
 POINTS = {
     # by point: where the process kills itself: at which call, before, during or after it, with which argument
@@ -126,8 +94,6 @@ def test_the_next_rollout_cleans_up_after_a_killed_one(node: Node) -> None:
 
 
 def kill(node: Node, version: str, point: str) -> None:
-    code = CHILD.format(point=POINTS[point], archive=f"shapes-{version}.mar")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **node.env}, capture_output=True, timeout=300
-    )
-    assert done.returncode == -9, f"it was not killed at {point}: {done.stderr.decode()}"
+    words = ["tests.helpers.running.dying_rollout", *POINTS[point], f"shapes-{version}.mar"]
+    done = run_forked(words, ROOT, {**os.environ, **node.env})
+    assert done.returncode == -9, f"it was not killed at {point}: {done.stderr}"

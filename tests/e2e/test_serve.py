@@ -25,6 +25,7 @@ from deploy.store.mar import digests, identity
 from deploy.supervision.lifecycle import ask_keeper
 from handler import goldens
 from tests.helpers.commands import SHIPPED, command
+from tests.helpers.light import pack_quickly
 from tests.helpers.waiting import default_signals, eventually
 
 
@@ -155,11 +156,17 @@ def test_ctrl_c_leaves_no_process_and_no_key(serving: Serving) -> None:
     assert command("deploy", "models", env=serving.env, check=False).returncode == 1
 
 
+@pytest.fixture(scope="module")
+def light_store(light: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the archive of a light model, for tests of what is around the worker (tests/helpers/light.py)."""
+    return pack_quickly(light, "1.0", tmp_path_factory.mktemp("light-store")).parent
+
+
 def test_a_killed_supervisord_is_replaced_and_a_killed_serve_leaves_no_process(
-    store: Path, bundle: Path, tmp_path: Path
+    light_store: Path, light: Path, tmp_path: Path
 ) -> None:
-    env = separate_environment(tmp_path / "var", store)
-    first = start(env, bundle)
+    env = separate_environment(tmp_path / "var", light_store)
+    first = start(env, light)
     members = first.members()
     (java,) = [process for process in members if process.name() == "java"]
     lock = server_lock(tmp_path / "var")
@@ -176,9 +183,9 @@ def test_a_killed_supervisord_is_replaced_and_a_killed_serve_leaves_no_process(
     assert lock.owner() is None
 
 
-def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(store: Path, bundle: Path, tmp_path: Path) -> None:
-    env = separate_environment(tmp_path / ("deep" * 30) / "var", store)
-    running = start(env, bundle)
+def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(light_store: Path, light: Path, tmp_path: Path) -> None:
+    env = separate_environment(tmp_path / ("deep" * 30) / "var", light_store)
+    running = start(env, light)
     assert "ready after" in running.text
     members = running.members()
     assert command("make", "--no-print-directory", "down", env=env).stdout == "stopped: no process is left\n"
@@ -189,9 +196,9 @@ def test_down_stops_it_even_if_its_path_is_too_long_for_sockets(store: Path, bun
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_it_stops_cleanly_while_it_starts(store: Path, bundle: Path, tmp_path: Path, number: int) -> None:
-    words = [sys.executable, "-m", "deploy", "serve", "--bundle", str(bundle)]
-    env = {**os.environ, **separate_environment(tmp_path / "var", store)}
+def test_it_stops_cleanly_while_it_starts(light_store: Path, light: Path, tmp_path: Path, number: int) -> None:
+    words = [sys.executable, "-m", "deploy", "serve", "--bundle", str(light)]
+    env = {**os.environ, **separate_environment(tmp_path / "var", light_store)}
     process = subprocess.Popen(words, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=default_signals)
     assert process.stderr is not None
     eventually(lambda: (tmp_path / "var" / "torchserve.pgid").exists() or process.poll() is not None)

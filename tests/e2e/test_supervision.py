@@ -29,7 +29,7 @@ from deploy.store.mar import served_version
 from deploy.torchserve.management import Client
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly
-from tests.helpers.nodes import begun, suspended, wait_for_step
+from tests.helpers.nodes import begun, damage, suspended, wait_for_step
 from tests.helpers.waiting import eventually
 
 DEFAULT, KEPT = "1.1", "1.0"
@@ -231,9 +231,7 @@ def test_a_killed_worker_is_back(up: Up) -> None:
 def test_a_killed_java_is_back_with_its_versions_even_if_archives_are_missing_or_damaged(up: Up) -> None:
     store, before = up.settings.store, up.java()
     (store / f"shapes-{DEFAULT}.mar").unlink()
-    damaged = bytearray((store / f"shapes-{KEPT}.mar").read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    (store / f"shapes-{KEPT}.mar").write_bytes(damaged)
+    damaged = damage(store / f"shapes-{KEPT}.mar")
     before.kill()
     eventually(lambda: not alive(before))
     up.wait()

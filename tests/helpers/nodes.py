@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
+import struct
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly
-from tests.helpers.waiting import default_signals
+from tests.helpers.running.forked import Forked, start_forked
 
 
 class Node(ServedModel):
@@ -66,6 +66,17 @@ def settle(node: Node, *versions: str) -> None:
         node.rollout(version)
 
 
+def damage(mar: Path) -> bytes:
+    """Flip a bit of the graph in an archive; the new bytes of the archive."""
+    with zipfile.ZipFile(mar) as file:
+        graph = file.getinfo("model.onnx")
+    data = bytearray(mar.read_bytes())
+    names = sum(struct.unpack_from("<HH", data, graph.header_offset + 26))  # APPNOTE of PKWARE, 4.3.7
+    data[graph.header_offset + 30 + names + graph.compress_size // 2] ^= 1
+    mar.write_bytes(data)
+    return bytes(data)
+
+
 def in_handle(line: str) -> Edits:
     """The handler with a line at the beginning of `handle`: slower, or wrong."""
     mark = b"        self.context = context\n        started = "
@@ -78,17 +89,9 @@ def in_handle(line: str) -> Edits:
 
 
 @contextmanager
-def begun(env: Mapping[str, str], *words: str, stderr: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+def begun(env: Mapping[str, str], *words: str, stderr: int | None = None) -> Iterator[Forked]:
     """A running command of `deploy`; it is killed when the block ends, so that it holds no lock in the next test."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy", *words],
-        cwd=ROOT,
-        env={**os.environ, **env},
-        stdout=subprocess.DEVNULL,
-        stderr=stderr,
-        preexec_fn=default_signals,
-    )
-    with process:
+    with start_forked(["deploy", *words], ROOT, {**os.environ, **env}, stderr=stderr) as process:
         try:
             yield process
         finally:
@@ -96,7 +99,7 @@ def begun(env: Mapping[str, str], *words: str, stderr: int = subprocess.DEVNULL)
 
 
 @contextmanager
-def suspended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def suspended(process: Forked) -> Iterator[None]:
     """A command stands still while the block runs, so that it cannot end meanwhile."""
     process.send_signal(signal.SIGSTOP)
     try:

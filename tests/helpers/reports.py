@@ -2,9 +2,6 @@
 
 import csv
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from reports.scoring.archives import Model, unpacked
 from reports.scoring.job import Job, create_job, read_parts
 from reports.scoring.workers import Fetch, Pool
 from tests.helpers.light import pack_quickly, write_coloured_photos, write_light_bundle
+from tests.helpers.running.forked import start_forked
 
 HEADER = "photo_id,path,url,institution,region,published_at\n"
 PART = 8
@@ -72,10 +70,8 @@ def killed_when(reached: Callable[[], bool], words: list[str], temporary: Path) 
     Args:
         temporary: its TMPDIR.
     """
-    program = [sys.executable, "-m", "reports", *words]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    with subprocess.Popen(program, cwd=ROOT, stdout=-3, stderr=-3, env=environment) as running:
+    with start_forked(["reports", *words], ROOT, {**os.environ, "TMPDIR": str(temporary)}) as running:
         while not reached():
             assert running.poll() is None
             time.sleep(0.001)
-        running.send_signal(signal.SIGKILL)
+        running.kill()

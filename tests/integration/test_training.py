@@ -2,11 +2,10 @@
 
 import importlib
 import json
+import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from handler import engine
 from handler.spec import Runtime
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
 from tests.helpers.pictures import draw_small_set
+from tests.helpers.running.forked import start_forked
 from training.bundles.onnx_export import store_as_fp16, to_onnx
 from training.compression.quantise import spread
 from training.data.loader import PhotoSet
@@ -224,16 +224,10 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(short: Path, dra
     command(*words, "--runs", tmp_path / "whole")
     uninterrupted = newest(tmp_path / "whole" / "shapes", "train")
     place = tmp_path / "killed" / "shapes"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *map(str, words), "--runs", str(tmp_path / "killed")],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not list(place.glob("*.partial/checkpoint.pt")) and process.poll() is None:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    with start_forked([*map(str, words), "--runs", str(tmp_path / "killed")], ROOT, os.environ) as process:
+        while not list(place.glob("*.partial/checkpoint.pt")) and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
     (partial,) = place.iterdir()
     assert partial.suffix == ".partial", "it was done before it could be killed"
     done = command(*words, "--runs", tmp_path / "killed")

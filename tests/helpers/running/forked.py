@@ -46,16 +46,87 @@ FAST = ["tests/unit"]
 """The paths of `make test-fast`."""
 LIMIT_S = 600
 _NOTHING = os.open(os.devnull, os.O_RDONLY)
+_NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
 
 def run_forked(words: list[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run `python -m WORDS` in a folder with exactly this environment, for at most LIMIT_S."""
-    start_server()
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        code = _fork([_NOTHING, stdout.fileno(), stderr.fileno()], words, folder, environment)
+        with start_forked(words, folder, environment, stdout.fileno(), stderr.fileno()) as process:
+            code = process.wait()
         stdout.seek(0)
         stderr.seek(0)
         return subprocess.CompletedProcess(words, code, stdout.read(), stderr.read())
+
+
+def start_forked(
+    words: list[str], folder: Path, environment: Mapping[str, str], stdout: int | None = None, stderr: int | None = None
+) -> "Forked":
+    """Start `python -m WORDS`; output without a file descriptor is dropped."""
+    start_server()
+    files = [_NOTHING, *(_NOWHERE if file is None else file for file in (stdout, stderr))]
+    return Forked(files, words, folder, environment)
+
+
+class Forked:
+    """A running process, with what tests use of `subprocess.Popen`. Leaving its block waits for its end.
+
+    Args:
+        files: descriptors of its stdin, stdout and stderr.
+        words: of its command; none: it is a process of `pytest -n`.
+    """
+
+    def __init__(self, files: list[int], words: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.args = words
+        self.returncode: int | None = None
+        request = {"words": words, "folder": str(folder), "environment": dict(environment)}
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(os.environ[ADDRESS])
+        socket.send_fds(self._connection, [b"\n"], files)
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        self._answers = self._connection.makefile("rb", buffering=0)
+        self.pid = int(self._answers.readline())
+
+    def __enter__(self) -> "Forked":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        self._answers.close()
+        self._connection.close()
+
+    def poll(self) -> int | None:
+        """Its exit code, minus the signal that ended it, or None while it is running."""
+        return self._code(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `poll`, at its end.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: it is still running.
+        """
+        code = self._code(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _code(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._connection], [], [], timeout)[0]:
+            answer = self._answers.readline()
+            assert answer, f"the process of {self.args} ended without an exit code"
+            self.returncode = int(answer)
+        return self.returncode
 
 
 def forking_python(tests: tuple[str, ...]) -> str:
@@ -83,18 +154,6 @@ def start_server(tests: tuple[str, ...] = ()) -> None:
 
 
 _STARTED: list[subprocess.Popen[bytes]] = []  # the process ends when its input does, with this process
-
-
-def _fork(files: list[int], words: list[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Run words (none: a process of `pytest -n`) in a forked process; its exit code."""
-    request = {"words": words, "folder": str(folder), "environment": dict(environment)}
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.environ[ADDRESS])
-        socket.send_fds(connection, [b"\n"], files)
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        answer = connection.makefile().readline()
-    assert answer, f"the process of {words} ended without an exit code"
-    return int(answer)
 
 
 def _serve(listener: socket.socket, tests: list[str]) -> None:
@@ -175,8 +234,10 @@ def _report(connection: socket.socket) -> None:
         return
     for file in files:
         os.close(file)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with contextlib.suppress(BrokenPipeError):  # whoever waited for it was killed
+        connection.sendall(b"%d\n" % child)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(BrokenPipeError):
         connection.sendall(b"%d\n" % code)
     os._exit(0)
 
@@ -188,6 +249,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     sys.argv = words or ["-c"]
     if words:
         signal.alarm(LIMIT_S)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if pytest runs in the background of a shell
         _leave(_exit_code(words[0]))
     else:
         sys.modules["__main__"] = main = types.ModuleType("__main__")
@@ -220,7 +282,8 @@ def _main(arguments: list[str]) -> None:
     if arguments[0] == "server":
         _serve(socket.socket(fileno=int(arguments[1])), arguments[2:])
     else:
-        sys.exit(_fork([0, 1, 2], [], Path.cwd(), os.environ))
+        with Forked([0, 1, 2], [], Path.cwd(), os.environ) as process:
+            sys.exit(process.wait())
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ LONGEST = (
     "e2e/test_serve.py",
     "integration/test_own_task.py",
     "e2e/test_rollout_killed.py",
+    "e2e/test_container.py",
     "e2e/test_label.py",
+    "integration/recipes/test_pets.py",
     "integration/reports/test_scoring.py",
     "integration/reports/test_walk.py",
-    "e2e/test_traffic_nodes.py",
     "integration/test_fast_training.py",
 )
 
