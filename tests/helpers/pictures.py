@@ -1,5 +1,6 @@
 """Generated image files: awkward ones that are accepted or refused with an error code, and small ones to train on."""
 
+import functools
 import io
 import random
 import struct
@@ -17,6 +18,11 @@ from dataset.sample import draw_set
 
 
 def photo(kind: str = "discs", seed: int = 5) -> Image.Image:
+    return _photo(kind, seed).copy()
+
+
+@functools.cache
+def _photo(kind: str, seed: int) -> Image.Image:
     return draw(kind, seed).resize((320, 240))
 
 
@@ -101,6 +107,7 @@ TAKEN: dict[str, Callable[[], bytes]] = {
     "jpeg_2000": lambda: encode(photo(), "JPEG2000"),
     "one_pixel": lambda: encode(Image.new("RGB", (1, 1)), "PNG"),
 }
+TAKEN = {name: functools.cache(make) for name, make in TAKEN.items()}
 
 REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "gif": (lambda: encode(photo(), "GIF"), 415, "unsupported_format"),
@@ -123,6 +130,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], int, str]] = {
     "jpeg_header_only": (lambda: encode(photo(), "JPEG")[:20], 400, "corrupt_image"),
     "empty": (lambda: b"", 400, "empty_image"),
 }
+REFUSED = {name: (functools.cache(make), status, code) for name, (make, status, code) in REFUSED.items()}
 
 
 OXFORD = ("Abyssinian", "american_bulldog")
