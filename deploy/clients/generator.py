@@ -51,6 +51,8 @@ class Sample(NamedTuple):
 class Plan:
     """The load to send: the URL, the bodies in turn, and a rate (requests per second) or a number of clients.
 
+    Each client waits `pause_s` after each answer.
+
     `var` holds TorchServe's key file, which is read for each new connection, because a restart changes the keys.
     Without it, `key` is sent, if there is one. Every request has another number in place of NUMBER in the body.
     """
@@ -62,6 +64,7 @@ class Plan:
     clients: int | None = None
     limit_s: float = LIMIT_S
     key: str | None = None
+    pause_s: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.clients is None):
@@ -130,6 +133,7 @@ class _Generator:
     async def _client(self) -> None:
         while not self._stopping:
             await self._request(self._now())
+            await asyncio.sleep(self.plan.pause_s)
 
     async def _request(self, due: float) -> None:
         sent, label, version, code = self._now(), None, None, None

@@ -118,7 +118,7 @@ class Load:
         var: TorchServe's folder with its keys, which are read again for each new connection. None: use `key`, if any.
         body: the JSON to send, or several that are sent in turn; with `detail` in it, answers are counted by version.
         rate: requests per second. Instead, `clients` is the number of clients that send the next request as soon as the
-            last one is answered.
+            last one is answered, and `pause_s` seconds have passed.
         expected: the expected label.
         limit_s: seconds after which a request counts as unanswered.
 

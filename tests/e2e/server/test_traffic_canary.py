@@ -46,9 +46,9 @@ class Clients(NamedTuple):
     environment: dict[str, str]
 
     def load(self) -> Load:
-        """Two clients that ask all the time, each request with another image id."""
+        """Two clients, each request with another image id; they pause, because a canary mostly waits for workers."""
         url, key = self.front.settings.url("front"), tokens.read(self.model.var)[tokens.FIRST]
-        return Load(f"{url}/predictions/{NAME}", None, self.model.body, clients=2, key=key)
+        return Load(f"{url}/predictions/{NAME}", None, self.model.body, clients=2, pause_s=0.04, key=key)
 
     @contextmanager
     def canary(self, version: str, *options: str) -> "Iterator[subprocess.Popen[str]]":

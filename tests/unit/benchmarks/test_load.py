@@ -1,5 +1,6 @@
 """The load generator against small servers that hang, close, refuse, or answer late or wrongly."""
 
+import itertools
 import json
 import socket
 import tempfile
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -103,9 +105,9 @@ def backend(reply: Reply) -> Iterator[Backend]:
 
 
 def offered(
-    server: Backend, seconds: float = 1.0, rate: float | None = 20, limit_s: float = 30, clients: int | None = None
+    server: Backend, seconds: float = 1.0, rate: float | None = 20, limit_s: float = 30, **clients: Any
 ) -> Result:
-    with Load(server.url, server.var, BODY, rate, clients=clients, expected="disc", limit_s=limit_s) as load:
+    with Load(server.url, server.var, BODY, rate, expected="disc", limit_s=limit_s, **clients) as load:
         time.sleep(seconds)
         return load.stop()
 
@@ -227,6 +229,13 @@ def test_a_stall_counts_in_the_latency_of_all_requests_due_meanwhile() -> None:
     assert len(stalled) >= 10  # of 20 in 0.4 s
     assert all(result.begun + s.answered > ended - 0.001 for s in stalled)  # rounded to 0.1 ms
     assert result.unanswered == 0
+
+
+def test_a_client_pauses_after_each_answer() -> None:
+    with backend(lambda sock, _: answer(sock)) as server:
+        samples = offered(server, rate=None, clients=1, pause_s=0.1).samples
+    assert len(samples) > 1
+    assert all(later.sent - earlier.answered > 0.09 for earlier, later in itertools.pairwise(samples))
 
 
 def test_each_client_sends_its_next_request_when_the_last_is_answered() -> None:
