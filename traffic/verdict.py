@@ -41,8 +41,9 @@ DISAGREE_STOP = 0.1
 PAIRED_RATIO = 1.5
 """A candidate whose median request takes so much longer is refused, as by a rollout's step `latency`."""
 SLOW_RATIO = 2.0
-"""So much more often may the candidate's requests be slow. A copy of the serving version, in workers that get a fifth of
-the requests, was slow 1.2 and 1.4 times as often (docs/log.md), and a long canary would find such a difference, too."""
+"""So much more often may the candidate's requests be slow. A copy of the serving version, in workers that get a fifth
+of the requests, was slow 1.2 and 1.4 times as often (docs/log.md), and a long canary would find such a difference,
+too."""
 
 
 class Decision(StrEnum):
