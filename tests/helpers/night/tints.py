@@ -59,7 +59,7 @@ def write_recipe(path: Path) -> Path:
         "augment": {"scale": [0.6, 1.0]},
         "train": {**FIT, "validation": 0.25},
         "prune": {**FIT, "amount": 0.3, "epochs": 2},
-        "export": {"int8": "never"},
+        "export": {"int8": "never", "opset": 17},  # torch's older exporter takes a tenth of the time
         "gate": {"mean_accuracy": 0.85, "max_loss": 0.1},
     }
     write_whole(path, yaml.safe_dump(content).encode())
