@@ -130,7 +130,8 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         try:
             photo.pixels = self._pixels(photo)
         except RequestError as error:
-            photo.error = error
+            # Not the error itself: its frames hold the photo, a cycle that keeps megabytes until the collector comes.
+            photo.error = type(error)(error.code, error.message)
         except Exception:  # despite a bug with one photo the others of the batch are answered
             log.exception("preprocessing failed")
             photo.error = RequestError(

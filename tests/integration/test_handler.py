@@ -5,6 +5,7 @@ automatically.
 """
 
 import base64
+import gc
 import json
 import shutil
 import threading
@@ -18,7 +19,7 @@ from config.recipe import names, read_recipe
 from deploy.archive import pack
 from handler import goldens
 from handler.image import preprocess
-from handler.service import ClassifierService
+from handler.service import ClassifierService, Photo
 from tests.helpers import pictures
 from tests.helpers.handler import ask, context, encoded, started
 from tests.helpers.small import random_bundle
@@ -166,6 +167,21 @@ def test_a_bug_with_one_photo_is_a_500_for_that_photo_only(
     answers, now = ask(service, unpacked, encoded(bug), encoded(good))
     assert [now.get_response_status(index)[0] for index in range(2)] == [500, 200]
     assert answers[0]["error"]["code"] == "internal_error"
+
+
+def test_a_refused_photo_is_gone_when_it_is_answered(service: ClassifierService, unpacked: Path) -> None:
+    """Not only when the collector of cycles comes: until then such photos would keep megabytes."""
+    half = pictures.half(pictures.encode(pictures.photo(), "JPEG"))
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        answers, _ = ask(service, unpacked, encoded(half))
+        gc.collect()
+        assert answers[0]["error"]["code"] == "corrupt_image"
+        assert not [found for found in gc.garbage if type(found) is Photo]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def test_handler_time_is_measured(service: ClassifierService, unpacked: Path) -> None:
