@@ -5,9 +5,10 @@
 Draws photos, and lists each of them many times. Then in turn, with one process per core: the bare loop (read, decode,
 classify; `benchmarks/reports/bare.py`), `reports score`, and the bare loop again. Rates are given per second and per
 second of computing, as the latter hardly depends on what else the machine does. The memory is the sum of the
-unique sizes of all processes; its slope is that of a line through the last four fifths of the run. The rows of a job
+unique sizes of all processes: its peak, its mean in each fifth of the run, and the slope of a line through the second
+half, because the allocators of the workers go on growing, and falling, for thousands of photos. The rows of a job
 that is killed, and those of Ray if it is installed, must be those of an undisturbed one. Prints Markdown, then one JSON
-line, and writes that line to runs/benchmarks/reports.json. On two quiet cores 20,000 photos take about ten minutes.
+line, and writes that line to runs/benchmarks/reports.json. On two quiet cores 20,000 photos take about 20 minutes.
 """
 
 import json
@@ -57,6 +58,7 @@ class Sample(NamedTuple):
     seconds: float
     computing: float
     memory: float
+    processes: int
 
 
 @command(epilog="Example: python -m benchmarks.reports --count 2000 --kills 2")
@@ -105,7 +107,8 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
         "ratio_of_computing": round(per_computing / bare_computing, 3),
         "core_hours_per_million": round(1e6 / 3600 / per_computing, 2),
         "memory_mb": round(max(one.memory for one in samples) / 1e6),
-        "memory_slope_mb_per_10000": slope(samples),
+        "memory_mb_by_fifth": by_fifth(complete(samples)),
+        "memory_slope_mb_per_10000": slope(complete(samples)),
     }
 
 
@@ -174,12 +177,24 @@ def sampled(launcher: int, photos: int) -> list[Sample]:
             memory += process.memory_full_info().uss
     except psutil.NoSuchProcess:
         return []
-    return [Sample(photos, seconds, computing, memory)]
+    return [Sample(photos, seconds, computing, memory, 1 + len(children))]
+
+
+def complete(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples of all processes: the first ones lack the decoders, and the last ones workers that have ended."""
+    most = max(one.processes for one in samples)
+    return [one for one in samples if one.processes == most]
+
+
+def by_fifth(samples: Sequence[Sample]) -> list[float]:
+    """The mean memory of each fifth of the samples, in megabytes; of fewer than five samples nothing."""
+    fifths = np.array_split([one.memory / 1e6 for one in samples], 5)
+    return [round(float(part.mean()), 1) for part in fifths if len(samples) >= 5]
 
 
 def slope(samples: Sequence[Sample]) -> float | None:
-    """Megabytes per 10,000 photos in the last four fifths; None: too few samples."""
-    later = samples[len(samples) // 5 :]
+    """Megabytes per 10,000 photos in the second half; None: too few samples."""
+    later = samples[len(samples) // 2 :]
     if len(later) < 3:
         return None
     line = np.polyfit([one.photos / 10_000 for one in later], [one.memory / 1e6 for one in later], 1)
