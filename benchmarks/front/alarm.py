@@ -2,11 +2,11 @@
 
     python -m benchmarks.front.alarm [--rounds 3]
 
-Serves the shipped model on two nodes behind nginx, and sends requests at a constant rate. A copy whose handler raises
-for every twentieth photo gets 5 % of them. The alarm is the answer after which the verdict is `stop`, computed
-afterwards from all answers that clients got; the end is when the candidate's share is gone. Takes a minute and a half a
-round. Exits 1 if a round took more than 2,500 requests, showed the candidate to more than 150, or ended more than a
-second after the alarm. Prints Markdown, and one JSON line last.
+Serves the shipped model on two nodes behind nginx; four clients each send the next request when the last is answered. A
+copy whose handler raises for every twentieth photo gets 5 % of them. The alarm is the answer after which the verdict is
+`stop`, computed afterwards from all answers that clients got; the end is when the candidate's share is gone. Takes a
+minute and a half a round. Exits 1 if a round took more than 2,500 requests, showed the candidate to more than 150, or
+ended more than a second after the alarm. Prints Markdown, and one JSON line last.
 """
 
 import json
@@ -31,7 +31,7 @@ from traffic.front import route
 from traffic.front.route import Route
 from traffic.verdict import Counts, Decision, Step, judge
 
-NAME, PERCENT, RATE, STEP_S, LOOK_S = "classroom", 5.0, 30.0, 240.0, 0.002
+NAME, PERCENT, CLIENTS, STEP_S, LOOK_S = "classroom", 5.0, 4, 240.0, 0.002
 REQUESTS, SEEN, SECONDS = 2500, 150, 1.0
 INFERENCE = b"rows = self.inference(self.preprocess(data))\n"
 FAILS = b"""
@@ -52,27 +52,26 @@ class Stopped:
 
 @command(epilog="Example: python -m benchmarks.front.alarm --rounds 1")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Candidates, one after the other.")
-@click.option("--rate", default=RATE, show_default=True, type=click.FloatRange(1), help="Requests in a second.")
-def main(rounds: int, rate: float) -> None:
+def main(rounds: int) -> None:
     """Measure how soon a failing candidate is stopped."""
     with running_pair() as pair:
-        found = [_stopped(pair, f"1.{number}", rate) for number in range(1, rounds + 1)]
+        found = [_stopped(pair, f"1.{number}") for number in range(1, rounds + 1)]
     click.echo("| requests at 5 % | answered by the candidate | failed | alarm to end, s |\n|---|---|---|---|")
     for one in found:
         click.echo(f"| {one.requests} | {one.seen} | {one.failed} | {one.seconds:.2f} |")
-    click.echo(json.dumps({"benchmark": "front.alarm", "rate": rate, "rounds": [asdict(one) for one in found]}))
+    click.echo(json.dumps({"benchmark": "front.alarm", "rounds": [asdict(one) for one in found]}))
     if any(one.requests > REQUESTS or one.seen > SEEN or not one.seconds <= SECONDS for one in found):
         raise CheckFailed(f"a candidate was stopped later: at most {REQUESTS} requests, {SEEN} seen, {SECONDS} s")
 
 
-def _stopped(pair: Pair, version: str, rate: float) -> Stopped:
+def _stopped(pair: Pair, version: str) -> Stopped:
     newer = copy_as(pair.mar, version, pair.mar.parent)
     rewrite(newer, {"handler/service.py": lambda text: text.replace(INFERENCE, INFERENCE + FAILS)})
     words = [sys.executable, "-m", "traffic", "canary", newer.name, "--steps", f"{PERCENT:g},100", "--shadow", "0"]
     words += ["--requests", "100000"]
     env = {**os.environ, **pair.environment}
     with (
-        Clients(pair.settings, pair.mar).load(rate) as load,
+        Clients(pair.settings, pair.mar).load(clients=CLIENTS) as load,
         subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as canary,
     ):
         try:
@@ -104,7 +103,12 @@ def measured(result: Result, version: str, begun: float, ended: float) -> Stoppe
 
     Args:
         begun, ended: of its share, in seconds since the load began.
+
+    Raises:
+        UserError: other answers than 200 and 503, so the load itself was too much.
     """
+    if set(result.statuses) - {200, 503}:
+        raise UserError(f"answers: {result.statuses}", "run it on a machine with less other work")
     control, candidate, alarm = Counts(), Counts(), math.inf
     step = Step(PERCENT / 100, control, candidate)
     answers = sorted((s for s in result.samples if begun <= s.sent), key=lambda sample: sample.answered)
