@@ -161,6 +161,7 @@ def test_answers_are_the_same_with_a_spool_and_with_one_that_cannot_be_written(
     assert ask(capturing, folder, *bodies)[0] == expected
     assert capturing.capturing
     capturing.capturing.spool.wait()
+    caplog.clear()  # another test may have set the level before
     with caplog.at_level(logging.INFO):
         assert ask(capturing, folder, bodies[0])[0] == expected[:1]
     line = json.loads(next(record.message for record in caplog.records if record.message.startswith('{"time"')))
