@@ -3,7 +3,7 @@
     python -m benchmarks.copies PHOTOS [--count 50]
 
 Every photo has a copy of each kind, saved as JPEG of quality 50. The other photos of the folder show how often a photo
-that is no copy is held back; near duplicates within the folder, as of one video, count there too.
+that is no copy is held back. Near duplicates in the folder, such as frames of one video, are counted among those.
 """
 
 import random
