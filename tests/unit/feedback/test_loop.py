@@ -1,16 +1,19 @@
 """Upload, answer, correction, blind second opinion: through the application's public door, without a TorchServe."""
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
+from feedback.review import statistics
 from feedback.review.album import Refused
 from feedback.review.arrivals import Answered
 from feedback.web.site import Site
 from handler.spec import Limits
 from tests.helpers.feedback import LABELS, Browser, FixedClassifier, jpeg, site_in
 from tests.helpers.night.tints import tinted
+from tests.helpers.waiting import eventually
 
 
 @pytest.fixture
@@ -129,6 +132,19 @@ def test_confirmations_count_and_broken_photos_are_set_aside(site: Site) -> None
     table = ben.get("/statistics").text
     assert '<th scope="row">aside</th>' in table
     assert "100%" in table
+
+
+def test_the_page_shows_the_last_statistics_while_new_ones_are_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "RECENT_S", 0)
+    recent, read, go_on = statistics.RecentStatistics(), statistics.Statistics.of, threading.Event()
+    first = recent.of(site.database)
+    Browser(site).signed_in("ann").upload(jpeg(1))
+    monkeypatch.setattr(statistics.Statistics, "of", lambda database: (go_on.wait(), read(database))[1])
+    assert recent.of(site.database) is first
+    go_on.set()
+    eventually(lambda: recent.of(site.database).uploads == 1)
 
 
 def test_several_photos_in_one_form_and_a_list_of_many_labels(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
