@@ -173,6 +173,7 @@ def _stage(bundle: Path, work: Path) -> Path:
     shutil.copytree(
         ROOT / "handler", stage / "handler", ignore=shutil.ignore_patterns("__pycache__", "torchserve_entry.py")
     )
+    shutil.move(stage / "handler" / "worker" / "sitecustomize.py", stage)
     shutil.copytree(bundle / "goldens", stage / "goldens")
     for name in _SHIPPED:
         shutil.copy(bundle / name, stage / name)

@@ -27,6 +27,7 @@ from handler.engine import Answer, Probabilities
 from handler.errors import OutOfScope, RequestError
 from handler.image import Pixels, preprocess
 from handler.spec import read_spec
+from handler.worker import priority
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,14 @@ class ClassifierService(BaseHandler):  # type: ignore[misc]
         self.threads = ThreadPoolExecutor(threads)
         self.capturing = capturing(self.spec.capture)
         difference = goldens.check(root, self.spec, engine.from_bytes(self.engine, self.spec))
+        was_idle = priority.restore(self.decoders.pids())
         log.info(
-            "%s %s ready with %d thread(s), goldens within %.4f", self.spec.name, self.version, threads, difference
+            "%s %s ready with %d thread(s), goldens within %.4f, started %s",
+            self.spec.name,
+            self.version,
+            threads,
+            difference,
+            "in idle time" if was_idle else "at the usual priority",
         )
         self.started_cpu_s = time.process_time()
         self.initialized = True

@@ -18,6 +18,7 @@ from benchmarks.harness.versions import change_manifest, rewrite
 from common.errors import UserError
 from deploy.change.session import deployment
 from deploy.host.locks import OwnerKind, deployment_lock
+from deploy.host.processes import cmdline
 from deploy.rollout import roll_out
 from deploy.settings import read_settings
 from deploy.store import copies, desired
@@ -61,6 +62,17 @@ def test_a_rollout_serves_the_new_version_and_keeps_the_former(node: Node) -> No
     table = node.deploy("history").stdout
     assert re.search(r"rollout +│ done \d.*\n.* shapes 1\.0 -> 1\.1 ", table)
     assert "reason: the first" in table
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may always leave the idle class")
+def test_workers_start_in_idle_time_and_serve_at_the_usual_priority(node: Node) -> None:
+    log = (node.var / "logs" / "model_log.log").read_text()
+    assert len(re.findall(r"shapes 1\.\d ready .*, started in idle time", log)) == 2
+    assert node.server.java
+    started = node.server.java.children(recursive=True)
+    assert [("model_service_worker.py" in " ".join(cmdline(process))) for process in started].count(True) == 2
+    threads = [int(thread.name) for process in started for thread in Path(f"/proc/{process.pid}/task").iterdir()]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
 
 
 def test_status_shows_what_is_served(node: Node) -> None:

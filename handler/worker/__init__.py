@@ -1,0 +1,1 @@
+"""The process of TorchServe that runs the handler."""

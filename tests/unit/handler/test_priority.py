@@ -1,0 +1,95 @@
+"""A worker of TorchServe starts in the idle class and leaves it. Each test runs a process like one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.settings import ROOT
+from handler.worker import sitecustomize
+
+WITHOUT = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
+ALLOWED, FORBIDDEN = ["prlimit", "--nice=20"], ["prlimit", "--nice=0"]
+CLASSES = """
+import os, subprocess, threading, time
+from handler.worker import priority
+NAMES = {os.SCHED_OTHER: "usual", os.SCHED_IDLE: "idle"}
+child = subprocess.Popen(["sleep", "60"])
+thread = threading.Thread(target=time.sleep, args=(0.5,))
+thread.start()
+def classes():
+    return [NAMES[os.sched_getscheduler(one)] for one in (os.getpid(), thread.native_id, child.pid)]
+print(*classes())
+priority.restore([child.pid])
+print(*classes())
+child.kill()
+"""
+BUSY = """
+import os, sys, threading
+from handler.worker import priority
+NAMES = {os.SCHED_OTHER: "usual", os.SCHED_IDLE: "idle"}
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+if sys.argv[1:]:
+    while True:
+        pass
+other = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, __file__, "busy"])
+priority.lower()
+seen = [NAMES[os.sched_getscheduler(0)]]
+while seen[-1] == "idle":
+    seen.append(NAMES[os.sched_getscheduler(0)])
+os.kill(other, 9)
+print(*dict.fromkeys(seen), sep="\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the root of an archive has, and a script that is called like TorchServe's."""
+    root = tmp_path_factory.mktemp("archive")
+    (root / "sitecustomize.py").write_text(Path(sitecustomize.__file__).read_text())
+    (root / "handler").symlink_to(ROOT / "handler")
+    (root / "model_service_worker.py").write_text(CLASSES)
+    return root
+
+
+def run(archive: Path, *prefix: str, script: str = "model_service_worker.py") -> list[str]:
+    """The classes of the process, one of its threads and a child: first as started, then restored."""
+    environment = {"PYTHONPATH": str(archive), "PATH": os.environ["PATH"]}
+    words = [*prefix, sys.executable, script]
+    done = subprocess.run(words, env=environment, cwd=archive, capture_output=True, text=True, timeout=60)
+    if prefix and done.returncode:
+        pytest.skip(f"this user may not do that: {done.stderr}")
+    assert not done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("prefix", [(), ALLOWED, [*ALLOWED, *WITHOUT]], ids=["as root", "limit", "limit, not root"])
+def test_a_worker_starts_in_the_idle_class_and_leaves_it_with_threads_and_children(
+    archive: Path, prefix: list[str]
+) -> None:
+    if not prefix and os.geteuid():
+        pytest.skip("this user may not leave the idle class")
+    assert run(archive, *prefix) == ["idle idle idle", "usual usual usual"]
+
+
+def test_a_worker_that_could_not_leave_the_idle_class_stays_out_of_it(archive: Path) -> None:
+    assert run(archive, *FORBIDDEN, *(() if os.geteuid() else WITHOUT)) == ["usual usual usual"] * 2
+
+
+def test_other_processes_that_see_the_archive_keep_their_class(archive: Path) -> None:
+    (archive / "other.py").write_text(CLASSES)
+    assert run(archive, script="other.py") == ["usual usual usual"] * 2
+
+
+def test_a_class_that_somebody_chose_is_kept(archive: Path) -> None:
+    assert run(archive, "chrt", "--idle", "0") == ["idle idle idle"] * 2
+
+
+def test_a_start_without_idle_time_goes_on_in_the_usual_class(archive: Path) -> None:
+    (archive / "busy.py").write_text(BUSY)
+    seen = run(archive, script="busy.py")
+    if seen == ["usual"]:
+        pytest.skip("this user may not leave the idle class")
+    assert seen == ["idle", "usual"]
