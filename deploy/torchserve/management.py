@@ -127,9 +127,15 @@ class Client:
     def unregister(self, name: str, version: str) -> None:
         """Remove a version at once. Requests in its queue are never answered, so `drain` it first.
 
+        Its workers end first: TorchServe would wait for them on one of its two network threads, and with it all clients
+        of that thread (docs/log.md).
+
         Raises:
             UserError: it is not registered, or it is the default and there are other versions.
         """
+        with contextlib.suppress(UserError):  # it may be removed with its workers, too
+            if self.default(name) != version:
+                self.scale(name, version, 0)
         self.manage("DELETE", f"/models/{name}/{version}")
 
     def set_default(self, name: str, version: str) -> None:

@@ -298,6 +298,9 @@ def test_retire_unregisters_a_kept_version_and_refuses_the_default(node: Node) -
     assert node.manifest() == ["1.1"]
     assert (node.store / "shapes-6.0.mar").is_file()
     assert {path.stem for path in (node.var / copies.FOLDER).iterdir()} == {"shapes-1.1"}
+    log = (node.var / "logs" / "access_log.log").read_text()
+    changes = re.findall(r"(PUT|DELETE) /models/shapes/6\.0(\?min_worker=0)?", log)
+    assert changes[-2:] == [("PUT", "?min_worker=0"), ("DELETE", "")], "its worker ends before it is unregistered"
 
 
 def test_a_full_disk_at_the_switch_leaves_the_former_version(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
