@@ -34,6 +34,7 @@ from tests.helpers.nodes import (
     suspended,
     wait_for_step,
 )
+from tests.helpers.running.idle import needs_idle_class
 from tests.helpers.waiting import eventually
 
 STEPS = ["check", "register", "goldens", "latency", "default", "drain", "keep"]
@@ -64,7 +65,7 @@ def test_a_rollout_serves_the_new_version_and_keeps_the_former(node: Node) -> No
     assert "reason: the first" in table
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may always leave the idle class")
+@needs_idle_class
 def test_workers_start_in_idle_time_and_serve_at_the_usual_priority(node: Node) -> None:
     log = (node.var / "logs" / "model_log.log").read_text()
     assert len(re.findall(r"shapes 1\.\d ready .*, started in idle time", log)) == 2

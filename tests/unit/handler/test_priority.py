@@ -9,6 +9,7 @@ import pytest
 
 from deploy.settings import ROOT
 from handler.worker import sitecustomize
+from tests.helpers.running.idle import needs_idle_class
 
 WITHOUT = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
 ALLOWED, FORBIDDEN = ["prlimit", "--nice=20"], ["prlimit", "--nice=0"]
@@ -65,12 +66,13 @@ def run(archive: Path, *prefix: str, script: str = "model_service_worker.py") ->
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("prefix", [(), ALLOWED, [*ALLOWED, *WITHOUT]], ids=["as root", "limit", "limit, not root"])
-def test_a_worker_starts_in_the_idle_class_and_leaves_it_with_threads_and_children(
-    archive: Path, prefix: list[str]
-) -> None:
-    if not prefix and os.geteuid():
-        pytest.skip("this user may not leave the idle class")
+@needs_idle_class
+def test_a_worker_starts_in_the_idle_class_and_leaves_it_with_threads_and_children(archive: Path) -> None:
+    assert run(archive) == ["idle idle idle", "usual usual usual"]
+
+
+@pytest.mark.parametrize("prefix", [ALLOWED, [*ALLOWED, *WITHOUT]], ids=["limit", "limit, not root"])
+def test_a_limit_of_nice_allows_it_too(archive: Path, prefix: list[str]) -> None:
     assert run(archive, *prefix) == ["idle idle idle", "usual usual usual"]
 
 
@@ -87,9 +89,7 @@ def test_a_class_that_somebody_chose_is_kept(archive: Path) -> None:
     assert run(archive, "chrt", "--idle", "0") == ["idle idle idle"] * 2
 
 
+@needs_idle_class
 def test_a_start_without_idle_time_goes_on_in_the_usual_class(archive: Path) -> None:
     (archive / "busy.py").write_text(BUSY)
-    seen = run(archive, script="busy.py")
-    if seen == ["usual"]:
-        pytest.skip("this user may not leave the idle class")
-    assert seen == ["idle", "usual"]
+    assert run(archive, script="busy.py") == ["idle", "usual"]
