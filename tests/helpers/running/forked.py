@@ -5,7 +5,7 @@ importing is saved, which is up to six seconds of computing. The processes of `p
 the test modules: importing them takes each process 16 seconds of computing where no compiled copies lie. One
 process to fork (`python -m tests.helpers.running.forked server`) serves the whole run; it ends with the pytest that
 started it. Only the standard library is imported here: execnet starts this file as the Python of each process of
-`pytest -n`.
+`pytest -n`, and a command that starts other commands may start it as their Python (PYTHON).
 """
 
 import atexit
@@ -33,15 +33,11 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = "PHOTOLOOP_TEST_FORKS"
 """Environment variable: the socket of the process to fork."""
-# Not onnxruntime and openvino: they start threads, which a forked process has not.
-LATE = (
-    "matplotlib.figure",
-    "nncf",
-    "onnxscript",
-    "sklearn.model_selection",
-    "timm",
-    "torch.onnx._internal.exporter._core",
-)
+PYTHON = "PHOTOLOOP_TEST_PYTHON"
+"""Environment variable of a forked command: what it takes for its Python (`python_that_forks`)."""
+# What commands import only when they need it, and the fast tests never. Not onnxruntime and openvino: they start
+# threads, which a forked process has not.
+LATE = ("matplotlib.figure", "nncf", "onnxscript", "sklearn.model_selection", "torch.onnx._internal.exporter._core")
 FAST = ["tests/unit"]
 """The paths of `make test-fast`."""
 LIMIT_S = 600
@@ -135,6 +131,23 @@ def forking_python(tests: tuple[str, ...]) -> str:
     return shlex.join([sys.executable, __file__])
 
 
+def python_that_forks(folder: Path) -> str:
+    """A Python for the commands that a command starts: it forks those of the project, and runs everything else."""
+    start_server()
+    packages = "|".join(f"-m {package}" for package in importlib.import_module("photoloop").main.summaries)
+    script, python = folder / "python", shlex.quote(sys.executable)
+    script.write_text(
+        f"""#!/bin/sh
+case "$1 $2" in
+{packages}) exec {python} -S {shlex.quote(__file__)} "$@" ;;
+*) exec {python} "$@" ;;
+esac
+"""
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
 @functools.cache
 def start_server(tests: tuple[str, ...] = ()) -> None:
     """Start the process to fork, unless the pytest that started this process has one."""
@@ -158,12 +171,18 @@ _STARTED: list[subprocess.Popen[bytes]] = []  # the process ends when its input 
 
 def _serve(listener: socket.socket, tests: list[str]) -> None:
     """Fork for each connection; the child leaves the loop, runs its command and ends with its exit code."""
+    gc.disable()  # nothing of what is imported is garbage
     _import_commands()
+    if tests != FAST:
+        for name in LATE:
+            importlib.import_module(name)
     if tests:
+        gc.freeze()  # pytest collects garbage several times at its end
         _import_tests(tests)
     if tests != FAST:
         _prepare_exports()
     gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report the exit codes
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
@@ -178,13 +197,11 @@ def _serve(listener: socket.socket, tests: list[str]) -> None:
 
 
 def _import_commands() -> None:
-    """Import every command, and what they import only when they need it."""
+    """Import every command."""
     for package in importlib.import_module("photoloop").main.summaries:
         main = importlib.import_module(f"{package}.__main__").main
         for name in getattr(main, "summaries", ()):  # none: the package is one command
             main.get_command(None, name)
-    for name in LATE:
-        importlib.import_module(name)
 
 
 def _prepare_exports() -> None:
@@ -247,6 +264,7 @@ def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words or ["-c"]
+    sys.executable = os.environ.pop(PYTHON, sys.executable)
     if words:
         signal.alarm(LIMIT_S)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if pytest runs in the background of a shell
@@ -281,6 +299,9 @@ def _leave(code: int) -> NoReturn:
 def _main(arguments: list[str]) -> None:
     if arguments[0] == "server":
         _serve(socket.socket(fileno=int(arguments[1])), arguments[2:])
+    elif arguments[0] == "-m":
+        with Forked([0, 1, 2], arguments[1:], Path.cwd(), os.environ) as process:
+            sys.exit(process.wait())
     else:
         with Forked([0, 1, 2], [], Path.cwd(), os.environ) as process:
             sys.exit(process.wait())

@@ -112,6 +112,7 @@ def test_a_file_cut_anywhere_is_truncated(tmp_path: Path, form: str, share: floa
     assert not cut_short(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "least"), [("jpeg", 0), ("progressive", 8), ("png", 10), ("webp", 5), ("avif", 10)])
 def test_flipped_bits_are_never_reported_as_truncated(tmp_path: Path, form: str, least: int) -> None:
     rng, counts = random.Random(3), Counter[str]()

@@ -19,6 +19,7 @@ def photos(sources: int = 10, per_source: int = 4) -> list[Photo]:
     return [Photo(Path(f"{s}-{i}"), (s + i) % 2, f"source {s}") for s in range(sources) for i in range(per_source)]
 
 
+@pytest.mark.slow
 def test_folds_test_each_photo_once_and_share_no_source() -> None:
     everything = photos()
     parts = folds(everything, 5, 0)
@@ -29,6 +30,7 @@ def test_folds_test_each_photo_once_and_share_no_source() -> None:
         assert not inside & outside
 
 
+@pytest.mark.slow
 def test_folds_are_pinned() -> None:
     assert folds(photos(), 5, 0) == folds(photos(), 5, 0)
     assert folds(photos(), 5, 0) != folds(photos(), 5, 1)

@@ -155,6 +155,7 @@ def test_the_kept_version_replaces_a_default_that_cannot_start_until_it_can(
     assert (torchserve.current, reconciler.missing) == ("2.0", [])
 
 
+@pytest.mark.slow
 def test_failed_repairs_are_tried_less_and_less_often(
     settings: Settings, manifest: list[ServedVersion], clock: Clock
 ) -> None:

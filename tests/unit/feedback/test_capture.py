@@ -116,6 +116,7 @@ def test_captured_photos_reach_the_review_with_their_probability(site: Site) -> 
     assert ben.get("/results/1").status_code == 404
 
 
+@pytest.mark.slow
 def test_half_of_the_queue_is_the_random_sample(site: Site) -> None:
     ann = Browser(site).signed_in("ann")
     for seed in range(20, 24):

@@ -131,6 +131,7 @@ def test_another_archive_with_this_name_in_the_store_stays(site: Site, publisher
     assert (site.settings.store / "shapes-2.0.mar").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_a_rollout_that_refuses_leaves_the_store_as_it_was(site: Site, publisher: Publisher) -> None:
     """The archive is signed and complete, but no TorchServe runs here."""
     model = announced(site, publisher.link(publisher.archive()))

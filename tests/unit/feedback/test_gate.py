@@ -45,6 +45,7 @@ def share_that_passes(lost: float, won: float) -> float:
     return passed / CANDIDATES
 
 
+@pytest.mark.slow
 def test_equal_candidates_mostly_pass_and_worse_ones_do_not() -> None:
     assert share_that_passes(0.005, 0.005) >= 0.6
     assert share_that_passes(0.0125, 0.0025) <= 0.15

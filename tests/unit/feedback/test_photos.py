@@ -118,6 +118,7 @@ def hashes(frozen: Path) -> npt.NDArray[np.uint64]:
     return packed(frozen_hashes(frozen))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_copies_of_frozen_photos_are_found(kind: str, frozen: Path, hashes: npt.NDArray[np.uint64]) -> None:
     assert all(held_back(copied(path, kind), hashes) for path in frozen.glob("*.jpg"))

@@ -40,6 +40,7 @@ def test_metadata_of_usual_size_is_common(options: dict[str, bytes]) -> None:
     assert is_common(pictures.encode(pictures.photo(), "JPEG", **options))
 
 
+@pytest.mark.slow
 def test_a_large_png_in_the_chunks_of_libpng_is_common() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
     data = pictures.encode(Image.fromarray(noise), "PNG")

@@ -86,6 +86,7 @@ def jpeg_2000(**options: object) -> bytes:
     return pictures.encode(pictures.photo().resize((800, 600), Image.Resampling.BICUBIC), "JPEG2000", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("whole", "levels", "width"),
     [(480_000, 5, 800), (479_999, 5, 400), (100_000, 5, 200), (1, 5, 200), (1, 1, 400), (1, 0, 800)],

@@ -96,6 +96,7 @@ def test_a_process_imports_nothing_that_starts_slowly() -> None:
     assert (done.stdout, done.stderr) == ("\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["while True: pass", "import zlib; zlib.decompress(zlib.compress(bytes(10**9)))"])
 def test_the_kernel_ends_a_block_that_uses_too_much_cpu_time(loop: str) -> None:
     done = child(f"from handler.decoder import limited_time\nwith limited_time(0.05):\n    {loop}")
@@ -108,6 +109,7 @@ def test_the_kernel_refuses_memory_beyond_the_limit() -> None:
     assert "line 4" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_photo_that_takes_too_long_is_too_costly_and_the_next_is_answered(decoders: Decoders) -> None:
     assert_answers(decoders)
     before = decoders.pids()
@@ -141,6 +143,7 @@ def test_a_photo_that_needs_too_much_memory_is_too_costly_and_the_next_is_answer
     assert_answers(decoders)
 
 
+@pytest.mark.slow
 def test_a_photo_may_use_only_what_is_left_of_its_request(decoders: Decoders) -> None:
     left = budget(0.1)
     with pytest.raises(RequestError, match=r"more than 0\.1 s"):
@@ -224,6 +227,7 @@ def test_a_bug_in_a_process_is_no_answer_about_the_photo(monkeypatch: pytest.Mon
         Decoders(SIZE, LIMITS).preprocess(good(), budget())
 
 
+@pytest.mark.slow
 def test_the_processes_end_with_their_owner() -> None:
     owned = Decoders(SIZE, LIMITS)
     processes = [psutil.Process(pid) for pid in owned.pids()]

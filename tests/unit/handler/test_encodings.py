@@ -230,6 +230,7 @@ def test_what_is_not_gzip_is_refused(packed: bytes) -> None:
     assert caught.value.code == "invalid_request"
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_stops_at_the_limit() -> None:
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(64)) + packer.flush()

@@ -97,6 +97,7 @@ def run(folder: Path) -> dict[str, int]:
     return {line.partition('measure="')[2].partition('"')[0]: int(line.rpartition(" ")[2]) for line in lines}
 
 
+@pytest.mark.slow
 def test_sixty_quiet_days_have_no_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_days(tmp_path / "logs", "requests.1.log.gz", range(30))
     write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
@@ -105,6 +106,7 @@ def test_sixty_quiet_days_have_no_alarm(tmp_path: Path, capsys: pytest.CaptureFi
     assert "60 days, 46 of them compared; alarms: none" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "measures"),
     [
@@ -130,6 +132,7 @@ def test_a_change_is_an_alarm_on_its_second_day(
     assert values == sorted(values, reverse=measure in ("out_of_scope", "errors"))
 
 
+@pytest.mark.slow
 def test_days_counted_by_an_earlier_version_are_read(tmp_path: Path) -> None:
     write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
     run(tmp_path)
@@ -144,6 +147,7 @@ def test_days_counted_by_an_earlier_version_are_read(tmp_path: Path) -> None:
     assert set(run(tmp_path)) == {"label", "unsure", "out_of_scope", "errors", "size"}
 
 
+@pytest.mark.slow
 def test_the_counts_outlive_the_log_and_a_half_rotated_day_does_not_replace_a_whole_one(tmp_path: Path) -> None:
     write_days(tmp_path / "logs", "requests.log", range(30, DAYS))
     run(tmp_path)

@@ -28,6 +28,7 @@ def ours(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in compose["services"].items() if row["image"].startswith("photoloop:")}
 
 
+@pytest.mark.slow
 def test_it_follows_the_schema_of_compose() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -99,6 +99,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+@pytest.mark.slow
 def test_it_follows_the_addresses_and_passes_tokens_on(edge: Edge) -> None:
     with pod(FIRST, edge.behind), pod(SECOND, edge.behind):
         edge.dns.addresses = [FIRST]

@@ -63,6 +63,7 @@ def environment(container: Manifest) -> dict[str, str]:
     return {row["name"]: row.get("value", "token") for row in container["env"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_manifests_are_valid(version: str) -> None:
     for manifest in written():

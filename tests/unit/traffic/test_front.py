@@ -44,6 +44,7 @@ def text_of(settings: Settings, **options: object) -> str:
     return render(chosen, two, {"default": "a" * 48, "data-team": "b" * 48})
 
 
+@pytest.mark.slow
 @needs_nginx
 @pytest.mark.parametrize("options", [{}, {"tokenless": False, "host": "0.0.0.0", "model": "other"}])
 def test_nginx_and_the_linter_accept_the_configuration(settings: Settings, options: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from traffic import history, record
@@ -16,6 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 ROW = Row(1000.0, "sharing", 5.0, 95, 5, 0, 0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_day_is_some_hundred_rows_and_another_canary_begins_anew(tmp_path: Path) -> None:
     route.begin(tmp_path, "a", "1.1", (5, 100))
     for second in range(0, 86_400, 60):

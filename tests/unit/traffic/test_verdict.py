@@ -114,6 +114,7 @@ COUNTS = st.integers(0, 3000).flatmap(lambda of: st.tuples(st.integers(0, of), s
 SHARES = st.floats(0.01, 0.99)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(COUNTS, SHARES)
 def test_the_evidence_is_the_formula_of_its_source(counts: tuple[int, int], share: float) -> None:

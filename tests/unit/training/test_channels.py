@@ -67,6 +67,7 @@ def same(first: Classifier, second: Classifier) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kept"),
     [

@@ -17,6 +17,7 @@ from training.evaluation.metrics import calibration, roc_auc
 from training.evaluation.report import by_class
 
 
+@pytest.mark.slow
 def test_roc_auc_counts_pairs_in_the_right_order() -> None:
     probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.6, 0.4], [0.2, 0.8]])
     assert roc_auc(probabilities, torch.tensor([0, 0, 1, 1])) == 0.75
@@ -94,6 +95,7 @@ def test_curves_of_runs_that_kept_fewer_figures_are_drawn() -> None:
         assert len(axes.lines) == 2
 
 
+@pytest.mark.slow
 def test_a_change_of_a_legal_photo_is_never_too_large() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2500, 3500, 3), np.uint8))
     turned = CORRUPTIONS["turned by EXIF"](noise)

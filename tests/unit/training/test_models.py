@@ -64,6 +64,7 @@ def test_backbones_have_a_head_of_the_tasks_size(name: str) -> None:
     assert sorted(p.shape[0] for p in trained) == [7, 7]
 
 
+@pytest.mark.slow
 def test_unavailable_weights_are_reported_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError("no route to host")
@@ -75,6 +76,7 @@ def test_unavailable_weights_are_reported_with_a_fix(monkeypatch: pytest.MonkeyP
         assert word in caught.value.message
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_are_taken_without_their_head(tmp_path: Path) -> None:
     donor = build(Backbone(name="resnet18", weights="none"), 5).network
     state = {

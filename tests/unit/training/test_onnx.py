@@ -154,6 +154,7 @@ def test_a_bundle_and_its_parts_give_the_same_answer(bundle: Path, tmp_path: Pat
     assert one.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_graph_of_floats_is_given_imagenets_scaling(tmp_path: Path) -> None:
     net = narrow_scenes_net(11, False, (32, 32)).eval()
     path, labels = tmp_path / "net.onnx", tmp_path / "idx_to_labels.npy"
@@ -184,6 +185,7 @@ def test_missing_arguments_and_files_are_reported_in_one_line(words: tuple[str, 
         ask("photo.jpg", *words)
 
 
+@pytest.mark.slow
 def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "few.npy", np.array(["a", "b"]))
     photo = bundle / "goldens" / "pattern_0.jpg"
@@ -191,6 +193,7 @@ def test_labels_of_another_model_are_refused(bundle: Path, tmp_path: Path) -> No
         ask(photo, "--model", bundle / "model.onnx", "--labels", tmp_path / "few.npy")
 
 
+@pytest.mark.slow
 def test_every_script_has_a_font_and_missing_glyphs_are_reported() -> None:
     labels = ["苹果", "かな", "한국", "ไทย", "हिन्दी", "Ελλάδα", "Мир", "$x_1$"]
     picture, missing = bar_chart("photos/萨摩耶 1.jpg", labels, [0.1] * len(labels))

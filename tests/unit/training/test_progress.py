@@ -108,6 +108,7 @@ def test_the_last_checkpoints_are_kept(recipe: Recipe, few: list[Photo], tmp_pat
     assert names == ["00000006.safetensors", "00000008.safetensors"]
 
 
+@pytest.mark.slow
 def test_dropout_applies_to_cached_features_only_in_training(recipe: Recipe, few: list[Photo]) -> None:
     plain, _ = train(recipe, few, True)
     dropped, _ = train(override(recipe, "backbone", dropout=0.5), few, True)

@@ -40,6 +40,7 @@ def fitted() -> tuple[Scope, torch.Tensor]:
     return _scope(parts, mix, threshold_of(mix.probability(seen))), inner.features[0]
 
 
+@pytest.mark.slow
 def test_kinds_that_were_seen_and_kinds_that_were_not_are_out_of_scope() -> None:
     scope, inside = fitted()
     threshold = float(scope.threshold)

@@ -91,6 +91,7 @@ def test_wrong_arguments_are_reported_in_one_line(arguments: list[str], words: s
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["classroom_document", "pets", SHIPPED])
 def test_every_line_fits_in_80_columns(model: object) -> None:
     done = CliRunner().invoke(main, ["summary", str(model), "--batch", "8"], env={"COLUMNS": "80"})

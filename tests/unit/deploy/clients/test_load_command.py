@@ -37,6 +37,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_latencies_errors_and_a_chart_of_a_load_through_the_front(tmp_path: Path, photos: Path) -> None:
     """Each fifth answer is an error: it is counted by its code, and drawn as a cross."""

@@ -36,6 +36,7 @@ def run(code: str, stderr: str | None = None) -> subprocess.CompletedProcess[str
     return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_a_signal_between_fork_and_exec_ends_the_child() -> None:
     done = run(FORK)
     assert done.returncode == 0, done.stderr
