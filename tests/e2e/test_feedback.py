@@ -27,6 +27,7 @@ from handler.spec import Limits
 from tests.helpers.commands import command, newest
 from tests.helpers.feedback import LABELS, PASSWORD, jpeg, running, site_in
 from tests.helpers.night import tints
+from tests.helpers.running.forked import PYTHON, python_that_forks
 from tests.helpers.waiting import Once
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
@@ -190,7 +191,7 @@ def test_a_wrong_answer_is_corrected_learnt_from_and_right_in_the_next_version(
     photo.write_bytes(tints.tinted("yellow", 500))
     frozen = tints.write_photos(tmp_path / "frozen", tints.AGREED, range(1000, 1060))
     store = Path(shutil.copytree(first / "store", tmp_path / "store"))
-    public = make_key(key)
+    public, forking = make_key(key), {PYTHON: python_that_forks(tmp_path)}
     with (
         measured_server(tmp_path / "var", store / "tints-1.0.mar", tints.tinted("red", 7)) as torchserve,
         running(application(work / "archives")) as published,
@@ -218,24 +219,24 @@ def test_a_wrong_answer_is_corrected_learnt_from_and_right_in_the_next_version(
             words += ["--base", first / "base", "--frozen", frozen, "--no-prune", "--no-idle", "--work", work]
             words += ["--publish", published, "--key", key]
             agree(site, range(100, 110))
-            few = command("feedback", "nightly", *words)
+            few = command("feedback", "nightly", *words, env=forking)
             assert few.stdout == "nothing to learn: 11 newly agreed photos, 20 are needed\n"
             agree(site, range(110, 150))
             with FileLock(work / ".lock"):
-                second = command("feedback", "nightly", *words, check=False)
+                second = command("feedback", "nightly", *words, env=forking, check=False)
                 assert (second.returncode, "another nightly run works" in second.stderr) == (1, True)
-            done = command("feedback", "nightly", *words, check=False)
+            done = command("feedback", "nightly", *words, env=forking, check=False)
             gates = [path.read_text() for path in work.glob("nights/*/gate.json")]
             assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{gates}"
             frozen_set, _, held, *_ = (row["numbers"] for row in json.loads(gates[0])["conditions"])
             assert frozen_set["fixes"] - frozen_set["regressions"] > 40, gates
             assert held["fixes"] - held["regressions"] > 4, gates
-            again = command("feedback", "nightly", *words)
+            again = command("feedback", "nightly", *words, env=forking)
             assert again.stdout == "nothing to learn: 0 newly agreed photos, 20 are needed\n"
 
             command("feedback", "keys", "trust", public, env=environment)
             with torchserve.load(rate=10) as load:
-                delivered = command("feedback", "deliver", env=environment)
+                delivered = command("feedback", "deliver", env=environment | forking)
                 result = load.stop()
             assert delivered.stdout == "tints-2.0.mar serves\n"
             assert result.statuses == {200: result.sent}

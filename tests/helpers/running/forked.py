@@ -134,7 +134,7 @@ def forking_python(tests: tuple[str, ...]) -> str:
 def python_that_forks(folder: Path) -> str:
     """A Python for the commands that a command starts: it forks those of the project, and runs everything else."""
     start_server()
-    packages = "|".join(f"-m {package}" for package in importlib.import_module("photoloop").main.summaries)
+    packages = "|".join(f"'-m {package}'" for package in importlib.import_module("photoloop").main.summaries)
     script, python = folder / "python", shlex.quote(sys.executable)
     script.write_text(
         f"""#!/bin/sh

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.settings import ROOT
 from tests.helpers.commands import command, newest
-from tests.helpers.running.forked import run_forked, start_forked
+from tests.helpers.running.forked import PYTHON, python_that_forks, run_forked, start_forked
 from tests.helpers.small import label_folders, small_recipe
 
 
@@ -49,12 +49,12 @@ def forked(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]
     return done
 
 
-def next_words(output: str) -> list[str]:
-    """The command of the next: line, without the interpreter, which must be the one that runs this test."""
+def next_words(output: str, python: str = sys.executable) -> list[str]:
+    """The command of the next: line, without the interpreter, which must be the one that ran the command."""
     lines = re.findall(r"^next: (.*)$", output, re.MULTILINE)
     assert len(lines) == 1, output
     interpreter, dash, *words = shlex.split(lines[0])
-    assert (ROOT / interpreter).absolute() == Path(sys.executable).absolute() or interpreter == "python"
+    assert (ROOT / interpreter).absolute() == Path(python).absolute() or interpreter == "python"
     assert dash == "-m"
     return words
 
@@ -112,7 +112,8 @@ def until(condition: Callable[[], bool], seconds: float = 240) -> None:
 def test_one_command_survives_a_kill(photos: Path, recipe: Path, environment: dict[str, str], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     given = ("retrain", photos, "--recipe", recipe, "--runs", runs, "--skip", "prune", "--against", ROOT / "missing")
-    words, env = [*map(str, given)], {**os.environ, **environment}
+    python = python_that_forks(tmp_path)
+    words, env = [*map(str, given)], {**os.environ, **environment, PYTHON: python}
 
     def steps() -> dict[str, Any]:
         found = list(runs.glob("shapes/retrain/*/walk.json"))
@@ -143,6 +144,6 @@ def test_one_command_survives_a_kill(photos: Path, recipe: Path, environment: di
     done = run_forked([*words[:-2], "--skip", "evaluate"], ROOT, env)
     assert done.returncode == 0, done.stderr
     assert "step 3 of 8: split: done before" in done.stderr and "step 8 of 8: archive" in done.stderr
-    words = next_words(done.stdout)
+    words = next_words(done.stdout, python)
     assert words[:2] == ["deploy", "rollout"] and words[3] == "--photos"
     assert (tmp_path / "store" / "shapes-1.0.mar").is_file() and Path(words[4]).is_file()
