@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +19,12 @@ from deploy.clients.generator import NUMBER
 from deploy.clients.load import Load
 from deploy.host.locks import OwnerKind, deployment_lock, server_lock
 from deploy.host.processes import cmdline, group_of_server, java_of
-from deploy.settings import ROOT
 from deploy.store import desired
 from deploy.store.journal import State, entries
 from deploy.torchserve.keys import read_key
 from tests.helpers.commands import command
 from tests.helpers.nodes import Node, in_handle
+from tests.helpers.traffic.canary import Canary, running_canary
 from tests.helpers.traffic.front import needs_nginx
 from tests.helpers.waiting import eventually
 from traffic import record
@@ -66,8 +64,9 @@ class Pair(NamedTuple):
         return str(answer.json().get("model_version", answer.status_code))
 
     def load(self) -> Load:
-        """Clients that ask the front all the time, each request with an id of its own."""
-        return Load(self.url, None, self.first.body | {"image_id": NUMBER}, clients=CLIENTS, key=self.token)
+        """Clients that ask the front with short pauses, each request with an id of its own."""
+        body = self.first.body | {"image_id": NUMBER}
+        return Load(self.url, None, body, clients=CLIENTS, pause_s=0.02, key=self.token)
 
     def both_answer(self) -> None:
         """Wait until the front sends requests to both."""
@@ -79,15 +78,8 @@ class Pair(NamedTuple):
         found = record.read(self.first.var, "shapes")
         return bool(found and found.state is CanaryState.SHARING and found.steps)
 
-    @contextmanager
-    def canary(self, version: str, *options: str) -> "Iterator[subprocess.Popen[str]]":
-        words = [sys.executable, "-m", "traffic", "canary", f"shapes-{version}.mar", *options]
-        env = {**os.environ, **self.first.env}
-        with subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=-1, stderr=-2) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+    def canary(self, version: str, *options: str) -> AbstractContextManager[Canary]:
+        return running_canary({**os.environ, **self.first.env}, f"shapes-{version}.mar", *options)
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +144,8 @@ def test_a_canary_walks_over_both_nodes_and_a_killed_one_goes_on(pair: Pair) -> 
         with pair.canary("1.1", "--steps", "20,50,100", "--requests", "100000", "--shadow", "0"):
             eventually(pair.shares, seconds=120)
         with pair.canary("1.1", "--steps", "20,50,100", "--requests", "40", "--shadow", "100") as again:
-            output, _ = again.communicate(timeout=240)
-        assert again.returncode == 0, output
+            code, output = again.end()
+        assert code == 0, output
         pair.first.deploy("rollback")
         pair.first.deploy("retire", "shapes", "1.1")
         result = load.stop()
@@ -170,8 +162,8 @@ def test_stop_needs_neither_the_canary_nor_torchserve(pair: Pair) -> None:
     """Its process is killed, and versions cannot be changed: the next request goes to the default all the same."""
     with pair.load(), pair.canary("1.1", "--steps", "99.9,100", "--requests", "100000", "--shadow", "0") as canary:
         eventually(pair.shares, seconds=120)
-        canary.kill()
-        canary.wait()
+        canary.process.kill()
+        canary.process.wait()
     assert [pair.ask() for _ in range(5)].count("1.1") >= 4, "the share outlives the process"
     stop = ("traffic", "stop", "--why", "teachers complain")
     with deployment_lock(pair.first.var).hold(OwnerKind.ROLLOUT, "shapes 9.9"):

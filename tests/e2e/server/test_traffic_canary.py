@@ -1,10 +1,8 @@
 """A canary on a real TorchServe and a real nginx, under load: promoted, killed, expired, stopped."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import pytest
@@ -15,12 +13,13 @@ from benchmarks.harness.versions import rewrite
 from deploy.clients.generator import NUMBER
 from deploy.clients.load import Load
 from deploy.rollout import roll_out
-from deploy.settings import ROOT, ROWS, Settings
+from deploy.settings import ROWS, Settings
 from deploy.store import desired
 from deploy.torchserve.process import Server
 from handler import goldens
 from tests.helpers.commands import command
 from tests.helpers.light import pack_quickly, write_light_bundle
+from tests.helpers.traffic.canary import Canary, running_canary
 from tests.helpers.traffic.front import following, needs_nginx, running_front
 from tests.helpers.waiting import eventually
 from traffic import record
@@ -50,21 +49,14 @@ class Clients(NamedTuple):
         url, key = self.front.settings.url("front"), tokens.read(self.model.var)[tokens.FIRST]
         return Load(f"{url}/predictions/{NAME}", None, self.model.body, clients=2, pause_s=0.04, key=key)
 
-    @contextmanager
-    def canary(self, version: str, *options: str) -> "Iterator[subprocess.Popen[str]]":
+    def canary(self, version: str, *options: str) -> AbstractContextManager[Canary]:
         """A running `traffic canary`, killed at the end of the block."""
-        words = [sys.executable, "-m", "traffic", "canary", f"{NAME}-{version}.mar", *options]
-        with subprocess.Popen(words, cwd=ROOT, env=self.environment, text=True, stdout=-1, stderr=-2) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        return running_canary(self.environment, f"{NAME}-{version}.mar", *options)
 
     def run_canary(self, version: str, *options: str) -> tuple[int, str]:
         """Its exit code and its output."""
-        with self.canary(version, *options) as process:
-            output, _ = process.communicate(timeout=240)
-            return process.returncode, output
+        with self.canary(version, *options) as canary:
+            return canary.end()
 
     def record(self) -> Record | None:
         return record.read(self.model.var, NAME)
@@ -141,9 +133,8 @@ def test_a_canary_without_requests_expires_and_one_that_fails_is_stopped(clients
     with clients.canary("1.2", "--steps", "50,100", "--requests", "100000", "--shadow", "0") as canary:
         eventually(lambda: (found := clients.record()) and found.state is State.MEASURING, seconds=120)
         with clients.load() as load:
-            output, _ = canary.communicate(timeout=240)
+            code, output = canary.end()
             result = load.stop()
-    code = canary.returncode
     assert (code, clients.served(), clients.model.registered()) == (1, before, registered), output
     assert "server errors: " in output and "were the candidate's" in output
     assert result.lost == 0 and set(result.statuses) == {200, 503}
