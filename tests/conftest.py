@@ -11,11 +11,12 @@ import pytest
 import yaml
 from xdist.remote import Producer
 
+from benchmarks.harness.versions import copy_as
 from config.recipe import read_recipe
 from deploy.archive import pack
 from deploy.settings import Settings, read_settings, separate_environment
 from tests.helpers.commands import SHAPES, SHIPPED, command, newest
-from tests.helpers.light import write_light_bundle
+from tests.helpers.light import STAND_IN, write_light_bundle
 from tests.helpers.pictures import draw_small_set
 from tests.helpers.running.forked import forking_python
 from tests.helpers.running.groups import SERVER, Groups, group_of, rank, uses_server
@@ -125,23 +126,32 @@ def copy_of_bundle(bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def store(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    pack(bundle, "1.0", folder)
-    pack(SHIPPED, "1.0", folder)
-    return folder
+def shipped(once: Once) -> Path:
+    """The archive of the shipped model; not to be changed."""
+    return once("shipped", lambda folder: pack(SHIPPED, "1.0", folder)) / "classroom-1.0.mar"
 
 
 @pytest.fixture(scope="session")
-def unpacked(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed_shapes(once: Once, bundle: Path) -> Path:
+    """The archive of the drawn recipe; not to be changed."""
+    return once("shapes", lambda folder: pack(bundle, "1.0", folder)) / "shapes-1.0.mar"
+
+
+@pytest.fixture(scope="session")
+def unpacked(packed_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of the drawn recipe as TorchServe unpacks it."""
     folder = tmp_path_factory.mktemp("unpacked")
-    shutil.unpack_archive(store / "shapes-1.0.mar", folder, "zip")
+    shutil.unpack_archive(packed_shapes, folder, "zip")
     return folder
 
 
 @pytest.fixture(scope="session")
-def settings(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(packed_shapes: Path, shipped: Path, light: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of the session's server; only the workers of the shipped model import torch (tests/helpers/light.py)."""
+    store = tmp_path_factory.mktemp("store")
+    for path in shipped.parent.iterdir():
+        shutil.copy(path, store)
+    copy_as(packed_shapes, "1.0", store, light / STAND_IN)
     return read_settings(separate_environment(tmp_path_factory.mktemp("var"), store))
 
 

@@ -1,17 +1,15 @@
 """Every example of the --help of deploy runs, in an order in which a person could run them."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.settings import ROOT, separate_environment
+from deploy.settings import separate_environment
 from tests.helpers.commands import command, examples
 from tests.helpers.light import pack_quickly, write_light_bundle
 
@@ -61,12 +59,9 @@ def test_the_example_of_tune_runs(tmp_path: Path) -> None:
 
 
 def run_example(name: str, text: str, env: dict[str, str]) -> None:
-    """Run a command as it is printed, in a process of its own, not a forked one."""
+    """Run a command as it is printed: `up` in a process of its own, the others in forked ones."""
     inner = re.search(r"\$\((python .*?)\)", text)
     words = shlex.split(inner[1] if inner else text)
     assert words[:4] == ["python", "-m", "deploy", name]
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    done = command(*([sys.executable, *words[1:]] if name == "up" else words[2:]), env=env)
     assert done.stdout.strip(), words

@@ -208,16 +208,16 @@ def test_it_stops_cleanly_while_it_starts(light_store: Path, light: Path, tmp_pa
     assert not [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))]
 
 
-def test_a_note_names_a_stored_archive_of_another_run(store: Path, copy_of_bundle: Path) -> None:
+def test_a_note_names_a_stored_archive_of_another_run(packed_shapes: Path, copy_of_bundle: Path) -> None:
     run = json.loads((copy_of_bundle / "run.json").read_text())
     (copy_of_bundle / "run.json").write_text(json.dumps(run | {"id": "another"}))
     runner = click.testing.CliRunner()
     with runner.isolation() as (_, errors, _):
-        assert choose(copy_of_bundle, None, store) == store / "shapes-1.0.mar"
+        assert choose(copy_of_bundle, None, packed_shapes.parent) == packed_shapes
         assert b"note: shapes-1.0.mar is of run" in errors.getvalue()
-    assert choose(copy_of_bundle, "1.0", store) == store / "shapes-1.0.mar"
+    assert choose(copy_of_bundle, "1.0", packed_shapes.parent) == packed_shapes
     with pytest.raises(UserError, match=r"scripts/archive.sh .* 7.7"):
-        choose(copy_of_bundle, "7.7", store)
+        choose(copy_of_bundle, "7.7", packed_shapes.parent)
 
 
 def test_a_worker_that_refuses_to_start_is_explained(bundle: Path, tmp_path: Path) -> None:

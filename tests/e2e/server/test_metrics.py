@@ -180,7 +180,7 @@ class TestRequestLog:
 
 class TestEveryLog:
     @pytest.fixture(scope="class", autouse=True)
-    def troubled(self, server: Server, store: Path) -> Iterator[None]:
+    def troubled(self, server: Server) -> Iterator[None]:
         """Requests in every form, and a version that cannot start: its worker leaves a stack trace."""
         ask(server, json={"image_id": SECRET, "image_base64": TEXT})
         ask(server, json={"image_id": SECRET, "image_base64": TEXT[:-50]})
@@ -198,8 +198,8 @@ class TestEveryLog:
             "POST", "*", headers={"Authorization": f"Bearer {read_key(server.settings.var, 'inference')}"}
         )
         assert connection.getresponse().status == 500
-        broken = store / "broken-1.0.mar"
-        _without_graph(store / "shapes-1.0.mar", broken)
+        broken = server.settings.store / "broken-1.0.mar"
+        _without_graph(broken.with_name("shapes-1.0.mar"), broken)
         query = {"url": broken.name, "model_name": "broken", "initial_workers": 1, "synchronous": "true"}
         assert not server.client.ask("management", "POST", "/models", params=query).ok
         yield

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 
-from deploy.archive import pack
 from deploy.host.processes import wait_until_gone
 from deploy.settings import ROOT, read_settings, separate_environment
 from deploy.store import profile
@@ -18,7 +17,7 @@ from deploy.store.mar import served_version
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.probes import example
 from deploy.torchserve.process import Server
-from tests.helpers.commands import SHIPPED, command
+from tests.helpers.commands import command
 from tests.helpers.endpoint import batches_logged
 from tests.helpers.light import pack_quickly, write_light_bundle
 
@@ -51,7 +50,7 @@ def test_by_default_two_waiting_requests_are_a_batch_and_no_request_waits_for_an
 
 
 def test_a_stopped_tune_leaves_no_server_behind(tmp_path: Path) -> None:
-    mar = pack(SHIPPED, "1.0", tmp_path / "store")
+    mar = pack_quickly(write_light_bundle(tmp_path / "light"), "1.0", tmp_path / "store")
     environment = {**separate_environment(tmp_path / "var", mar.parent), "TMPDIR": str(tmp_path)}
     words = [sys.executable, "-m", "deploy", "tune", mar.name, "--quick"]
     tuning = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)

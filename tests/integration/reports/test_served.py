@@ -12,12 +12,10 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from dataset.draw import draw
-from deploy.archive import pack
 from handler import requestlog
 from reports.drift_served import drift_served
 from reports.manifest.dates import CHINA
 from reports.scoring.archives import unpacked
-from tests.helpers.commands import SHIPPED
 from tests.helpers.handler import ask, encoded, started
 
 Line = dict[str, Any]
@@ -32,12 +30,12 @@ def photo(image: Image.Image) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Line]]:
+def logged(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Line]]:
     """Kind of photo -> the lines that the request log gets for such photos."""
     folder = tmp_path_factory.mktemp("served")
     drawn = {kind: [draw(kind, seed) for seed in range(count)] for kind, count in DRAWN.items()}
     dark = [ImageEnhance.Brightness(one).enhance(0.5) for one in (*drawn["room"], *drawn["call"])]
-    with unpacked(pack(SHIPPED, "1.0", folder), folder / "1") as model:
+    with unpacked(shipped, folder / "1") as model:
         service = started(model.folder)
         found: dict[str, list[Line]] = {}
         for kind, images in {**drawn, "dark": dark}.items():

@@ -13,7 +13,6 @@ import click
 import pytest
 
 from config.recipe import NO_CLASS
-from deploy.archive import pack
 from reports.build import build
 from reports.check import check
 from reports.sample import sample
@@ -32,8 +31,8 @@ def invoke(program: click.Command, *words: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def mar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(SHIPPED, "1.0", tmp_path_factory.mktemp("store"))
+def mar(shipped: Path) -> Path:
+    return shipped
 
 
 @pytest.fixture(scope="module")
