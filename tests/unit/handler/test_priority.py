@@ -22,8 +22,7 @@ thread = threading.Thread(target=time.sleep, args=(0.5,))
 thread.start()
 def classes():
     return [NAMES[os.sched_getscheduler(one)] for one in (os.getpid(), thread.native_id, child.pid)]
-print(*classes())
-priority.restore([child.pid])
+print(*classes(), priority.restore([child.pid]))
 print(*classes())
 child.kill()
 """
@@ -56,7 +55,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(archive: Path, *prefix: str, script: str = "model_service_worker.py") -> list[str]:
-    """The classes of the process, one of its threads and a child: first as started, then restored."""
+    """The classes of the process, one of its threads and a child: first as started, then restored.
+
+    After the first ones stands whether the process has entered the idle class.
+    """
     environment = {"PYTHONPATH": str(archive), "PATH": os.environ["PATH"]}
     words = [*prefix, sys.executable, script]
     done = subprocess.run(words, env=environment, cwd=archive, capture_output=True, text=True, timeout=60)
@@ -68,25 +70,36 @@ def run(archive: Path, *prefix: str, script: str = "model_service_worker.py") ->
 
 @needs_idle_class
 def test_a_worker_starts_in_the_idle_class_and_leaves_it_with_threads_and_children(archive: Path) -> None:
-    assert run(archive) == ["idle idle idle", "usual usual usual"]
+    assert began_idle(run(archive))
 
 
 @pytest.mark.parametrize("prefix", [ALLOWED, [*ALLOWED, *WITHOUT]], ids=["limit", "limit, not root"])
 def test_a_limit_of_nice_allows_it_too(archive: Path, prefix: list[str]) -> None:
-    assert run(archive, *prefix) == ["idle idle idle", "usual usual usual"]
+    assert began_idle(run(archive, *prefix))
+
+
+def began_idle(lines: list[str]) -> bool:
+    """Whether it entered the class and left it with all; it has left before if other tests use the cores."""
+    as_started, restored = lines
+    return (
+        as_started == "idle idle idle True" or (as_started.startswith("usual usual ") and as_started.endswith(" True"))
+    ) and restored == "usual usual usual"
 
 
 def test_a_worker_that_could_not_leave_the_idle_class_stays_out_of_it(archive: Path) -> None:
-    assert run(archive, *FORBIDDEN, *(() if os.geteuid() else WITHOUT)) == ["usual usual usual"] * 2
+    assert run(archive, *FORBIDDEN, *(() if os.geteuid() else WITHOUT)) == [
+        "usual usual usual False",
+        "usual usual usual",
+    ]
 
 
 def test_other_processes_that_see_the_archive_keep_their_class(archive: Path) -> None:
     (archive / "other.py").write_text(CLASSES)
-    assert run(archive, script="other.py") == ["usual usual usual"] * 2
+    assert run(archive, script="other.py") == ["usual usual usual False", "usual usual usual"]
 
 
 def test_a_class_that_somebody_chose_is_kept(archive: Path) -> None:
-    assert run(archive, "chrt", "--idle", "0") == ["idle idle idle"] * 2
+    assert run(archive, "chrt", "--idle", "0") == ["idle idle idle False", "idle idle idle"]
 
 
 @needs_idle_class
