@@ -45,7 +45,7 @@ from handler.spec import read_spec
 MODELS = ROOT / "runs" / "bench" / "models"
 PAGE = ROOT / "docs" / "benchmarks.md"
 TOLERANCE = 0.02  # of a probability
-QUICK_S = 2.0
+QUICK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
 @click.option(
     "--seconds", default=8.0, show_default=True, type=click.FloatRange(0, min_open=True), help="Length of each load."
 )
-@click.option("--quick", is_flag=True, help="One round of 2 s loads; checks no bound.")
+@click.option("--quick", is_flag=True, help="One round of 1 s loads; checks no bound.")
 @click.option("--bundle", default=BUNDLE, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON and chart; docs/ stays unchanged."
