@@ -176,16 +176,17 @@ def test_a_key_is_read_again_for_each_new_connection_and_only_then() -> None:
     """TorchServe writes new keys at every start, which also ends all connections."""
 
     def restart(sock: socket.socket, number: int) -> None:
-        if number == 8:
+        if number == 3:
             server.new_key("second")
         answer(sock)
-        if number == 12:
+        if number == 5:
             _end(sock)
 
     with backend(restart) as server:
-        result = offered(server)
+        result = offered(server, rate=None, clients=1)  # at a rate, a request that is late gets a second connection
     assert result.statuses == {200: result.sent}
-    assert server.keys == 12 * ["first"] + (result.sent - 12) * ["second"]
+    assert server.keys == 5 * ["first"] + (result.sent - 5) * ["second"]
+    assert server.opened == 2
 
 
 def test_without_a_key_every_request_is_lost() -> None:
