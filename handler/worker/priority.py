@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-MOST_WAITING = 0.75
+MOST_WAITING = 0.9
 """Share of PATIENCE_S: a start that waits longer for a core leaves the idle class."""
-PATIENCE_S = 0.5
+PATIENCE_S = 2.0
 _WAITED = Path(f"/proc/self/task/{os.getpid()}/schedstat")  # https://docs.kernel.org/scheduler/sched-stats.html
 _PASSES = 10  # a thread may start another one while they are listed
 _lowered, _restored = threading.Event(), threading.Event()
