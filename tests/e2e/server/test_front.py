@@ -3,10 +3,12 @@
 import gzip
 import json
 import re
+import select
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,18 +197,45 @@ def raw(front: Front, request: bytes) -> bytes:
         return connection.recv(1000)
 
 
+class Unfinished:
+    """Requests whose bodies have begun to arrive."""
+
+    def __init__(self, front: Front, count: int) -> None:
+        self.front = front
+        self.connections = [self.begin() for _ in range(count)]
+
+    def begin(self) -> socket.socket:
+        connection = socket.create_connection((HOST, self.front.settings.ports["front_port"]))
+        fields = {"Host": "a", "Content-Length": "1000", **bearer(self.front)}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        connection.sendall(f"POST /predictions/shapes HTTP/1.1\r\n{head}\r\nx".encode())
+        return connection
+
+    def answered(self) -> list[socket.socket]:
+        return select.select(self.connections, [], [], 0)[0]
+
+    def renew(self) -> bool:
+        """Begin again what was refused: nginx counts an earlier test's request until it has seen that it has ended."""
+        refused = self.answered()
+        for connection in refused:
+            self.connections.remove(connection)
+            connection.close()
+            self.connections.append(self.begin())
+        return bool(refused)
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+
 def test_one_address_has_a_limit_of_requests_at_once(front: Front) -> None:
     """Four bodies that have begun to arrive; the fifth request is refused, and taken when they have gone."""
-    token = bearer(front)["Authorization"]
-    head = f"POST /predictions/shapes HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\nContent-Length: 1000\r\n\r\nx"
-    open_ones = [socket.create_connection((HOST, front.settings.ports["front_port"])) for _ in range(4)]
-    try:
-        for connection in open_ones:
-            connection.sendall(head.encode())
-        assert eventually(lambda: code(send(front, data=b"x")) == (429, "too_many_requests"))
-    finally:
-        for connection in open_ones:
-            connection.close()
+
+    def fifth_is_refused() -> bool:
+        return not unfinished.renew() and code(send(front, data=b"x")) == (429, "too_many_requests")
+
+    with closing(Unfinished(front, 4)) as unfinished:
+        assert eventually(fifth_is_refused)
     assert eventually(lambda: code(send(front, data=b"x")) == (415, "unsupported_format"))
 
 
