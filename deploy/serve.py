@@ -40,6 +40,8 @@ from deploy.torchserve.process import refuse_taken_ports
 from handler.spec import read_spec
 
 EXAMPLE = "example-request.json"
+FRONT_S = 5.0
+"""The front notices within a second that the server is ready. It waits without end for a port that is taken."""
 
 
 def what_to_serve(command: Callable[..., None]) -> Callable[..., None]:
@@ -168,7 +170,8 @@ def announce(settings: Settings, entry: ServedVersion, ready: dict[str, Any], st
     mar = settings.store / shown.archive
     with contextlib.suppress(OSError):  # a full disk must not stop the server
         write_json(settings.var / EXAMPLE, example(mar).body)
-    click.echo(_ready_text(settings, mar, time.monotonic() - started, how_to_stop))
+    answering = front.starts(settings) and front.answers(settings, FRONT_S)
+    click.echo(_ready_text(settings, mar, time.monotonic() - started, answering, how_to_stop))
 
 
 def relative(path: Path, resolve: bool = True) -> Path:
@@ -177,7 +180,7 @@ def relative(path: Path, resolve: bool = True) -> Path:
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def _ready_text(settings: Settings, mar: Path, seconds: float, how_to_stop: str) -> str:
+def _ready_text(settings: Settings, mar: Path, seconds: float, answering: bool, how_to_stop: str) -> str:
     name, label = read_manifest(mar).name, example(mar).golden.label
     token = f"$({_environment()}{relative(Path(sys.executable), resolve=False)} -m deploy token)"
     return "\n".join(
@@ -190,7 +193,7 @@ def _ready_text(settings: Settings, mar: Path, seconds: float, how_to_stop: str)
             f"    -H 'Content-Type: application/json' -d @{relative(settings.var / EXAMPLE)}",
             "",
             *filter(None, [describe(settings)]),
-            *filter(None, [front.text(settings)]),
+            *filter(None, [front.text(settings, answering)]),
             how_to_stop,
         ]
     )

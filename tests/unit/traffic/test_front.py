@@ -20,6 +20,7 @@ import requests
 from common.errors import UserError
 from deploy.host.locks import OwnerKind, deployment_lock
 from deploy.settings import HOST, ROOT, FrontSettings, Settings, read_settings
+from deploy.supervision.front import answers, text
 from deploy.torchserve import keys
 from tests.helpers.traffic.front import bearer, needs_nginx, running_front
 from tests.helpers.traffic.node import standin
@@ -271,6 +272,23 @@ def test_a_restarted_node_waits_for_the_candidate_unless_it_is_alone(settings: S
         with Front(settings, behind=(first,)):
             write_key(first, "three")
             eventually(lambda: Gate(settings.var, first).key == "three")
+
+
+@needs_nginx
+def test_the_front_is_ready_when_a_node_gets_requests(settings: Settings) -> None:
+    """Not as soon as a keeper is: a request right after /ready would get a 503."""
+    (node,) = nodes(settings)
+    url = settings.url("front") + "/ready"
+    with keeper_that_stands_in(settings.ports["keeper_port"]), running_front(settings) as front:
+        eventually(lambda: requests.get(url, timeout=5).status_code == 503)
+        assert not answers(front.settings, 0.2)
+        assert text(front.settings, False).endswith(f"yet: see {settings.var}/logs/front_program.log")
+        with standin(node, "key"):
+            assert answers(front.settings, 10)
+            assert requests.get(url, timeout=5).json()["ready"]
+            predictions = settings.url("front") + "/predictions/shapes"
+            assert requests.post(predictions, headers=bearer(front), timeout=10).ok
+            assert "token: python -m traffic token" in text(front.settings, True)
 
 
 class StandinKeeper(BaseHTTPRequestHandler):
