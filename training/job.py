@@ -41,6 +41,7 @@ from training.evaluation.inference import predict
 from training.fitting.trainer import train_run
 from training.options import fresh_option, runs_option
 from training.records.folder import digest
+from training.records.index import of_step
 from training.records.run import RunRecord, Trained, read_recipe_of, read_record
 from training.records.weights import load_model
 
@@ -180,11 +181,11 @@ def _pretrained(recipe: Recipe, work: Path, tell: Callable[[str], None]) -> Reci
 def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell: Callable[[str], None]) -> Path:
     """A run of this recipe on these photos: a finished one if there is one, else a new one."""
     data = fingerprint(photos, recipe.labels)
-    for file in sorted((root / recipe.name).glob("*-train/run.json"), reverse=True):
-        record = read_record(file.parent)
-        if not fresh and _plain(record) and read_recipe_of(file.parent) == recipe and record.inputs.data == data:
-            tell(f"trained already: {file.parent} (--fresh trains again)")
-            return file.parent
+    for run in reversed(of_step((root / recipe.name).glob("*"), "train")):
+        record = read_record(run)
+        if not fresh and _plain(record) and read_recipe_of(run) == recipe and record.inputs.data == data:
+            tell(f"trained already: {run} (--fresh trains again)")
+            return run
     return train_run(recipe, photos, [], root, fresh)[0]
 
 

@@ -28,7 +28,7 @@ from config.recipe import names
 from training.records.compare import as_table, compare_runs
 from training.records.delete import check_deletable, delete_runs
 from training.records.folder import RUNS
-from training.records.index import Run, find, packed_from, read_run, read_runs
+from training.records.index import Run, age, find, packed_from, read_run, read_runs
 from training.records.run import RUN, CrossValidated, Metrics, Swept
 
 
@@ -72,7 +72,7 @@ def runs(
 
 def tree(runs: Sequence[Run]) -> list[tuple[int, Run]]:
     """Runs in the order of the list, each with its depth: children below their parent, newest branch last."""
-    newest = {run.task: run.id for run in sorted(runs, key=lambda run: run.id)}
+    newest = {run.task: run.id for run in sorted(runs, key=lambda run: age(run.id))}
     tasks = sorted(newest, key=newest.__getitem__)
     return [row for task in tasks for row in _tree_of_task([run for run in runs if run.task == task])]
 

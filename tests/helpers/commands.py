@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from deploy.settings import ROOT
 from photoloop import main as photoloop
 from tests.helpers.running.forked import run_forked
+from training.records.index import of_step
 
 SHAPES = ROOT / "config" / "recipes" / "shapes.yaml"
 SHIPPED = ROOT / "models" / "classroom"
@@ -33,7 +34,7 @@ def command(
 
 
 def newest(folder: Path, step: str) -> Path:
-    return sorted(folder.glob(f"*-{step}"))[-1]
+    return of_step(folder.glob("*"), step)[-1]
 
 
 @functools.cache

@@ -34,6 +34,7 @@ from training.data.loader import PhotoSet
 from training.evaluation.inference import predict
 from training.prune import prune
 from training.records.folder import make_run
+from training.records.index import of_step
 from training.records.run import CrossValidated, Inputs, Metrics, Origin, RunRecord, SweepRow, Trained
 from training.records.weights import load_model
 from training.train import train
@@ -422,10 +423,11 @@ def test_pruning_learns_from_photos_without_a_label(short: Path, few: Path, tmp_
     invoke = click.testing.CliRunner().invoke
     for recipe in (short, taught):
         assert invoke(train, [str(recipe), *options]).exit_code == 0
-    plain, taught_run = sorted((tmp_path / "runs" / "shapes").glob("*-train"))
+    runs = tmp_path / "runs" / "shapes"
+    plain, taught_run = of_step(runs.glob("*"), "train")
     for more in ([], ["--unlabelled", str(others)]):
         assert invoke(prune, [str(taught_run), *options, *more]).exit_code == 0
-    without, with_unlabelled = sorted((tmp_path / "runs" / "shapes").glob("*-prune"))
+    without, with_unlabelled = of_step(runs.glob("*"), "prune")
     assert json.loads((with_unlabelled / "run.json").read_text())["unlabelled"]["photos"] == 6
     assert weights(without) != weights(with_unlabelled)
     assert "is held out as" in invoke(prune, [str(taught_run), *options, "--unlabelled", str(few)]).output

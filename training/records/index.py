@@ -6,7 +6,7 @@ A run is a folder ROOT/RECIPE/ID whose name was given by training; other folders
 import difflib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ from config.recipe import Recipe
 from training.records.folder import CHECKPOINT, PARTIAL, PROGRESS, RUNS
 from training.records.run import RUN, RunRecord, read_recipe_of, read_record
 
-ID = re.compile(r"\d{8}-\d{6}-(?P<step>[a-z]+)(-\d+)?")
+ID = re.compile(r"(?P<time>\d{8}-\d{6})-(?P<step>[a-z]+)(-(?P<number>\d+))?")
 LATEST = "latest"
 MODEL_STEPS = ("train", "prune")
 """Steps whose runs have a model."""
@@ -84,6 +84,18 @@ def read_run(folder: Path) -> Run | None:
         return Run(folder, State.DAMAGED)
 
 
+def age(run_id: str) -> tuple[str, int]:
+    """A key that sorts the runs of a recipe, oldest first: the second one that began in a second is called ID-2."""
+    match = ID.fullmatch(run_id)
+    return (match["time"], int(match["number"] or 1)) if match else ("", 0)
+
+
+def of_step(folders: Iterable[Path], step: str) -> list[Path]:
+    """Those of the folders that are complete runs of a step, oldest first."""
+    runs = [path for path in folders if (match := ID.fullmatch(path.name)) and match["step"] == step]
+    return sorted(runs, key=lambda path: age(path.name))
+
+
 def find(name: str, runs: Sequence[Run]) -> Run:
     """The run with an id or a folder.
 
@@ -93,7 +105,7 @@ def find(name: str, runs: Sequence[Run]) -> Run:
     """
     if is_latest(name):
         complete = [run for run in runs if run.state is State.COMPLETE and run.step in MODEL_STEPS]
-        newest = max(complete, key=lambda run: run.id, default=None)
+        newest = max(complete, key=lambda run: age(run.id), default=None)
         name = str(newest.folder) if newest else name
     folder = _absolute(Path(name))
     matches = [run for run in runs if name in (run.id, run.folder.name) or _absolute(run.folder) == folder]

@@ -13,6 +13,7 @@ from deploy.settings import ROOT
 from training.compression import structured
 from training.compression.structured import show
 from training.experiments.sweep import as_table
+from training.records import index
 from training.records.run import (
     CrossValidated,
     Inputs,
@@ -262,3 +263,17 @@ def test_a_record_is_combined_not_changed() -> None:
         record.seconds = 1.0  # type: ignore[misc]
     with pytest.raises(ValueError, match="frozen"):
         record.origin.id = "y"  # type: ignore[misc]
+
+
+def test_runs_that_began_in_the_same_second_are_in_order() -> None:
+    second = "20261127-161000-train"
+    names = [
+        f"{second}-10",
+        f"{second}-2",
+        second,
+        "20261127-160959-train-3",
+        "20261127-161000-prune",
+        f"{second}.partial",
+    ]
+    expected = ["20261127-160959-train-3", second, f"{second}-2", f"{second}-10"]
+    assert [path.name for path in index.of_step(map(Path, names), "train")] == expected
