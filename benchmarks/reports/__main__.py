@@ -14,6 +14,7 @@ line, and writes that line to runs/benchmarks/reports.json. On two quiet cores 2
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -53,12 +54,13 @@ PER_KILL = 200  # photos: more than are scored between two kills on two cores
 
 
 class Sample(NamedTuple):
-    """A running job: photos written so far, seconds, seconds of computing and unique bytes of all its processes."""
+    """A running job: photos written so far, seconds, and of all its processes seconds of computing and bytes."""
 
     photos: int
     seconds: float
     computing: float
-    memory: float
+    unique: int
+    anonymous: int
     processes: int
 
 
@@ -108,9 +110,9 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
         "score_per_second_of_computing": round(per_computing, 1),
         "ratio_of_computing": round(per_computing / bare_computing, 3),
         "core_hours_per_million": round(1e6 / 3600 / per_computing, 2),
-        "memory_mb": round(max(one.memory for one in samples) / 1e6),
-        "memory_mb_by_fifth": by_fifth(complete(samples)),
-        "memory_slope_mb_per_10000": slope(complete(samples)),
+        "memory_mb": round(max(one.unique for one in samples) / 1e6),
+        "anonymous_mb_by_fifth": by_fifth(complete(samples)),
+        "anonymous_slope_mb_per_10000": slope(complete(samples)),
     }
 
 
@@ -168,7 +170,7 @@ def score(table: Path, mar: Path, out: Path, part: int, *more: str) -> list[Samp
 
 def sampled(launcher: int, photos: int) -> list[Sample]:
     """A sample of a process and its children; none if workers have ended."""
-    seconds, computing, memory = time.perf_counter(), 0.0, 0.0
+    seconds, computing, unique, anonymous = time.perf_counter(), 0.0, 0, 0
     try:
         children = psutil.Process(launcher).children(recursive=True)
         if len(children) < cores():  # the workers are ending
@@ -176,10 +178,25 @@ def sampled(launcher: int, photos: int) -> list[Sample]:
         for process in (psutil.Process(launcher), *children):
             times = process.cpu_times()
             computing += times.user + times.system
-            memory += process.memory_full_info().uss
+            unique += process.memory_full_info().uss
+            anonymous += anonymous_bytes(process.pid)
     except psutil.NoSuchProcess:
         return []
-    return [Sample(photos, seconds, computing, memory, 1 + len(children))]
+    return [Sample(photos, seconds, computing, unique, anonymous, 1 + len(children))]
+
+
+def anonymous_bytes(pid: int) -> int:
+    """What a process has allocated, without the files that it maps.
+
+    Raises:
+        psutil.NoSuchProcess: it has ended.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError as error:
+        raise psutil.NoSuchProcess(pid) from error
+    found = re.search(r"^RssAnon:\s*(\d+) kB$", status, re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 def complete(samples: Sequence[Sample]) -> list[Sample]:
@@ -190,7 +207,7 @@ def complete(samples: Sequence[Sample]) -> list[Sample]:
 
 def by_fifth(samples: Sequence[Sample]) -> list[float]:
     """The mean memory of each fifth of the samples, in megabytes; of fewer than five samples nothing."""
-    fifths = np.array_split([one.memory / 1e6 for one in samples], 5)
+    fifths = np.array_split([one.anonymous / 1e6 for one in samples], 5)
     return [round(float(part.mean()), 1) for part in fifths if len(samples) >= 5]
 
 
@@ -199,7 +216,7 @@ def slope(samples: Sequence[Sample]) -> float | None:
     later = samples[len(samples) // 2 :]
     if len(later) < 3:
         return None
-    line = np.polyfit([one.photos / 10_000 for one in later], [one.memory / 1e6 for one in later], 1)
+    line = np.polyfit([one.photos / 10_000 for one in later], [one.anonymous / 1e6 for one in later], 1)
     return round(float(line[0]), 2)
 
 
