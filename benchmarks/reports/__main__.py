@@ -4,8 +4,9 @@
 
 Draws photos, and lists each of them many times. Then in turn, with one process per core: the bare loop (read, decode,
 classify; `benchmarks/reports/bare.py`), `reports score`, and the bare loop again. Rates are given per second and per
-second of computing, as the latter hardly depends on what else the machine does. The memory is the sum of the
-unique sizes of all processes: its peak, its mean in each fifth of the run, and the slope of a line through the second
+second of computing, as the latter hardly depends on what else the machine does. The memory is the sum of what all
+processes have allocated (anonymous memory: the unique size falls by 40 MB when another program maps the same
+libraries), twice a second: its peak, its mean in each fifth of the run, and the slope of a line through the second
 half, because the allocators of the workers go on growing, and falling, for thousands of photos. The rows of a job
 that is killed, and those of Ray if it is installed, must be those of an undisturbed one. Prints Markdown, then one JSON
 line, and writes that line to runs/benchmarks/reports.json. On two quiet cores 20,000 photos take about 20 minutes.
@@ -59,8 +60,7 @@ class Sample(NamedTuple):
     photos: int
     seconds: float
     computing: float
-    unique: int
-    anonymous: int
+    memory: int
     processes: int
 
 
@@ -99,7 +99,7 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
     samples = score(manifest(place / "all.csv", photos), mar, place / "scores", max(20, min(PART, count // 50)))
     after = bare_loop(place, mar, photos[-half:])
     bare, bare_computing = (2 * half / (before[index] + after[index]) for index in (0, 1))
-    first, last = samples[0], samples[-1]
+    first, last = samples[0], next(one for one in samples if one.photos == samples[-1].photos)
     done = last.photos - first.photos
     rate, per_computing = done / (last.seconds - first.seconds), done / (last.computing - first.computing)
     return {
@@ -110,9 +110,9 @@ def compare(place: Path, drawn: Sequence[Path], mar: Path, count: int) -> dict[s
         "score_per_second_of_computing": round(per_computing, 1),
         "ratio_of_computing": round(per_computing / bare_computing, 3),
         "core_hours_per_million": round(1e6 / 3600 / per_computing, 2),
-        "memory_mb": round(max(one.unique for one in samples) / 1e6),
-        "anonymous_mb_by_fifth": by_fifth(complete(samples)),
-        "anonymous_slope_mb_per_10000": slope(complete(samples)),
+        "memory_mb": round(max(one.memory for one in samples) / 1e6),
+        "memory_mb_by_fifth": by_fifth(complete(samples)),
+        "memory_slope_mb_per_10000": slope(complete(samples)),
     }
 
 
@@ -160,7 +160,7 @@ def score(table: Path, mar: Path, out: Path, part: int, *more: str) -> list[Samp
         process = subprocess.Popen([*words, "--part", str(part), *more], cwd=ROOT, stdout=log, stderr=log)
         while process.poll() is None:
             done = len(list((out / "parts").glob("0*.parquet")))
-            if done and (not samples or done * part > samples[-1].photos):
+            if done:
                 samples += sampled(process.pid, done * part)
             time.sleep(INTERVAL)
     if process.returncode:
@@ -170,7 +170,7 @@ def score(table: Path, mar: Path, out: Path, part: int, *more: str) -> list[Samp
 
 def sampled(launcher: int, photos: int) -> list[Sample]:
     """A sample of a process and its children; none if workers have ended."""
-    seconds, computing, unique, anonymous = time.perf_counter(), 0.0, 0, 0
+    seconds, computing, memory = time.perf_counter(), 0.0, 0
     try:
         children = psutil.Process(launcher).children(recursive=True)
         if len(children) < cores():  # the workers are ending
@@ -178,14 +178,13 @@ def sampled(launcher: int, photos: int) -> list[Sample]:
         for process in (psutil.Process(launcher), *children):
             times = process.cpu_times()
             computing += times.user + times.system
-            unique += process.memory_full_info().uss
-            anonymous += anonymous_bytes(process.pid)
+            memory += allocated(process.pid)
     except psutil.NoSuchProcess:
         return []
-    return [Sample(photos, seconds, computing, unique, anonymous, 1 + len(children))]
+    return [Sample(photos, seconds, computing, memory, 1 + len(children))]
 
 
-def anonymous_bytes(pid: int) -> int:
+def allocated(pid: int) -> int:
     """What a process has allocated, without the files that it maps.
 
     Raises:
@@ -207,7 +206,7 @@ def complete(samples: Sequence[Sample]) -> list[Sample]:
 
 def by_fifth(samples: Sequence[Sample]) -> list[float]:
     """The mean memory of each fifth of the samples, in megabytes; of fewer than five samples nothing."""
-    fifths = np.array_split([one.anonymous / 1e6 for one in samples], 5)
+    fifths = np.array_split([one.memory / 1e6 for one in samples], 5)
     return [round(float(part.mean()), 1) for part in fifths if len(samples) >= 5]
 
 
@@ -216,7 +215,7 @@ def slope(samples: Sequence[Sample]) -> float | None:
     later = samples[len(samples) // 2 :]
     if len(later) < 3:
         return None
-    line = np.polyfit([one.photos / 10_000 for one in later], [one.anonymous / 1e6 for one in later], 1)
+    line = np.polyfit([one.photos / 10_000 for one in later], [one.memory / 1e6 for one in later], 1)
     return round(float(line[0]), 2)
 
 
