@@ -26,6 +26,7 @@ import tempfile
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +42,8 @@ LATE = ("matplotlib.figure", "nncf", "onnxscript", "sklearn.model_selection", "t
 FAST = ["tests/unit"]
 """The paths of `make test-fast`."""
 LIMIT_S = 600
+Running = dict[int, tuple[int, socket.socket]]
+"""What was forked: a file descriptor that tells its end -> its process, and the connection of whoever waits for it."""
 _NOTHING = os.open(os.devnull, os.O_RDONLY)
 _NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
@@ -181,19 +184,42 @@ def _serve(listener: socket.socket, tests: list[str]) -> None:
         _import_tests(tests)
     if tests != FAST:
         _prepare_exports()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined] # else each command finalizes at its end what was imported
     gc.freeze()
     gc.enable()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the processes that report the exit codes
-    while listener in select.select([listener, sys.stdin], [], [])[0]:
-        connection, _ = listener.accept()
-        if not os.fork():
-            listener.close()
-            _report(connection)
+    running: Running = {}
+    while sys.stdin not in (ready := select.select([listener, sys.stdin, *running], [], [])[0]):
+        for file in running.keys() & set(ready):
+            _report(*running.pop(file))
+            os.close(file)
+        if listener in ready and _fork(listener, running):
             return
-        connection.close()
     Path(listener.getsockname()).unlink()
     Path(listener.getsockname()).parent.rmdir()
     os._exit(0)
+
+
+def _fork(listener: socket.socket, running: Running) -> bool:
+    """Start what the next connection asks for; true in a process of `pytest -n`, at its end."""
+    connection, _ = listener.accept()
+    try:
+        files, request = _read(connection)
+    except ValueError:  # whoever asked was killed
+        connection.close()
+        return False
+    if not (child := os.fork()):
+        for open_one in (listener, connection, *(waiting for _, waiting in running.values())):
+            open_one.close()
+        for file in running:
+            os.close(file)
+        _run(files, **request)
+        return True
+    for file in files:
+        os.close(file)
+    with contextlib.suppress(BrokenPipeError):
+        connection.sendall(b"%d\n" % child)
+    running[os.pidfd_open(child)] = (child, connection)
+    return False
 
 
 def _import_commands() -> None:
@@ -236,30 +262,25 @@ def _import_tests(paths: list[str]) -> None:
     sys.meta_path.remove(finder)
 
 
-def _report(connection: socket.socket) -> None:
-    """Fork the process of a request, wait for it, and send its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _read(connection: socket.socket) -> tuple[list[int], dict[str, Any]]:
+    """What to run, and its stdin, stdout and stderr. Raises ValueError: the connection was closed."""
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
-    request = json.loads(connection.makefile().readline())
-    child = os.fork()
-    if not child:
-        connection.close()
-        for number, file in enumerate(files):
-            os.dup2(file, number)
-            os.close(file)
-        _run(**request)
-        return
-    for file in files:
-        os.close(file)
-    with contextlib.suppress(BrokenPipeError):  # whoever waited for it was killed
-        connection.sendall(b"%d\n" % child)
+    with connection.makefile() as lines:
+        return files, json.loads(lines.readline())
+
+
+def _report(child: int, connection: socket.socket) -> None:
+    """Send the exit code of a process that has ended."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with contextlib.suppress(BrokenPipeError):
+    with connection, contextlib.suppress(BrokenPipeError):  # whoever waited for it was killed
         connection.sendall(b"%d\n" % code)
-    os._exit(0)
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str]) -> None:
+def _run(files: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Be the process of a request; returns if that is one of `pytest -n`, which has ended."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
