@@ -37,6 +37,7 @@ from handler.spec import Input, Limits
 MIN_SIDE = 64
 """Minimum of the shorter side in pixels: the smallest input of the photo recipes; below it, a photo is enlarged."""
 
+_WORTH = 8  # files: a process takes about as long to start
 _QUEUED = 4  # files per worker: enough to keep it busy, few enough to keep the memory constant
 _VERDICTS = {
     "unsupported_format": "unsupported",
@@ -125,13 +126,13 @@ def inspect_all(
 
     Args:
         inspect: a module-level function or a partial of one; it is pickled for the worker processes.
-        workers: number of processes; default: one per core.
+        workers: number of processes; default: one per core, but at most one for each 8 files.
 
     Yields:
         (index of the path, its facts), in order of completion. A file that killed its process is `corrupt`.
     """
     todo = deque(range(len(paths)))
-    workers = min(workers or os.cpu_count() or 1, max(1, len(paths)))
+    workers = workers or min(os.cpu_count() or 1, max(1, -(-len(paths) // _WORTH)))
     while todo:
         lost = yield from _until_broken(paths, todo, inspect, workers)
         for index in lost:  # one at a time, to find the file that kills its process
