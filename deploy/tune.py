@@ -98,7 +98,7 @@ def tune(archive: Path | None, rounds: int, seconds: float, quick: bool, as_json
     tuner = Tuner(mar, entry, 1 if quick else rounds, 1.0 if quick else seconds)
     first, second = _measure_all(tuner, quick)
     profiles = choose_profiles(first, second)
-    rows = [candidate.measurement() for candidate in (*first, *second)]
+    rows = [candidate.measurement() for candidate in (*first, *(one for one in second if one not in first))]
     profile.write(settings, entry, profiles, rows)
     if as_json:
         options = {name: asdict(options) for name, options in profiles.items()}
@@ -129,10 +129,11 @@ def _measure_all(tuner: "Tuner", quick: bool) -> tuple[list[Candidate], list[Can
     """Workers and threads first; then batch sizes with those that had the highest throughput."""
     combinations = list(worker_options(profile.cores()))
     first = tuner.measure([combinations[0], combinations[-1]] if quick else combinations)
-    busiest = highest_throughput(first).options
-    batched = [replace(busiest, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES[: 1 if quick else None]]
-    second = tuner.measure([busiest, *(options for options in batched if options != busiest)])
-    return first, second
+    busiest = highest_throughput(first)
+    if quick:
+        return first, [busiest]
+    batched = [replace(busiest.options, batch_size=size, max_batch_delay=ms) for size, ms in BATCHES]
+    return first, tuner.measure([busiest.options, *(options for options in batched if options != busiest.options)])
 
 
 def worker_options(cores: int) -> Iterator[ServingOptions]:
