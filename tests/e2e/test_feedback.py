@@ -61,6 +61,14 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+@pytest.fixture(autouse=True)
+def _closed(browser: Any) -> Iterator[None]:
+    """Pages do not outlive their test."""
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 def opened(browser: Any, address: str, **options: object) -> Any:
     """A page whose scripts may not fail and which may ask no other server."""
     page = browser.new_context(**options).new_page()

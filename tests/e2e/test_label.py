@@ -35,6 +35,14 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
+@pytest.fixture(autouse=True)
+def _closed(browser: Any) -> Iterator[None]:
+    """A page that stayed open would look for its server until the last test."""
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serving]:
     with serving(numbered(tmp_path, 4), "--by", "ann") as running:

@@ -63,10 +63,10 @@ class Pair(NamedTuple):
         answer = requests.post(self.url, json=self.first.body, headers=headers, timeout=30)
         return str(answer.json().get("model_version", answer.status_code))
 
-    def load(self) -> Load:
+    def load(self, pause_s: float = 0.02) -> Load:
         """Clients that ask the front with short pauses, each request with an id of its own."""
         body = self.first.body | {"image_id": NUMBER}
-        return Load(self.url, None, body, clients=CLIENTS, pause_s=0.02, key=self.token)
+        return Load(self.url, None, body, clients=CLIENTS, pause_s=pause_s, key=self.token)
 
     def both_answer(self) -> None:
         """Wait until the front sends requests to both."""
@@ -210,7 +210,7 @@ def test_a_killed_nginx_loses_only_what_it_had(pair: Pair) -> None:
 def test_a_node_that_is_away_costs_no_request_and_no_switch_and_catches_up(pair: Pair, light: Path) -> None:
     """It goes while a canary shares; meanwhile the canary is stopped. So it has a version that the first has not."""
     pair.first.pack("1.3")
-    with pair.load() as load:
+    with pair.load(pause_s=0.1) as load:
         with pair.canary("1.1", "--steps", "20,100", "--requests", "100000", "--shadow", "0"):
             eventually(pair.shares, seconds=120)
         pair.second.deploy("down")

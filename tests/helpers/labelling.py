@@ -1,14 +1,13 @@
 """Photos to label, and a running `python -m dataset label`."""
 
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import requests
 from PIL import Image
@@ -16,6 +15,7 @@ from PIL import Image
 from dataset.tables import read_rows
 from deploy.settings import ROOT
 from tests.helpers.commands import SHAPES
+from tests.helpers.running.forked import Forked, start_forked
 
 ANN, BEN = "ann-0000", "ben-0000"
 
@@ -38,8 +38,8 @@ def table(folder: Path) -> dict[str, str]:
 class Serving:
     """A running `python -m dataset label`."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, lines: list[str]) -> None:
-        self.process, self.url, self.lines = process, url, lines
+    def __init__(self, process: Forked, output: TextIO, url: str, lines: list[str]) -> None:
+        self.process, self.output, self.url, self.lines = process, output, url, lines
         self.state: dict[str, Any] = requests.get(f"{url}/api/state", timeout=20).json()
 
     def post(self, step: str, client: str = ANN, headers: dict[str, str] | None = None, **body: object) -> Any:
@@ -53,29 +53,28 @@ class Serving:
     def stop(self, number: int = signal.SIGINT) -> str:
         """Stop the server; returns what it printed after its address."""
         self.process.send_signal(number)
-        assert self.process.stdout is not None
-        rest = self.process.stdout.read()
+        rest = self.output.read()
         self.process.wait(timeout=60)
         return rest
 
 
 @contextmanager
 def serving(folder: Path, *options: object, recipe: object = SHAPES, port: int = 0) -> Iterator[Serving]:
-    words = [sys.executable, "-m", "dataset", "label", folder, "--recipe", recipe, "--port", port, *options]
-    process = subprocess.Popen(
-        [str(word) for word in words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    try:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            match = re.match(r"http://127\.0\.0\.1:\d+", line)
-            if match:
-                break
-        assert match, "".join(lines)
-        yield Serving(process, match[0], lines)
-    finally:
-        process.kill()
-        process.wait(timeout=60)
-        process.stdout.close()
+    words = ["dataset", "label", folder, "--recipe", recipe, "--port", port, *options]
+    reading, writing = os.pipe()
+    with (
+        os.fdopen(reading, encoding="utf-8") as output,
+        start_forked([str(word) for word in words], ROOT, os.environ, writing, writing) as process,
+    ):
+        os.close(writing)
+        try:
+            lines = []
+            for line in output:
+                lines.append(line)
+                match = re.match(r"http://127\.0\.0\.1:\d+", line)
+                if match:
+                    break
+            assert match, "".join(lines)
+            yield Serving(process, output, match[0], lines)
+        finally:
+            process.kill()

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 import training.__main__
 from common.cli import CommandGroup
 from config.recipe import FOLDER, read_recipe
+from handler.spec import Input
 from tests.helpers.commands import newest
 from tests.helpers.pictures import draw_small_set
 from tests.helpers.small import label_folders, narrow_networks, small_recipe
@@ -102,15 +103,14 @@ def pets_recipe(folder: Path) -> Path:
     return write_recipe(folder, "pets", content)
 
 
-def draw_bar(index: int, name: str, seed: int) -> Image.Image:
+def draw_bar(index: int, size: Input, seed: int) -> Image.Image:
     """A picture that a small net learns at once: a bar whose angle is its label's, on noise."""
-    recipe, chance = read_recipe(name), random.Random(1000 * index + seed)
-    side = recipe.input.height
+    side, chance = size.height, random.Random(1000 * index + seed)
     photo = Image.effect_noise((side, side), 20 + chance.random() * 20)
     middle, angle = side / 2 + chance.random() * 2 - 1, math.pi * index / 10
     x, y = math.cos(angle) * side / 2, math.sin(angle) * side / 2
     ImageDraw.Draw(photo).line((middle - x, middle - y, middle + x, middle + y), 255, 4)
-    return photo if recipe.input.channels == 1 else photo.convert("RGB")
+    return photo if size.channels == 1 else photo.convert("RGB")
 
 
 def draw_bars(folder: Path, name: str, count: int = PHOTOS_PER_LABEL) -> Path:
@@ -121,7 +121,7 @@ def draw_bars(folder: Path, name: str, count: int = PHOTOS_PER_LABEL) -> Path:
         place = folder / others.get(label, label)
         place.mkdir(parents=True)
         for seed in range(count):
-            draw_bar(index, name, seed).save(place / f"{seed:02d}.png")
+            draw_bar(index, recipe.input, seed).save(place / f"{seed:02d}.png")
     return folder
 
 
