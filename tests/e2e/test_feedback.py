@@ -27,14 +27,13 @@ from handler.spec import Limits
 from tests.helpers.commands import command, newest
 from tests.helpers.feedback import LABELS, PASSWORD, jpeg, running, site_in
 from tests.helpers.night import tints
+from tests.helpers.running.browser import running_browser
 from tests.helpers.running.forked import PYTHON, python_that_forks
 from tests.helpers.waiting import Once
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: run make test")
 expect = sync_api.expect
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,8 @@ def pages(tmp_path: Path) -> Iterator[Pages]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The labelling page in a real browser: by keyboard, with a screen reader, on a phone, and by two people at once."""
 
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,12 @@ from config.recipe import read_recipe
 from dataset.tables import read_rows
 from tests.helpers.commands import SHAPES, SHIPPED
 from tests.helpers.labelling import BEN, Serving, numbered, photos, serving, table
+from tests.helpers.running.browser import running_browser
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed: run make test")
 expect = sync_api.expect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium")
 LABELS = read_recipe(SHAPES).labels
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 # Adds up the layout shifts (CLS), with those right after an input, which the metric leaves out.
@@ -29,10 +27,8 @@ JUMPS = """window.jumps = 0; new PerformanceObserver((list) => { for (const shif
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
 from tests.helpers.commands import SHIPPED
 from tests.helpers.reports import HEADER, pool_of, rows, scored, table
+from tests.helpers.running.browser import running_browser
 
 
 def invoke(program: click.Command, *words: object) -> None:
@@ -165,17 +166,12 @@ def test_the_sample_hides_the_answer_and_is_read_back(scores: Job, tmp_path: Pat
 
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with running_browser() as running:
         yield running
-        running.close()
 
 
 def opened(browser: Any, site: Path, **options: object) -> Any:

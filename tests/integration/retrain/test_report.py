@@ -13,6 +13,7 @@ from deploy.archive import pack
 from deploy.store import desired
 from deploy.store.mar import served_version
 from tests.helpers.commands import command, newest
+from tests.helpers.running.browser import running_browser
 
 SOURCE = "a source whose name is long " * 3 + "indeed"
 
@@ -48,17 +49,11 @@ def test_the_report_names_errors_and_sources_and_fits_a_phone(runs: Path, table:
     red = (sheet[..., 0] > 150) & (sheet[..., 1:].max(2) < 60)
     assert red.sum() > 2 * 4 * 200, "errors have no frame"
 
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: run make test")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with running_browser() as browser:
         page = browser.new_page(viewport={"width": 360, "height": 740})
         page.goto((out / "report.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         text = page.inner_text("body")
-        browser.close()
     assert "Wrong answers" in text and next(iter(wrong)) in text and "Compared with shapes-1.0" in text
     assert f"Evaluated {datetime.datetime.now().date().isoformat()}" in text
     assert "Made from 30 disc, 30 stripe, 30 cross" in text and "were held out" in text
