@@ -181,7 +181,7 @@ def _pretrained(recipe: Recipe, work: Path, tell: Callable[[str], None]) -> Reci
 def _trained(recipe: Recipe, photos: list[Photo], root: Path, fresh: bool, tell: Callable[[str], None]) -> Path:
     """A run of this recipe on these photos: a finished one if there is one, else a new one."""
     data = fingerprint(photos, recipe.labels)
-    for run in reversed(of_step((root / recipe.name).glob("*"), "train")):
+    for run in reversed(of_step((file.parent for file in (root / recipe.name).glob("*/run.json")), "train")):
         record = read_record(run)
         if not fresh and _plain(record) and read_recipe_of(run) == recipe and record.inputs.data == data:
             tell(f"trained already: {run} (--fresh trains again)")

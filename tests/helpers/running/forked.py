@@ -43,7 +43,7 @@ FAST = ["tests/unit"]
 """The paths of `make test-fast`."""
 LIMIT_S = 600
 Running = dict[int, tuple[int, socket.socket]]
-"""What was forked: a file descriptor that tells its end -> its process, and the connection of whoever waits for it."""
+"""What was forked: a file descriptor that tells its end -> its process, and the connection of its client."""
 _NOTHING = os.open(os.devnull, os.O_RDONLY)
 _NOWHERE = os.open(os.devnull, os.O_WRONLY)
 
@@ -204,7 +204,7 @@ def _fork(listener: socket.socket, running: Running) -> bool:
     connection, _ = listener.accept()
     try:
         files, request = _read(connection)
-    except ValueError:  # whoever asked was killed
+    except ValueError:  # the client was killed
         connection.close()
         return False
     if not (child := os.fork()):
@@ -272,7 +272,7 @@ def _read(connection: socket.socket) -> tuple[list[int], dict[str, Any]]:
 def _report(child: int, connection: socket.socket) -> None:
     """Send the exit code of a process that has ended."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    with connection, contextlib.suppress(BrokenPipeError):  # whoever waited for it was killed
+    with connection, contextlib.suppress(BrokenPipeError):  # the client was killed
         connection.sendall(b"%d\n" % code)
 
 
