@@ -27,7 +27,7 @@ from tests.helpers.pictures import encode
 from tests.helpers.small import random_bundle, unpacked
 from training.bundles.goldens import GOLDEN_SEED, NO_CLASS_DRAWING, draw_goldens
 from training.bundles.scope_output import _features, with_scope
-from training.models.scope import Scope, normalised
+from training.models.scope import Scope, features_of
 from training.records.run import read_recipe_of, read_record
 
 INSIDE = encode(draw("discs", 3), "JPEG", quality=85)
@@ -39,7 +39,7 @@ def features(graph: onnx.ModelProto, recipe: Recipe, data: bytes) -> torch.Tenso
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     graph.graph.output.pop()
     photo = preprocess(data, recipe.input, recipe.limits)[None]
-    return normalised(torch.from_numpy(session.run(None, {recipe.export.input: photo})[1]))
+    return features_of(torch.from_numpy(session.run(None, {recipe.export.input: photo})[1]))
 
 
 @pytest.fixture(scope="module")

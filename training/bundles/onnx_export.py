@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from common.errors import CheckFailed, InvalidInput
 from config.recipe import Export, Recipe
@@ -24,20 +25,42 @@ TOLERANCE = 1e-3
 """Largest relative difference of a logit between graph and PyTorch, both in f32."""
 
 
+MAPS = "scope/maps"
+"""Begins the names of the tensors of a graph that are the outputs of `Classifier.middle`."""
+
+
+class _WithMaps(nn.Module):
+    """Photos -> logits, and the outputs of the layers in the middle."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, photos: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with self.model.watched() as maps:
+            logits = self.model(photos)
+        return logits, *maps
+
+
 def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
     """One graph, weights inside: uint8 (batch, channels, H, W) -> float32 (batch, classes), named as the recipe says.
+
+    If the model's scope sees layers in the middle of the network, their outputs are called MAPS with their number.
 
     Raises:
         InvalidInput: PyTorch cannot export this network at this opset.
     """
     photos = torch.zeros(2, *recipe.input.shape, dtype=torch.uint8)
+    middle = model.middle if model.scope is not None else ()
+    seen = _WithMaps(model) if middle else model
+    outputs = [recipe.export.output, *(f"{MAPS}{number}" for number in range(len(middle)))]
     export = _export_traced if recipe.export.opset < DYNAMO_OPSET else _export
     with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about names inside torch
         warnings.simplefilter("ignore", DeprecationWarning)  # about the older exporter
         path = Path(work) / "model.onnx"
         try:
-            export(model.eval(), photos, path, recipe.export)
+            export(seen.eval(), photos, path, recipe.export, outputs)
         except Exception as error:  # the exporters raise nearly every built-in exception, and several of their own
             reason = " ".join(str(error).split())[:200]
             raise InvalidInput(
@@ -45,6 +68,7 @@ def to_onnx(model: Classifier, recipe: Recipe) -> onnx.ModelProto:
                 f"set export.opset to {DYNAMO_OPSET}",
             ) from error
         graph = onnx.load(str(path))
+    del graph.graph.output[1:]  # MAPS stay tensors inside the graph
     strip(graph)
     onnx.checker.check_model(graph)
     require_opset(graph, recipe.export.opset)
@@ -88,14 +112,14 @@ def difference(model: Classifier, graph: onnx.ModelProto, recipe: Recipe) -> flo
     return far
 
 
-def _export(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+def _export(model: nn.Module, photos: torch.Tensor, path: Path, export: Export, outputs: list[str]) -> None:
     program = torch.onnx.export(
         model,
         (photos,),
         dynamo=True,
         opset_version=export.opset,
         input_names=[export.input],
-        output_names=[export.output],
+        output_names=outputs,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         verbose=False,
     )
@@ -103,7 +127,7 @@ def _export(model: Classifier, photos: torch.Tensor, path: Path, export: Export)
     program.save(str(path), external_data=False)
 
 
-def _export_traced(model: Classifier, photos: torch.Tensor, path: Path, export: Export) -> None:
+def _export_traced(model: nn.Module, photos: torch.Tensor, path: Path, export: Export, outputs: list[str]) -> None:
     torch.onnx.export(
         model,
         (photos,),
@@ -111,8 +135,8 @@ def _export_traced(model: Classifier, photos: torch.Tensor, path: Path, export: 
         dynamo=False,
         opset_version=export.opset,
         input_names=[export.input],
-        output_names=[export.output],
-        dynamic_axes={export.input: {0: "batch"}, export.output: {0: "batch"}},
+        output_names=outputs,
+        dynamic_axes={name: {0: "batch"} for name in (export.input, *outputs)},
     )
 
 

@@ -1,10 +1,13 @@
 """The second output of a graph: the probability that the photo is in scope.
 
-It is added to the graph that was chosen, behind the features of the last layer. So int8 leaves it alone, the logits
-stay what they were, and its few operations (one product of channels x components) are computed in f32.
+It is added to the graph that was chosen, behind the features of the last layer and of the middle. So int8 leaves it
+alone, the logits stay what they were, and its few operations (one product of channels x components) are in f32.
 """
 
 import copy
+from collections.abc import Sequence
+from itertools import count, takewhile
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from common.errors import InvalidInput
 from config.recipe import SCOPE_OUTPUT
+from training.bundles.onnx_export import MAPS
 from training.models.scope import Scope
 
 _LAST = ("Gemm", "MatMul")
 _QUANTISATION = ("QuantizeLinear", "DequantizeLinear")
+_ATTRIBUTES: dict[str, dict[str, Any]] = {"Concat": {"axis": 1}, "LpNormalization": {"axis": 1, "p": 2}}
 
 
 def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
@@ -26,7 +31,9 @@ def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
         InvalidInput: the logits do not come from a linear layer.
     """
     graph = copy.deepcopy(graph)
-    nodes, tensors = _operations(_features(graph), scope)
+    tensors_of = {name for node in graph.graph.node for name in node.output}
+    maps = list(takewhile(tensors_of.__contains__, (f"{MAPS}{number}" for number in count())))
+    nodes, tensors = _operations(_features(graph), maps, scope)
     graph.graph.node.extend(nodes)
     graph.graph.initializer.extend(tensors)
     batch = graph.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
@@ -49,8 +56,12 @@ def _features(graph: onnx.ModelProto) -> str:
     return str(name)
 
 
-def _operations(features: str, scope: Scope) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The nodes of `Scope.forward`; sums are products with ones, which every opset writes alike."""
+def _operations(last: str, maps: Sequence[str], scope: Scope) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The nodes of `features_of` and of `Scope.forward`; some sums are products with ones, which every opset has.
+
+    Args:
+        last, maps: the names of what `features_of` gets.
+    """
     channels, components = scope.basis.shape
     ones = torch.ones(max(channels, components), 1)
     values = {
@@ -59,17 +70,14 @@ def _operations(features: str, scope: Scope) -> tuple[list[onnx.NodeProto], list
         "basis": scope.basis,
         "scale": scope.scale.view(1),
         "bias": scope.bias.view(1),
-        "small": torch.full((1,), 1e-12),
         "ones_channels": ones[:channels],
         "ones_components": ones[:components],
     }
     steps = [
-        ("Mul", features, features, "squares"),
-        ("MatMul", "squares", "ones_channels", "sum"),
-        ("Add", "sum", "small", "sum_small"),
-        ("Sqrt", "sum_small", "length"),
-        ("Div", features, "length", "unit"),
-        ("Sub", "unit", "mean", "centred"),
+        ("LpNormalization", "last", "unit"),
+        *(step for name in maps for step in _statistics(name)),
+        ("Concat", "unit", *(f"{name}/unit" for name in maps), "features"),
+        ("Sub", "features", "mean", "centred"),
         ("MatMul", "centred", "basis", "explained"),
         ("Mul", "explained", "explained", "explained_squares"),
         ("MatMul", "explained_squares", "ones_components", "inside"),
@@ -77,18 +85,39 @@ def _operations(features: str, scope: Scope) -> tuple[list[onnx.NodeProto], list
         ("MatMul", "centred_squares", "ones_channels", "all"),
         ("Sub", "all", "inside", "distance"),
         ("Mul", "distance", "scale", "scaled"),
-        ("MatMul", "unit", "weight", "linear"),
+        ("MatMul", "features", "weight", "linear"),
         ("Sub", "linear", "scaled", "difference"),
         ("Add", "difference", "bias", "logit"),
         ("Sigmoid", "logit", SCOPE_OUTPUT),
     ]
 
     def named(name: str) -> str:
-        return name if name in (features, SCOPE_OUTPUT) else f"scope/{name}"
+        outside = {"last": last, SCOPE_OUTPUT: SCOPE_OUTPUT}
+        return outside.get(name, name if name.startswith(MAPS) else f"scope/{name}")
 
-    nodes = [helper.make_node(kind, [named(n) for n in names[:-1]], [named(names[-1])]) for kind, *names in steps]
+    nodes = [
+        helper.make_node(kind, [named(n) for n in names[:-1]], [named(names[-1])], **_ATTRIBUTES.get(kind, {}))
+        for kind, *names in steps
+    ]
     tensors = [
         numpy_helper.from_array(value.detach().numpy().astype(np.float32), named(name))
         for name, value in values.items()
     ]
     return nodes, tensors
+
+
+def _statistics(maps: str) -> list[tuple[str, ...]]:
+    """The steps of what `features_of` makes of the output of one layer in the middle."""
+    return [
+        ("GlobalAveragePool", maps, f"{maps}/pooled"),
+        ("Flatten", f"{maps}/pooled", f"{maps}/means"),
+        ("Mul", maps, maps, f"{maps}/squares"),
+        ("GlobalAveragePool", f"{maps}/squares", f"{maps}/pooled_squares"),
+        ("Flatten", f"{maps}/pooled_squares", f"{maps}/mean_squares"),
+        ("Mul", f"{maps}/means", f"{maps}/means", f"{maps}/squared_means"),
+        ("Sub", f"{maps}/mean_squares", f"{maps}/squared_means", f"{maps}/differences"),
+        ("Relu", f"{maps}/differences", f"{maps}/variances"),
+        ("Sqrt", f"{maps}/variances", f"{maps}/spreads"),
+        ("Concat", f"{maps}/means", f"{maps}/spreads", f"{maps}/all"),
+        ("LpNormalization", f"{maps}/all", f"{maps}/unit"),
+    ]

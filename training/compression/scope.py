@@ -20,7 +20,7 @@ from dataset.photos import Photo
 from training.bundles.scope_output import with_scope
 from training.data.cache import Pictures
 from training.data.loader import naming
-from training.evaluation.inference import answer
+from training.evaluation.inference import answer_for_scope
 from training.evaluation.predictor import GRAPH, served
 from training.models.classifier import Classifier
 from training.models.scope import Scope
@@ -52,7 +52,7 @@ def aligned(model: Classifier, graph: onnx.ModelProto, recipe: Recipe, photos: S
 def _of_model(model: Classifier, scope: Scope, photo: Photo, pictures: Pictures) -> Tensor:
     with naming(photo.path):
         pixels = torch.from_numpy(pictures.pixels(photo.path))[None]
-    return scope.logit(answer(model.eval(), model.head, pixels).features)[0]
+    return scope.logit(answer_for_scope(model.eval(), pixels).features)[0]
 
 
 def _of_graph(graph: onnx.ModelProto, recipe: Recipe, photos: Sequence[Photo], pictures: Pictures) -> Tensor:

@@ -13,6 +13,7 @@ from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import batches
 from training.models.classifier import Classifier
+from training.models.scope import features_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 8
@@ -39,6 +40,13 @@ def answer(model: nn.Module, head: str, pixels: Tensor, run: nn.Module | None = 
     finally:
         hook.remove()
     return Answer(logits.float(), seen[0].float())
+
+
+def answer_for_scope(model: Classifier, pixels: Tensor) -> Answer:
+    """As `answer`, with the features that the model's scope sees."""
+    with model.watched() as maps:
+        output = answer(model, model.head, pixels)
+    return Answer(output.logits, features_of(output.features, maps))
 
 
 @torch.no_grad()

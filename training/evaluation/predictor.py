@@ -15,7 +15,7 @@ from common.errors import InvalidInput, NotFound
 from config.recipe import Recipe, with_threshold
 from handler import engine
 from handler.image import Pixels, open_photo, to_input
-from training.evaluation.inference import answer
+from training.evaluation.inference import answer_for_scope
 from training.records.run import read_recipe_of
 from training.records.weights import load_model
 
@@ -71,7 +71,7 @@ def load_predictor(run: Path, device: str = "auto") -> tuple[Recipe, Infer, str]
         batch = torch.from_numpy(pixels)[None].to(name)
         if model.scope is None:
             return Prediction(model(batch)[0].cpu())  # which also waits for the GPU
-        output = answer(model, model.head, batch)
+        output = answer_for_scope(model, batch)
         return Prediction(output.logits[0].cpu(), float(model.scope(output.features)))
 
     threshold = None if model.scope is None else round(float(model.scope.threshold), 6)

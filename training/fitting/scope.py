@@ -26,10 +26,10 @@ from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import PhotoSet
 from training.data.outside import kind_of
-from training.evaluation.inference import BATCH, DEVICE, answer
+from training.evaluation.inference import BATCH, DEVICE, answer_for_scope
 from training.evaluation.scope import Scoped, scored
 from training.models.classifier import Classifier
-from training.models.scope import Scope, normalised, outside_of
+from training.models.scope import Scope, outside_of
 from training.records.run import ScopeFit
 
 Floats = npt.NDArray[np.float64]
@@ -41,9 +41,9 @@ COMPONENTS = 32
 KEPT = 0.98
 """Share of held-out photos of the classes that the threshold keeps in scope."""
 SCALE = 10.0
-STRENGTH = 0.1
+STRENGTH = 0.01
 """Features of length SCALE, and scikit-learn's C; a weak head generalises better to other sources (docs/log.md)."""
-DISTANCE_WEIGHT = 0.25
+DISTANCE_WEIGHT = 0.4
 """Of the distance next to the linear head, both in units of their spread over photos of the classes (docs/log.md)."""
 
 
@@ -66,8 +66,8 @@ class _Parts:
 
     def scores(self, features: Tensor) -> Tensor:
         """Linear score and negative distance, shape (N, 2)."""
-        unit = normalised(features)
-        return torch.cat([unit @ self.weight + self.intercept, -outside_of(unit, self.mean, self.basis)], 1)
+        distance = outside_of(features, self.mean, self.basis)
+        return torch.cat([features @ self.weight + self.intercept, -distance], 1)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _of_view(model: Classifier, photos: Sequence[Photo], recipe: Recipe, picture
     model.eval().to(DEVICE)
     loader = DataLoader(PhotoSet(photos, recipe, view > 0, pictures), BATCH)
     shown = track(loader, f"scope, view {view + 1}/{VIEWS}", console=err_console, transient=True)
-    rows = [answer(model, model.head, pixels.to(DEVICE)).features.cpu() for pixels, _ in shown]
+    rows = [answer_for_scope(model, pixels.to(DEVICE)).features.cpu() for pixels, _ in shown]
     model.cpu()
     return torch.cat(rows)
 
@@ -161,7 +161,7 @@ def _fit(inner: Tensor, outer: Tensor) -> _Parts:
     """Fit both parts to features of the classes and of no class, each (N, channels)."""
     from sklearn.linear_model import LogisticRegression  # takes a second to import
 
-    inner, outer = normalised(inner.double()), normalised(outer.double())
+    inner, outer = inner.double(), outer.double()
     x, y = torch.cat([inner, outer]).numpy() * SCALE, [1] * len(inner) + [0] * len(outer)
     head = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=2000).fit(x, y)
     mean = inner.mean(0)

@@ -4,6 +4,9 @@ The model scales its pixels in its own first module, in training as in serving, 
 or applied twice.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -31,18 +34,20 @@ class Classifier(nn.Module):
     Args:
         head: the name of the network's last layer.
         pool: the network sees the means of pool x pool pixels, scaled: (N, channels, H // pool, W // pool).
+        middle: the names of layers in the middle of the network, whose output `scope` sees, too.
 
     `scope` says from the features whether a photo is in scope; a model that saw no photo of no class has none.
     """
 
     temperature: Tensor
 
-    def __init__(self, scale: Scale, network: nn.Module, head: str, pool: int = 1) -> None:
+    def __init__(self, scale: Scale, network: nn.Module, head: str, pool: int = 1, middle: Sequence[str] = ()) -> None:
         super().__init__()
         self.scale = scale
         self.network = network
         self.head = head
         self.pool = pool
+        self.middle = middle
         self.register_buffer("temperature", torch.tensor(1.0))
         self.scope: Scope | None = None
 
@@ -58,6 +63,18 @@ class Classifier(nn.Module):
         if torch.compiler.is_exporting():  # a graph has no strides: the exporter would emulate them with gathers
             return scaled
         return scaled.contiguous(memory_format=torch.channels_last)
+
+    @contextmanager
+    def watched(self) -> Iterator[list[Tensor]]:
+        """A list that gets the output of each layer in the middle when the model runs in the block, once."""
+        maps: list[Tensor] = []
+        layers = [self.network.get_submodule(name) for name in self.middle]
+        hooks = [layer.register_forward_hook(lambda _, inputs, output: maps.append(output)) for layer in layers]
+        try:
+            yield maps
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def freeze(self) -> None:
         """Train only the last layer; the rest stays in eval, including the statistics of its batch norms."""

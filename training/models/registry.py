@@ -52,6 +52,7 @@ class Architecture:
         head: the name of the network's last layer, a Linear.
         mean, std: the scaling that the ImageNet weights were trained with, one value per channel, for pixels of 0 to 1.
         weights: where the ImageNet weights come from.
+        middle: the names of layers whose output has a sixteenth of the input's height and width, for `in_scope`.
     """
 
     build: Builder
@@ -59,6 +60,7 @@ class Architecture:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     weights: Literal["download", "package", "none"] = "download"
+    middle: tuple[str, ...] = ()
 
 
 def build(backbone: Backbone, classes: int, size: Input | None = None) -> Classifier:
@@ -111,7 +113,7 @@ def _classifier(network: nn.Module, backbone: Backbone, architecture: Architectu
     if backbone.dropout:
         head = network.get_submodule(architecture.head)
         head.register_forward_pre_hook(functools.partial(_dropout, backbone.dropout))
-    return Classifier(Scale(mean, std), network, architecture.head, backbone.pool)
+    return Classifier(Scale(mean, std), network, architecture.head, backbone.pool, architecture.middle)
 
 
 def _scaling(backbone: Backbone, architecture: Architecture) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -146,7 +148,7 @@ def _dropout(share: float, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tupl
     return (nn.functional.dropout(inputs[0], share), *inputs[1:]) if layer.training else None
 
 
-def _torchvision(name: str, head: str, **settings: Any) -> Architecture:
+def _torchvision(name: str, head: str, middle: str, **settings: Any) -> Architecture:
     """A network of torchvision with its IMAGENET1K_V1 weights."""
 
     def construct(classes: int | None, pretrained: bool, size: Size | None) -> nn.Module:
@@ -160,7 +162,7 @@ def _torchvision(name: str, head: str, **settings: Any) -> Architecture:
             network.set_submodule(head, nn.Linear(int(last.in_features), classes))  # type: ignore[arg-type]
         return network
 
-    return Architecture(construct, head)
+    return Architecture(construct, head, middle=(middle,))
 
 
 def _download(url: str, name: str) -> dict[str, Tensor]:
@@ -238,15 +240,17 @@ def _load_file(network: nn.Module, path: Path, head: str, with_head: bool = Fals
 
 _HALF = (0.5,) * 3
 BACKBONES: dict[str, Architecture] = {
-    **{f"resnet{depth}": _torchvision(f"resnet{depth}", "fc") for depth in (18, 34, 50, 101, 152)},
+    **{f"resnet{depth}": _torchvision(f"resnet{depth}", "fc", "layer3") for depth in (18, 34, 50, 101, 152)},
     "efficientnet_lite0": Architecture(
         _efficientnet_lite0,
         "classifier",
         (127 / 255,) * 3,  # the original's (x - 127) / 128
         (128 / 255,) * 3,
         weights="package",
+        middle=("blocks.3", "blocks.4"),
     ),
-    "vgg16": _torchvision("vgg16", "classifier.6", dropout=0.0),  # the recipe's backbone.dropout replaces its dropout
+    # The recipe's backbone.dropout replaces its dropout.
+    "vgg16": _torchvision("vgg16", "classifier.6", "features.23", dropout=0.0),
     "smallnet": Architecture(_small_net, "11", _HALF, _HALF, weights="none"),
     "scenes_net": Architecture(_scenes_net, "fc3.0", weights="none"),
     "cifar_net": Architecture(_cifar_net, "fc3", _HALF, _HALF, weights="none"),

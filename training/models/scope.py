@@ -1,4 +1,8 @@
-"""Whether a photo is in scope: the probability that it shows one of the classes, from the features of the last layer.
+"""Whether a photo is in scope: the probability that it shows one of the classes, from features of the network.
+
+The features are the input of the last layer and, if the backbone names layers in its middle, the mean and the standard
+deviation of each channel there: what a picture is made of (lines, text, the grain of a camera) is still seen in the
+middle, and no longer at the end (docs/log.md).
 
 Two parts, both cheap, because the features are there already:
 
@@ -21,7 +25,7 @@ PREFIX = "scope."
 
 
 class Scope(nn.Module):
-    """Features (N, channels) -> in_scope (N, 1), 0 to 1.
+    """Features of `features_of`, (N, channels) -> in_scope (N, 1), 0 to 1.
 
     Args:
         channels: of the features.
@@ -49,8 +53,24 @@ class Scope(nn.Module):
 
     def logit(self, features: Tensor) -> Tensor:
         """Log-odds of being in scope, shape (N, 1)."""
-        unit = normalised(features)
-        return unit @ self.weight - self.scale * outside_of(unit, self.mean, self.basis) + self.bias
+        return features @ self.weight - self.scale * outside_of(features, self.mean, self.basis) + self.bias
+
+
+def features_of(last: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+    """What a scope sees, shape (N, channels).
+
+    Args:
+        last: the input of the last layer, shape (N, channels of it); it gets length 1.
+        maps: the outputs of layers in the middle, shape (N, channels of it, height, width); the means and standard
+            deviations of each together get length 1.
+    """
+    return torch.cat([normalised(last), *(normalised(_statistics(map_.float())) for map_ in maps)], 1)
+
+
+def _statistics(maps: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel, shape (N, 2 x channels)."""
+    means, squares = maps.mean((2, 3)), maps.square().mean((2, 3))
+    return torch.cat([means, (squares - means.square()).clamp(min=0).sqrt()], 1)
 
 
 def normalised(features: Tensor) -> Tensor:
@@ -58,9 +78,9 @@ def normalised(features: Tensor) -> Tensor:
     return features / (features.square().sum(1, keepdim=True) + 1e-12).sqrt()
 
 
-def outside_of(unit: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
+def outside_of(features: Tensor, mean: Tensor, basis: Tensor) -> Tensor:
     """Squared length of what the components (channels, components) do not explain, shape (N, 1)."""
-    centred = unit - mean
+    centred = features - mean
     return centred.square().sum(1, keepdim=True) - (centred @ basis).square().sum(1, keepdim=True)
 
 

@@ -13,11 +13,14 @@ from common.errors import UserError
 from config.recipe import NO_CLASS, read_recipe
 from dataset.tables import write_rows
 from tests.helpers.commands import SHAPES
+from training.bundles.onnx_export import to_onnx
 from training.bundles.scope_output import with_scope
 from training.data.outside import kind_of, read_outside, trained_on
+from training.evaluation.inference import answer_for_scope
 from training.evaluation.scope import Scoped, scored
 from training.fitting.scope import KEPT, _fit, _mixed, _out_of_fold, _scope, _Side, threshold_of
-from training.models.scope import Scope
+from training.models.registry import build
+from training.models.scope import Scope, features_of
 
 CHANNELS = 16
 FLOAT = onnx.TensorProto.FLOAT
@@ -29,7 +32,7 @@ def side(centres: list[int], seed: int, count: int = 60) -> _Side:
     rows = 0.3 * torch.rand(count, CHANNELS, generator=random)
     for number in range(count):
         rows[number, centres[number % len(centres)]] += 2
-    return _Side(rows[None], [f"{seed}-{number % 10}" for number in range(count)])
+    return _Side(features_of(rows)[None], [f"{seed}-{number % 10}" for number in range(count)])
 
 
 def fitted() -> tuple[Scope, torch.Tensor]:
@@ -100,7 +103,38 @@ def test_the_graph_computes_what_torch_does_and_the_logits_stay(opset: int, quan
     assert np.array_equal(logits, expected)
     features = torch.from_numpy(np.maximum(photos @ numpy_helper.to_array(before.graph.initializer[0]), 0))
     assert [output.name for output in after.graph.output] == ["logits", "in_scope"]
-    assert in_scope == pytest.approx(scope(features).numpy(), abs=1e-5)
+    assert in_scope == pytest.approx(scope(features_of(features)).numpy(), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [17, 18])
+def test_the_graph_sees_the_layer_in_the_middle_as_torch_does(opset: int) -> None:
+    recipe = read_recipe(SHAPES)
+    recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"opset": opset})})
+    torch.manual_seed(0)
+    backbone = recipe.backbone.model_copy(update={"name": "efficientnet_lite0", "weights": "none"})
+    model = build(backbone, len(recipe.labels), recipe.input).eval()
+    photos = torch.randint(0, 256, (3, *recipe.input.shape), dtype=torch.uint8)
+    photos[1], photos[2, :, ::2] = 40, 200
+    with torch.no_grad():
+        output = answer_for_scope(model, photos)
+    last = model.network.get_submodule(model.head).in_features
+    channels = output.features.shape[1]
+    assert channels > last
+    model.scope = Scope(channels, 2)
+    random = torch.Generator().manual_seed(1)
+    for name in ("weight", "mean", "basis"):
+        getattr(model.scope, name).normal_(generator=random)
+    model.scope.weight[:last] = 0  # only the middle tells
+    model.scope.bias -= model.scope.logit(output.features).mean()
+    graph = to_onnx(model, recipe)
+    assert [output.name for output in graph.graph.output] == [recipe.export.output]
+    session = onnxruntime.InferenceSession(with_scope(graph, model.scope).SerializeToString())
+    logits, in_scope = session.run(None, {recipe.export.input: photos.numpy()})
+    expected = model.scope(output.features).detach().numpy()
+    assert np.ptp(expected) > 1e-3
+    assert in_scope == pytest.approx(expected, abs=1e-4)
+    assert logits == pytest.approx(output.logits.numpy(), abs=1e-4)
 
 
 def test_figures_by_kind_have_wilson_intervals() -> None:
