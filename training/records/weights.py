@@ -5,6 +5,7 @@ from pathlib import Path
 import safetensors.torch
 from safetensors import SafetensorError
 
+from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import Recipe
@@ -52,7 +53,7 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
         reshape(model, shapes)
         model.scope = scope_of(shapes)
         safetensors.torch.load_model(model, str(path))
-        outputs = model.network.get_parameter(f"{model.head}.weight").shape[0]
+        outputs, channels = model.network.get_parameter(f"{model.head}.weight").shape
     except SafetensorError as error:
         raise _damaged(path, error) from error
     except (OSError, RuntimeError) as error:
@@ -62,6 +63,12 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
             f"{path} has {number_of(outputs, 'output')}, but its recipe has {number_of(len(recipe.labels), 'label')}",
             "train it again",
         )
+    if model.scope is not None and model.middle and len(model.scope.mean) == channels:
+        note(
+            f"{path.parent}: in_scope was fitted without the middle of the network and is left out: fit it again with "
+            "training export --outside"
+        )
+        model.scope = None
     return model.eval()
 
 

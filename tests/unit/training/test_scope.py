@@ -21,6 +21,7 @@ from training.evaluation.scope import Scoped, scored
 from training.fitting.scope import KEPT, _fit, _mixed, _out_of_fold, _scope, _Side, threshold_of
 from training.models.registry import build
 from training.models.scope import Scope, features_of
+from training.records.weights import WEIGHTS, load_weights, save_model
 
 CHANNELS = 16
 FLOAT = onnx.TensorProto.FLOAT
@@ -192,3 +193,19 @@ def test_a_table_of_photos_of_no_class_must_not_name_a_class(tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no photo"):
         read_outside((tmp_path / "empty",), (), (), (), read_recipe(SHAPES))
+
+
+@pytest.mark.slow
+def test_a_scope_of_an_earlier_version_is_left_out_and_the_fix_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = read_recipe(SHAPES)
+    backbone = recipe.backbone.model_copy(update={"name": "efficientnet_lite0", "weights": "none"})
+    recipe = recipe.model_copy(update={"backbone": backbone})
+    model = build(backbone, len(recipe.labels), recipe.input)
+    for channels, kept in ((1280, False), (1280 + 2 * 80 + 2 * 112, True)):
+        model.scope = Scope(channels, 2)
+        save_model(tmp_path, model)
+        loaded = load_weights(tmp_path / WEIGHTS, recipe)
+        assert (loaded.scope is not None) is kept
+        assert ("training export --outside" in " ".join(capsys.readouterr().err.split())) is not kept
