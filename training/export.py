@@ -103,5 +103,5 @@ def _with_scope(
     """
     refuse_leak(added, validation)
     refuse_both(outside, [*training, *validation, *added])
-    scope = fit_scope(model, training, added, validation, outside, recipe)
+    scope = fit_scope(model, [*training, *validation], added, outside, recipe)
     return record.with_scope(scope, fingerprint_unlabelled(outside), fingerprint(added, recipe.labels))

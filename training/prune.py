@@ -109,7 +109,7 @@ def prune(
     def work(folder: Path) -> PrunedWeights | PrunedChannels:
         model, result = prune_model(parent, recipe, [*training, *added, *others], validation, Recorder(folder))
         if kinds:
-            scope = fit_scope(model, training, added, validation, kinds, recipe)
+            scope = fit_scope(model, [*training, *validation], added, kinds, recipe)
             result = result.model_copy(update={"scope": scope, "summary": f"{result.summary}; {scope}"})
         save_model(folder, model)
         if recipe.prune.method == "unstructured":

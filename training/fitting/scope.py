@@ -2,10 +2,10 @@
 
     python -m training train classroom --data PHOTOS --outside LOGOS
 
-The network does not change. Its features of the training photos and of the photos of no class, each unchanged and in
-`VIEWS - 1` augmented views, fit the two parts. How their sum becomes a probability, and the threshold, are fitted on
-photos that the parts did not see: the photos are divided by source into `FOLDS` folds, and each fold is scored by parts
-that were fitted on the others (stacking, Wolpert 1992). The photos held out of the training are scored too.
+The network does not change. Its features of all photos of the classes, those held out of its training too, and of the
+photos of no class, each unchanged and in `VIEWS - 1` augmented views, fit the two parts. How their sum becomes a
+probability, and the threshold, are fitted on photos that the parts did not see: the photos are divided by source into
+`FOLDS` folds, and each fold is scored by parts that were fitted on the others (stacking, Wolpert 1992).
 """
 
 from collections.abc import Sequence
@@ -83,54 +83,47 @@ class _Mix:
 
 
 def fit_scope(
-    model: Classifier,
-    training: Sequence[Photo],
-    added: Sequence[Photo],
-    validation: Sequence[Photo],
-    outside: Sequence[Photo],
-    recipe: Recipe,
+    model: Classifier, photos: Sequence[Photo], added: Sequence[Photo], outside: Sequence[Photo], recipe: Recipe
 ) -> ScopeFit:
     """Give a model its scope, and measure it on photos of other sources than it was fitted on.
 
     Args:
-        training: labelled photos that the model was trained on.
+        photos: labelled ones, whether the model was trained on them or not.
         added: labelled photos of --extra, for example drawn ones: used for the parts, not for the threshold.
-        validation: held-out photos, for the threshold only.
         outside: photos of no class.
 
     Raises:
         InvalidInput: there are too few photos of no class or of the classes, or one cannot be read.
     """
-    if min(len(training), len(outside)) < 2 * FOLDS:
+    if min(len(photos), len(outside)) < 2 * FOLDS:
         raise InvalidInput(
-            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(training)} of the classes "
+            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(photos)} of the classes "
             f"cannot be divided into {FOLDS} folds",
             f"give at least {2 * FOLDS} of each",
         )
-    judged, extra, outside = (_some(photos) for photos in (training, added, outside))
+    judged, extra, outside = (_some(listed) for listed in (photos, added, outside))
     note(
         f"scope: features of {number_of(len(judged) + len(extra), 'photo')} of the classes and "
         f"{len(outside)} of no class"
     )
     pictures = Pictures(recipe)
     inner, outer = (
-        _Side(_features(model, photos, recipe, pictures), [photo.source for photo in photos])
-        for photos in ([*judged, *extra], outside)
+        _Side(_features(model, listed, recipe, pictures), [photo.source for photo in listed])
+        for listed in ([*judged, *extra], outside)
     )
-    held_out = _clean(model, validation, recipe, pictures)
     parts = _fit(inner.features.flatten(0, 1), outer.features.flatten(0, 1))
     seen, unseen = _out_of_fold(inner, outer)
-    seen = torch.cat([seen[: len(judged)], parts.scores(held_out)])
+    seen = seen[: len(judged)]
     mix = _mixed(seen, unseen)
     model.scope = _scope(parts, mix, threshold_of(mix.probability(seen)))
-    labels = [recipe.labels[photo.label] for photo in (*judged, *validation)]
+    labels = [recipe.labels[photo.label] for photo in judged]
     kinds = [kind_of(photo) for photo in outside]
     scoped = Scoped(labels, mix.probability(seen), kinds, mix.probability(unseen))
     return scored(scoped, float(model.scope.threshold))
 
 
 def _some(photos: Sequence[Photo]) -> list[Photo]:
-    """At most MOST_PHOTOS, evenly over the list, which is sorted by label."""
+    """At most MOST_PHOTOS, evenly over the list, whose parts are sorted by label."""
     count = min(len(photos), MOST_PHOTOS)
     return [photos[index * len(photos) // count] for index in range(count)]
 
@@ -138,12 +131,7 @@ def _some(photos: Sequence[Photo]) -> list[Photo]:
 def _features(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        views = [_of_view(model, photos, recipe, pictures, view) for view in range(1, VIEWS)]
-    return torch.stack([_clean(model, photos, recipe, pictures), *views])
-
-
-def _clean(model: Classifier, photos: Sequence[Photo], recipe: Recipe, pictures: Pictures) -> Tensor:
-    return _of_view(model, photos, recipe, pictures, 0)
+        return torch.stack([_of_view(model, photos, recipe, pictures, view) for view in range(VIEWS)])
 
 
 @torch.no_grad()

@@ -79,7 +79,7 @@ def train_run(
         recorder = Recorder(folder, portable=True)
         model, result = train_model(recipe, seen, validation, recorder, start, teacher.model if teacher else None)
         if outside:
-            scope = fit_scope(model, training, added, validation, outside, recipe)
+            scope = fit_scope(model, [*training, *validation], added, outside, recipe)
             result = result.model_copy(update={"scope": scope, "summary": f"{result.summary}; {scope}"})
         save_model(folder, model)
         return result
