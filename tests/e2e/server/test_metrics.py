@@ -38,7 +38,7 @@ from traffic.record import Record
 from traffic.record import State as CanaryState
 from traffic.verdict import Counts, Step, judge
 
-PHOTO = (SHIPPED / "goldens" / "0_0.jpg").read_bytes()
+PHOTO = (SHIPPED / "goldens" / "1_0.jpg").read_bytes()
 TEXT = base64.b64encode(PHOTO).decode()
 SECRET = "image-id-of-this-test"
 JPEG = {"Content-Type": "image/jpeg"}
@@ -90,7 +90,7 @@ class TestRequestLog:
         assert re.fullmatch(UUID, line.pop("request_id"))
         assert 0 < line.pop("seconds") < 60
         ((label, confidence),) = line.pop("results")
-        assert label == "offline" and 0.8 < confidence <= 1
+        assert label == "online" and 0.8 < confidence <= 1
         ((brightness, contrast),), (in_scope,) = line.pop("light"), line.pop("in_scope")
         assert 0 < brightness < 255 and 0 < contrast < 128 and 0 < in_scope <= 1
         assert line == {
