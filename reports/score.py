@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
+import pyarrow as pa
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -108,15 +108,15 @@ def _job(out: Path, manifest: Path, check: Check, model: Model, part: int) -> Jo
 def run(job: Job, missing: list[int], pool: Pool) -> None:
     """Score the missing parts and write each when its last row is there."""
     with progress() as bar:
-        ahead: list[tuple[int, list[dict[str, Any]]]] = []
+        ahead: list[pa.Table] = []
         results = pool.results(_tasks(job, missing, ahead))
         shown = bar.add_task("scoring", total=job.photos, completed=job.photos - _count(job, missing))
         for index in missing:
             collected: list[worker.Result] = []
-            while not ahead or len(collected) < len(ahead[0][1]):
+            while not ahead or len(collected) < len(ahead[0]):
                 collected.append(next(results))
                 bar.advance(shown)
-            job.write_part(index, ahead.pop(0)[1], collected)
+            job.write_part(index, ahead.pop(0), collected)
 
 
 def run_on(cluster: Cluster, job: Job, missing: list[int]) -> None:
@@ -128,11 +128,11 @@ def run_on(cluster: Cluster, job: Job, missing: list[int]) -> None:
             bar.advance(shown, len(results))
 
 
-def _tasks(job: Job, missing: Iterable[int], ahead: list[tuple[int, list[dict[str, Any]]]]) -> Iterator[worker.Task]:
+def _tasks(job: Job, missing: Iterable[int], ahead: list[pa.Table]) -> Iterator[worker.Task]:
     for index in missing:
         rows = job.rows(index)
-        ahead.append((index, rows))
-        yield from (worker.Task(row["source"]) for row in rows)
+        ahead.append(rows)
+        yield from (worker.Task(source.as_py()) for source in rows["source"])
 
 
 def _count(job: Job, parts: Iterable[int]) -> int:

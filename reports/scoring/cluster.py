@@ -123,7 +123,7 @@ class Cluster:
             while True:
                 for part in waiting:
                     one = idle.pop()
-                    running[one.score.remote([row["source"] for row in job.rows(part)])] = part, one
+                    running[one.score.remote(job.rows(part)["source"].to_pylist())] = part, one
                     if not idle:
                         break
                 if not running:

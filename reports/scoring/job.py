@@ -86,22 +86,30 @@ class Job:
         for path in (self.folder / "parts").glob(".*"):
             path.unlink(missing_ok=True)
 
-    def rows(self, part: int) -> list[dict[str, Any]]:
+    def rows(self, part: int) -> pa.Table:
         """The rows of a part in the manifest."""
         with pq.ParquetFile(self.folder / "manifest.parquet") as file:
-            rows: list[dict[str, Any]] = file.read_row_group(part).to_pylist()
-        return rows
+            return file.read_row_group(part)
 
-    def write_part(self, index: int, rows: list[dict[str, Any]], results: list[Result]) -> None:
-        """Write a part whole.
+    def write_part(self, index: int, rows: pa.Table, results: list[Result]) -> None:
+        """Write a part whole, with as few Python objects as can be: memory would rise with the most there ever were.
 
         Raises:
             CannotWrite: the disk is full.
         """
         now = datetime.now(UTC).replace(microsecond=0)
         facts = {"model": f"{self.model} {self.version}", "model_digest": self.digest, "scored_at": now}
-        filled = [{**row, **_columns(result), **facts} for row, result in zip(rows, results, strict=True)]
-        table = pa.Table.from_pylist(filled, part_schema(self.extra, self.labels))
+        columns = [_columns(result) for result in results]
+
+        def filled(field: pa.Field) -> Any:
+            if field.name in rows.column_names:
+                return rows[field.name]
+            if field.name in facts:
+                return pa.repeat(pa.scalar(facts[field.name], field.type), len(rows))
+            return pa.array([column.get(field.name) for column in columns], field.type)
+
+        schema = part_schema(self.extra, self.labels)
+        table = pa.table([filled(field) for field in schema], schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         with writing(self.part_path(index)):

@@ -24,6 +24,7 @@ BATCH = 4
 """Photos that a worker gets at a time."""
 
 _ROOT = Path(__file__).parents[2]
+_ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}  # photos are decoded in threads; one heap for each grows longer
 _WAITING = 4  # batches per thread: a costly photo then does not stop the others
 
 Fetch = Callable[[Task], Task]
@@ -48,7 +49,8 @@ class Worker:
         self._ours, theirs = Pipe()
         words = [sys.executable, "-P", worker.__file__, str(theirs.fileno()), str(folder)]
         paths = os.pathsep.join((str(folder), str(_ROOT)))  # `handler` is the archive's, not the project's
-        environment = {**os.environ, "PYTHONPATH": paths, THREADS: f"{name}-{version}=1", "OMP_NUM_THREADS": "1"}
+        environment = {**_ONE_ARENA, **os.environ, "PYTHONPATH": paths, THREADS: f"{name}-{version}=1"}
+        environment["OMP_NUM_THREADS"] = "1"
         self._process = subprocess.Popen(
             words,
             env=environment,

@@ -15,11 +15,13 @@ from handler.spec import Runtime
 from tests.helpers.commands import SHAPES
 from tests.helpers.pictures import draw_small_set
 from training.bundles.onnx_export import store_as_fp16, to_onnx
+from training.bundles.scope_output import with_scope
 from training.compression import export
 from training.compression.export import FP16, INT8, MIXED, export_model
 from training.compression.quantise import quantise, quantise_within
 from training.fitting.loop import optimise
 from training.models.classifier import Classifier
+from training.models.scope import Scope
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,18 @@ def quantised_layers(graph: Any) -> int:
 
 
 def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[Photo]) -> None:
-    """Linear bottlenecks too, whose activations are signed: with an offset they would stay in float."""
+    """Linear bottlenecks too, whose activations are signed: with an offset they would stay in float.
+
+    The scope reads the output of two layers in the middle, in float, and changes nothing of that.
+    """
     from openvino import Core
 
     from training.models.registry import build
 
     changed = override(recipe, "backbone", name="efficientnet_lite0", weights="none")
-    graph = quantise(to_onnx(build(changed.backbone, 3), changed), changed, few)
+    model = build(changed.backbone, 3)
+    model.scope = Scope(1280 + 2 * 80 + 2 * 112, 2)
+    graph = with_scope(quantise(to_onnx(model, changed), changed, few), model.scope)
     compiled = Core().compile_model(Core().read_model(graph.SerializeToString()), "CPU")
     kinds = {
         node.get_friendly_name(): node.get_rt_info()["primitiveType"].astype(str)
@@ -63,6 +70,7 @@ def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[P
         if "Convolution" in node.get_rt_info()["layerType"].astype(str)
     }
     assert len(kinds) == 49
+    assert {"scope/maps0/unit", "scope/maps1/unit"} <= {name for node in graph.graph.node for name in node.output}
     assert [name for name, kind in kinds.items() if not kind.lower().endswith("i8")] == []
 
 

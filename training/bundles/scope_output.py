@@ -31,8 +31,8 @@ def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
         InvalidInput: the logits do not come from a linear layer.
     """
     graph = copy.deepcopy(graph)
-    tensors_of = {name for node in graph.graph.node for name in node.output}
-    maps = list(takewhile(tensors_of.__contains__, (f"{MAPS}{number}" for number in count())))
+    made = {name for node in graph.graph.node for name in node.output}
+    maps = list(takewhile(made.__contains__, (f"{MAPS}{number}" for number in count())))
     nodes, tensors = _operations(_features(graph), maps, scope)
     graph.graph.node.extend(nodes)
     graph.graph.initializer.extend(tensors)
