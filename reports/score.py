@@ -29,7 +29,7 @@ from reports.manifest.opening import open_manifest
 from reports.scoring import fetching, worker
 from reports.scoring.archives import Model, unpacked
 from reports.scoring.cluster import Cluster
-from reports.scoring.job import Job, allocate_from_system, create_job, read_job, require_same
+from reports.scoring.job import Job, create_job, read_job, require_same
 from reports.scoring.lock import beside, locked
 from reports.scoring.schema import PART
 from reports.scoring.workers import Pool
@@ -72,7 +72,6 @@ def score(
     """Classify the photos of MANIFEST; the scores are Parquet files in --out."""
     if ray_address and engine != "ray":
         raise InvalidInput("--ray-address is only for --engine ray", "add --engine ray")
-    allocate_from_system()
     with locked(out), unpacked(mar, beside(out, "archive")) as model:
         job = _job(out, manifest, open_manifest(manifest, pattern, published_at), model, part)
         limits = fetching.Limits(model.limit, fetch_seconds, frozenset(allow_host))

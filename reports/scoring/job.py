@@ -122,11 +122,6 @@ def _columns(result: Result) -> dict[str, Any]:
     return {"error_code": "", **{name: value for name, value in result.items() if name != "probabilities"}, **flat}
 
 
-def allocate_from_system() -> None:
-    """Let Arrow use malloc: its own allocator asks for huge pages, and its memory rises and falls (docs/log.md)."""
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
 def read_job(folder: Path) -> Job:
     """Read a scores folder.
 
