@@ -215,8 +215,9 @@ def _mixed(seen: Tensor, unseen: Tensor) -> _Mix:
 def threshold_of(seen: Tensor) -> Tensor:
     """The probability that a share of KEPT exceeds.
 
-    Harrell and Davis, "A new distribution-free quantile estimator" (1982), over log-odds. A single order statistic of
-    so few photos would move with every change of the training photos (docs/log.md).
+    Harrell and Davis, "A new distribution-free quantile estimator" (1982): a weighted mean of the lowest ones. A single
+    order statistic of so few photos would move with every change of the training photos, and in log-odds one photo that
+    looks like no class at all would lower the mean without limit (docs/log.md).
 
     Args:
         seen: probabilities of photos of the classes that the parts did not see, shape (photos,).
@@ -225,8 +226,7 @@ def threshold_of(seen: Tensor) -> Tensor:
 
     count, share = len(seen), 1 - KEPT
     edges = beta.cdf(np.linspace(0, 1, count + 1), (count + 1) * share, (count + 1) * KEPT)
-    log_odds = seen.double().logit(1e-6).sort().values
-    return (log_odds @ torch.from_numpy(np.diff(edges))).sigmoid().float()
+    return (seen.double().sort().values @ torch.from_numpy(np.diff(edges))).float()
 
 
 def _scope(parts: _Parts, mix: _Mix, threshold: Tensor) -> Scope:

@@ -52,7 +52,7 @@ class Architecture:
         head: the name of the network's last layer, a Linear.
         mean, std: the scaling that the ImageNet weights were trained with, one value per channel, for pixels of 0 to 1.
         weights: where the ImageNet weights come from.
-        middle: the names of layers whose output has a sixteenth of the input's height and width, for `in_scope`.
+        middle: the names of layers whose output has about a sixteenth of the height and width, for `in_scope`.
     """
 
     build: Builder
@@ -247,7 +247,7 @@ BACKBONES: dict[str, Architecture] = {
         (127 / 255,) * 3,  # the original's (x - 127) / 128
         (128 / 255,) * 3,
         weights="package",
-        middle=("blocks.3", "blocks.4"),
+        middle=("blocks.3", "blocks.4", "blocks.5"),
     ),
     # The recipe's backbone.dropout replaces its dropout.
     "vgg16": _torchvision("vgg16", "classifier.6", "features.23", dropout=0.0),
