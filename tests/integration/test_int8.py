@@ -70,7 +70,9 @@ def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[P
         if "Convolution" in node.get_rt_info()["layerType"].astype(str)
     }
     assert len(kinds) == 49
-    assert {f"scope/maps{number}/unit" for number in range(3)} <= {name for node in graph.graph.node for name in node.output}
+    assert {f"scope/maps{number}/unit" for number in range(3)} <= {
+        name for node in graph.graph.node for name in node.output
+    }
     assert [name for name, kind in kinds.items() if not kind.lower().endswith("i8")] == []
 
 
