@@ -3,6 +3,7 @@
 The model: outside one episode the label is rare, inside it is common; an institution may have no episode. Each pair of
 first and last week, and "no episode", has a marginal likelihood in closed form (Beta-binomial), so their posterior
 probabilities are computed exactly, without sampling. https://doi.org/10.1007/BF00127126 has the general method.
+Weeks without a photo say nothing: an episode without photos is none, and one that covers the last photo has not ended.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class When:
-    """A week, counted from 0, and the weeks that hold 90 % of its probability."""
+    """A week, counted from 0: the posterior's median, and the weeks that hold 90 % of its probability."""
 
     week: int
     low: int
@@ -62,13 +63,10 @@ def find_move(positive: Counts, photos: Counts) -> Move:
     by_end = np.bincount(end, weight, weeks + 1).astype(np.float64)
     if probability < SURE:
         return Move("unclear", probability)
-    back = _when(by_end[:weeks]) if by_end[weeks] < 0.5 * probability else None
-    always = by_start[_first_posted(photos)] + by_start[: _first_posted(photos)].sum() >= 0.5 * probability
+    posted = np.flatnonzero(photos)
+    ended, always = by_end[: posted[-1] + 1], by_start[: posted[0] + 1].sum() >= 0.5 * probability
+    back = _when(ended) if ended.sum() > 0.5 * probability else None
     return Move("always", probability, None, back) if always else Move("moved", probability, _when(by_start), back)
-
-
-def _first_posted(photos: Counts) -> int:
-    return int(np.flatnonzero(photos)[0])
 
 
 def _posterior(positive: Counts, photos: Counts) -> tuple[Counts, Counts, npt.NDArray[np.float64], float]:
@@ -84,6 +82,8 @@ def _posterior(positive: Counts, photos: Counts) -> tuple[Counts, Counts, npt.ND
     prior = np.log(0.5 / len(first))
     top = max(float(evidence.max()) + prior, never + np.log(0.5))
     weight, none = np.exp(evidence + prior - top), float(np.exp(never + np.log(0.5) - top))
+    none += float(weight[inside_all == 0].sum())
+    weight[inside_all == 0] = 0
     total = float(weight.sum()) + none
     return first, end, weight / total, none / total
 
@@ -95,9 +95,9 @@ def _evidence(yes: Counts, all_: Counts, prior: tuple[float, float]) -> npt.NDAr
 
 
 def _when(weight: npt.NDArray[np.float64]) -> When:
-    """The most likely week, and the shortest stretch around it with 90 % of the probability."""
+    """The median, and the shortest stretch around it with 90 % of the probability."""
     weight = weight / weight.sum()
-    week = low = high = int(weight.argmax())
+    week = low = high = int(np.searchsorted(weight.cumsum(), 0.5))
     while weight[low : high + 1].sum() < SURE:
         left = weight[low - 1] if low > 0 else -1.0
         right = weight[high + 1] if high + 1 < len(weight) else -1.0

@@ -117,17 +117,22 @@ def accuracy_of_strata(strata: Sequence[Stratum], outside: Outside | None = None
 
 
 def raw_share(positive: int, photos: int, seed: int = 0) -> Share | None:
-    """The share as the classifier reads it, with the interval of the count alone; None: no photo."""
+    """The share as the classifier reads it, with the interval of the count alone; None: no photo.
+
+    The interval of none begins at 0 and that of all ends at 1 (Brown, Cai and DasGupta 2001, 10.1214/ss/1009213286).
+    """
     if not photos:
         return None
-    draws = _beta(np.random.default_rng(seed), positive, photos - positive)
-    return Share(positive / photos, *_interval(draws))
+    low, high = _interval(_beta(np.random.default_rng(seed), positive, photos - positive))
+    return Share(positive / photos, low if positive else 0.0, high if positive < photos else 1.0)
 
 
 def corrected_share(positive: int, photos: int, accuracy: Accuracy, outside: int = 0, seed: int = 0) -> Share | None:
     """The share corrected for the classifier's errors; None: too few photos, or the accuracy is not usable.
 
     If out-of-scope photos were reviewed, those that show a class are added: the share is then of all class photos.
+    Where nearly all draws are cut off at 0 or 1 the interval has no width, because the reviewed rates do not hold for
+    these photos: it then reaches as far as that of the raw share.
 
     Args:
         positive: photos that the classifier answered with the label.
@@ -144,7 +149,11 @@ def corrected_share(positive: int, photos: int, accuracy: Accuracy, outside: int
         label, other = accuracy.outside * outside
         draws = (draws * photos + label) / (photos + label + other)
     draws = draws[~np.isnan(draws)]
-    return Share(float(np.median(draws)), *_interval(draws))
+    low, high = _interval(draws)
+    if low == high:
+        read_low, read_high = _interval(read)
+        low, high = min(low, read_low), max(high, read_high)
+    return Share(float(np.median(draws)), low, high)
 
 
 def _beta(rng: np.random.Generator, successes: int, failures: int) -> Floats:

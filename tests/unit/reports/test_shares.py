@@ -120,6 +120,23 @@ def test_intervals_stay_within_0_and_1(positive: int) -> None:
     assert 0 <= share.low <= share.value <= share.high <= 1
 
 
+def test_the_interval_of_a_raw_share_holds_it() -> None:
+    for positive, photos in ((0, 1), (1, 1), (0, 40), (40, 40), (1, 40)):
+        share = raw_share(positive, photos)
+        assert share is not None
+        assert share.low <= share.value <= share.high
+
+
+def test_an_interval_has_a_width_where_the_reviewed_rates_do_not_hold() -> None:
+    """5 of 400 with a specificity of 95 %: more are expected by error alone."""
+    few, many = (corrected_share(count, 400, accuracy_of(475, 25, 475, 25)) for count in (1, 399))
+    assert few is not None
+    assert many is not None
+    assert (few.low, many.high) == (0, 1)
+    assert few.high > 0.005
+    assert many.low < 0.995
+
+
 def simulated(rng: np.random.Generator, moved: int, back: int, photos: int) -> Move:
     inside = (np.arange(WEEKS) >= moved) & (np.arange(WEEKS) < back)
     truth = np.where(inside, 0.95, 0.05)
@@ -156,4 +173,21 @@ def test_states_of_few_photos_and_of_an_early_move() -> None:
     assert find_move(np.array([0, 1, 1]), np.array([1, 1, 2])).state == "too_few"
     gap = find_move(np.array([0, 0, 0, 5, 5]), np.array([5, 0, 0, 5, 5])).moved
     assert gap is not None
-    assert (gap.low, gap.high) == (1, 3)  # nothing was posted for two weeks: it may have moved in any of them
+    assert (gap.low, gap.week, gap.high) == (1, 2, 3)  # nothing was posted for two weeks: it moved in any of them
+
+
+@pytest.mark.parametrize("quiet", [0, 1, 3, 12])
+def test_weeks_without_a_photo_say_nothing(quiet: int) -> None:
+    """An institution that stops posting, or has not begun, has neither moved nor moved back."""
+    none = [0] * quiet
+
+    def found(*positive: int) -> Move:
+        return find_move(np.array([*none, *positive, *none]), np.array([*none, *[5] * len(positive), *none]))
+
+    assert (found(0, 0, 0, 0, 0).state, found(5, 5, 5, 5).state, found(5, 5, 5, 5).back) == ("stayed", "always", None)
+    online = found(0, 0, 0, 5, 5, 5, 5)
+    assert online.moved is not None
+    assert (online.state, online.moved.week, online.back) == ("moved", quiet + 3, None)
+    offline = found(5, 5, 5, 5, 0, 0, 0)
+    assert offline.back is not None
+    assert (offline.state, offline.back.week) == ("always", quiet + 4)
