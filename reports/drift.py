@@ -40,6 +40,8 @@ def drift(scores: Path, against: Path | None, label: str | None, metrics: Path |
     jobs = [read_job(against), job] if against else [job]
     if len({one.digest for one in jobs}) > 1:
         raise InvalidInput(f"{scores} and {against} were scored by different models", "score one of them again")
+    if against and len({one.manifest_digest for one in jobs}) == 1:
+        raise InvalidInput(f"{scores} and {against} are scores of the same photos", "give those of the days before")
     days = measure_days(jobs, label_of(job, label))
     if len(days.dates) <= MIN_DAYS:
         raise InvalidInput(

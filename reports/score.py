@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import pyarrow as pa
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from common.cli import command
@@ -83,9 +83,9 @@ def score(
                 fetch = partial(fetching.fetch, limits=limits)
                 with Pool(model.folder, model.name, model.version, jobs or cores(), fetch, connections) as pool:
                     run(job, missing, pool)
+    codes = error_codes(job)
     size = f"{number_of(job.photos, 'photo')} in {number_of(job.parts, 'part')}"
     say(f"{out}: {size}, scored by {model} ({model.digest[:12]})")
-    codes = error_codes(job)
     if codes:
         say("errors: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()))
     next_step("reports", "build", out, "--out", "site")
@@ -109,7 +109,7 @@ def run(job: Job, missing: list[int], pool: Pool) -> None:
     with progress() as bar:
         ahead: list[pa.Table] = []
         results = pool.results(_tasks(job, missing, ahead))
-        shown = bar.add_task("scoring", total=job.photos, completed=job.photos - _count(job, missing))
+        shown = _scoring(bar, job, missing)
         for index in missing:
             collected: list[worker.Result] = []
             while not ahead or len(collected) < len(ahead[0]):
@@ -121,7 +121,7 @@ def run(job: Job, missing: list[int], pool: Pool) -> None:
 def run_on(cluster: Cluster, job: Job, missing: list[int]) -> None:
     """Score the missing parts on a cluster and write each when it arrives."""
     with progress() as bar:
-        shown = bar.add_task("scoring", total=job.photos, completed=job.photos - _count(job, missing))
+        shown = _scoring(bar, job, missing)
         for index, results in cluster.results(job, missing):
             job.write_part(index, job.rows(index), results)
             bar.advance(shown, len(results))
@@ -134,26 +134,30 @@ def _tasks(job: Job, missing: Iterable[int], ahead: list[pa.Table]) -> Iterator[
         yield from (worker.Task(source.as_py()) for source in rows["source"])
 
 
+def _scoring(bar: Progress, job: Job, missing: list[int]) -> TaskID:
+    before = job.photos - _count(job, missing)
+    return bar.add_task("scoring", total=job.photos, completed=before, before=before)
+
+
 def _count(job: Job, parts: Iterable[int]) -> int:
     return sum(min(job.part, job.photos - index * job.part) for index in parts)
 
 
 def error_codes(job: Job) -> Counter[str]:
     """Error code -> photos, of all parts."""
-    import pyarrow.parquet as pq
-
     codes: Counter[str] = Counter()
     for index in range(job.parts):
-        codes.update(pq.read_table(job.part_path(index), columns=["error_code"])["error_code"].to_pylist())
+        codes.update(job.read(index, ["error_code"])["error_code"].to_pylist())
     del codes[""]
     return codes
 
 
 class _Rate(ProgressColumn):
-    """Photos a second."""
+    """Photos a second since the command began."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.0f} photos/s")
+        done = task.completed - task.fields["before"]
+        return Text(f"{done / max(task.elapsed or 0, 1e-3):.0f} photos/s")
 
 
 def progress() -> Progress:

@@ -4,8 +4,8 @@ import sqlite3
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from common.errors import CannotWrite
 from common.files import new_folder
 from reports.scoring.job import Job
 
@@ -22,19 +22,23 @@ def export(job: Job, folder: Path) -> Path:
         its path.
 
     Raises:
-        InvalidInput: parts are missing.
+        InvalidInput: parts are missing, or one is damaged.
         AlreadyExists, CannotWrite: the folder exists, or the disk is full.
     """
     job.require_complete()
     with new_folder(folder) as work:
         database = sqlite3.connect(work / "scores.db")
         try:
-            _create(database, pq.read_schema(job.part_path(0)))
             for part in range(job.parts):
-                _insert(database, pq.read_table(job.part_path(part)))
+                rows = job.read(part)
+                if not part:
+                    _create(database, rows.schema)
+                _insert(database, rows)
             for column in _INDEXED:
                 database.execute(f'CREATE INDEX "by_{column}" ON {TABLE} ("{column}")')
             database.commit()
+        except sqlite3.OperationalError as error:  # the disk is full
+            raise CannotWrite(folder, error) from error
         finally:
             database.close()
     return folder / "scores.db"

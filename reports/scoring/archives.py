@@ -1,12 +1,14 @@
 """An archive that scores photos: its name, version and digest, and its files in a folder for the time of the job."""
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InvalidInput, NotFound
+from common.errors import CannotWrite, InvalidInput, NotFound
+from common.files import writing
 from deploy.store.mar import digests, identity
 from handler.spec import read_spec
 
@@ -36,6 +38,7 @@ def unpacked(mar: Path, folder: Path) -> Iterator[Model]:
     Raises:
         NotFound: there is no such file.
         InvalidInput: it is not an archive of this project.
+        CannotWrite: there is no room for its files.
     """
     if not mar.is_file():
         raise NotFound(f"{mar}: there is no such file", "pack a bundle with scripts/archive.sh BUNDLE VERSION")
@@ -44,8 +47,11 @@ def unpacked(mar: Path, folder: Path) -> Iterator[Model]:
     try:
         try:
             digest = identity(digests(mar))
-            shutil.unpack_archive(mar, folder, "zip")
+            with zipfile.ZipFile(mar) as archive, writing(folder):
+                archive.extractall(folder)
             spec = read_spec(folder / "recipe.json")
+        except CannotWrite:
+            raise
         except Exception as error:  # a damaged zip can raise anything
             raise InvalidInput(f"{mar} is not an archive of this project ({error})", "give NAME-VERSION.mar") from error
         yield Model(folder, spec.name, _version(folder), digest, spec.labels, spec.limits.bytes)

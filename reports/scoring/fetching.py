@@ -14,12 +14,13 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from reports.scoring.worker import Task
 
 _REDIRECTS = 3
 _CHUNK = 64 * 1024
+_URL = "/:?#[]@!$&'()*+,;=%~"  # what stays as it is in a URL; all else is written as %XX
 _AGENT = "photoloop-reports"
 _TRANSLATED = [ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
 
@@ -43,7 +44,7 @@ class Limits:
 
 def fetch(task: Task, limits: Limits) -> Task:
     """A task with a URL -> one with its bytes, or with an error; other tasks are returned unchanged."""
-    scheme = urlsplit(task.path).scheme.lower()
+    scheme = task.path.partition("://")[0].lower()
     if scheme not in ("http", "https", "s3"):
         return task
     try:
@@ -121,12 +122,14 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 def _ask(connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection.request("GET", path, headers={"User-Agent": _AGENT, "Accept": "image/*", "Connection": "close"})
+    connection.request(
+        "GET", quote(path, _URL), headers={"User-Agent": _AGENT, "Accept": "image/*", "Connection": "close"}
+    )
     return connection.getresponse()
 
 
 def _target(url: str, location: str) -> str:
-    target = urljoin(url, location)
+    target = urljoin(url, quote(location, _URL, encoding="latin-1"))  # headers are read as Latin-1
     if urlsplit(target).scheme not in ("http", "https"):
         raise FetchError("fetch_blocked", f"a redirect leads to {target[:100]!r}, which is neither http nor https")
     return target

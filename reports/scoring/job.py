@@ -11,7 +11,8 @@ The parts that exist are the state. A job that was killed continues with the mis
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,9 +26,10 @@ import pyarrow.parquet as pq
 from common.errors import InvalidInput, NotFound
 from common.files import new_folder, write_json, write_whole, writing
 from common.words import number_of
+from dataset.listing import files_of
 from reports.manifest.checking import Check, Entry
 from reports.scoring.archives import Model
-from reports.scoring.schema import PART, PROBABILITY, column_of, manifest_schema, part_schema
+from reports.scoring.schema import PART, PROBABILITY, columns_of, manifest_schema, part_schema
 from reports.scoring.worker import Result
 
 _FIX = "give another --out"
@@ -73,7 +75,7 @@ class Job:
     def require_one_model(self) -> None:
         """Raises: InvalidInput: a part was scored by another model, for example because it was copied here."""
         for index in range(self.parts):
-            with _reading(self.folder), pq.ParquetFile(self.part_path(index)) as file:
+            with _reading(self.part_path(index)), pq.ParquetFile(self.part_path(index)) as file:
                 column = file.schema_arrow.names.index("model_digest")
                 groups = [file.metadata.row_group(group).column(column) for group in range(file.num_row_groups)]
                 digests = {value for group in groups for value in (group.statistics.min, group.statistics.max)}
@@ -87,9 +89,26 @@ class Job:
             path.unlink(missing_ok=True)
 
     def rows(self, part: int) -> pa.Table:
-        """The rows of a part in the manifest."""
-        with pq.ParquetFile(self.folder / "manifest.parquet") as file:
-            return file.read_row_group(part)
+        """The rows of a part in the manifest.
+
+        Raises:
+            InvalidInput: manifest.parquet is missing or damaged.
+        """
+        path = self.folder / "manifest.parquet"
+        try:
+            with pq.ParquetFile(path) as file:
+                return file.read_row_group(part)
+        except (OSError, pa.ArrowException) as error:
+            raise InvalidInput(f"{path} is damaged: {error}", "give another --out") from error
+
+    def read(self, part: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """A scored part, or some of its columns; one that an earlier version did not write is empty.
+
+        Raises:
+            InvalidInput: it is damaged.
+        """
+        with _reading(self.part_path(part)):
+            return _read(self.part_path(part), columns)
 
     def write_part(self, index: int, rows: pa.Table, results: list[Result]) -> None:
         """Write a part whole, with as few Python objects as can be: memory would rise with the most there ever were.
@@ -152,9 +171,11 @@ def label_of(job: Job, label: str | None) -> str:
 
 
 def digest_of(manifest: Path) -> str:
-    """SHA-256 of a manifest's file; of a folder, of its path, because its files are listed only once."""
+    """SHA-256 of a manifest's file; of a folder, of the paths of its photos."""
     if manifest.is_dir():
-        return hashlib.sha256(str(manifest.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(
+            b"\0".join(sorted(os.fsencode(file) for file in files_of(manifest.resolve())))
+        ).hexdigest()
     with manifest.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -184,14 +205,14 @@ def create_job(folder: Path, manifest: Path, check: Check, model: Model, part: i
     Raises:
         InvalidInput, CannotWrite: the manifest cannot be read, or the folder cannot be written.
     """
-    extra = tuple(column_of(name) for name in check.extra)
+    extra = columns_of(check.extra)
     job = Job(
         folder, model.name, model.version, model.digest, model.labels, str(manifest), digest_of(manifest), extra, 0,
         datetime.now(UTC).isoformat(timespec="seconds"), part,
     )  # fmt: skip
     try:
         with new_folder(folder) as work:
-            photos = _write_manifest(work / "manifest.parquet", check, part)
+            photos = _write_manifest(work / "manifest.parquet", check, extra, part)
             if check.findings.errors:
                 raise _Refused
             job = replace(job, photos=photos)
@@ -205,20 +226,20 @@ class _Refused(Exception):
     """Ends the block of `new_folder`, so that nothing is written."""
 
 
-def _write_manifest(path: Path, check: Check, part: int) -> int:
-    schema = manifest_schema(check.extra)
+def _write_manifest(path: Path, check: Check, extra: Sequence[str], part: int) -> int:
+    schema = manifest_schema(extra)
     entries = check.entries()
     photos = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while rows := [_row(entry, photos + offset) for offset, entry in enumerate(islice(entries, part))]:
+        while rows := [_row(entry, extra, photos + offset) for offset, entry in enumerate(islice(entries, part))]:
             writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=part)
             photos += len(rows)
     return photos
 
 
-def _row(entry: Entry, number: int) -> dict[str, Any]:
+def _row(entry: Entry, extra: Sequence[str], number: int) -> dict[str, Any]:
     own = {key: value for key, value in vars(entry).items() if key != "extra"}
-    return {"row": number, **own, **{column_of(name): value for name, value in entry.extra.items()}}
+    return {"row": number, **own, **dict(zip(extra, entry.extra.values(), strict=True))}
 
 
 def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
@@ -230,12 +251,10 @@ def read_parts(job: Job, columns: Iterable[str] | None = None) -> pa.Table:
     job.require_complete()
     job.require_one_model()
     names = list(columns) if columns is not None else None
-    with _reading(job.folder):
-        return pa.concat_tables([_read(job.part_path(index), names) for index in range(job.parts)])
+    return pa.concat_tables([job.read(index, names) for index in range(job.parts)])
 
 
-def _read(path: Path, names: list[str] | None) -> pa.Table:
-    """A part, or some of its columns; one that an earlier version did not write is empty."""
+def _read(path: Path, names: Sequence[str] | None) -> pa.Table:
     if names is None:
         return pq.read_table(path)
     present = pq.read_schema(path).names
@@ -248,8 +267,8 @@ def _read(path: Path, names: list[str] | None) -> pa.Table:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
+def _reading(part: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, AttributeError, pa.ArrowException) as error:
-        raise InvalidInput(f"{folder} has a damaged part: {error}", "remove that file and score again") from error
+        raise InvalidInput(f"{part} is damaged: {error}", "remove that file and score again") from error

@@ -35,12 +35,11 @@ _RESULT = [
     ("model_digest", pa.string()),
     ("scored_at", pa.timestamp("s", "UTC")),
 ]
-_TAKEN = {name for name, _ in (*_MANIFEST, *_RESULT)}
 
 
 def manifest_schema(extra: Sequence[str]) -> pa.Schema:
-    """Columns of `manifest.parquet`; `extra` are the other columns of the table, as text."""
-    return pa.schema([*_MANIFEST, *((column_of(name), pa.string()) for name in extra)])
+    """Columns of `manifest.parquet`; `extra` are those of `columns_of`, as text."""
+    return pa.schema([*_MANIFEST, *((name, pa.string()) for name in extra)])
 
 
 def part_schema(extra: Sequence[str], labels: Sequence[str]) -> pa.Schema:
@@ -49,6 +48,17 @@ def part_schema(extra: Sequence[str], labels: Sequence[str]) -> pa.Schema:
     return pa.schema([*manifest_schema(extra), *(pa.field(*column) for column in (*_RESULT, *probabilities))])
 
 
-def column_of(name: str) -> str:
-    """The column for another column of the table: its own name, unless a column here is called so."""
-    return f"x_{name}" if name in _TAKEN or name.startswith(PROBABILITY) else name
+def columns_of(names: Sequence[str]) -> tuple[str, ...]:
+    """The columns for the other columns of a table: their own names, or with `x_` before a name that is taken.
+
+    Names that differ only in case are the same, because they are for SQL.
+    """
+    taken = {name.casefold() for name, _ in (*_MANIFEST, *_RESULT)}
+    columns: list[str] = []
+    for name in names:
+        column = name
+        while column.casefold() in taken or column.casefold().startswith(PROBABILITY):
+            column = f"x_{column}"
+        taken.add(column.casefold())
+        columns.append(column)
+    return tuple(columns)

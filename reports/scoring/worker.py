@@ -4,6 +4,7 @@ Run by `reports.scoring.workers` as a script with the unpacked archive first on 
 own. The photo passes the four steps that TorchServe calls: initialize, preprocess, inference, postprocess.
 """
 
+import errno
 import hashlib
 import json
 import signal
@@ -90,6 +91,8 @@ class Classifier:
         return row | self._answer(data)
 
     def _read(self, path: str) -> bytes:
+        if Path(path).is_fifo():  # opening it would wait for a writer
+            raise OSError(errno.EINVAL, "not a regular file")
         with Path(path).open("rb") as file:
             return file.read(self._limit + 1)
 

@@ -1,5 +1,7 @@
 """Does a day differ from the 28 days before by more than days usually differ? Pure functions of daily measures.
 
+Only measured days count: "the days before" and "in a row" pass over days with too few photos.
+
 A distance is in units of the spread of the days before (median absolute deviation, scaled to a standard deviation) and
 of the day's own sampling error together. There are no p-values: with 100,000 photos a day every one of them is 0.
 """

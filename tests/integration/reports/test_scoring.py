@@ -128,6 +128,7 @@ class Web(BaseHTTPRequestHandler):
             self.send_header("Location", target[self.path])
             self.end_headers()
             return
+        assert self.path.isascii()
         body = b"\xff\xd8" + b"x" * (11 * 2**20) if self.path == "/large.jpg" else self.photo
         self.send_response(404 if self.path == "/gone.jpg" else 200)
         self.end_headers()
@@ -165,6 +166,7 @@ def test_bad_and_remote_photos_are_rows_with_a_code(
     remote = ["ok", "slow", "private", "name", "file", "loop", "large", "gone"]
     lines = [f"{name},{name},,x,BJ,2022-03-14\n" for name in [*files, "absent.jpg"]]
     lines += [f"{name}-remote,,{web}/{name}.jpg,x,BJ,2022-03-14\n" for name in remote]
+    lines += [f"named,,{web}/北 京/照片.jpg?a=一,x,BJ,2022-03-14\n"]
     lines += [f"meta,,http://localhost:{web.rpartition(':')[2]}/ok.jpg,x,BJ,2022-03-14\n"]
     (tmp_path / "m.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
     found = {row["photo_id"]: row for row in rows(scored(tmp_path / "m.csv", tmp_path / "s", *started))}
@@ -174,7 +176,7 @@ def test_bad_and_remote_photos_are_rows_with_a_code(
         "absent.jpg": "file_not_found", "ok-remote": "", "slow-remote": "fetch_timeout",
         "private-remote": "fetch_blocked", "name-remote": "fetch_blocked", "file-remote": "fetch_blocked",
         "large-remote": "image_too_large", "loop-remote": "fetch_failed", "gone-remote": "http_404",
-        "meta": "fetch_blocked",
+        "meta": "fetch_blocked", "named": "",
     }  # fmt: skip
     assert found["ok-remote"]["sha256"] == found["good.jpg"]["sha256"]
     assert found["ok-remote"]["p_disc"] == found["good.jpg"]["p_disc"]
@@ -280,6 +282,6 @@ def test_parts_of_another_model_and_damaged_parts_are_refused(scores: Job, tmp_p
         with pytest.raises(click.ClickException, match=said):
             program.main([str(mixed.folder), *map(str, words)], standalone_mode=False)
     mixed.part_path(1).write_bytes(b"PAR1")
-    with pytest.raises(InvalidInput, match="has a damaged part"):
+    with pytest.raises(InvalidInput, match="is damaged"):
         read_parts(mixed)
     assert not (tmp_path / "site").exists()

@@ -35,6 +35,10 @@ def test_no_spelling_of_this_machine_is_fetched_from(host: str) -> None:
     assert task.error[0] == "fetch_blocked", task.error
 
 
+def test_a_url_that_is_none_is_an_error_row() -> None:
+    assert (fetch(Task("http://[bad/1.jpg"), Limits(9)).error or ("",))[0] == "fetch_failed"
+
+
 def test_a_name_with_one_private_address_is_blocked_and_no_second_answer_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
