@@ -64,6 +64,11 @@ def test_arrow_allocates_with_malloc_because_its_own_allocator_asks_for_huge_pag
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"system\n"
 
 
+def test_workers_have_one_heap(started: tuple[Model, Pool]) -> None:
+    for process in started[1].pids():
+        assert b"MALLOC_ARENA_MAX=1\0" in Path(f"/proc/{process}/environ").read_bytes()
+
+
 def test_a_job_killed_at_every_step_ends_with_the_rows_of_an_undisturbed_one(
     manifest: Path, mar: Path, scores: Job, tmp_path: Path
 ) -> None:
