@@ -6,7 +6,7 @@ With a reviewed sample (`reports sample`) the shares are corrected for the class
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ import click
 import numpy as np
 
 from common.cli import command
-from common.console import say
+from common.console import note, say
+from common.errors import InvalidInput
 from common.files import new_folder, write_whole
 from common.words import number_of
 from reports.counting.alarms import ALARM_COLUMNS, PHOTO_COLUMNS, alarm_rows, in_words, photos_of_alarm
 from reports.counting.days import MEASURES, measure_days
 from reports.counting.photos import REGION_CODES, Photos, read_photos
 from reports.counting.review import Reviewed, read_review
+from reports.manifest.dates import CHINA
 from reports.manifest.regions import UNKNOWN
 from reports.manifest.spreadsheet import write_csv
-from reports.scoring.job import Job, label_of, read_job
-from reports.shares.correct import Accuracy, accuracy_of_strata
+from reports.scoring.job import Job, label_of, read_job, read_parts
+from reports.shares.correct import MIN_REVIEWED, Accuracy, accuracy_of_strata
 from reports.shares.drift import find_alarms
 from reports.site.page import render
 from reports.site.tables import (
@@ -35,6 +37,15 @@ from reports.site.tables import (
     make_tables,
     percent,
 )
+
+MOST_WEEKS = 1040
+"""Twenty years: a longer period is a wrong date, and the page would be too large for a browser."""
+
+_REASONS = {
+    "uncorrected": "draw a sample with photoloop reports sample, label it, and give --review",
+    "uncorrected_few": f"fewer than {MIN_REVIEWED} photos are reviewed: label more of the sample",
+    "uncorrected_poor": "the classifier is little better than guessing on the reviewed photos: check their labels",
+}
 
 
 @command(epilog="Example: python -m reports build scores/1 --out site/1")
@@ -54,7 +65,8 @@ def build(
     job = read_job(scores)
     label = label_of(job, label)
     photos = read_photos(job, label)
-    reviewed = read_review(review, labels, label, job.labels) if review else None
+    require_few_weeks(job, photos.weeks)
+    reviewed = read_review(review, labels, job, label) if review else None
     accuracy = accuracy_of_strata(reviewed.strata, reviewed.outside) if reviewed else None
     tables = make_tables(photos, accuracy)
     days = measure_days([job], label)
@@ -72,21 +84,50 @@ def build(
         write_whole(work / "index.html", page.encode())
     counts = {"photo": len(photos.week), "week": photos.weeks, "institution": len(photos.institutions)}
     say(f"{out / 'index.html'}: {', '.join(number_of(count, noun) for noun, count in counts.items())}")
+    _say_review(reviewed, accuracy)
+
+
+def require_few_weeks(job: Job, weeks: int) -> None:
+    """Raises: InvalidInput: the photos span so many weeks that a date must be wrong."""
+    if weeks <= MOST_WEEKS:
+        return
+    table = read_parts(job, ("published_at", "photo_id")).sort_by("published_at").take([0, job.photos - 1])
+    ends = [f"{row['published_at'].astimezone(CHINA):%Y-%m-%d} ({row['photo_id']})" for row in table.to_pylist()]
+    raise InvalidInput(
+        f"{job.folder} spans {weeks} weeks, from {' to '.join(ends)}; at most {MOST_WEEKS} fit a report",
+        "correct the date in the manifest and score it again, or split the manifest",
+    )
+
+
+def why_uncorrected(accuracy: Accuracy | None) -> str | None:
+    """Why shares are not corrected, as a key of the page's words; None: they are."""
     if accuracy is None:
-        say("shares are not corrected: draw a sample with photoloop reports sample, label it, and give --review")
+        return "uncorrected"
+    if accuracy.reviewed < MIN_REVIEWED:
+        return "uncorrected_few"
+    return None if accuracy.usable else "uncorrected_poor"
+
+
+def _say_review(reviewed: Reviewed | None, accuracy: Accuracy | None) -> None:
+    if reviewed and accuracy:
+        for text in reviewed.notes:
+            note(text)
+        neither = f", {reviewed.neither} show none of the labels" if reviewed.neither else ""
+        say(f"reviewed {accuracy.reviewed} of {number_of(reviewed.drawn, 'photo')}{neither}")
+    if reason := why_uncorrected(accuracy):
+        say(f"shares are not corrected: {_REASONS[reason]}")
 
 
 def _data(
     job: Job, photos: Photos, tables: Tables, reviewed: Reviewed | None, accuracy: Accuracy | None, drift: str
 ) -> dict[str, Any]:
-    corrected = accuracy is not None and accuracy.usable
     starts = photos.week_starts()
     facts = {
         "from": starts[0].isoformat(),
-        "to": starts[-1].isoformat(),
+        "to": (starts[-1] + timedelta(days=6)).isoformat(),
         "weeks": photos.weeks,
         "photos": len(photos.week),
-        "corrected": corrected,
+        "uncorrected": why_uncorrected(accuracy),
     }
     return {
         "shares": tables.shares,
@@ -134,8 +175,8 @@ def _review_facts(reviewed: Reviewed | None, accuracy: Accuracy | None) -> dict[
     return {
         "reviewed": text,
         "outside_reviewed": beyond,
-        "sensitivity": _rate(accuracy.sensitivity),
-        "specificity": _rate(accuracy.specificity),
+        "sensitivity": _rate(accuracy.sensitivity) if accuracy.reviewed else None,
+        "specificity": _rate(accuracy.specificity) if accuracy.reviewed else None,
     }
 
 

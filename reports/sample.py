@@ -9,25 +9,38 @@ institution. review/sample.csv says which photo is which. With --feedback the ph
 feedback`, where two people have to agree; the same command, run again, fetches the labels.
 """
 
-import shutil
+from collections import Counter
+from errno import ENOENT
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import numpy as np
+from PIL import Image
 from rich.progress import track
 
 from common.cli import command
 from common.commands import next_step, pasteable
 from common.console import err_console, note, say
 from common.errors import InvalidInput
-from common.files import new_folder, write_whole
+from common.files import new_folder, write_json, write_whole
 from common.words import number_of
 from feedback.learning.client import FeedbackServer
 from reports.counting.photos import read_photos
-from reports.counting.review import COLUMNS, SAMPLE, draw_sample, members_of, rows_of
+from reports.counting.review import draw_sample, members_of
 from reports.counting.reviewers import collect, send
+from reports.counting.sampled import (
+    COLUMNS,
+    ORIGIN,
+    OTHER,
+    OUTSIDE,
+    POSITIVE,
+    SAMPLE,
+    origin_of,
+    read_sample,
+    require_origin,
+)
 from reports.manifest.spreadsheet import write_csv
 from reports.scoring import fetching
 from reports.scoring.job import Job, label_of, read_job, read_parts
@@ -53,7 +66,10 @@ def sample(
     if (feedback is None) != (token_file is None):
         raise InvalidInput("--feedback and --token-file belong together", "give both")
     job = read_job(scores)
-    if not (feedback and (out / SAMPLE).exists()):
+    label = label_of(job, label)
+    if feedback and (out / SAMPLE).exists():
+        require_origin(out, job, label)
+    else:
         _draw(job, out, count, label, seed, frozenset(allow_host), outside=feedback is None)
     if feedback and token_file:
         _review_online(job, out, FeedbackServer(feedback, token_file.read_text(encoding="utf-8").strip()))
@@ -61,10 +77,8 @@ def sample(
         _next(job, out)
 
 
-def _draw(
-    job: Job, out: Path, count: int, label: str | None, seed: int, allowed: frozenset[str], outside: bool
-) -> None:
-    photos = read_photos(job, label_of(job, label))
+def _draw(job: Job, out: Path, count: int, label: str, seed: int, allowed: frozenset[str], outside: bool) -> None:
+    photos = read_photos(job, label)
     drawn = draw_sample(photos, count, outside, seed)
     chosen = [(int(index), stratum) for stratum, rows in drawn.items() for index in rows]
     if not chosen:
@@ -77,19 +91,30 @@ def _draw(
         for number, place in enumerate(order, 1):
             index, stratum = chosen[int(place)]
             photo_id, source, answer, confidence = (where[name][index].as_py() for name in where.column_names)
-            file = f"{number:04d}{Path(urlsplit(source).path).suffix.lower()[:5] or '.jpg'}"
+            file = f"{number:04d}{suffix_of(source)}"
             if _copied(source, work / "photos" / file, allowed):
                 row = {"file": file, "photo_id": photo_id, "positive": stratum, "photos": sizes[stratum]}
                 rows.append({**row, "label": answer, "confidence": round(confidence, 4)})
+        if not rows:
+            lost = f"none of the {number_of(len(chosen), 'photo')} drawn from {job.folder} can be read"
+            raise InvalidInput(lost, "put them back, or allow their host with --allow-host")
         write_csv(work / SAMPLE, COLUMNS, rows)
-    kinds = (f"answered {label_of(job, label)}", "answered otherwise", "out of scope")
-    answers = ", ".join(f"{len(rows)} {kind}" for rows, kind in zip(drawn.values(), kinds, strict=True))
+        write_json(work / ORIGIN, origin_of(job, label))
+    copied = Counter(row["positive"] for row in rows)
+    kinds = {POSITIVE: f"answered {label}", OTHER: "answered otherwise", OUTSIDE: "out of scope"}
+    answers = ", ".join(f"{copied[stratum]} {kind}" for stratum, kind in kinds.items())
     say(f"{out}: {number_of(len(rows), 'photo')} to review: {answers}")
+
+
+def suffix_of(source: str) -> str:
+    """The suffix of a path or an address; .jpg if it is not a picture's: the labelling page skips .md, for example."""
+    suffix = Path(urlsplit(source).path).suffix.lower()
+    return suffix if suffix in Image.registered_extensions() else ".jpg"
 
 
 def _review_online(job: Job, out: Path, server: FeedbackServer) -> None:
     """Send what was not sent, and fetch the labels that people agreed on."""
-    drawn = rows_of(out / SAMPLE, ("file",))
+    drawn = read_sample(out)
     for _ in track(send(out, server), "sending", total=len(drawn), transient=True, console=err_console):
         pass
     progress = collect(out, server)
@@ -101,8 +126,7 @@ def _review_online(job: Job, out: Path, server: FeedbackServer) -> None:
 
 
 def _copied(source: str, target: Path, allowed: frozenset[str]) -> bool:
-    """Copy a photo; False if it is no longer there."""
-    target.parent.mkdir(exist_ok=True)
+    """Copy a photo; False if it can no longer be read."""
     if urlsplit(source).scheme.lower() in ("http", "https", "s3"):
         task = fetching.fetch(Task(source), fetching.Limits(100 * 2**20, allowed=allowed))
         if task.data is None:
@@ -111,10 +135,13 @@ def _copied(source: str, target: Path, allowed: frozenset[str]) -> bool:
         write_whole(target, task.data)
         return True
     try:
-        shutil.copyfile(source, target)
-    except FileNotFoundError:
-        note(f"left out: {source}: there is no such file any more")
+        if not Path(source).is_file():
+            raise FileNotFoundError(ENOENT, "there is no such file any more")
+        data = Path(source).read_bytes()
+    except OSError as error:
+        note(f"left out: {source}: {error.strerror}")
         return False
+    write_whole(target, data)
     return True
 
 

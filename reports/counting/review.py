@@ -5,7 +5,6 @@ those with the reported label, and within an answer evenly over regions and week
 is rare, and the weights are known.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from common.errors import InvalidInput, NotFound
+from common.errors import InvalidInput
+from common.words import number_of
+from config.recipe import NO_CLASS
 from reports.counting.photos import Photos
-from reports.manifest.tables import open_table
+from reports.counting.sampled import OTHER, OUTSIDE, POSITIVE, SAMPLE, read_sample, require_origin, rows_of
+from reports.scoring.job import Job
 from reports.shares.correct import Outside, Stratum
-
-SAMPLE = "sample.csv"
-"""The table of the drawn photos, in the folder of the sample."""
-
-POSITIVE, OTHER, OUTSIDE = "1", "0", "out_of_scope"
-"""Values of the column `positive`: answered with the reported label, with another one, out of scope."""
-
-COLUMNS = ("file", "photo_id", "positive", "photos", "label", "confidence")
 
 Indices = npt.NDArray[np.int64]
 
@@ -34,6 +28,7 @@ class Reviewed:
     """The strata, how many photos were drawn and have no label yet, and labels that are none of the model's.
 
     `drawn`, `unlabelled` and `neither` do not contain the photos out of scope; None: none of those was drawn.
+    `notes` are for the person who gave the labels.
     """
 
     strata: tuple[Stratum, ...]
@@ -41,6 +36,7 @@ class Reviewed:
     drawn: int
     unlabelled: int
     neither: int
+    notes: tuple[str, ...] = ()
 
 
 def draw_sample(photos: Photos, count: int, outside: bool = True, seed: int = 0) -> dict[str, Indices]:
@@ -82,32 +78,39 @@ def _spread(photos: Photos, group: Indices, size: int, rng: np.random.Generator)
     return np.asarray(rng.permutation(chosen), np.int64)
 
 
-def read_review(folder: Path, table: Path | None, label: str, labels: Sequence[str]) -> Reviewed:
+def read_review(folder: Path, table: Path | None, job: Job, label: str) -> Reviewed:
     """Read the labels of a sample.
 
     Args:
         folder: of `reports sample`.
-        table: has `label`, and `photo_id` or `path`; None: what `dataset label` wrote in the folder.
-        label: the one whose share is reported; `labels`: all of the model.
+        table: has `label`, and `photo_id`, `path` or `file`; None: what `dataset label` wrote in the folder.
+        job: the scores that the sample was drawn from.
+        label: the one whose share is reported.
 
     Raises:
-        NotFound, InvalidInput: a table is missing or cannot be read.
+        NotFound, InvalidInput: a table is missing, cannot be read, or has a row that is wrong; or the sample was drawn
+            from other scores or for another label.
     """
-    sample = [cells for _, cells in rows_of(folder / SAMPLE, COLUMNS[:4])]
-    given = _labels(table or folder / "photos" / "labels.tsv")
-    strata, unlabelled, neither = [], 0, 0
-    for positive in (POSITIVE, OTHER):
-        rows = [row for row in sample if row["positive"] == positive]
-        found = [_label_of(row, given) for row in rows]
-        known = Counter(found)
-        unlabelled += known[""]
-        valid = [name for name in found if name in labels]
-        neither += len(rows) - known[""] - len(valid)
-        right = sum((name == label) == (positive == POSITIVE) for name in valid)
-        photos = int(rows[0]["photos"]) if rows else 0
-        strata.append(Stratum(positive == POSITIVE, photos, len(valid), right))
-    beyond = [_label_of(row, given) for row in sample if row["positive"] == OUTSIDE]
-    return Reviewed(tuple(strata), _outside(beyond, label, labels), len(sample) - len(beyond), unlabelled, neither)
+    known = require_origin(folder, job, label)
+    sample = read_sample(folder)
+    given, ignored = _labels(table or folder / "photos" / "labels.tsv", folder, sample, job.labels)
+    found = {
+        stratum: [given.get(row["file"], "") for row in sample if row["positive"] == stratum]
+        for stratum in (POSITIVE, OTHER, OUTSIDE)
+    }
+    sizes = {row["positive"]: int(row["photos"]) for row in sample}
+    strata = tuple(_stratum(name, sizes, found[name], label, job.labels) for name in (POSITIVE, OTHER))
+    inside = [*found[POSITIVE], *found[OTHER]]
+    neither = sum(bool(name) and name not in job.labels for name in inside)
+    notes = () if known else (f"{folder} does not say what it was drawn from: make sure that it is {job.folder}",)
+    outside = _outside(found[OUTSIDE], label, job.labels)
+    return Reviewed(strata, outside, len(inside), inside.count(""), neither, (*notes, *ignored))
+
+
+def _stratum(name: str, sizes: Mapping[str, int], found: Sequence[str], label: str, labels: Sequence[str]) -> Stratum:
+    valid = [one for one in found if one in labels]
+    right = sum((one == label) == (name == POSITIVE) for one in valid)
+    return Stratum(name == POSITIVE, sizes.get(name, 0), len(valid), right)
 
 
 def _outside(found: Sequence[str], label: str, labels: Sequence[str]) -> Outside | None:
@@ -116,30 +119,50 @@ def _outside(found: Sequence[str], label: str, labels: Sequence[str]) -> Outside
     return Outside(*counts, len(known) - sum(counts)) if found else None
 
 
-def _label_of(row: Mapping[str, str], given: Mapping[str, str]) -> str:
-    return given.get(row["photo_id"]) or given.get(row["file"]) or ""
-
-
-def _labels(table: Path) -> Mapping[str, str]:
-    """photo_id, or name of the file -> label; a photo set aside has its reason instead."""
-    found = {}
-    for _, cells in rows_of(table, ("label",)):
-        label = cells.get("label") or cells.get("set_aside") or ""
-        for column in ("photo_id", "path", "file"):
-            if cells.get(column):
-                found[cells[column] if column == "photo_id" else Path(cells[column]).name] = label
-    return found
-
-
-def rows_of(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table that must have some columns, with their numbers.
+def _labels(
+    table: Path, folder: Path, sample: Sequence[Mapping[str, str]], labels: Sequence[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """File of the sample -> label, or the reason for which it was set aside; and a note about rows that were ignored.
 
     Raises:
-        NotFound, InvalidInput: there is no such table, or a column is missing.
+        NotFound, InvalidInput: the table cannot be read, a label is unknown, two rows contradict each other, or no row
+            is of a photo of the sample.
     """
-    if not path.is_file():
-        raise NotFound(f"{path}: there is no such file", "label the sample, or give the table with --labels")
-    source = open_table(path)
-    if missing := [name for name in columns if name not in source.columns]:
-        raise InvalidInput(f"{path} has no column {', '.join(missing)}", f"its columns are {', '.join(source.columns)}")
-    return list(source.rows)
+    rows = rows_of(table, ("label",))
+    files = _files(table, rows, folder, sample)
+    found: dict[str, tuple[str, int]] = {}
+    for (number, cells), file in zip(rows, files, strict=True):
+        if file is None or not (label := cells["label"] or cells.get("set_aside", "")):
+            continue
+        if cells["label"] not in ("", NO_CLASS, *labels):
+            legal = f"{', '.join(labels)}, or {NO_CLASS} if it shows none of them"
+            raise InvalidInput(f"{table}, row {number}: unknown label {label!r}", f"write {legal}")
+        former, first = found.setdefault(file, (label, number))
+        if former != label:
+            was = f"{file} has the label {label}, but {former} in row {first}"
+            raise InvalidInput(f"{table}, row {number}: {was}", "delete one of the two rows")
+    ignored = [number for (number, _), file in zip(rows, files, strict=True) if file is None]
+    if rows and len(ignored) == len(rows):
+        raise InvalidInput(f"{table}: no row is of a photo of {folder}", f"name them as {folder / SAMPLE} does")
+    rest = f"{table}: ignored {number_of(len(ignored), 'row')} of photos that are not in the sample"
+    return {file: label for file, (label, _) in found.items()}, (f"{rest} (row {ignored[0]})",) if ignored else ()
+
+
+def _files(
+    table: Path, rows: Sequence[tuple[int, Mapping[str, str]]], folder: Path, sample: Sequence[Mapping[str, str]]
+) -> list[str | None]:
+    """The file of the sample that each row is about, by `photo_id` if the table has it; None: another photo.
+
+    A path is a name in the folder of the photos, or relative to the table: other folders have files of the same name.
+    """
+    columns = rows[0][1] if rows else {"file": ""}
+    if "photo_id" in columns:
+        by_id = {row["photo_id"]: row["file"] for row in sample}
+        return [by_id.get(cells["photo_id"]) for _, cells in rows]
+    if not {"path", "file"} & set(columns):
+        raise InvalidInput(f"{table} has no column photo_id, path or file", f"its columns are {', '.join(columns)}")
+    photos = (folder / "photos").resolve()
+    by_path = {photos / row["file"]: row["file"] for row in sample}
+    paths = [Path((cells.get("path") or cells.get("file") or "").replace("\\", "/")) for _, cells in rows]
+    places = [photos if path.parent == Path() else (table.parent / path.parent).resolve() for path in paths]
+    return [by_path.get(place / path.name) for place, path in zip(places, paths, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import InvalidInput
 from common.files import write_json, write_whole
 from feedback.learning.client import FeedbackServer
-from reports.counting.review import OUTSIDE, SAMPLE, rows_of
+from reports.counting.sampled import COLUMNS, OUTSIDE, read_sample
 
 SENT = "sent.json"
 """File of the sample -> its id in the review. In the folder of the sample."""
@@ -33,8 +33,7 @@ def send(folder: Path, server: FeedbackServer) -> Iterator[str]:
     Raises:
         Unreachable, UserError: the review does not answer, or refuses a photo.
     """
-    columns = ("file", "positive", "photos", "label", "confidence")
-    rows = [cells for _, cells in rows_of(folder / SAMPLE, columns) if cells["positive"] != OUTSIDE]
+    rows = [row for row in read_sample(folder, COLUMNS) if row["positive"] != OUTSIDE]
     sizes = Counter(row["positive"] for row in rows)
     sent = read_sent(folder)
     for row in rows:
@@ -68,4 +67,4 @@ def collect(folder: Path, server: FeedbackServer) -> Progress:
     found = {name: agreed[number] for name, number in sorted(sent.items()) if number in agreed}
     lines = ["path\tlabel", *(f"{name}\t{label}" for name, label in found.items()), ""]
     write_whole(folder / "photos" / "labels.tsv", "\n".join(lines).encode())
-    return Progress(len(rows_of(folder / SAMPLE, ("file",))), len(sent), len(found))
+    return Progress(len(read_sample(folder)), len(sent), len(found))

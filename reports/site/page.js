@@ -47,7 +47,7 @@ function drawSummary() {
     lines.push(said("peak_line", country.reduce((a, b) => (best(b)[0] > best(a)[0] ? b : a))));
     lines.push(said("share_line", country[country.length - 1]));
   }
-  if (!data.facts.corrected) lines.push(t("uncorrected"));
+  if (data.facts.uncorrected) lines.push(t(data.facts.uncorrected));
   $("summary").replaceChildren(...lines.map((line) => element("li", {}, line)));
 }
 

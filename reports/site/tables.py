@@ -85,7 +85,7 @@ def _shares(
 def _share(values: Mapping[str, int], accuracy: Accuracy | None) -> Row:
     counted, positive = values["counted"], values["positive"]
     corrected = corrected_share(positive, counted, accuracy, values["outside"]) if accuracy else None
-    note = "" if corrected else "too few" if counted < MIN_PHOTOS else "not reviewed"
+    note = "" if corrected else "too few" if counted < MIN_PHOTOS else "not corrected" if accuracy else "not reviewed"
     row: Row = {**values, "out_of_scope": values["outside"], "note": note}
     return row | _percents(raw_share(positive, counted), "raw", "raw_low", "raw_high") | _percents(
         corrected, "corrected", "low", "high"

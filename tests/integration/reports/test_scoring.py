@@ -257,7 +257,7 @@ def test_the_sample_is_reviewed_by_two_people_and_its_labels_come_back(scores: J
     with (review / "photos" / "labels.tsv").open() as file:
         labels = {row["path"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
     assert labels == {name: row["label"] for name, row in drawn.items()}
-    assert read_review(review, None, "disc", scores.labels).unlabelled == 0
+    assert read_review(review, None, scores, "disc").unlabelled == 0
 
 
 def test_a_token_without_the_scope_sends_no_sample(tmp_path: Path, photo: bytes) -> None:
