@@ -13,7 +13,15 @@ Packages add their own kinds below these. Errors of a request to the served mode
 they ship in the archive, which holds nothing else of the project.
 """
 
+from errno import EACCES, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from pathlib import Path
+
+_FREE = "free some disk space"
+_INSTEAD = {
+    **dict.fromkeys((EACCES, EPERM, EROFS), "make it writable"),
+    **dict.fromkeys((EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR), "correct the path"),
+}
+"""Error number -> what to do instead of freeing disk space."""
 
 
 class UserError(Exception):
@@ -53,11 +61,14 @@ class CannotWrite(UserError):
     Args:
         path: the file or folder.
         error: the cause; an OSError is shown by its short text ("No space left on device").
-        fix: what to do.
+        fix: what to do. "free some disk space" in it is replaced if the disk is not full.
     """
 
     def __init__(self, path: Path | str, error: BaseException, fix: str = "free some disk space and try again") -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        self.path, self.error = Path(path), error
+        if isinstance(error, OSError) and error.errno is not None:
+            fix = fix.replace(_FREE, _INSTEAD.get(error.errno, _FREE))
         super().__init__(f"{path} cannot be written: {reason}", fix)
 
 

@@ -88,7 +88,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=_temporary_prefix(path)) as work:
             folder = Path(work) / "new"
             folder.mkdir()
-            yield folder
+            try:
+                yield folder
+            except CannotWrite as error:  # of a file in it: the temporary name says nothing to a person
+                if not (error.path.is_relative_to(folder) and isinstance(error.error, OSError)):
+                    raise
+                raise error.error from error
             folder.rename(path)
 
 

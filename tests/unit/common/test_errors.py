@@ -1,5 +1,8 @@
 """The tree of errors, and how a command reports them."""
 
+import errno
+import os
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -25,6 +28,20 @@ def test_a_message_is_problem_and_fix(kind: type[UserError]) -> None:
 )
 def test_cannot_write_has_the_short_reason(error: Exception, reason: str) -> None:
     assert CannotWrite("a", error, "move it").message == f"a cannot be written: {reason}: move it"
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some disk space, or give another --out"),
+        (errno.EFBIG, "free some disk space, or give another --out"),
+        (errno.EROFS, "make it writable, or give another --out"),
+        (errno.EISDIR, "correct the path, or give another --out"),
+    ],
+)
+def test_the_fix_is_that_of_the_cause(number: int, fix: str) -> None:
+    error = CannotWrite("a", OSError(number, os.strerror(number)), "free some disk space, or give another --out")
+    assert error.fix == fix
 
 
 def test_a_command_prints_one_line_and_exits_with_1() -> None:

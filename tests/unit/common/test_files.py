@@ -90,6 +90,15 @@ def test_writing_names_the_path_the_reason_and_the_fix(tmp_path: Path) -> None:
     assert caught.value.message == f"{tmp_path / 'a'} cannot be written: No such file or directory: give another --out"
 
 
+@pytest.mark.usefixtures("full_disk")
+def test_a_file_of_a_new_folder_that_cannot_be_written_is_named_as_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(CannotWrite) as caught, new_folder(out) as work, writing(work / "a.csv"):
+        write_whole(work / "a.csv", b"x")
+    problem = f"{out} cannot be written: No space left on device"
+    assert caught.value.message == f"{problem}: free some disk space, or give another --out"
+
+
 def test_a_new_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     with new_folder(tmp_path / "deep" / LONG[:-4]) as folder:
         (folder / "a").write_bytes(b"x")
