@@ -4,7 +4,8 @@
 
 writes drawn/photos, drawn/manifest.csv and drawn/truth.csv (the label that each photo shows, and the week in which its
 institution moved). The wave begins in one region and reaches its neighbours on the tile map. Some photos are posted
-twice, some are posters, some are damaged. If it is interrupted, run it again to continue.
+twice, some are posters, some are damaged. If it is interrupted, run it again to continue;
+with other options it needs another folder.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from common.errors import InvalidInput
 from common.files import writing
 from common.words import number_of
 from config.recipe import read_recipe
-from reports.drawing.wave import Plan, Post, plan_posts, write_photo
+from reports.drawing.wave import Plan, Post, keep_options, plan_posts, write_photo
 from reports.manifest.regions import REGIONS
 from reports.manifest.spreadsheet import write_csv
 
@@ -49,7 +50,9 @@ def sample_data(
         raise InvalidInput(f"recipe {recipe.name} has no drawing for {', '.join(missing)}", "give another --recipe")
     before, after = recipe.labels[:2]
     posts = plan_posts(Plan(list(REGIONS)[:regions], weeks, institutions, photos, before, after, seed, pictures))
-    with writing(out):
+    options = {"recipe": name, "weeks": weeks, "institutions": institutions, "photos": photos}
+    with writing(out, "free some disk space, or give another folder"):
+        keep_options(out, {**options, "regions": regions, "pictures": pictures, "seed": seed})
         (out / "photos").mkdir(parents=True, exist_ok=True)
         for post in track(posts, "drawing", transient=True):
             write_photo(out / post.path, post, recipe.drawn)

@@ -4,6 +4,7 @@ Drawing a photo takes 50 ms, so few pictures are drawn, and each photo is a crop
 Two photos that an institution posts in a week come from different pictures.
 """
 
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,16 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-from common.files import write_whole
+from common.errors import InvalidInput
+from common.files import write_json, write_whole
 from config.recipe import NO_CLASS
 from dataset.draw import draw
 from reports.manifest.dates import CHINA
 from reports.manifest.regions import REGIONS
+
+OPTIONS = "options.json"
+"""The options with which the wave in a folder was drawn."""
+_OTHER_FOLDER = "give another folder, or remove this one"
 
 FIRST_MONDAY = datetime(2022, 2, 28, tzinfo=CHINA)
 _SUBJECTS = ("英语", "数学", "编程", "音乐", "美术")
@@ -78,6 +84,35 @@ def plan_posts(plan: Plan) -> list[Post]:
             for week in range(plan.weeks):
                 posts += _week(rng, plan, institution, week, len(posts))
     return sorted(posts, key=lambda post: (post.published_at, post.photo_id))
+
+
+def keep_options(folder: Path, options: Mapping[str, object]) -> None:
+    """Write the options of a wave into its folder; with other options, its photos and its truth would not match.
+
+    Raises:
+        InvalidInput: the folder has photos, and these were drawn with other options, or it is unknown with which.
+        OSError: the options cannot be read or written.
+    """
+    former = _options_of(folder)
+    differing = [
+        f"--{name} {former.get(name)}, not {value}" for name, value in options.items() if former.get(name) != value
+    ]
+    if former and differing:
+        raise InvalidInput(f"{folder} was drawn with {'; '.join(differing)}", f"give the same options, {_OTHER_FOLDER}")
+    write_json(folder / OPTIONS, options)
+
+
+def _options_of(folder: Path) -> dict[str, object]:
+    try:
+        return dict(json.loads((folder / OPTIONS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        if (folder / "photos").exists() or (folder / "manifest.csv").exists():
+            raise InvalidInput(
+                f"{folder} has data, but no {OPTIONS} that says how it was drawn", _OTHER_FOLDER
+            ) from None
+        return {}
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{folder / OPTIONS} is damaged: {error}", _OTHER_FOLDER) from error
 
 
 def _institution(rng: random.Random, plan: Plan, code: str, index: int) -> _Institution:
