@@ -93,7 +93,10 @@ def read_review(folder: Path, table: Path | None, job: Job, label: str) -> Revie
     """
     known = require_origin(folder, job, label)
     sample = read_sample(folder)
-    given, ignored = _labels(table or folder / "photos" / "labels.tsv", folder, sample, job.labels)
+    table = table or folder / "photos" / "labels.tsv"
+    rows = rows_of(table, ("label",))
+    files = _files(table, rows, folder, sample)
+    given = _labels(table, rows, files, job.labels)
     found = {
         stratum: [given.get(row["file"], "") for row in sample if row["positive"] == stratum]
         for stratum in (POSITIVE, OTHER, OUTSIDE)
@@ -102,9 +105,12 @@ def read_review(folder: Path, table: Path | None, job: Job, label: str) -> Revie
     strata = tuple(_stratum(name, sizes, found[name], label, job.labels) for name in (POSITIVE, OTHER))
     inside = [*found[POSITIVE], *found[OTHER]]
     neither = sum(bool(name) and name not in job.labels for name in inside)
-    notes = () if known else (f"{folder} does not say what it was drawn from: make sure that it is {job.folder}",)
+    notes = [] if known else [f"{folder} does not say what it was drawn from: make sure that it is {job.folder}"]
+    if ignored := [number for (number, _), file in zip(rows, files, strict=True) if file is None]:
+        count = f"{number_of(len(ignored), 'row')} of photos that are not in the sample"
+        notes.append(f"{table}: ignored {count}, for example row {ignored[0]}")
     outside = _outside(found[OUTSIDE], label, job.labels)
-    return Reviewed(strata, outside, len(inside), inside.count(""), neither, (*notes, *ignored))
+    return Reviewed(strata, outside, len(inside), inside.count(""), neither, tuple(notes))
 
 
 def _stratum(name: str, sizes: Mapping[str, int], found: Sequence[str], label: str, labels: Sequence[str]) -> Stratum:
@@ -120,16 +126,13 @@ def _outside(found: Sequence[str], label: str, labels: Sequence[str]) -> Outside
 
 
 def _labels(
-    table: Path, folder: Path, sample: Sequence[Mapping[str, str]], labels: Sequence[str]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """File of the sample -> label, or the reason for which it was set aside; and a note about rows that were ignored.
+    table: Path, rows: Sequence[tuple[int, Mapping[str, str]]], files: Sequence[str | None], labels: Sequence[str]
+) -> dict[str, str]:
+    """File of the sample -> label, or the reason for which it was set aside.
 
     Raises:
-        NotFound, InvalidInput: the table cannot be read, a label is unknown, two rows contradict each other, or no row
-            is of a photo of the sample.
+        InvalidInput: a label is unknown, or two rows contradict each other.
     """
-    rows = rows_of(table, ("label",))
-    files = _files(table, rows, folder, sample)
     found: dict[str, tuple[str, int]] = {}
     for (number, cells), file in zip(rows, files, strict=True):
         if file is None or not (label := cells["label"] or cells.get("set_aside", "")):
@@ -141,11 +144,7 @@ def _labels(
         if former != label:
             was = f"{file} has the label {label}, but {former} in row {first}"
             raise InvalidInput(f"{table}, row {number}: {was}", "delete one of the two rows")
-    ignored = [number for (number, _), file in zip(rows, files, strict=True) if file is None]
-    if rows and len(ignored) == len(rows):
-        raise InvalidInput(f"{table}: no row is of a photo of {folder}", f"name them as {folder / SAMPLE} does")
-    rest = f"{table}: ignored {number_of(len(ignored), 'row')} of photos that are not in the sample"
-    return {file: label for file, (label, _) in found.items()}, (f"{rest} (row {ignored[0]})",) if ignored else ()
+    return {file: label for file, (label, _) in found.items()}
 
 
 def _files(
@@ -153,16 +152,25 @@ def _files(
 ) -> list[str | None]:
     """The file of the sample that each row is about, by `photo_id` if the table has it; None: another photo.
 
-    A path is a name in the folder of the photos, or relative to the table: other folders have files of the same name.
+    Raises:
+        InvalidInput: the table has none of the columns, or no row is about a photo of the sample.
     """
     columns = rows[0][1] if rows else {"file": ""}
+    if not {"photo_id", "path", "file"} & set(columns):
+        raise InvalidInput(f"{table} has no column photo_id, path or file", f"its columns are {', '.join(columns)}")
     if "photo_id" in columns:
         by_id = {row["photo_id"]: row["file"] for row in sample}
-        return [by_id.get(cells["photo_id"]) for _, cells in rows]
-    if not {"path", "file"} & set(columns):
-        raise InvalidInput(f"{table} has no column photo_id, path or file", f"its columns are {', '.join(columns)}")
-    photos = (folder / "photos").resolve()
-    by_path = {photos / row["file"]: row["file"] for row in sample}
-    paths = [Path((cells.get("path") or cells.get("file") or "").replace("\\", "/")) for _, cells in rows]
-    places = [photos if path.parent == Path() else (table.parent / path.parent).resolve() for path in paths]
-    return [by_path.get(place / path.name) for place, path in zip(places, paths, strict=True)]
+        files = [by_id.get(cells["photo_id"]) for _, cells in rows]
+    else:
+        paths = [Path((cells.get("path") or cells.get("file") or "").replace("\\", "/")) for _, cells in rows]
+        files = _by_path(paths, table.parent, folder / "photos", [row["file"] for row in sample])
+    if rows and not any(files):
+        raise InvalidInput(f"{table}: no row is of a photo of {folder}", f"name them as {folder / SAMPLE} does")
+    return files
+
+
+def _by_path(paths: Sequence[Path], near: Path, photos: Path, files: Sequence[str]) -> list[str | None]:
+    """A path is a name in the folder of the photos, or relative to the table: other folders have files of that name."""
+    by_path = {photos.resolve() / file: file for file in files}
+    places = [photos if path.parent == Path() else near / path.parent for path in paths]
+    return [by_path.get(place.resolve() / path.name) for place, path in zip(places, paths, strict=True)]

@@ -121,7 +121,7 @@ def test_labels_of_other_photos_are_counted_and_repeated_ones_accepted(review: P
     found = labelled(review, job, "photo_id,label\np1,call\np1,call\nq1,anything\np2,no_class\np3,\n")
     assert (right(found), found.neither, found.unlabelled) == ([1, 0], 1, 38)
     assert [text.partition(": ")[2] for text in found.notes] == [
-        "ignored 1 row of photos that are not in the sample (row 4)"
+        "ignored 1 row of photos that are not in the sample, for example row 4"
     ]
 
 
