@@ -82,46 +82,81 @@ _OTHER_NAMES = {
     "GZ": ("贵",),
     "YN": ("云",),
     "GS": ("陇",),
-    "TW": ("臺灣", "臺", "taipei"),
+    "TW": ("台",),
     "GD": ("canton",),
 }
-_SUFFIX = re.compile(
-    r"(特别行政区|(维吾尔|壮族|回族)?自治区|直辖市|省|市|(autonomousregion)|province|municipality|((weiwuer(zu)?|zhuangzu|huizu))?zizhiqu|sheng|shi|city|sar)$"
+_SIMPLIFIED = str.maketrans(
+    "內遼寧龍蘇廣東雲貴陝肅慶臺灣門區維爾壯別粵閩滬贛瓊隴晉縣瀋陽長濟島鄭漢廈蘭銀烏魯齊濱無溫煙連",
+    "内辽宁龙苏广东云贵陕肃庆台湾门区维尔壮别粤闽沪赣琼陇晋县沈阳长济岛郑汉厦兰银乌鲁齐滨无温烟连",
 )
+_SUFFIX = re.compile(
+    r"(特别行政区|(维吾尔|壮族|回族)?自治区|直辖市|省|市|((zhuang|hui|uyghur|uygur)?autonomousregion)|province"
+    r"|municipality|((weiwuer(zu)?|zhuangzu|huizu))?zizhiqu|sheng|shi|city|sar|specialadministrativeregion)$"
+)
+_CHINA = re.compile(r"^(中国|(pr)?china(?=.))|(?<=.)(中国|(pr)?china)$")
 _NOISE = re.compile(r"[\s\-_.'’,()（）]+")
 
 
 def region_of(text: str) -> str:
     """The code of a region; `UNKNOWN` if the table does not know it.
 
-    Accepts names with and without suffix (北京, 北京市, 广西壮族自治区), pinyin and English names, one-character names
-    (京), ISO codes (BJ, CN-BJ), GB/T 2260 codes of any depth (11, 110000, 110108), and addresses that begin with the
-    name of a unit or of a large city (广东省深圳市, 武汉).
+    Accepts names with and without suffix (北京, 北京市, 广西壮族自治区), simplified or traditional, pinyin and English
+    names, one-character names (京), ISO codes (BJ, CN-BJ), GB/T 2260 codes of any depth (11, 110000, 110108), and
+    addresses that begin with the name of a unit or of a large city (广东省深圳市, 武汉). A road that has the name of a
+    region (南京路) is not that region. A text that names two regions (上海交大南京) is unknown, unless one of them is
+    that of a campus (上海交大南京校区).
     """
     plain = _NOISE.sub("", unicodedata.normalize("NFKC", text).strip().removesuffix(".0")).lower()
-    plain = plain.removeprefix("中国").removeprefix("cn" if len(plain) == 4 else "\0")
+    plain = _CHINA.sub("", plain.translate(_SIMPLIFIED)).removeprefix("cn" if len(plain) == 4 else "\0")
     if re.fullmatch(r"\d{2}(\d{4}|\d{2}|\d{7}|\d{10})?", plain):
         return _BY_NAME.get(plain[:2], UNKNOWN)
-    bare = _SUFFIX.sub("", plain)
-    found = _BY_NAME.get(plain) or _BY_NAME.get(bare)
-    return found or next((code for name, code in _CHINESE if plain.startswith(name)), UNKNOWN)
+    return _BY_NAME.get(plain) or _BY_NAME.get(_SUFFIX.sub("", plain)) or _of_address(plain)
+
+
+def _of_address(plain: str) -> str:
+    found = [match for match in _IN_ADDRESS.finditer(plain) if not match["road"]]
+    if campus := next((match for match in found if match["campus"]), None):
+        return _IN_CHINESE[campus["name"]]
+    codes = {_IN_CHINESE[match["name"]] for match in found} - {UNKNOWN}
+    if not found or found[0].start() or (len(codes) > 1 and not found[0]["unit"]):
+        return UNKNOWN
+    return _IN_CHINESE[found[0]["name"]]
 
 
 def _names(region: Region) -> list[str]:
     return [region.code.lower(), region.number, region.zh, region.short, region.en.lower()]
 
 
+_CITIES: list[tuple[str, str, str]] = re.findall(
+    r"(\w+) (\w+) ([A-Z]{2})",
+    "石家庄 shijiazhuang HE 太原 taiyuan SX 呼和浩特 hohhot NM 沈阳 shenyang LN 大连 dalian LN 长春 changchun JL "
+    "哈尔滨 harbin HL 南京 nanjing JS 苏州 suzhou JS 无锡 wuxi JS 杭州 hangzhou ZJ 宁波 ningbo ZJ 温州 wenzhou ZJ "
+    "合肥 hefei AH 福州 fuzhou FJ 厦门 xiamen FJ 泉州 quanzhou FJ 南昌 nanchang JX 济南 jinan SD 青岛 qingdao SD "
+    "烟台 yantai SD 郑州 zhengzhou HA 洛阳 luoyang HA 武汉 wuhan HB 长沙 changsha HN 广州 guangzhou GD "
+    "深圳 shenzhen GD 佛山 foshan GD 东莞 dongguan GD 珠海 zhuhai GD 南宁 nanning GX 海口 haikou HI 成都 chengdu SC "
+    "贵阳 guiyang GZ 昆明 kunming YN 拉萨 lhasa XZ 西安 xian SN 兰州 lanzhou GS 西宁 xining QH 银川 yinchuan NX "
+    "乌鲁木齐 urumqi XJ 台北 taipei TW",
+)
 _BY_NAME = {
+    **{pinyin: code for _, pinyin, code in _CITIES},
     **{name: code for code, region in REGIONS.items() for name in _names(region)},
     **{name: code for code, names in _OTHER_NAMES.items() for name in names},
 }
-_CITIES = (
-    "石家庄HE 太原SX 呼和浩特NM 沈阳LN 大连LN 长春JL 哈尔滨HL 南京JS 苏州JS 杭州ZJ 宁波ZJ 合肥AH 福州FJ 厦门FJ 南昌JX "
-    "济南SD 青岛SD 郑州HA 武汉HB 长沙HN 广州GD 深圳GD 南宁GX 海口HI 成都SC 贵阳GZ 昆明YN 拉萨XZ 西安SN 兰州GS 西宁QH "
-    "银川NX 乌鲁木齐XJ 台北TW"
+_IN_CHINESE: dict[str, str] = {
+    **{region.zh: code for code, region in REGIONS.items()},
+    **{city: code for city, _, code in _CITIES},
+    "内蒙": "NM",
+    # places below a province that begin with the name of another
+    "海南藏族": "QH",
+    "海南州": "QH",
+    "河南蒙古族": "QH",
+    "河南县": "QH",
+    "海南区": "NM",
+    "河北区": "TJ",
+    "西安区": UNKNOWN,  # there is one in Heilongjiang and one in Jilin
+}
+_IN_ADDRESS = re.compile(
+    rf"(?P<name>{'|'.join(sorted(_IN_CHINESE, key=len, reverse=True))})(?!域)"
+    r"(?P<road>[东西南北中]?[一二三四]?(大道|大街|路(?!桥)|街(?!舞)))?"
+    r"(?P<unit>省|市|(维吾尔|壮族|回族)?自治区|特别行政区)?(?P<campus>校区|分校)?"
 )
-_CHINESE = [
-    *((region.zh, code) for code, region in REGIONS.items()),
-    *((word[:-2], word[-2:]) for word in _CITIES.split()),
-    ("臺灣", "TW"),
-]

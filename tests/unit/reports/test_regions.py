@@ -54,6 +54,35 @@ OTHERS = {
     "ＢＪ": "BJ",
     "臺灣": "TW",
     "110000.0": "BJ",
+    "Guangxi Zhuang Autonomous Region": "GX",
+    "Xinjiang Uygur Autonomous Region": "XJ",
+    "Ningxia Hui Autonomous Region": "NX",
+    "Hong Kong Special Administrative Region": "HK",
+    "Beijing, China": "BJ",
+    "Sichuan, P.R. China": "SC",
+    "内蒙": "NM",
+    "廣東": "GD",
+    "澳門": "MO",
+    "內蒙古自治區": "NM",
+    "黑龍江省哈爾濱市": "HL",
+    "粵": "GD",
+    "Shenzhen": "GD",
+    "Xi'an City": "SN",
+    "佛山": "GD",
+    "东莞市": "GD",
+    "海南藏族自治州": "QH",
+    "海南州": "QH",
+    "青海省海南藏族自治州": "QH",
+    "河南蒙古族自治县": "QH",
+    "天津市河北区": "TJ",
+    "黑龙江西安区": "HL",
+    "河北区域中心": "HE",
+    "上海交大南京校区": "JS",
+    "江苏省南京市上海路": "JS",
+    "江苏南京北京西路": "JS",
+    "上海市南京东路": "SH",
+    "山西安康里": "SX",
+    "四川路桥学校": "SC",
 }
 
 
@@ -62,6 +91,9 @@ def test_other_names(name: str, code: str) -> None:
     assert region_of(name) == code
 
 
-@pytest.mark.parametrize("name", ["", " ", "火星省", "Atlantis", "99", "省", "1", "123"])
+NO_UNITS = ["南京路(校区)", "北京路小学", "四川北路", "上海交大南京", "西安区", "China"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "火星省", "Atlantis", "99", "省", "1", "123", *NO_UNITS])
 def test_what_is_no_unit_is_unknown(name: str) -> None:
     assert region_of(name) == UNKNOWN
