@@ -9,6 +9,7 @@ recipe holds out (`train.validation`); test.txt is the `test` part of the split.
 
 import codecs
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -76,16 +77,30 @@ def text_of_table(data: bytes, path: Path) -> str:
         except UnicodeDecodeError as error:
             raise InvalidInput(f"{path} is damaged UTF-16: {error}", "save the table as UTF-8") from error
     if b"\0" in data:
-        kind = "a spreadsheet or another binary file" if data.startswith(b"PK") else "UTF-16 without a byte order mark"
-        raise InvalidInput(f"{path} is {kind}, not a table in UTF-8", "save it as UTF-8 (in Excel: CSV UTF-8)")
+        raise InvalidInput(f"{path} {_kind_of(data)}", "save it as UTF-8 (in Excel: CSV UTF-8)")
     return data.decode("utf-8-sig", "surrogateescape")
 
 
+def _kind_of(data: bytes) -> str:
+    """What data with a NUL byte is. In UTF-16 every separator, digit and line break holds one."""
+    if data.startswith((b"PK", b"\xd0\xcf\x11\xe0")):  # .xlsx, .xls
+        return "is a spreadsheet or another binary file, not a table in UTF-8"
+    if data.count(0) > len(data) / 20:
+        return "is UTF-16 without a byte order mark, not a table in UTF-8"
+    line = data[: data.index(0)].count(b"\n") + 1
+    return f"has a NUL byte in line {line}, so it is damaged or not a table"
+
+
 def delimiter_of(lines: StringIO) -> str:
-    """What separates the columns: a tab, or in Excel's CSV a comma or, in many countries, a semicolon."""
-    header = lines.readline()
-    lines.seek(0)
-    return next((mark for mark in "\t;," if mark in header), "\t")
+    """What separates the columns: a tab, or in Excel's CSV a comma or, in many countries, a semicolon.
+
+    `lines` is then at the header, after empty lines and Excel's line `sep=,`.
+    """
+    start, header = 0, lines.readline()
+    while header and header.strip('",;\t \r\n').lower() in ("", "sep="):
+        start, header = lines.tell(), lines.readline()
+    lines.seek(start)
+    return max("\t;,", key=re.sub('"[^"]*"', "", header).count)
 
 
 def write_rows(

@@ -44,7 +44,7 @@ def show(findings: Findings) -> None:
         table = compact_table("row", "column", "kind", "problem")
         for problem in sorted(findings.problems, key=lambda problem: not problem.error)[:_SHOWN]:
             kind = "error" if problem.error else "warning"
-            table.add_row(str(problem.row), escape(problem.column), kind, escape(problem.text))
+            table.add_row(str(problem.row or ""), escape(problem.column), kind, escape(problem.text))
         console.print(table)
     left = findings.errors + findings.warnings - min(len(findings.problems), _SHOWN)
     if left:

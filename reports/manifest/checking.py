@@ -8,17 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from common.errors import InvalidInput
 from common.words import number_of
 from reports.manifest.dates import BadDate, read_date
+from reports.manifest.places import problem_of_path, problem_of_url
 from reports.manifest.regions import UNKNOWN, region_of
 from reports.manifest.spreadsheet import is_formula
 from reports.manifest.tables import Cells, Source
 
 REQUIRED = ("photo_id", "institution", "region", "published_at")
-SCHEMES = ("http", "https", "s3")
 _OTHER_HEADERS = {
     "photo_id": ("id", "照片编号", "图片编号", "编号"),
     "path": ("file", "路径", "文件", "照片"),
@@ -32,7 +31,7 @@ _MOST_PROBLEMS = 10_000
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding. `row` as a spreadsheet counts; `error`: it must be corrected before the manifest is scored."""
+    """One finding. `row` as a spreadsheet counts, or 0; `error`: it must be corrected before the manifest is scored."""
 
     row: int
     column: str
@@ -87,6 +86,7 @@ class Check:
         self._source, self._folder = source, folder
         self._names = _columns(source.columns)
         self.extra = [name for name in source.columns if name not in self._names.values()]
+        self._file = ""  # of a folder, the file that is checked
         self._seen: dict[str, int] = {}
         self._styles: dict[str, list[int]] = {}  # way of writing a date -> photos, first row
 
@@ -94,25 +94,37 @@ class Check:
         """The rows without an error. `findings` is complete at the end."""
         for row in self._source.mixed:
             self.findings.add(row, "", "the row has another encoding than most rows: save the table as UTF-8")
+        empty: list[int] = []
         for row, cells in self._source.rows:
+            if not any(text.strip() for text in cells.values()):
+                empty.append(row)
+                continue
             self.findings.rows += 1
+            self._file = cells["path"] if self._source.pattern else ""
             if (entry := self._entry(row, cells)) is not None:
                 yield entry
+        self._file = ""
+        self._tell_left_out(empty)
         self._tell_styles()
         if not self.findings.rows:
             raise InvalidInput("the manifest has no row below its header", "add one row per photo")
 
+    def _add(self, row: int, column: str, text: str, error: bool = True) -> None:
+        self.findings.add(row, column, f"{_printable(self._file)}: {text}" if self._file else text, error)
+
     def _entry(self, row: int, cells: Cells) -> Entry | None:
         before = self.findings.errors
         if extra := cells.get(""):
-            self.findings.add(
-                row, "", f"more cells than columns ({extra[:40]!r}): quote cells that contain the separator"
-            )
+            self._add(row, "", f"more cells than columns ({extra[:40]!r}): quote cells that contain the separator")
         values = {name: cells.get(column, "").strip() for name, column in self._names.items()}
-        self._formulas(row, cells)
         photo_id, source = self._photo_id(row, values["photo_id"]), self._place(row, values)
+        self._texts(row, cells, source)
         if not values["institution"]:
-            self.findings.add(row, "institution", "the institution is empty: photos are counted once per institution")
+            pattern = self._source.pattern
+            say = "the institution is empty: photos are counted once per institution"
+            if pattern:
+                say = f"the name does not match {pattern!r}: rename the file, or give --pattern"
+            self._add(row, "institution", say)
         region = self._region(row, values["region"])
         moment = self._date(row, values["published_at"])
         if self.findings.errors > before or moment is None:
@@ -122,25 +134,23 @@ class Check:
 
     def _photo_id(self, row: int, photo_id: str) -> str:
         if not photo_id:
-            self.findings.add(row, "photo_id", "the photo_id is empty")
+            self._add(row, "photo_id", "the photo_id is empty")
         elif (first := self._seen.setdefault(photo_id, row)) != row:
-            self.findings.add(row, "photo_id", f"{photo_id[:60]!r} is in row {first} too: every photo needs its own id")
+            self._add(row, "photo_id", f"{photo_id[:60]!r} is in row {first} too: every photo needs its own id")
         return photo_id
 
     def _place(self, row: int, values: Cells) -> str:
         path, url = values.get("path", ""), values.get("url", "")
-        if path:
-            found = self._folder / path
-            if found.is_file() or not url:
-                if not found.is_file():
-                    self.findings.add(
-                        row, "path", f"{path[:100]}: there is no such file; it will be an error row", False
-                    )
-                return str(found.absolute())
-        if not url:
-            self.findings.add(row, "path", "neither path nor url is given")
-        elif urlsplit(url).scheme.lower() not in SCHEMES:
-            self.findings.add(row, "url", f"{url[:60]!r} does not begin with http://, https:// or s3://")
+        if not path and not url:
+            self._add(row, "path", "neither path nor url is given")
+        found = self._folder / path
+        problem = problem_of_path(found, path) if path else ""
+        if path and not (problem and url):
+            if problem:
+                self._add(row, "path", f"{_printable(path)[:100]}: {problem}; it will be an error row", False)
+            return str(found.absolute())
+        if url and (problem := problem_of_url(url)):
+            self._add(row, "url", problem)
         return url
 
     def _region(self, row: int, text: str) -> str:
@@ -148,9 +158,7 @@ class Check:
         if region == UNKNOWN:
             if text not in self.findings.unknown_regions:
                 say = f"the region {text[:40]!r} is unknown; its photos are counted as unknown"
-                self.findings.add(
-                    row, "region", say if text else "the region is empty; it is counted as unknown", False
-                )
+                self._add(row, "region", say if text else "the region is empty; it is counted as unknown", False)
             self.findings.unknown_regions[text] += 1
         return region
 
@@ -158,19 +166,31 @@ class Check:
         try:
             written = read_date(text)
         except BadDate as error:
-            self.findings.add(row, "published_at", str(error))
+            self._add(row, "published_at", str(error))
             return None
         counted = self._styles.setdefault(written.style, [0, row])
         counted[0] += 1
         if written.moment > datetime.now(UTC):
-            self.findings.add(row, "published_at", f"the date {text!r} is in the future", False)
+            self._add(row, "published_at", f"the date {text!r} is in the future", False)
         return written.moment
 
-    def _formulas(self, row: int, cells: Cells) -> None:
+    def _texts(self, row: int, cells: Cells, source: str) -> None:
+        places = [*cells.items(), ("path", source)]
+        if wrong := next((name for name, text in places if _printable(text) != text), None):
+            self._add(row, wrong, "the name or the text is not UTF-8: correct it")
         for column, text in cells.items():
             if text and is_formula(text):
                 say = f"{text[:40]!r} is a formula for a spreadsheet; it is kept as text, and escaped in every CSV"
-                self.findings.add(row, column, say, False)
+                self._add(row, column, say, False)
+
+    def _tell_left_out(self, empty: list[int]) -> None:
+        if empty:
+            self._add(empty[0], "", f"{number_of(len(empty), 'empty row')} left out", False)
+        if links := self._source.links:
+            say = (
+                f"{number_of(len(links), 'link')} left out, for example {_printable(links[0])}: copy the files instead"
+            )
+            self._add(0, "path", say, False)
 
     def _tell_styles(self) -> None:
         if len(self._styles) > 1:
@@ -179,7 +199,12 @@ class Check:
                 if style != usual:
                     dates = number_of(count, "date is", "dates are")
                     say = f"{dates} written like {style}, the others like {usual}; all are read"
-                    self.findings.add(row, "published_at", say, False)
+                    self._add(row, "published_at", say, False)
+
+
+def _printable(text: str) -> str:
+    """The text with bytes that are not UTF-8 as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _columns(present: list[str]) -> dict[str, str]:

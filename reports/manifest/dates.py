@@ -19,7 +19,7 @@ class Written:
     style: str
 
 
-_CLOCK = r"(?:[T\s]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?"
+_CLOCK = r"(?:[T\s]+(\d{1,2}):(\d{2})(?::(\d{2})(?:\.\d+)?)?\s*(Z|[+-]\d{2}(?::?\d{2})?)?)?"
 _STYLES = (
     ("2022-03-14", re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})" + _CLOCK, re.IGNORECASE)),
     ("2022/3/14", re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})" + _CLOCK, re.IGNORECASE)),
@@ -29,6 +29,8 @@ _STYLES = (
     ("Unix seconds", re.compile(r"1\d{9}")),
     ("Unix milliseconds", re.compile(r"1\d{12}")),
 )
+_EXCEL = re.compile(r"\d{5}(\.\d+)?")  # days since 1899-12-30
+_FIRST_YEAR = 1990  # the web
 _AMBIGUOUS = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-](\d{4}|\d{2})(\s.*)?")
 
 
@@ -36,16 +38,24 @@ def read_date(text: str) -> Written:
     """Read a date.
 
     Raises:
-        BadDate: it is empty, impossible (month 13), in an unknown form, or ambiguous (03/04/2022).
+        BadDate: it is empty, impossible (month 13), before 1990, in an unknown form, or ambiguous (03/04/2022).
     """
     text = text.strip()
     if not text:
         raise BadDate("the date is empty: write it as 2022-03-14")
     for style, pattern in _STYLES:
         if match := pattern.fullmatch(text):
-            return Written(_moment(text, style, match), style)
+            moment = _moment(text, style, match)
+            if moment.year < _FIRST_YEAR:
+                raise BadDate(
+                    f"the date {text[:40]!r} is before {_FIRST_YEAR}: write the day on which it was published"
+                )
+            return Written(moment, style)
     if _AMBIGUOUS.fullmatch(text):
         raise BadDate(f"the date {text!r} may be day/month or month/day: write it as 2022-03-14")
+    if _EXCEL.fullmatch(text):
+        day = datetime(1899, 12, 30) + timedelta(days=float(text))
+        raise BadDate(f"the date {text[:40]!r} looks like Excel's number of a date: write it as {day:%Y-%m-%d}")
     raise BadDate(f"the date {text[:40]!r} cannot be read: write it as 2022-03-14")
 
 
@@ -56,7 +66,7 @@ def _moment(text: str, style: str, match: re.Match[str]) -> datetime:
         year, month, day, hour, minute, second, zone = match.groups()
         clock = (int(hour or 0), int(minute or 0), int(second or 0))
         return datetime(int(year), int(month), int(day), *clock, tzinfo=_zone(zone)).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadDate(f"the date {text[:40]!r} does not exist ({error}): write it as 2022-03-14") from error
 
 
@@ -66,4 +76,4 @@ def _zone(text: str | None) -> timezone:
     if text.upper() == "Z":
         return UTC
     sign = -1 if text[0] == "-" else 1
-    return timezone(sign * timedelta(hours=int(text[1:3]), minutes=int(text[-2:])))
+    return timezone(sign * timedelta(hours=int(text[1:3]), minutes=int(text[3:].removeprefix(":") or 0)))

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common.errors import InvalidInput
-from dataset.listing import files_of
+from common.words import number_of
+from dataset.listing import list_files
 from reports.manifest.regions import region_of
 from reports.manifest.tables import Cells, Source
 
@@ -40,11 +41,13 @@ def open_folder(folder: Path, pattern: str = PATTERN, published_at: str = "") ->
         )
     except re.error as error:
         raise InvalidInput(f"the pattern {pattern!r} is not valid: {error}", "use every field once") from error
-    files = sorted(files_of(folder))
+    listing = list_files(folder)
+    files, links = listing.files, tuple(link.relative_to(folder).as_posix() for link in sorted(listing.links))
     if not any(compiled.fullmatch(file.stem) for file in files):
-        raise InvalidInput(f"no file name in {folder} matches {pattern!r}", "give --pattern")
+        left_out = f" ({number_of(len(links), 'link')} left out)" if links else ""
+        raise InvalidInput(f"no file name in {folder} matches {pattern!r}{left_out}", "give --pattern")
     columns = ["photo_id", "path", "institution", "region", "published_at", "campus", "subject", "cohort"]
-    return Source(columns, _rows(folder, files, compiled, published_at))
+    return Source(columns, _rows(folder, files, compiled, published_at), pattern=pattern, links=links)
 
 
 def _rows(folder: Path, files: list[Path], pattern: re.Pattern[str], published_at: str) -> Iterator[tuple[int, Cells]]:

@@ -8,12 +8,14 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from common.errors import InvalidInput
 from dataset.tables import delimiter_of, text_of_table
+from reports.manifest.dates import BadDate, read_date
 
 Cells = dict[str, str]
 
@@ -28,13 +30,17 @@ class Source:
 
     Attributes:
         rows: (row number as a spreadsheet counts, so the first below the header is 2; cells by column). Cells beyond
-            the last column are joined under the key "".
+            the last column are joined under the key "". A column without a name is left out.
         mixed: row numbers in another encoding than most rows.
+        pattern: of a folder, the pattern of its file names.
+        links: of a folder, the links in it, which are left out.
     """
 
     columns: list[str]
     rows: Iterator[tuple[int, Cells]]
     mixed: tuple[int, ...] = ()
+    pattern: str = ""
+    links: tuple[str, ...] = ()
 
 
 def open_table(path: Path) -> Source:
@@ -53,24 +59,70 @@ def _open_text(path: Path) -> Source:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     text, mixed = _without_surrogates(text, path)
     lines = StringIO(text, newline="")
-    reader = csv.DictReader(lines, delimiter=delimiter_of(lines), restkey="", restval="")
-    try:
-        columns = list(reader.fieldnames or [])
-    except csv.Error as error:
-        raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
+    mark = delimiter_of(lines)
+    above = [line for line in text[: lines.tell()].splitlines() if "sep=" not in line.lower()]  # Excel hides `sep=,`
+    rows = _numbered(csv.reader(lines, delimiter=mark, strict=True), len(above) + 1, path)
+    _, columns = next(rows, (0, []))
     if not columns:
         raise InvalidInput(f"{path} is empty", "its first line must name the columns")
-    return Source(columns, _text_rows(reader, path), mixed)
+    return Source(_named(columns), _text_rows(rows, columns, mark, path), mixed)
 
 
-def _text_rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[tuple[int, Cells]]:
-    number = 1
+def _numbered(reader: Iterator[list[str]], first: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    number = first - 1
     try:
-        for number, row in enumerate(reader, 2):
-            extra = row.pop("", None)  # a list: cells beyond the last column
-            yield number, {**row, **({"": ",".join(extra)} if extra else {})}
+        for number, cells in enumerate(reader, first):
+            yield number, cells
     except csv.Error as error:
-        raise InvalidInput(f"{path}, row {number + 1}: {error}") from error
+        raise _open_quote(path, number + 1, f" ({error})") from error
+
+
+def _open_quote(path: Path, row: int, reason: str = "") -> InvalidInput:
+    return InvalidInput(
+        f"{path}, row {row}: a quotation mark opens a cell and is not closed{reason}", 'write a " inside a cell as ""'
+    )
+
+
+def _named(columns: list[str]) -> list[str]:
+    """The columns that have a name: pandas writes its index without one, Excel empty columns."""
+    return [name for name in columns if name.strip()]
+
+
+def _text_rows(
+    rows: Iterator[tuple[int, list[str]]], columns: list[str], mark: str, path: Path
+) -> Iterator[tuple[int, Cells]]:
+    for number, cells in rows:
+        if not cells:
+            continue
+        if any(_holds_rows(cell, index, len(columns), mark) for index, cell in enumerate(cells)):
+            raise _open_quote(path, number)
+        row = {name: cell for name, cell in zip_longest(columns, cells[: len(columns)], fillvalue="") if name.strip()}
+        extra = ",".join(cells[len(columns) :])
+        yield number, {**row, **({"": extra} if extra.strip(", ") else {})}
+
+
+def _holds_rows(cell: str, index: int, columns: int, mark: str) -> bool:
+    """Whether a quotation mark has joined several rows in this cell, which is the `index`-th of its row.
+
+    Then a line of it holds as many cells as the rows have there, and one of them is a date.
+    """
+    first, *inner = cell.splitlines() if "\n" in cell or "\r" in cell else [""]
+    expected = [
+        (first, columns - index),
+        *((line, columns) for line in inner[:-1]),
+        *((line, index + 1) for line in inner[-1:]),
+    ]
+    return any(
+        count > 1 and line.count(mark) == count - 1 and any(map(_is_date, line.split(mark))) for line, count in expected
+    )
+
+
+def _is_date(text: str) -> bool:
+    try:
+        read_date(text)
+    except BadDate:
+        return False
+    return True
 
 
 def _without_surrogates(text: str, path: Path) -> tuple[str, tuple[int, ...]]:
@@ -115,18 +167,34 @@ def _open_parquet(path: Path) -> Source:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise InvalidInput(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from error
-    return Source(list(file.schema_arrow.names), _parquet_rows(file))
+    return Source(_named(file.schema_arrow.names), _parquet_rows(file, path))
 
 
-def _parquet_rows(file: "pq.ParquetFile") -> Iterator[tuple[int, Cells]]:  # type: ignore[name-defined]  # noqa: F821
+def _parquet_rows(file: Any, path: Path) -> Iterator[tuple[int, Cells]]:
+    import pyarrow as pa
+
     number = 1
-    for batch in file.iter_batches(_BATCH):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, {name: _cell(value) for name, value in row.items()}
+    try:
+        for batch in file.iter_batches(_BATCH):
+            for row in _with_text_dates(batch).to_pylist():
+                number += 1
+                yield number, {name: _cell(value) for name, value in row.items() if name.strip()}
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidInput(f"{path} is damaged below row {number}: {error}", "write the file again") from error
+
+
+def _with_text_dates(batch: Any) -> Any:
+    """The batch with its dates as text: Python has no years before 1 or after 9999."""
+    import pyarrow as pa
+
+    dates = [pa.types.is_timestamp(field.type) or pa.types.is_date(field.type) for field in batch.schema]
+    columns = [column.cast(pa.string()) if date else column for column, date in zip(batch.columns, dates, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN
         return ""
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)

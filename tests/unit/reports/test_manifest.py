@@ -12,6 +12,7 @@ import pytest
 from common.errors import InvalidInput
 from reports.manifest.checking import Check, Entry
 from reports.manifest.dates import BadDate, read_date
+from reports.manifest.folders import PATTERN
 from reports.manifest.opening import open_manifest
 from reports.manifest.spreadsheet import write_csv
 
@@ -120,6 +121,18 @@ def test_a_written_table_shows_a_formula_and_does_not_run_it(cell: str, tmp_path
         ("id,path,institution,region,date,Date\n", "'date' twice"),
         ("", "is empty"),
         (HEADER, "no row"),
+        (
+            HEADER + line(1).replace("标题", '"6寸合照') + line(2),
+            "row 2: a quotation mark opens a cell and is not closed",
+        ),
+        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15" 屏幕'), "row 2: a quotation mark"),
+        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15"'), "row 2: a quotation mark opens"),
+        (
+            HEADER + line(1) + line(2).replace("星河学校", '"星河') + line(3).replace("学校", '"'),
+            "row 3: a quotation mark",
+        ),
+        (HEADER.replace("title", '"title') + line(1), "row 1: a quotation mark"),
+        (HEADER + line(1) + "p2,\0\n", "NUL byte in line 3"),
         (b"PK\3\4\0\0", "a spreadsheet"),
         (HEADER.encode() + b"p1,\xff\xff\xff,\x80\n", "row 2 is neither UTF-8 nor GBK"),
     ],
@@ -128,6 +141,86 @@ def test_a_file_that_is_no_manifest_is_refused(data: bytes | str, message: str, 
     with pytest.raises(InvalidInput) as error:
         checked(tmp_path / "m.csv", data)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER.replace("title", '"title;note;a;b;c;d;e"') + line(1),
+        "\n,,,,\n" + HEADER + line(1),
+        "sep=,\n" + HEADER + line(1),
+        "," + HEADER + "0," + line(1),
+        HEADER.replace("\n", ",,\n") + line(1).replace("\n", ",,,\n"),
+        HEADER + line(1).replace("标题", '"高一, 2022-03-14\n高二"'),
+    ],
+    ids=["semicolons in a name", "empty lines", "sep", "index of pandas", "columns without a name", "a line break"],
+)
+def test_what_other_programs_add_to_a_table_does_not_matter(text: str, tmp_path: Path) -> None:
+    check, entries = checked(tmp_path / "m.csv", text)
+    assert (told(check), [(entry.photo_id, len(entry.extra)) for entry in entries]) == ([], [("p1", 1)])
+
+
+@pytest.mark.parametrize(
+    ("text", "errors", "warnings"),
+    [
+        (HEADER + "\n\n" + line(1) + line(1), [(5, "photo_id")], []),
+        ("\nsep=,\n" + HEADER + line(1) + line(1), [(4, "photo_id")], []),
+        (HEADER + line(1) + ",,,,,\n , ,,,,\n" + line(1), [(5, "photo_id")], [(3, "")]),
+    ],
+)
+def test_rows_are_numbered_as_a_spreadsheet_does(
+    text: str, errors: list[tuple[int, str]], warnings: list[tuple[int, str]], tmp_path: Path
+) -> None:
+    check, _ = checked(tmp_path / "m.csv", text)
+    assert (told(check), told(check, error=False), check.findings.rows) == (errors, warnings, 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("x" * 300, "cannot be opened (File name too long)"),
+        ("~/a.jpg", "write the folder's name instead of ~"),
+        ("file:///a.jpg", "without file://"),
+        ("https://example.org/[a.jpg", "in the column url"),
+        ("photos\\a.jpg", "write / instead of \\"),
+        ("folder", "this is a folder"),
+        ("a.jpg", "there is no such file; it will be"),
+    ],
+)
+def test_a_path_without_a_photo_is_explained(path: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    check, entries = checked(tmp_path / "m.csv", HEADER.replace("url", "path") + f"p1,{path},甲,BJ,2022-03-14,t\n")
+    assert (len(entries), told(check, error=False)) == (1, [(2, "path")])
+    assert words in check.findings.problems[0].text
+
+
+@pytest.mark.parametrize("url", ["http://[bad/1.jpg", "http:///1.jpg", "https://example.org:99999/1.jpg", "ftp://x/1"])
+def test_a_url_that_leads_nowhere_is_an_error(url: str, tmp_path: Path) -> None:
+    check, _ = checked(tmp_path / "m.csv", HEADER + f"p1,{url},甲,BJ,2022-03-14,t\n")
+    assert told(check) == [(2, "url")]
+
+
+def test_odd_values_of_parquet(tmp_path: Path) -> None:
+    moments = pa.array([-62135596800, 10**12, 1647216000], pa.timestamp("s", "UTC"))  # the years 1, 33658 and 2022
+    columns = {"photo_id": [1.0, 2.0, 3.0], "path": [b"\xd6.jpg", b"b.jpg", "丙.jpg".encode()], "published_at": moments,
+               "institution": ["甲"] * 3, "region": [float("nan"), 110000.0, 310000.0], "": [1, 2, 3]}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    check = open_manifest(tmp_path / "m.parquet")
+    entries = [(entry.photo_id, Path(entry.source).name, entry.region, entry.extra) for entry in check.entries()]
+    assert entries == [("3", "丙.jpg", "SH", {})]
+    assert told(check) == [(2, "path"), (2, "published_at"), (3, "published_at")]
+    assert check.findings.unknown_regions == {"": 1}
+
+
+def test_a_damaged_page_of_parquet_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    names = ("photo_id", "url", "institution", "region", "published_at")
+    pq.write_table(pa.table({name: [str(number) for number in range(999)] for name in names}), path)
+    data = bytearray(path.read_bytes())
+    data[4:400] = bytes(396)
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match="is damaged below row 1"):
+        list(open_manifest(path).entries())
 
 
 def test_chinese_headers_are_known(tmp_path: Path) -> None:
@@ -146,7 +239,24 @@ def test_a_folder_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
         ("天河", "GD", "天河", "数学", "3"),
         ("武汉", "HB", "武汉", "英语", "12"),
     ]
-    assert [problem.column for problem in check.findings.problems if problem.error] == ["institution"]
+    assert [problem.text for problem in check.findings.problems if problem.error] == [
+        f"logo.png: the name does not match {PATTERN!r}: rename the file, or give --pattern"
+    ]
+
+
+def test_files_of_a_folder_that_cannot_be_scored_are_told(tmp_path: Path) -> None:
+    photo = tmp_path / "武汉校区英语学科12期开班合照.jpg"
+    photo.write_bytes(b"x")
+    (tmp_path / "link.jpg").symlink_to(photo)
+    (tmp_path / "\udcce\udce4").mkdir()
+    (tmp_path / "\udcce\udce4" / photo.name).write_bytes(b"x")
+    check = open_manifest(tmp_path)
+    assert len(list(check.entries())) == 1
+    assert [problem.text for problem in check.findings.problems if problem.column in ("photo_id", "path")] == [
+        f"\\udcce\\udce4/{photo.name}: the name or the text is not UTF-8: correct it",
+        "1 link left out, for example link.jpg: copy the files instead",
+    ]
+    assert [error for _, error in told(check)] == ["photo_id"]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +266,7 @@ def test_a_folder_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
         ("2022/3/14 8:05", datetime(2022, 3, 14, 0, 5, tzinfo=UTC)),
         ("2022年3月14日", datetime(2022, 3, 13, 16, tzinfo=UTC)),
         ("20220314", datetime(2022, 3, 13, 16, tzinfo=UTC)),
+        ("2022-03-14 08:31:00+00", datetime(2022, 3, 14, 8, 31, tzinfo=UTC)),
         ("2022-03-14T08:00:00Z", datetime(2022, 3, 14, 8, tzinfo=UTC)),
         ("2022-03-14T08:00:00.123+05:30", datetime(2022, 3, 14, 2, 30, tzinfo=UTC)),
         ("1647216000", datetime(2022, 3, 14, tzinfo=UTC)),
@@ -170,3 +281,14 @@ def test_dates(text: str, moment: datetime) -> None:
 def test_a_date_that_would_be_a_guess_is_refused(text: str) -> None:
     with pytest.raises(BadDate, match="write it as 2022-03-14"):
         read_date(text)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31 23:00-08:00", "1899-12-30", "1970-01-01"])
+def test_a_date_that_cannot_be_one_of_a_photo_is_refused(text: str) -> None:
+    with pytest.raises(BadDate, match=r"does not exist|is before 1990"):
+        read_date(text)
+
+
+def test_the_number_of_a_date_in_excel_is_told() -> None:
+    with pytest.raises(BadDate, match=r"'44634.5' looks like Excel's number of a date: write it as 2022-03-14"):
+        read_date("44634.5")
