@@ -27,6 +27,7 @@ _OTHER_HEADERS = {
     "published_at": ("published", "date", "发布时间", "发布日期", "日期"),
 }
 _MOST_PROBLEMS = 10_000
+_FAR_YEARS = 5
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Check:
         self._file = ""  # of a folder, the file that is checked
         self._seen: dict[str, int] = {}
         self._styles: dict[str, list[int]] = {}  # way of writing a date -> photos, first row
+        self._years: dict[int, list[int]] = {}  # year -> photos, first row
 
     def entries(self) -> Iterator[Entry]:
         """The rows without an error. `findings` is complete at the end."""
@@ -106,6 +108,7 @@ class Check:
         self._file = ""
         self._tell_left_out(empty)
         self._tell_styles()
+        self._tell_years()
         if not self.findings.rows:
             raise InvalidInput("the manifest has no row below its header", "add one row per photo")
 
@@ -143,12 +146,12 @@ class Check:
         path, url = values.get("path", ""), values.get("url", "")
         if not path and not url:
             self._add(row, "path", "neither path nor url is given")
-        found = self._folder / path
-        problem = problem_of_path(found, path) if path else ""
-        if path and not (problem and url):
-            if problem:
+        if path:
+            problem = problem_of_path(self._folder / path, path)
+            if problem and not url:
                 self._add(row, "path", f"{_printable(path)[:100]}: {problem}; it will be an error row", False)
-            return str(found.absolute())
+            if not (problem and url):
+                return str((self._folder / path).absolute())
         if url and (problem := problem_of_url(url)):
             self._add(row, "url", problem)
         return url
@@ -168,16 +171,16 @@ class Check:
         except BadDate as error:
             self._add(row, "published_at", str(error))
             return None
-        counted = self._styles.setdefault(written.style, [0, row])
-        counted[0] += 1
+        self._styles.setdefault(written.style, [0, row])[0] += 1
+        self._years.setdefault(written.moment.year, [0, row])[0] += 1
         if written.moment > datetime.now(UTC):
             self._add(row, "published_at", f"the date {text!r} is in the future", False)
         return written.moment
 
     def _texts(self, row: int, cells: Cells, source: str) -> None:
-        places = [*cells.items(), ("path", source)]
-        if wrong := next((name for name, text in places if _printable(text) != text), None):
-            self._add(row, wrong, "the name or the text is not UTF-8: correct it")
+        if not _is_utf8("".join((*cells.values(), source))):
+            wrong = next((name for name, text in cells.items() if not _is_utf8(text)), "path")
+            self._add(row, wrong, "not UTF-8: rename the file, or correct the cell")
         for column, text in cells.items():
             if text and is_formula(text):
                 say = f"{text[:40]!r} is a formula for a spreadsheet; it is kept as text, and escaped in every CSV"
@@ -200,6 +203,18 @@ class Check:
                     dates = number_of(count, "date is", "dates are")
                     say = f"{dates} written like {style}, the others like {usual}; all are read"
                     self._add(row, "published_at", say, False)
+
+    def _tell_years(self) -> None:
+        usual = max(self._years, key=lambda year: self._years[year][0], default=0)
+        for year, (count, row) in self._years.items():
+            if year != usual and min(abs(year - other) for other in self._years if other != year) >= _FAR_YEARS:
+                dates = number_of(count, "date is", "dates are")
+                say = f"{dates} of {year}, {_FAR_YEARS} or more years from all others: correct wrong dates"
+                self._add(row, "published_at", say, False)
+
+
+def _is_utf8(text: str) -> bool:
+    return text.isascii() or _printable(text) == text
 
 
 def _printable(text: str) -> str:

@@ -6,10 +6,9 @@ is read as GBK (GB 18030), the encoding of Excel's CSV on a Chinese Windows. A f
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from io import StringIO
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +59,25 @@ def _open_text(path: Path) -> Source:
     text, mixed = _without_surrogates(text, path)
     lines = StringIO(text, newline="")
     mark = delimiter_of(lines)
-    above = [line for line in text[: lines.tell()].splitlines() if "sep=" not in line.lower()]  # Excel hides `sep=,`
-    rows = _numbered(csv.reader(lines, delimiter=mark, strict=True), len(above) + 1, path)
+    above = text[: lines.tell()].splitlines()
+    first = len(above) + 1 - any("sep=" in line.lower() for line in above)  # a spreadsheet hides the line `sep=,`
+    rows = _numbered(csv.reader(lines, delimiter=mark, strict=True), first, path)
     _, columns = next(rows, (0, []))
     if not columns:
         raise InvalidInput(f"{path} is empty", "its first line must name the columns")
-    return Source(_named(columns), _text_rows(rows, columns, mark, path), mixed)
+    places = _rows_at(mixed, text, mark, first - len(above), path) if mixed else ()
+    return Source(_named(columns), _text_rows(rows, columns, mark, path), places)
+
+
+def _rows_at(places: Collection[int], text: str, mark: str, first: int, path: Path) -> tuple[int, ...]:
+    """The rows that hold these lines of the text; a row with a cell of several lines holds several."""
+    reader = csv.reader(StringIO(text, newline=""), delimiter=mark)
+    before, found = 0, []
+    for row, _ in _numbered(reader, first, path):
+        if any(line in places for line in range(before + 1, reader.line_num + 1)):
+            found.append(row)
+        before = reader.line_num
+    return tuple(found)
 
 
 def _numbered(reader: Iterator[list[str]], first: int, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -74,13 +86,12 @@ def _numbered(reader: Iterator[list[str]], first: int, path: Path) -> Iterator[t
         for number, cells in enumerate(reader, first):
             yield number, cells
     except csv.Error as error:
-        raise _open_quote(path, number + 1, f" ({error})") from error
+        raise _unmatched(path, number + 1, f" ({error})") from error
 
 
-def _open_quote(path: Path, row: int, reason: str = "") -> InvalidInput:
-    return InvalidInput(
-        f"{path}, row {row}: a quotation mark opens a cell and is not closed{reason}", 'write a " inside a cell as ""'
-    )
+def _unmatched(path: Path, row: int, reason: str = "") -> InvalidInput:
+    problem = f"{path}, row {row}: the quotation marks of a cell do not match{reason}"
+    return InvalidInput(problem, 'enclose the cell in " and write each " inside it as ""')
 
 
 def _named(columns: list[str]) -> list[str]:
@@ -91,14 +102,16 @@ def _named(columns: list[str]) -> list[str]:
 def _text_rows(
     rows: Iterator[tuple[int, list[str]]], columns: list[str], mark: str, path: Path
 ) -> Iterator[tuple[int, Cells]]:
+    named = [(index, name) for index, name in enumerate(columns) if name.strip()]
     for number, cells in rows:
         if not cells:
             continue
-        if any(_holds_rows(cell, index, len(columns), mark) for index, cell in enumerate(cells)):
-            raise _open_quote(path, number)
-        row = {name: cell for name, cell in zip_longest(columns, cells[: len(columns)], fillvalue="") if name.strip()}
+        broken = [(index, cell) for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
+        if any(_holds_rows(cell, index, len(columns), mark) for index, cell in broken):
+            raise _unmatched(path, number)
+        row = {name: cells[index] if index < len(cells) else "" for index, name in named}
         extra = ",".join(cells[len(columns) :])
-        yield number, {**row, **({"": extra} if extra.strip(", ") else {})}
+        yield number, {**row, "": extra} if extra.strip(", ") else row
 
 
 def _holds_rows(cell: str, index: int, columns: int, mark: str) -> bool:
@@ -106,7 +119,7 @@ def _holds_rows(cell: str, index: int, columns: int, mark: str) -> bool:
 
     Then a line of it holds as many cells as the rows have there, and one of them is a date.
     """
-    first, *inner = cell.splitlines() if "\n" in cell or "\r" in cell else [""]
+    first, *inner = cell.splitlines()
     expected = [
         (first, columns - index),
         *((line, columns) for line in inner[:-1]),
@@ -125,15 +138,15 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _without_surrogates(text: str, path: Path) -> tuple[str, tuple[int, ...]]:
+def _without_surrogates(text: str, path: Path) -> tuple[str, set[int]]:
     """The text with bytes that are not UTF-8 read as GBK, and the lines in the rarer encoding if both occur."""
     if text.isascii() or not re.search("[\udc80-\udcff]", text):
-        return text, ()
+        return text, set()
     raw = [line.encode("utf-8", "surrogateescape") for line in text.split("\n")]
     utf8 = [number for number, line in enumerate(raw, 1) if _is_utf8_chinese(line)]
     gbk = [number for number, line in enumerate(raw, 1) if not _is_utf8(line)]
     decoded = [_decode(line, path, number) for number, line in enumerate(raw, 1)]
-    return "\n".join(decoded), tuple(utf8 if len(utf8) < len(gbk) else gbk) if utf8 else ()
+    return "\n".join(decoded), set(utf8 if len(utf8) < len(gbk) else gbk) if utf8 else set()
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -155,7 +168,7 @@ def _decode(line: bytes, path: Path, number: int) -> str:
         return line.decode("gb18030")
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"{path}, row {number} is neither UTF-8 nor GBK", "save the table as UTF-8 (in Excel: CSV UTF-8)"
+            f"{path}, line {number} is neither UTF-8 nor GBK", "save the table as UTF-8 (in Excel: CSV UTF-8)"
         ) from error
 
 

@@ -87,7 +87,11 @@ def test_every_error_is_told_with_its_row(tmp_path: Path) -> None:
 
 
 def test_two_encodings_in_one_file_are_told_with_the_row(tmp_path: Path) -> None:
-    data = (HEADER + line(1) + line(2)).encode("gbk") + line(3).encode("utf-8") + line(4).encode("gbk")
+    data = (
+        (HEADER + line(1) + line(2).replace("标题", '"一\n二"')).encode("gbk")
+        + line(3).encode("utf-8")
+        + line(4).encode("gbk")
+    )
     check, _ = checked(tmp_path / "m.csv", data)
     assert told(check) == [(4, "")]
 
@@ -102,6 +106,19 @@ def test_warnings_say_what_will_happen(tmp_path: Path) -> None:
     assert told(check) == []
     assert told(check, error=False) == [(3, "region"), (7, "title"), (5, "published_at"), (6, "published_at")]
     assert check.findings.unknown_regions == {"火星": 2}
+
+
+@pytest.mark.parametrize(("year", "warnings"), [(1991, [(2, "published_at")]), (2013, []), (2014, [])])
+def test_a_date_that_is_years_from_all_others_is_told(
+    year: int, warnings: list[tuple[int, str]], tmp_path: Path
+) -> None:
+    text = (
+        HEADER
+        + line(1, date=f"{year}-05-01")
+        + "".join(line(number, date=f"{2008 + number}-05-01") for number in range(2, 16))
+    )
+    check, _ = checked(tmp_path / "m.csv", text + line(16) + line(17))
+    assert (told(check), told(check, error=False)) == ([], warnings)
 
 
 @pytest.mark.parametrize("cell", ["=cmd|' /C calc'!A0", "+1+cmd", "-2+3", "@SUM(1)", " =1", "＝1+1", "\t=1"])
@@ -123,18 +140,18 @@ def test_a_written_table_shows_a_formula_and_does_not_run_it(cell: str, tmp_path
         (HEADER, "no row"),
         (
             HEADER + line(1).replace("标题", '"6寸合照') + line(2),
-            "row 2: a quotation mark opens a cell and is not closed",
+            "row 2: the quotation marks",
         ),
-        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15" 屏幕'), "row 2: a quotation mark"),
-        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15"'), "row 2: a quotation mark opens"),
+        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15" 屏幕'), "row 2: the quotation marks"),
+        (HEADER + line(1).replace("标题", '"6寸') + line(2).replace("标题", '15"'), "row 2: the quotation marks"),
         (
             HEADER + line(1) + line(2).replace("星河学校", '"星河') + line(3).replace("学校", '"'),
-            "row 3: a quotation mark",
+            "row 3: the quotation marks",
         ),
-        (HEADER.replace("title", '"title') + line(1), "row 1: a quotation mark"),
+        (HEADER.replace("title", '"title') + line(1), "row 1: the quotation marks"),
         (HEADER + line(1) + "p2,\0\n", "NUL byte in line 3"),
         (b"PK\3\4\0\0", "a spreadsheet"),
-        (HEADER.encode() + b"p1,\xff\xff\xff,\x80\n", "row 2 is neither UTF-8 nor GBK"),
+        (HEADER.encode() + b"p1,\xff\xff\xff,\x80\n", "line 2 is neither UTF-8 nor GBK"),
     ],
 )
 def test_a_file_that_is_no_manifest_is_refused(data: bytes | str, message: str, tmp_path: Path) -> None:
@@ -253,7 +270,7 @@ def test_files_of_a_folder_that_cannot_be_scored_are_told(tmp_path: Path) -> Non
     check = open_manifest(tmp_path)
     assert len(list(check.entries())) == 1
     assert [problem.text for problem in check.findings.problems if problem.column in ("photo_id", "path")] == [
-        f"\\udcce\\udce4/{photo.name}: the name or the text is not UTF-8: correct it",
+        f"\\udcce\\udce4/{photo.name}: not UTF-8: rename the file, or correct the cell",
         "1 link left out, for example link.jpg: copy the files instead",
     ]
     assert [error for _, error in told(check)] == ["photo_id"]
