@@ -30,7 +30,7 @@ from training.data.selection import (
     refuse_leak,
 )
 from training.fitting.checkpoints import Recorder
-from training.fitting.scope import fit_scope
+from training.fitting.scope import fit_scope, require_enough
 from training.options import (
     RunFolder,
     data_options,
@@ -94,6 +94,8 @@ def prune(
     refuse_leak(others, validation, "--unlabelled")
     kinds = outside_of_run(run, record, trained_on(read_outside(outside, where, data, extra, recipe)))
     refuse_both(kinds, [*training, *validation, *added])
+    if kinds:
+        require_enough([*training, *validation], kinds)
     parent.scope = None  # the pruned model has other features, so it gets a scope of its own
     if others and not recipe.prune.learns_from_teacher:
         raise InvalidInput("--unlabelled: nothing is learned from the unpruned model", "set prune.distill")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
+from common.words import number_of
 from config.recipe import NO_CLASS, Recipe
 from dataset.listing import composed, files_of
 from dataset.photos import PARTS, TABLE, Photo, read_photos
@@ -42,8 +43,16 @@ def read_outside(
 
 
 def trained_on(photos: Sequence[Photo]) -> list[Photo]:
-    """Those that a training may use."""
-    return [photo for photo in photos if photo.part in ("", PARTS[0])]
+    """Those that a training may use.
+
+    Raises:
+        InvalidInput: all of them are held out.
+    """
+    chosen = [photo for photo in photos if photo.part in ("", PARTS[0])]
+    if photos and not chosen:
+        count = number_of(len(photos), "picture")
+        raise InvalidInput(f"{count} of no class: all are val or test, none is left to learn from", "split them again")
+    return chosen
 
 
 def kind_of(photo: Photo) -> str:
@@ -87,6 +96,9 @@ def _rows_of_table(table: Path, where: Mapping[str, str]) -> list[tuple[Path, Ro
         if row.get("label", "") not in ("", NO_CLASS):
             problem = f"--outside {table}: {row['path']} has the label {row['label']}"
             raise InvalidInput(problem, f"leave it out, or give it the label {NO_CLASS}")
+        if row.get("split", "") not in ("", *PARTS):
+            problem = f"--outside {table}: {row['path']} has the split {row['split']!r}"
+            raise InvalidInput(problem, f"write {', '.join(PARTS)}, or nothing")
         if not (table.parent / row["path"]).is_file():
             raise InvalidInput(f"{table}: {row['path']}: there is no such file", "paths are relative to the table")
     return [(table.parent / row["path"], {key: value for key, value in row.items() if key}) for row in rows]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from common.console import note
 from common.errors import CheckFailed, InvalidInput, NotFound, UserError
+from common.words import number_of
 from config.recipe import Recipe
 from dataset.listing import files_of
 from dataset.photos import PARTS, UNLABELLED, Photo, counts, read_photos
@@ -34,10 +36,21 @@ def read_data(folders: Sequence[Path], where: Sequence[str], recipe: Recipe) -> 
         where: conditions COLUMN=VALUE on a photo's row in the table.
 
     Raises:
-        UserError: as `dataset.photos.read_photos`; or a condition has no "=".
+        UserError: as `dataset.photos.read_photos`; or a condition has no "=", or two folders have the same photo.
     """
     conditions = conditions_of(where)
-    return [photo for folder in folders for photo in read_photos(folder, recipe.labels, conditions, recipe.aliases)]
+    parts = [read_photos(folder, recipe.labels, conditions, recipe.aliases) for folder in folders]
+    if len(folders) > 1:
+        _refuse_twice(folders, parts)
+    return [photo for part in parts for photo in part]
+
+
+def _refuse_twice(folders: Sequence[Path], parts: Sequence[Sequence[Photo]]) -> None:
+    places: dict[Path, Path] = {}
+    for folder, photos in zip(folders, parts, strict=True):
+        for photo in photos:
+            if (first := places.setdefault(photo.path.resolve(), folder)) is not folder:
+                raise InvalidInput(f"{photo.path} is in --data {first} and in --data {folder}", "give one of them")
 
 
 def read_extra(folders: Sequence[Path], recipe: Recipe) -> list[Photo]:
@@ -100,6 +113,20 @@ def refuse_leak(added: Sequence[Photo], validation: Sequence[Photo], option: str
     for photo in added:
         if (twin := held_out.get(sha256(photo.path))) is not None:
             raise CheckFailed(f"{option} {photo.path} is held out as {twin}", "leave it out")
+
+
+def tell_leak(training: Sequence[Photo], validation: Sequence[Photo]) -> None:
+    """Say how many held-out photos have the source or the bytes of one that is trained on."""
+    sources, digests = {photo.source for photo in training}, {sha256(photo.path) for photo in training}
+    for found, what in (
+        ([photo for photo in validation if photo.source in sources], "of the source"),
+        ([photo for photo in validation if sha256(photo.path) in digests], "with the bytes"),
+    ):
+        if found:
+            note(
+                f"warning: {len(found)} of {number_of(len(validation), 'held-out photo')} {what} of a photo that is trained "
+                f"on, for example {found[0].path}: the figures will be too good; dataset split keeps them together"
+            )
 
 
 def refuse_both(outside: Sequence[Photo], labelled: Sequence[Photo]) -> None:

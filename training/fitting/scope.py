@@ -95,12 +95,7 @@ def fit_scope(
     Raises:
         InvalidInput: there are too few photos of no class or of the classes, or one cannot be read.
     """
-    if min(len(photos), len(outside)) < 2 * FOLDS:
-        raise InvalidInput(
-            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(photos)} of the classes "
-            f"cannot be divided into {FOLDS} folds",
-            f"give at least {2 * FOLDS} of each",
-        )
+    require_enough(photos, outside)
     judged, extra, outside = (_some(listed) for listed in (photos, added, outside))
     note(
         f"scope: features of {number_of(len(judged) + len(extra), 'photo')} of the classes and "
@@ -120,6 +115,16 @@ def fit_scope(
     kinds = [kind_of(photo) for photo in outside]
     scoped = Scoped(labels, mix.probability(seen), kinds, mix.probability(unseen))
     return scored(scoped, float(model.scope.threshold))
+
+
+def require_enough(photos: Sequence[Photo], outside: Sequence[Photo]) -> None:
+    """Raises: InvalidInput: too few photos of the classes, or of no class, for the folds."""
+    if min(len(photos), len(outside)) < 2 * FOLDS:
+        raise InvalidInput(
+            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(photos)} of the classes "
+            f"cannot be divided into {FOLDS} folds",
+            f"give at least {2 * FOLDS} of each",
+        )
 
 
 def _some(photos: Sequence[Photo]) -> list[Photo]:

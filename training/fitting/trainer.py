@@ -10,14 +10,14 @@ from common.errors import InvalidInput
 from common.words import number_of
 from config.recipe import Recipe
 from dataset.photos import Photo
-from training.data.selection import divide, fingerprint, fingerprint_unlabelled, refuse_both, refuse_leak
+from training.data.selection import divide, fingerprint, fingerprint_unlabelled, refuse_both, refuse_leak, tell_leak
 from training.evaluation.inference import predict
 from training.evaluation.metrics import score
 from training.fitting import parallel
 from training.fitting.checkpoints import Follower, Recorder
 from training.fitting.distillation import Teacher
 from training.fitting.loop import optimise
-from training.fitting.scope import fit_scope
+from training.fitting.scope import fit_scope, require_enough
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.records.folder import make_run
@@ -52,6 +52,10 @@ def train_run(
     training, validation = divide(photos, recipe)
     refuse_leak(added, validation)
     refuse_both(outside, [*photos, *added])
+    if outside:
+        require_enough([*training, *validation], outside)
+    if not parallel.rank():
+        tell_leak(training, validation)
     inputs = Inputs(
         parent=None,
         data=fingerprint(photos, recipe.labels),
