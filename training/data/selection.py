@@ -124,8 +124,9 @@ def tell_leak(training: Sequence[Photo], validation: Sequence[Photo]) -> None:
     ):
         if found:
             note(
-                f"warning: {len(found)} of {number_of(len(validation), 'held-out photo')} {what} of a photo that is trained "
-                f"on, for example {found[0].path}: the figures will be too good; dataset split keeps them together"
+                f"warning: {len(found)} of {number_of(len(validation), 'held-out photo')} {what} of a photo that is "
+                f"trained on, for example {found[0].path}: the figures will be too good; "
+                "dataset split keeps such photos together"
             )
 
 
