@@ -25,6 +25,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from common.errors import UserError
 from dataset.auditing.hashing import hash_photo
 from handler.budget import Budget
 from handler.decoders import Decoders
@@ -130,6 +131,9 @@ def inspect_all(
 
     Yields:
         (index of the path, its facts), in order of completion. A file that killed its process is `corrupt`.
+
+    Raises:
+        UserError: no process can start, so nothing is known about the files.
     """
     todo = deque(range(len(paths)))
     workers = workers or min(os.cpu_count() or 1, max(1, -(-len(paths) // _WORTH)))
@@ -162,6 +166,7 @@ def _until_broken(
     running: dict[Future[Facts], int] = {}
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare)
     try:
+        _require_start(pool)
         while todo or running:
             while todo and len(running) < _QUEUED * workers:
                 running[pool.submit(inspect, paths[todo[0]])] = todo[0]
@@ -174,6 +179,16 @@ def _until_broken(
     finally:
         pool.shutdown(cancel_futures=True)
     return sorted(running.values())
+
+
+def _require_start(pool: ProcessPoolExecutor) -> None:
+    """Only a process that has started can be killed by a file."""
+    try:
+        pool.submit(hash_photo, Image.linear_gradient("L")).result()
+    except (BrokenProcessPool, ImportError, MemoryError, OSError) as error:
+        raise UserError(
+            f"the processes that decode the photos cannot start ({type(error).__name__})", "free some memory, run again"
+        ) from error
 
 
 def _prepare() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageEnhance
 
 from benchmarks.harness import costly
+from common.errors import UserError
 from config.recipe import read_recipe
 from dataset.audit import VERDICTS, audit
 from dataset.auditing.duplicates import connected_groups, near_groups, similar_groups
@@ -313,6 +315,12 @@ def test_a_file_that_kills_its_process_affects_only_its_own_verdict() -> None:
     assert sorted(inspected) == list(range(20))
     assert [index for index, facts in inspected.items() if facts.verdict == "corrupt"] == [3, 11]
     assert inspected[0].reason == "0" and "killed" in inspected[3].reason
+
+
+def test_no_file_is_corrupt_because_no_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataset.auditing.inspect._prepare", partial(os._exit, 1))
+    with pytest.raises(UserError, match=r"cannot start \(BrokenProcessPool\): free some memory"):
+        list(inspect_all([Path("a"), Path("b")], exit_on_poison))
 
 
 def changed(image: Image.Image, kind: str) -> Image.Image:
