@@ -3,15 +3,17 @@
     python -m dataset sample runs/drawn --recipe classroom --count 40
 
 writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo is a separate source with an open
-licence. If the recipe has a drawing for `no_class`, photos of none of its labels are drawn too. If it is interrupted,
-run it again to continue. `--photos PHOTOS` draws every second photo with photos of one source of PHOTOS: their rooms
-get laptops or bars, and cameras of calls show parts of them. Of a split, only the training part is used.
+licence. Other rows of SOURCES.tsv stay. If the recipe has a drawing for `no_class`, photos of none of its labels are
+drawn too. If it is interrupted, run it again to continue. `--photos PHOTOS` draws every second photo with photos of one
+source of PHOTOS: their rooms get laptops or bars, and cameras of calls show parts of them. Of a split, only the
+training part is used.
 """
 
 import random
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from PIL import Image
@@ -24,13 +26,24 @@ from common.files import write_whole, writing
 from common.words import number_of
 from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.draw import WITH_PHOTOS, draw
-from dataset.photos import PARTS, TABLE, Photo, read_photos
-from dataset.tables import Row, write_rows
+from dataset.listing import composed
+from dataset.photos import PARTS, Photo, read_photos
+from dataset.splitting.records import record, recorded
 from handler.image import open_photo
 
 MOST_PHOTOS = 6
 SIDE = 1280
 """The longest side of a photo that is drawn with, pixels."""
+
+
+class Drawing(NamedTuple):
+    """A photo to draw: its path in the folder, the kind of drawing, its number, its source, the photos in it."""
+
+    name: str
+    kind: str
+    number: int
+    source: str
+    photos: Sequence[Photo]
 
 
 @command(epilog="Example: python -m dataset sample runs/drawn --recipe shapes --count 30")
@@ -58,7 +71,7 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int, photos: Sequen
         photos: those of the label that is drawn as `rooms` are used for every second drawing.
 
     Raises:
-        InvalidInput: a label has no drawing.
+        InvalidInput: a label has no drawing, or a photo that was not drawn has the name of a drawing.
         CannotWrite: the folder cannot be written.
     """
     missing = [label for label in recipe.labels if label not in recipe.drawn]
@@ -66,11 +79,12 @@ def draw_set(folder: Path, recipe: Recipe, count: int, seed: int, photos: Sequen
         raise InvalidInput(
             f"recipe {recipe.name} has no drawing for {', '.join(missing)}", "add it to the recipe's drawn section"
         )
+    rooms = _rooms(recipe, photos)
+    plan = [_plan_one(recipe, label, index, seed, rooms) for label in _labels(recipe) for index in range(count)]
     with writing(folder):
-        plan = [(label, index) for label in _labels(recipe) for index in range(count)]
-        rooms = _rooms(recipe, photos)
-        rows = [_draw_one(folder, recipe, *pair, seed, rooms) for pair in track(plan, "drawing", transient=True)]
-        write_rows(folder / TABLE, ("path", "source", "open_licence"), rows)
+        _record(folder, plan)
+        for drawing in track(plan, "drawing", transient=True):
+            _draw_one(folder, recipe, drawing, seed)
 
 
 def _labels(recipe: Recipe) -> list[str]:
@@ -87,22 +101,34 @@ def _rooms(recipe: Recipe, photos: Sequence[Photo]) -> dict[str, list[Photo]]:
     return by_source
 
 
-def _draw_one(
-    folder: Path, recipe: Recipe, label: str, index: int, seed: int, rooms: Mapping[str, Sequence[Photo]]
-) -> Row:
-    path = folder / label / (f"{index:04d}.png" if index % 4 == 3 else f"{index:04d}.jpg")
-    kind = recipe.drawn[label]
-    source = f"drawn/{label}/{index}"
-    chosen: Sequence[Photo] = ()
+def _plan_one(recipe: Recipe, label: str, index: int, seed: int, rooms: Mapping[str, Sequence[Photo]]) -> Drawing:
+    kind, source = recipe.drawn[label], f"drawn/{label}/{index}"
+    photos: Sequence[Photo] = ()
     if rooms and index % 2 and kind in WITH_PHOTOS:
-        source, chosen = _some(rooms, random.Random(f"{seed} {source}"))
+        source, photos = _some(rooms, random.Random(f"{seed} {source}"))
+    return Drawing(f"{label}/{index:04d}.{'png' if index % 4 == 3 else 'jpg'}", kind, index, source, photos)
+
+
+def _record(folder: Path, plan: Sequence[Drawing]) -> None:
+    """Record the drawings before the first is drawn: after an interruption, a photo without a row is not a drawing."""
+    rows = recorded(folder)
+    for drawing in plan:
+        row = rows.get(composed(drawing.name), {})
+        if (row or (folder / drawing.name).exists()) and row.get("source") != drawing.source:
+            raise InvalidInput(f"{folder / drawing.name} was not drawn by this command", "give another FOLDER")
+    new = [drawing for drawing in plan if composed(drawing.name) not in rows]
+    record(folder, [{"path": drawing.name, "source": drawing.source, "open_licence": "yes"} for drawing in new])
+
+
+def _draw_one(folder: Path, recipe: Recipe, drawing: Drawing, seed: int) -> None:
+    path = folder / drawing.name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = BytesIO()
-        picture = draw(kind, seed * 1_000_003 + index, [_opened(photo.path, recipe) for photo in chosen])
-        picture.save(buffer, "PNG" if path.suffix == ".png" else "JPEG", quality=60 + index * 7 % 36)
+        photos = [_opened(photo.path, recipe) for photo in drawing.photos]
+        picture = draw(drawing.kind, seed * 1_000_003 + drawing.number, photos)
+        picture.save(buffer, "PNG" if path.suffix == ".png" else "JPEG", quality=60 + drawing.number * 7 % 36)
         write_whole(path, buffer.getvalue())
-    return {"path": path.relative_to(folder).as_posix(), "source": source, "open_licence": "yes"}
 
 
 def _some(rooms: Mapping[str, Sequence[Photo]], rng: random.Random) -> tuple[str, list[Photo]]:

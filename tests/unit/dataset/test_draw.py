@@ -3,11 +3,13 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import UserError
 from config.recipe import NO_CLASS, read_recipe
 from dataset.draw import DRAWINGS, draw
 from dataset.drawing.cameras import Camera
@@ -23,6 +25,7 @@ from dataset.photos import Photo, read_photos
 from dataset.sample import draw_set
 from dataset.tables import read_rows
 
+LABELS = ("disc", "stripe", "cross")
 MAGENTA = (255, 0, 255)
 
 
@@ -126,6 +129,40 @@ def test_photos_of_no_class_are_drawn_only_for_a_recipe_that_names_them(tmp_path
     photos = read_photos(tmp_path / "more", recipe.labels, outside=True)
     assert [photo.label for photo in photos] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(read_photos(tmp_path / "more", recipe.labels)) == 6
+
+
+def test_rows_of_other_photos_stay_and_fewer_drawings_keep_their_rows(tmp_path: Path) -> None:
+    table = tmp_path / "SOURCES.tsv"
+    table.write_text("path\tsource\troom\nmine/x.jpg\tmy site\tB\n")
+    draw_set(tmp_path, read_recipe("shapes"), 2, seed=0)
+    before = read_rows(table)
+    assert before[0] == {"path": "mine/x.jpg", "source": "my site", "room": "B", "open_licence": ""}
+    draw_set(tmp_path, read_recipe("shapes"), 1, seed=0)
+    assert read_rows(table) == before and len(before) == 7
+
+
+@pytest.mark.parametrize("text", ["path\tsource\ndisc/0001.jpg\tmy site\n", None])
+def test_a_photo_that_was_not_drawn_gets_no_source(tmp_path: Path, text: str | None) -> None:
+    photo, table = tmp_path / "disc" / "0001.jpg", tmp_path / "SOURCES.tsv"
+    photo.parent.mkdir()
+    photo.write_bytes(b"mine")
+    if text:
+        table.write_text(text)
+    with pytest.raises(UserError, match=r"disc/0001.jpg was not drawn by this command: give another FOLDER"):
+        draw_set(tmp_path, read_recipe("shapes"), 2, seed=0)
+    assert list(photo.parent.iterdir()) == [photo]
+    assert (table.read_text() if table.exists() else None) == text
+
+
+def test_an_interrupted_drawing_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Image.new("RGB", (64, 64))
+    monkeypatch.setattr("dataset.sample.draw", Mock(side_effect=[drawn, KeyboardInterrupt]))
+    with pytest.raises(KeyboardInterrupt):
+        draw_set(tmp_path, read_recipe("shapes"), 1, seed=0)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.rglob("*.jpg")] == ["0000.jpg"]
+    draw_set(tmp_path, read_recipe("shapes"), 1, seed=0)
+    assert [photo.source for photo in read_photos(tmp_path, LABELS)] == [f"drawn/{label}/0" for label in LABELS]
 
 
 @pytest.mark.slow
