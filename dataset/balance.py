@@ -6,7 +6,7 @@ SPLIT is a folder that `dataset split --out SPLIT` wrote. Next to photos of its 
 `saturation_NAME` (HSV saturation times 5 to 10) and `brightness_NAME` (0.2 brighter to 0.2 darker), with the same
 source, until the classes have equal sizes or both changes of every photo exist. It never changes the other parts. It
 also writes SPLIT/balance.jpg, a contact sheet of photos and their copies, for use on this machine only. Run again, it
-adds only what is missing.
+adds only what is missing, also after an interruption.
 
 The copies are near duplicates. A model learns more from random augmentation (`augment` in the recipe), class weights
 (`train.class_weights`) or balanced sampling (`train.sampling`).
@@ -32,7 +32,8 @@ from common.files import legal_name, write_whole, writing
 from config.recipe import Recipe, read_recipe
 from dataset.contact_sheet import contact_sheet
 from dataset.photos import PARTS, TABLE, Photo, counts, read_photos, split_parts
-from dataset.tables import read_rows, write_rows
+from dataset.splitting.records import record
+from dataset.tables import Row
 from handler.errors import RequestError
 from handler.image import open_photo
 
@@ -71,12 +72,12 @@ def balance(folder: Path, name: str, every: bool, seed: int) -> None:
     training = _training(folder, recipe)
     originals = [photo for photo in training if not photo.is_copy]
     todo = plan(originals, recipe, every, seed)
+    copies = [Copy(photo, change, _path(photo, change)) for photo, change in todo]
+    _require_free(copies, originals)
     with writing(folder, "free some disk space and run again"):
-        copies = [
-            Copy(photo, change, make(photo, change, recipe, seed))
-            for photo, change in track(todo, "changing", console=err_console, transient=True)
-        ]
-        record(folder, copies)
+        record(folder, [_row(folder, copy) for copy in copies])  # first: a copy without its row would be a photo
+        for copy in track(copies, "changing", console=err_console, transient=True):
+            make(copy, recipe, seed)
         draw_sheet(folder, copies)
     after = _training(folder, recipe)
     click.echo(f"{folder}: {_counts(originals, recipe)} -> {_counts(after, recipe)}; see {folder / 'balance.jpg'}")
@@ -110,20 +111,38 @@ def plan(photos: Sequence[Photo], recipe: Recipe, every: bool, seed: int = 0) ->
     return chosen
 
 
-def make(photo: Photo, change: str, recipe: Recipe, seed: int) -> Path:
-    """Write one modified copy next to its photo, unless it exists.
+def _path(photo: Photo, change: str) -> Path:
+    is_jpeg = photo.path.suffix.lower() in (".jpg", ".jpeg")
+    return photo.path.with_name(legal_name(f"{change}_{photo.path.name}{'' if is_jpeg else '.jpg'}"))
 
-    Returns:
-        the path of the copy.
+
+def _require_free(copies: Sequence[Copy], originals: Sequence[Photo]) -> None:
+    """A photo that has the name of a copy must not become one."""
+    taken = {photo.path for photo in originals} & {copy.path for copy in copies}
+    if taken:
+        raise InvalidInput(
+            f"{min(taken)} has the name of a copy, but {TABLE} does not call it one",
+            "rename it, or delete it if dataset balance made it",
+        )
+
+
+def _row(folder: Path, copy: Copy) -> Row:
+    """The row of a copy in SOURCES.tsv: that of its photo, with the photo itself as `made_from`."""
+    name, original = (path.relative_to(folder).as_posix() for path in (copy.path, copy.photo.path))
+    columns = {key: value for key, value in copy.photo.row.items() if key not in ("label", "split")}
+    return {**columns, "path": name, "source": copy.photo.source, "made_from": original}
+
+
+def make(copy: Copy, recipe: Recipe, seed: int) -> None:
+    """Write a modified copy next to its photo, unless it exists.
 
     Raises:
         InvalidInput: the photo cannot be read.
         OSError: the copy cannot be written.
     """
-    is_jpeg = photo.path.suffix.lower() in (".jpg", ".jpeg")
-    path = photo.path.with_name(legal_name(f"{change}_{photo.path.name}{'' if is_jpeg else '.jpg'}"))
-    if path.exists():
-        return path
+    photo, change = copy.photo, copy.change
+    if copy.path.exists():
+        return
     try:
         upright = open_photo(photo.path.read_bytes(), recipe.limits)
     except RequestError as error:
@@ -132,8 +151,7 @@ def make(photo: Photo, change: str, recipe: Recipe, seed: int) -> Path:
     changed = CHANGES[change](upright, np.random.default_rng(int.from_bytes(digest, "big")))
     buffer = BytesIO()
     changed.save(buffer, "JPEG", quality=95)
-    write_whole(path, buffer.getvalue())
-    return path
+    write_whole(copy.path, buffer.getvalue())
 
 
 def saturate(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -159,18 +177,6 @@ CHANGES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = 
     "saturation": saturate,
     "brightness": brighten,
 }
-
-
-def record(folder: Path, copies: Sequence[Copy]) -> None:
-    """Record the copies in SOURCES.tsv with their photo (`made_from`) and its source."""
-    table = folder / TABLE
-    rows = {row["path"]: row for row in read_rows(table, ("path",))} if table.is_file() else {}
-    for copy in copies:
-        name = copy.path.relative_to(folder).as_posix()
-        original = copy.photo.path.relative_to(folder).as_posix()
-        rows[name] = {**rows.get(original, {}), "path": name, "source": copy.photo.source, "made_from": original}
-    columns = dict.fromkeys(["path", "source", *(key for row in rows.values() for key in row if key)])
-    write_rows(table, list(columns), rows.values())
 
 
 def draw_sheet(folder: Path, copies: Sequence[Copy]) -> None:

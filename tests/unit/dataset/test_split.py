@@ -5,6 +5,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import click
 import click.testing
@@ -15,6 +16,7 @@ from rich.cells import cell_len
 
 import dataset.split
 from common.errors import UserError
+from common.files import write_whole
 from config.recipe import read_recipe
 from dataset.balance import balance, brighten, plan, saturate
 from dataset.photos import PARTS, Photo, counts, read_photos
@@ -264,6 +266,32 @@ def test_balance_adds_copies_to_the_smaller_class_of_the_training_part_only(phot
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert run_balance(folder).exit_code == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_copies_of_an_interrupted_balance_are_copies(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_split(photos, tmp_path)
+    stopped = Mock(wraps=write_whole, side_effect=[DEFAULT, KeyboardInterrupt])
+    monkeypatch.setattr("dataset.balance.write_whole", stopped)
+    assert run_balance(folder, "--every").exit_code != 0
+    monkeypatch.undo()
+    made = {p.path for p in read_photos(folder, LABELS) if p.path.name.startswith("saturation_")}
+    assert len(made) == 1 and made == {p.path for p in read_photos(folder, LABELS) if p.is_copy}
+    assert "label" not in read_rows(folder / "SOURCES.tsv")[0]
+
+
+@pytest.mark.slow
+def test_a_photo_with_the_name_of_a_copy_stays_a_photo(photos: Path, tmp_path: Path) -> None:
+    folder = make_split(photos, tmp_path)
+    original = min((folder / "train" / "disc").glob("*.jpg"))
+    own = original.with_name(f"brightness_{original.name}")
+    shutil.copy(original, own)
+    before = (folder / "SOURCES.tsv").read_bytes()
+    done = run_balance(folder, "--every")
+    assert done.exit_code == 1 and f"{own} has the name of a copy" in done.output
+    assert (folder / "SOURCES.tsv").read_bytes() == before
 
 
 @pytest.mark.slow
