@@ -17,7 +17,7 @@ upright according to EXIF), bytes, sha256, phash (perceptual hash). The verdict 
     ok
 
 If it is stopped by Ctrl-C or kill -9, run it again: it continues from the journal next to the table
-(.audit.tsv.partial).
+(.audit.tsv.partial), and audits files that were added or replaced meanwhile.
 """
 
 import filecmp
@@ -82,10 +82,10 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
     _moved_before(out)  # fails if --out is a table of another kind, which must not be replaced
     with Journal(out, {"folder": str(folder.resolve()), "min_side": min_side, **_limits(recipe)}) as journal:
         try:
-            if journal.plan and move_to is not None:
+            if journal.plan and move_to is not None and str(move_to.resolve()) == journal.target:
                 click.echo(f"{out}: continuing with the {number_of(len(journal.plan), 'move')} of the stopped run")
-            else:
-                _audit(folder, out, recipe, min_side, move_to, journal)
+                _carry_out(_unchanged(folder, journal))
+            _audit(folder, out, recipe, min_side, move_to, journal)
             _carry_out(journal.plan)
         except KeyboardInterrupt:
             raise UserError("stopped", "run the same command again to continue") from None
@@ -98,7 +98,8 @@ def audit(folder: Path, out: Path | None, name: str, min_side: int, move_to: Pat
 
 def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path | None, journal: Journal) -> None:
     """Inspect the files, write the table and plan the moves."""
-    journal.plan = []
+    if journal.plan:
+        journal.add_plan([])
     paths = _files(folder, out, move_to is None)
     facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side, recipe.input))
     rows = _rows(paths, facts, out)
@@ -109,8 +110,8 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
             plan.append((str(path.absolute()), str(target)))
             row["reason"] += f"{_MOVED}{target}"
     write_rows(out, COLUMNS, [*rows, *_moved_before(out)])
-    if plan:
-        journal.add_plan(plan)
+    if plan and move_to is not None:
+        journal.add_plan(plan, str(move_to.resolve()))
 
 
 def _files(folder: Path, out: Path, links: bool) -> list[Path]:
@@ -125,7 +126,7 @@ def _files(folder: Path, out: Path, links: bool) -> list[Path]:
     if listing.links:
         example = f"for example {listing.links[0]}: audit the linked folder itself"
         click.echo(f"links are not followed with --move-to, {example}", err=True)
-    if not paths:
+    if not paths and not _moved_before(out):
         raise NotFound(f"{folder} has no file to audit", "give a folder of photos")
     return paths
 
@@ -175,6 +176,12 @@ def _free(target: Path, taken: set[str]) -> Path:
         free = target.absolute().with_name(legal_name(f"{target.stem}-{number}{target.suffix}"))
         number += 1
     return free
+
+
+def _unchanged(folder: Path, journal: Journal) -> list[tuple[str, str]]:
+    """The planned moves, without those of files that were replaced since they were inspected."""
+    place = folder.resolve()
+    return [pair for pair in journal.plan if _key(place, Path(pair[0]).resolve()) in journal.known]
 
 
 def _carry_out(plan: Sequence[tuple[str, str]]) -> None:

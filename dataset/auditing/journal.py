@@ -33,6 +33,7 @@ class Journal:
         self.path = out.parent / f".{out.name}.partial"
         self.known: dict[Key, Facts] = {}
         self.plan: list[tuple[str, str]] = []
+        self.target = ""
         self._lock = FileLock(self.path, fallback_to_soft=False)  # a soft lock would outlive a killed process
         with writing(out, "give another --out"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +63,10 @@ class Journal:
         self.known[key] = facts
         self._write([*key, asdict(facts)])
 
-    def add_plan(self, plan: list[tuple[str, str]]) -> None:
-        """Record which files will be moved where (source, target), before the first one is."""
-        self.plan = plan
-        self._write({"plan": plan})
+    def add_plan(self, plan: list[tuple[str, str]], target: str = "") -> None:
+        """Record which files will be moved where (source, target) in a folder `target`, before the first one is."""
+        self.plan, self.target = plan, target
+        self._write({"plan": plan, "target": target})
 
     def remove(self) -> None:
         """Delete the journal: the run is complete, or nothing is worth keeping."""
@@ -89,6 +90,7 @@ class Journal:
             content = _parse(line)
             if isinstance(content, dict):
                 self.plan = [(source, target) for source, target in content["plan"]]
+                self.target = content.get("target", "")
             elif content:
                 self.known[(content[0], content[1], content[2])] = Facts(**content[3])
         return sum(map(len, lines))

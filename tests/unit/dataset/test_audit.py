@@ -13,6 +13,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import psutil
@@ -23,7 +24,7 @@ from PIL import Image, ImageEnhance
 from benchmarks.harness import costly
 from common.errors import UserError
 from config.recipe import read_recipe
-from dataset.audit import VERDICTS, audit
+from dataset.audit import VERDICTS, _move, audit
 from dataset.auditing.duplicates import connected_groups, near_groups, similar_groups
 from dataset.auditing.hashing import hash_photo
 from dataset.auditing.inspect import Facts, cut_short, inspect_all, inspect_photo, inspector
@@ -250,6 +251,34 @@ def test_stopped_moves_are_finished_by_the_next_run(tmp_path: Path, monkeypatch:
     assert sorted(path.read_bytes() for path in bad.iterdir()) == [b"\1", b"\2", b"\3", b"\4"]
     assert [path.name for path in photos.iterdir()] == ["audit.tsv"]
     assert len(rows(photos / "audit.tsv")) == 4
+
+
+@pytest.mark.slow
+def test_files_that_came_or_changed_since_a_stopped_move_are_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = put(tmp_path / "in", **{f"{n}_dot_jpg": bytes([n]) for n in range(3)})
+    with monkeypatch.context() as stopped:
+        stopped.setattr("dataset.audit._move", Mock(side_effect=KeyboardInterrupt))
+        assert run(photos, "--move-to", tmp_path / "bad").exit_code == 1
+    put(photos, **{"1_dot_jpg": encode(photo(), "PNG"), "3_dot_jpg": b"new"})
+    done = run(photos, "--move-to", tmp_path / "bad")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "bad").iterdir()) == ["0.jpg", "2.jpg", "3.jpg"]
+    assert [name for name, row in rows(photos / "audit.tsv").items() if row["verdict"] == "ok"] == ["1.jpg"]
+
+
+@pytest.mark.slow
+def test_a_stopped_move_does_not_go_on_to_a_former_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = put(tmp_path / "in", a_dot_jpg=b"a", b_dot_jpg=b"b")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("dataset.audit._move", Mock(wraps=_move, side_effect=[DEFAULT, KeyboardInterrupt]))
+        assert run(photos, "--move-to", tmp_path / "former").exit_code == 1
+    assert run(photos, "--move-to", tmp_path / "bad").exit_code == 0
+    assert [path.name for path in (tmp_path / "former").iterdir()] == ["a.jpg"]
+    assert [path.name for path in (tmp_path / "bad").iterdir()] == ["b.jpg"]
+    reasons = [row["reason"].rpartition(" ")[2] for row in rows(photos / "audit.tsv").values()]
+    assert sorted(reasons) == [str(tmp_path / "bad" / "b.jpg"), str(tmp_path / "former" / "a.jpg")]
 
 
 @pytest.mark.slow
