@@ -31,11 +31,12 @@ from common.console import console, err_console
 from common.errors import InvalidInput, NotFound
 from common.files import write_json, writing
 from common.words import number_of
-from config.recipe import Recipe, read_recipe
+from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.inspect import upright_size
 from dataset.contact_sheet import prepare_plots, printable, save_figure
-from dataset.listing import files_of
-from dataset.photos import TABLE, is_labelled, read_photos, split_parts
+from dataset.listing import composed, files_of
+from dataset.photos import is_labelled, read_photos, split_parts
+from dataset.splitting.records import recorded
 from dataset.splitting.sources import missing_sources
 from dataset.tables import read_rows
 from handler.decoding.formats import FORMATS
@@ -206,10 +207,11 @@ def _list_photos(place: Path, recipe: Recipe) -> list[SizedPhoto]:
     if is_labelled(place, recipe.labels, recipe.aliases) or (
         place.is_file() and "label" in (read_rows(place) or [{"label": ""}])[0]
     ):
-        photos = read_photos(place, recipe.labels, aliases=recipe.aliases)
+        photos = read_photos(place, recipe.labels, aliases=recipe.aliases, outside=True)
+        names = (*recipe.labels, NO_CLASS)
         if warning := missing_sources(photos):
             err_console.print(f"[yellow]warning: {warning}: see python -m dataset split --help, --source-from")
-        return [SizedPhoto(photo.path, recipe.labels[photo.label], photo.source) for photo in photos]
+        return [SizedPhoto(photo.path, names[photo.label], photo.source) for photo in photos]
     unlabelled = _rows(place) if place.is_file() else _files(place)
     if not unlabelled:
         raise NotFound(f"{place} has no photo to count", "give a folder or a table of photos")
@@ -223,13 +225,12 @@ def _rows(table: Path) -> list[SizedPhoto]:
 
 
 def _files(folder: Path) -> list[SizedPhoto]:
-    table = folder / TABLE
-    sources = {row["path"]: row.get("source") for row in read_rows(table, ("path",))} if table.is_file() else {}
+    rows = recorded(folder)
     try:
-        names = [path.relative_to(folder).as_posix() for path in files_of(folder)]
+        names = [path.relative_to(folder).as_posix() for path in files_of(folder, links=True)]
     except OSError as error:
         raise InvalidInput(f"{error.filename} cannot be listed: {error.strerror}") from error
-    return [SizedPhoto(folder / name, UNLABELLED, sources.get(name) or name) for name in names]
+    return [SizedPhoto(folder / name, UNLABELLED, rows.get(composed(name), {}).get("source") or name) for name in names]
 
 
 def _with_size(photo: SizedPhoto) -> SizedPhoto:

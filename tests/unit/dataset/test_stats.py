@@ -108,6 +108,29 @@ def test_photos_without_labels_and_with_any_name_are_counted_as_one(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_linked_photos_are_counted_and_names_match_in_any_composition(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "photos"
+    elsewhere.mkdir()
+    folder.mkdir()
+    (elsewhere / "a.png").write_bytes(plain(300, 200))
+    (folder / "more").symlink_to(elsewhere)
+    (folder / "cafe\u0301.png").write_bytes(plain(310, 210))
+    (folder / "SOURCES.tsv").write_text("path\tsource\ncaf\u00e9.png\tphone\n")
+    assert run(folder, "--out", tmp_path / "out").exit_code == 0
+    assert json.loads((tmp_path / "out" / "stats.json").read_text())["by_source"] == {"phone": 1, "more/a.png": 1}
+
+
+@pytest.mark.slow
+def test_photos_of_no_class_are_counted(photos: Path, tmp_path: Path) -> None:
+    (photos / "no_class").mkdir()
+    (photos / "no_class" / "a.png").write_bytes(plain(300, 200))
+    done = run(photos, "--recipe", "shapes", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    counted = {"disc": 8, "stripe": 8, "cross": 8, "no_class": 1}
+    assert json.loads((tmp_path / "out" / "stats.json").read_text())["by_class"] == counted
+
+
+@pytest.mark.slow
 def test_a_split_folder_and_tables_are_read(photos: Path, tmp_path: Path) -> None:
     for part in ("train", "val"):
         (tmp_path / "split" / part).parent.mkdir(exist_ok=True)
