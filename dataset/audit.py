@@ -16,6 +16,8 @@ upright according to EXIF), bytes, sha256, phash (perceptual hash). The verdict 
     near_duplicate    shows the same as another file (`dataset.auditing.duplicates`)
     ok
 
+The reason of a duplicate also names its label and that of the photo that is kept, if they differ.
+
 If it is stopped by Ctrl-C or kill -9, run it again: it continues from the journal next to the table
 (.audit.tsv.partial), and audits files that were added or replaced meanwhile.
 """
@@ -23,7 +25,7 @@ If it is stopped by Ctrl-C or kill -9, run it again: it continues from the journ
 import filecmp
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -35,13 +37,13 @@ from common.console import err_console
 from common.errors import CannotWrite, InvalidInput, NotFound, UserError
 from common.files import copy_whole, legal_name
 from common.words import number_of
-from config.recipe import Recipe, read_recipe
+from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.duplicates import duplicates
 from dataset.auditing.inspect import MIN_SIDE, Facts, inspect_all, inspector
 from dataset.auditing.journal import Journal
 from dataset.contact_sheet import printable
 from dataset.listing import list_files
-from dataset.photos import is_labelled
+from dataset.photos import is_labelled, read_photos
 from dataset.tables import Row, read_rows, write_rows
 
 COLUMNS = ("path", "verdict", "reason", "format", "mode", "size", "bytes", "sha256", "phash")
@@ -59,6 +61,7 @@ VERDICTS = (
 MINIMUM = 500
 """Minimum number of photos that the classroom document requires (section 6.3)."""
 EXAMPLES = 10
+_LABELLED = "; labelled "
 _MOVED = "; moved to "
 
 
@@ -102,7 +105,8 @@ def _audit(folder: Path, out: Path, recipe: Recipe, min_side: int, move_to: Path
         journal.add_plan([])
     paths = _files(folder, out, move_to is None)
     facts = _inspect(folder, paths, journal, inspector(recipe.limits, min_side, recipe.input))
-    rows = _rows(paths, facts, out)
+    rows = _rows(paths, facts, out, _labels(folder, recipe))
+    _warn_of_labels(rows)
     plan: list[tuple[str, str]] = []
     for path, row in zip(paths, rows, strict=True):
         if move_to is not None and row["verdict"] != "ok":
@@ -151,16 +155,42 @@ def _key(folder: Path, path: Path) -> tuple[str, int, int]:
     return path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
 
 
-def _rows(paths: Sequence[Path], facts: Sequence[Facts], out: Path) -> list[Row]:
+def _labels(folder: Path, recipe: Recipe) -> dict[Path, str]:
+    """The label of each photo; none if the folder is not labelled, or wrongly: `split` says what is wrong."""
+    try:
+        photos = read_photos(folder, recipe.labels, aliases=recipe.aliases, outside=True, every_label=False)
+    except UserError:
+        return {}
+    names = (*recipe.labels, NO_CLASS)
+    return {photo.path: names[photo.label] for photo in photos}
+
+
+def _rows(paths: Sequence[Path], facts: Sequence[Facts], out: Path, labels: Mapping[Path, str]) -> list[Row]:
     names = [Path(os.path.relpath(path, out.parent)).as_posix() for path in paths]
     repeated = duplicates(names, facts)
     rows = []
     for index, (name, fact) in enumerate(zip(names, facts, strict=True)):
-        verdict, reason, _ = repeated.get(index, (fact.verdict, fact.reason, 0))
+        verdict, reason, kept = repeated.get(index, (fact.verdict, fact.reason, index))
+        label, other = (labels.get(paths[position]) for position in (index, kept))
+        if label and other and label != other:
+            reason += f"{_LABELLED}{label}, the other {other}"
         size = f"{fact.width}x{fact.height}" if fact.width else ""
         row = {"path": name, "verdict": verdict, "reason": reason, "size": size, "bytes": str(fact.bytes)}
         rows.append({**row, **{key: getattr(fact, key) for key in ("format", "mode", "sha256", "phash")}})
     return rows
+
+
+def _warn_of_labels(rows: Sequence[Row]) -> None:
+    """Warn of duplicates with another label than the photo that is kept, for that may be the wrong one."""
+    differing = [row for row in rows if _LABELLED in row["reason"]]
+    if differing:
+        click.secho(
+            f"{number_of(len(differing), 'duplicate has', 'duplicates have')} another label than the photo that is "
+            f"kept, for example {printable(differing[0]['path'])} {printable(differing[0]['reason'])}: "
+            "look at both, and correct the wrong label",
+            fg="yellow",
+            err=True,
+        )
 
 
 def _moved_before(out: Path) -> list[Row]:

@@ -465,6 +465,20 @@ def test_the_sharper_of_two_near_duplicates_is_kept(tmp_path: Path) -> None:
     assert "does it show the same as b.png? (" in audited["a.jpg"]["reason"], "both may be small logos"
 
 
+@pytest.mark.slow
+def test_duplicates_with_different_labels_are_named(tmp_path: Path) -> None:
+    data, near, photos = encode(photo(), "PNG"), encode(photo(), "JPEG", quality=50), tmp_path / "in"
+    put(photos, disc__a_dot_png=data, disc__c_dot_png=data, stripe__b_dot_png=data, no_class__d_dot_jpg=near)
+    put(photos, cross__e_dot_png=encode(photo("crosses"), "PNG"))
+    done = run(photos, "--recipe", "shapes", "--move-to", tmp_path / "bad")
+    assert "2 duplicates have another label than the photo that is kept, for example no_class/d.jpg" in done.stderr
+    reasons = {name: row["reason"].partition("; moved")[0] for name, row in rows(photos / "audit.tsv").items()}
+    assert reasons["stripe/b.png"] == "has the same bytes as disc/a.png; labelled stripe, the other disc"
+    assert reasons["no_class/d.jpg"].endswith("; labelled no_class, the other disc")
+    assert "labelled" not in reasons["disc/c.png"]
+    assert "another label" not in run(photos, "--recipe", "shapes").stderr
+
+
 def test_contact_sheets_accept_unreadable_photos_and_any_script(tmp_path: Path) -> None:
     put(tmp_path, bad_dot_jpg=b"x")
     sheet = contact_sheet([(photo(), "sound"), (tmp_path / "bad.jpg", "坏 caf\udce9 " * 20)], columns=6, tile=100)
