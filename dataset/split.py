@@ -97,8 +97,7 @@ def split(
     shares = (train, 1 - train - test, test)
     photos = with_groups(photos, groups)
     parts = divide(photos, groups, shares, recipe, seed, frozen)
-    if not few_sources:
-        require_sources(parts, groups, recipe)
+    require_sources(parts, groups, recipe, few_sources)
     (write_table if out.suffix == ".tsv" else write_folders)(out, parts, recipe)
     print_shares(parts, recipe, shares)
     if warning := missing_sources(parts):
@@ -194,21 +193,25 @@ def frozen_test(table: Path, photos: Sequence[Photo]) -> frozenset[Path]:
     return frozenset(frozen)
 
 
-def require_sources(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe) -> None:
+def require_sources(photos: Sequence[Photo], groups: Sequence[int], recipe: Recipe, few: bool = False) -> None:
     """Require at least `FEW` sources of every class in every part.
 
+    Args:
+        few: only one source, and only where training requires photos: of every label in `train` and `val`.
+
     Raises:
-        CheckFailed: naming part and class.
+        CheckFailed: naming part and class, those with the fewest sources first.
     """
     present = {(photo.part, photo.label, name) for photo, name in zip(photos, groups, strict=True)}
     sources = Counter((part, label) for part, label, _ in present)
-    for part in PARTS:
-        for index, label in enumerate(recipe.labels):
-            if any(photo.part == part for photo in photos) and sources[part, index] < FEW:
-                raise CheckFailed(
-                    f"{part} would have {number_of(sources[part, index], 'source')} of {label}, fewer than {FEW}",
-                    "add photos from other sources, or give --few-sources",
-                )
+    parts = [part for part in PARTS if part in PARTS[:2] or any(photo.part == part for photo in photos)]
+    counted = [(sources[part, index], part, label) for part in parts for index, label in enumerate(recipe.labels)]
+    for count, part, label in sorted(counted, key=lambda row: row[0]):
+        problem = f"{part} would have {number_of(count, 'source')} of {label}"
+        if not count and part in PARTS[:2] and label != NO_CLASS:
+            raise CheckFailed(f"{problem}, so no model could be trained", "add photos of it from other sources")
+        if count < FEW and not few:
+            raise CheckFailed(f"{problem}, fewer than {FEW}", "add photos from other sources, or give --few-sources")
 
 
 def write_table(out: Path, photos: Sequence[Photo], recipe: Recipe) -> None:

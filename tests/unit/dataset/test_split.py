@@ -17,7 +17,7 @@ from rich.cells import cell_len
 import dataset.split
 from common.errors import UserError
 from common.files import write_whole
-from config.recipe import read_recipe
+from config.recipe import NO_CLASS, read_recipe
 from dataset.balance import balance, brighten, plan, saturate
 from dataset.photos import PARTS, Photo, counts, read_photos
 from dataset.split import split
@@ -197,15 +197,35 @@ def test_photos_of_the_test_part_stay_there(photos: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_class_with_one_source_is_refused_without_few_sources(photos: Path, tmp_path: Path) -> None:
+def test_a_part_with_one_source_of_a_class_is_refused_without_few_sources(photos: Path, tmp_path: Path) -> None:
     table = photos / "SOURCES.tsv"
-    table.write_text(re.sub(r"drawn/disc/\d+", "one place", table.read_text()))
+    table.write_text(re.sub(r"drawn/disc/[1-9]", "one place", table.read_text()))
     done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv")
     assert done.exit_code == 1
-    assert "sources of disc" in done.output
+    assert "would have 1 source of disc, fewer than 2" in done.output
     assert "--few-sources" in done.output
     assert not (tmp_path / "s.tsv").exists()
     assert run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", "--few-sources").exit_code == 0
+
+
+@pytest.mark.parametrize("pattern", ["drawn/disc/", r"drawn/\w+/"])
+@pytest.mark.parametrize("more", [[], ["--few-sources"]])
+def test_a_split_that_cannot_be_trained_is_refused(photos: Path, tmp_path: Path, pattern: str, more: list[str]) -> None:
+    """With one source of a class, or of all, train or val would have none."""
+    table = photos / "SOURCES.tsv"
+    table.write_text(re.sub(rf"{pattern}\d+", "one place", table.read_text()))
+    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv", *more)
+    assert done.exit_code == 1
+    assert "would have 0 sources of disc, so no model could be trained: add photos of it from other" in done.output
+    assert not (tmp_path / "s.tsv").exists()
+
+
+def test_few_sources_of_no_class_are_allowed() -> None:
+    recipe = read_recipe(SHAPES).model_copy(update={"labels": ("disc", NO_CLASS)})
+    photos = [Photo(Path(part), label, part, part) for part, label in (("train", 0), ("val", 0), ("val", 1))]
+    dataset.split.require_sources(photos, [0, 1, 2], recipe, few=True)
+    with pytest.raises(UserError, match="train would have 0 sources of no_class, fewer than 2"):
+        dataset.split.require_sources(photos, [0, 1, 2], recipe)
 
 
 @pytest.mark.parametrize(
