@@ -1,8 +1,8 @@
 """List the files of a folder that may be photos. Every command uses this rule.
 
 Ignored are hidden files and folders (`.DS_Store`, `._photo.jpg`, unfinished downloads), what other programs leave
-between photos (`Thumbs.db`, `desktop.ini`, .xml), tables and notes (.tsv, .json, .md), and everything that is neither a
-file nor a folder.
+between photos (`Thumbs.db`, `desktop.ini`, .xml), tables, lists and notes (`_SUFFIXES`), and everything that is neither
+a file nor a folder.
 """
 
 import os
@@ -17,7 +17,11 @@ from common.errors import InvalidInput
 from dataset.tables import read_rows
 
 _NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
-_SUFFIXES = {".tsv", ".json", ".md", ".xml"}
+_SUFFIXES = {
+    *(".csv", ".ods", ".parquet", ".tsv", ".xls", ".xlsm", ".xlsx"),
+    *(".json", ".jsonl", ".toml", ".xml", ".yaml", ".yml"),
+    *(".doc", ".docx", ".log", ".md", ".rst", ".rtf", ".txt"),
+}
 
 
 @dataclass(frozen=True)

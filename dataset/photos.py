@@ -160,10 +160,7 @@ def _refuse_misnamed_parts(folder: Path) -> None:
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
     rows: dict[str, Row] = {}
-    listed = [
-        {"split": "", **{key: value for key, value in cells.items() if key}}
-        for cells in read_rows(table, ("path", "label", *where))
-    ]
+    listed = [{"split": "", **row} for row in read_rows(table, ("path", "label", *where))]
     for row in listed:
         row["label"] = aliases.get(row["label"], row["label"])
     _refuse_unknown_labels(listed, table, labels)
@@ -206,8 +203,7 @@ def _check(row: Row, before: Row | None, table: Path) -> None:
 def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
     path = folder / TABLE
     if path.is_file():
-        rows = read_rows(path, ("path", *where))
-        return {composed(row["path"]): {key: value for key, value in row.items() if key} for row in rows}
+        return {composed(row["path"]): row for row in read_rows(path, ("path", *where))}
     if where:
         raise NotFound(f"photos cannot be selected by {', '.join(where)}, because {path} does not exist")
     return {}

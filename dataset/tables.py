@@ -10,7 +10,7 @@ recipe holds out (`train.validation`); test.txt is the `test` part of the split.
 import codecs
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from common.words import number_of
 
 Row = dict[str, str]
 
+_MARKS = {"\t": "a tab", ";": "a semicolon", ",": "a comma"}
+"""What may separate the columns of a table, and its name."""
 LABELS = "labels.txt"
 LISTS = {"trainval": "", "test": "test"}
 """Name of a list -> the part of a split that it holds."""
@@ -31,23 +33,83 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     Args:
         columns: the columns that it must have.
 
-    Returns:
-        rows as from csv.DictReader: cells beyond the last column are a list under the key None.
-
     Raises:
-        InvalidInput: it cannot be read, is in another encoding, or lacks a column.
+        InvalidInput: it cannot be read, is in another encoding, or lacks a column; the quotation marks of a cell do
+            not match; a row has more cells than the table has columns.
     """
     try:
-        lines = StringIO(text_of_table(path.read_bytes(), path), newline="")
-        reader = csv.DictReader(lines, delimiter=delimiter_of(lines), restval="")
-        present = reader.fieldnames or []
-        rows = list(reader)
-    except (OSError, csv.Error) as error:
+        text = text_of_table(path.read_bytes(), path)
+    except OSError as error:
         raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
+    lines = StringIO(text, newline="")
+    mark = delimiter_of(lines)
+    rows = numbered_rows(csv.reader(lines, delimiter=mark, strict=True), number_of_header(text, lines), path)
+    present = [name.strip() for name in next(rows, (0, []))[1]]
     missing = [column for column in columns if column not in present]
     if missing:
         raise InvalidInput(f"{path} has no column {', '.join(missing)}", f"its columns are {', '.join(present)}")
-    return rows
+    return [_row_of(cells, present, mark, f"{path}, row {number}") for number, cells in rows if cells]
+
+
+def number_of_header(text: str, lines: StringIO) -> int:
+    """The header's row number in a spreadsheet, which hides the line `sep=,`. `lines` is at the header."""
+    above = text[: lines.tell()].splitlines()
+    return len(above) + 1 - any("sep=" in line.lower() for line in above)
+
+
+def numbered_rows(reader: Iterator[list[str]], first: int, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number the rows of a strict csv.reader, beginning with `first`.
+
+    Raises:
+        InvalidInput: the quotation marks of a cell do not match.
+    """
+    number = first - 1
+    try:
+        for number, cells in enumerate(reader, first):
+            yield number, cells
+    except csv.Error as error:
+        raise unmatched(f"{path}, row {number + 1}", f" ({error})") from error
+
+
+def unmatched(place: str, reason: str = "") -> InvalidInput:
+    """The error for a quotation mark that has no partner."""
+    problem = f"{place}: the quotation marks of a cell do not match{reason}"
+    return InvalidInput(problem, 'enclose the cell in " and write each " inside it as ""')
+
+
+def holds_rows(cells: Sequence[str], columns: int, mark: str, is_row: Callable[[str], bool] = bool) -> bool:
+    """Whether a quotation mark has joined several rows in a cell.
+
+    Then a line of the cell holds as many cells as the rows have there.
+
+    Args:
+        columns: of the table.
+        mark: what separates the columns.
+        is_row: further evidence, from the text of such a line.
+    """
+    return any(
+        count > 1 and line.count(mark) == count - 1 and is_row(line)
+        for index, cell in enumerate(cells)
+        if "\n" in cell or "\r" in cell
+        for line, count in _joined(cell.splitlines(), index, columns)
+    )
+
+
+def _joined(lines: Sequence[str], index: int, columns: int) -> Iterator[tuple[str, int]]:
+    """The lines of the `index`-th cell of a row, with the number of cells that each holds if it joins rows."""
+    yield lines[0], columns - index
+    yield from ((line, columns) for line in lines[1:-1])
+    yield from ((line, index + 1) for line in lines[1:][-1:])
+
+
+def _row_of(cells: list[str], columns: Sequence[str], mark: str, place: str) -> Row:
+    if holds_rows(cells, len(columns), mark):
+        raise unmatched(place)
+    if any(cell.strip() for cell in cells[len(columns) :]):
+        raise InvalidInput(
+            f"{place} has more cells than the table has columns", f'enclose a cell that contains {_MARKS[mark]} in "'
+        )
+    return {name: cells[index] if index < len(cells) else "" for index, name in enumerate(columns)}
 
 
 def wrong_encoding(text: str) -> str:
@@ -100,7 +162,7 @@ def delimiter_of(lines: StringIO) -> str:
     while header and header.strip('",;\t \r\n').lower() in ("", "sep="):
         start, header = lines.tell(), lines.readline()
     lines.seek(start)
-    return max("\t;,", key=re.sub('"[^"]*"', "", header).count)
+    return max(_MARKS, key=re.sub('"[^"]*"', "", header).count)
 
 
 def write_rows(

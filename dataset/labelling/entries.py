@@ -114,9 +114,7 @@ def read_sources(folder: Path) -> dict[str, str]:
 
 def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path, unknown: Counter[str]) -> None:
     problem = fix = ""
-    if None in row:
-        problem, fix = "the row has more cells than the table has columns", "correct the row"
-    elif os.path.normpath(row["path"]) in seen:
+    if os.path.normpath(row["path"]) in seen:
         problem, fix = "there are two rows for this photo", "delete one"
     elif row["label"] not in ("", *labels):
         rows = (

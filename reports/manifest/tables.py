@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InvalidInput
-from dataset.tables import delimiter_of, text_of_table
+from dataset.tables import delimiter_of, holds_rows, number_of_header, numbered_rows, text_of_table, unmatched
 from reports.manifest.dates import BadDate, read_date
 
 Cells = dict[str, str]
@@ -59,13 +59,12 @@ def _open_text(path: Path) -> Source:
     text, mixed = _without_surrogates(text, path)
     lines = StringIO(text, newline="")
     mark = delimiter_of(lines)
-    above = text[: lines.tell()].splitlines()
-    first = len(above) + 1 - any("sep=" in line.lower() for line in above)  # a spreadsheet hides the line `sep=,`
-    rows = _numbered(csv.reader(lines, delimiter=mark, strict=True), first, path)
+    above, first = len(text[: lines.tell()].splitlines()), number_of_header(text, lines)
+    rows = numbered_rows(csv.reader(lines, delimiter=mark, strict=True), first, path)
     _, columns = next(rows, (0, []))
     if not columns:
         raise InvalidInput(f"{path} is empty", "its first line must name the columns")
-    places = _rows_at(mixed, text, mark, first - len(above), path) if mixed else ()
+    places = _rows_at(mixed, text, mark, first - above, path) if mixed else ()
     return Source(_named(columns), _text_rows(rows, columns, mark, path), places)
 
 
@@ -73,25 +72,11 @@ def _rows_at(places: Collection[int], text: str, mark: str, first: int, path: Pa
     """The rows that hold these lines of the text; a row with a cell of several lines holds several."""
     reader = csv.reader(StringIO(text, newline=""), delimiter=mark)
     before, found = 0, []
-    for row, _ in _numbered(reader, first, path):
+    for row, _ in numbered_rows(reader, first, path):
         if any(line in places for line in range(before + 1, reader.line_num + 1)):
             found.append(row)
         before = reader.line_num
     return tuple(found)
-
-
-def _numbered(reader: Iterator[list[str]], first: int, path: Path) -> Iterator[tuple[int, list[str]]]:
-    number = first - 1
-    try:
-        for number, cells in enumerate(reader, first):
-            yield number, cells
-    except csv.Error as error:
-        raise _unmatched(path, number + 1, f" ({error})") from error
-
-
-def _unmatched(path: Path, row: int, reason: str = "") -> InvalidInput:
-    problem = f"{path}, row {row}: the quotation marks of a cell do not match{reason}"
-    return InvalidInput(problem, 'enclose the cell in " and write each " inside it as ""')
 
 
 def _named(columns: list[str]) -> list[str]:
@@ -106,28 +91,11 @@ def _text_rows(
     for number, cells in rows:
         if not cells:
             continue
-        broken = [(index, cell) for index, cell in enumerate(cells) if "\n" in cell or "\r" in cell]
-        if any(_holds_rows(cell, index, len(columns), mark) for index, cell in broken):
-            raise _unmatched(path, number)
+        if holds_rows(cells, len(columns), mark, lambda line: any(map(_is_date, line.split(mark)))):
+            raise unmatched(f"{path}, row {number}")
         row = {name: cells[index] if index < len(cells) else "" for index, name in named}
         extra = ",".join(cells[len(columns) :])
         yield number, {**row, "": extra} if extra.strip(", ") else row
-
-
-def _holds_rows(cell: str, index: int, columns: int, mark: str) -> bool:
-    """Whether a quotation mark has joined several rows in this cell, which is the `index`-th of its row.
-
-    Then a line of it holds as many cells as the rows have there, and one of them is a date.
-    """
-    first, *inner = cell.splitlines()
-    expected = [
-        (first, columns - index),
-        *((line, columns) for line in inner[:-1]),
-        *((line, index + 1) for line in inner[-1:]),
-    ]
-    return any(
-        count > 1 and line.count(mark) == count - 1 and any(map(_is_date, line.split(mark))) for line, count in expected
-    )
 
 
 def _is_date(text: str) -> bool:

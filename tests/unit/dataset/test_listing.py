@@ -29,6 +29,12 @@ def test_what_other_programs_leave_is_left_out_and_counted(tmp_path: Path) -> No
     assert list_files(tmp_path).left_out() == "2 Thumbs.db, 1 desktop.ini, 1 .DS_Store, 1 ._*, 1 .xml"
 
 
+def test_tables_lists_and_notes_are_left_out(tmp_path: Path) -> None:
+    lists = ("labels.txt", "trainval.txt", "labels.csv", "Labels.XLSX", "t.xls", "t.ods", "classes.yaml", "a.yml")
+    put(tmp_path, "1.jpg", *lists, "notes.docx", "annotations.jsonl")
+    assert names(tmp_path, links=False) == ["1.jpg"]
+
+
 def test_links_are_followed_only_on_request(tmp_path: Path) -> None:
     inside, outside = put(tmp_path / "in", "a.png"), put(tmp_path / "out", "b.png", "deep/c.png")
     (inside / "link.png").symlink_to(inside / "a.png")

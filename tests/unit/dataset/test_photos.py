@@ -111,12 +111,12 @@ def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_table_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
-    """With a byte order mark, Windows line ends, an additional cell, and rows without a label."""
+    """With a byte order mark, Windows line ends, an empty additional cell, and rows without a label."""
     table = tmp_path / "labels.tsv"
     rows = [
         "path\tlabel\tfree",
         "x/2.jpg\ta\tyes",
-        "x/1.jpg\ta\tyes\tnote",
+        "x/1.jpg\ta\tyes\t",
         "3.jpg\tb\tyes",
         "4.jpg\t\tyes",
         "5.jpg\ta\tno",

@@ -46,6 +46,32 @@ def test_another_encoding_is_named(tmp_path: Path, data: bytes, words: str) -> N
         read_rows(tmp_path / "t.csv", ("path", "label"))
 
 
+UNMATCHED = ": the quotation marks of a cell do not match"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('a\tb\t"big\nc\td\te\n', f"t.csv, row 3{UNMATCHED}"),
+        ('a\tb\t"big\nc\td\t"k\n', f"t.csv, row 3{UNMATCHED}"),
+        ('a\tb\t"big\nc\td\tk"\n', f"t.csv, row 3{UNMATCHED}"),
+        ('"a\tb\tc\nd"\te\tf\n', f"t.csv, row 3{UNMATCHED}"),
+        ("a\tb\tc\td\n", 'row 3 has more cells than the table has columns: enclose a cell that contains a tab in "'),
+    ],
+)
+def test_a_row_that_would_lose_cells_or_rows_is_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "t.csv").write_text(f"path\tlabel\tnote\nx\ty\tz\n{text}")
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        read_rows(tmp_path / "t.csv")
+
+
+def test_what_spreadsheets_add_is_read(tmp_path: Path) -> None:
+    """The line `sep=,`, blanks in the header, empty rows and cells, and cells of several lines."""
+    (tmp_path / "t.csv").write_text('sep=,\n\npath, label ,note\na,b,"one\ntwo",,\n\nc\n')
+    rows = [{"path": "a", "label": "b", "note": "one\ntwo"}, {"path": "c", "label": "", "note": ""}]
+    assert read_rows(tmp_path / "t.csv", ("path", "label")) == rows
+
+
 @pytest.mark.parametrize(
     ("encoding", "line", "words"),
     [
