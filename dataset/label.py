@@ -36,7 +36,7 @@ from dataset.labelling.decisions import Labelling
 from dataset.labelling.entries import list_photos
 from dataset.labelling.server import LabelPage, PageInfo
 from dataset.labelling.suggestions import Suggestions
-from dataset.listing import refused_by
+from dataset.tables import refused_by
 
 _WRITE_FIX = "free some disk space, or give another --table"
 MODELS = Path(__file__).parents[1] / "models"
@@ -93,7 +93,7 @@ def label(
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     labels = (*recipe.labels, NO_CLASS)
     copies = ClassFolders(folders, folder, labels) if folders else None
-    refused = refused_by(audit)
+    refused = refused_by(audit, [folder.resolve() / name for name in list_photos(folder, table)] if audit else ())
     if check:
         click.echo(_summary(Labelling(folder, table, labels, copies, refused)))
         return

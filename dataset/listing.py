@@ -8,13 +8,13 @@ a file nor a folder.
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from common.errors import InvalidInput
-from dataset.tables import read_rows
 
 _NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _SUFFIXES = {
@@ -76,31 +76,68 @@ def list_files(folder: Path, links: bool = False) -> Listing:
     return listing
 
 
-def refused_by(audit: Path | None) -> frozenset[Path]:
-    """The files (resolved) that the table of an audit does not call ok; none without a table.
-
-    Raises:
-        InvalidInput: it is not a table of `dataset audit`.
-    """
-    if audit is None:
-        return frozenset()
-    rows = read_rows(audit, ("path", "verdict"))
-    return frozenset((audit.parent / row["path"]).resolve() for row in rows if row["verdict"] != "ok")
-
-
 def composed(name: str) -> str:
     """A name in Unicode's composed form (NFC): macOS stores `é` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)
 
 
 def existing(path: Path) -> Path | None:
-    """The file or folder at a path, even if its name on disk is composed differently; None if there is none."""
-    if path.exists():
-        return path
-    if not (parent := existing(path.parent) if path.parent != path else None) or not parent.is_dir():
+    """The file or folder at a path, even if its name on disk is composed differently; None if none can be opened."""
+    try:
+        if path.exists():
+            return path
+        if not (parent := existing(path.parent) if path.parent != path else None) or not parent.is_dir():
+            return None
+        name = composed(path.name)
+        return next((other for other in sorted(parent.iterdir()) if composed(other.name) == name), None)
+    except OSError:  # the name is too long, or the folder cannot be read: `problem_of_path` says so
         return None
-    name = composed(path.name)
-    return next((other for other in sorted(parent.iterdir()) if composed(other.name) == name), None)
+
+
+def identity_in(base: Path) -> Callable[[str], str]:
+    """A function that gives one spelling to every path of a file: the real path of its folder, and its name.
+
+    Paths are relative to `base` or absolute. A link to a file is another file. Real paths of folders are cached.
+    """
+    real = cache(os.path.realpath)
+
+    def identity(path: str) -> str:
+        folder, name = os.path.split(base / path)
+        return f"{real(folder)}/{name}"
+
+    return identity
+
+
+def listed_name(path: str) -> str:
+    """The spelling of a relative path by which tables are compared: composed, with / and without `./`."""
+    return composed(os.path.normpath(path.replace("\\", "/")))
+
+
+def problem_of_path(path: Path, given: str) -> tuple[str, str]:
+    """Why a path of a table is not a file, and what to write instead, if that is known; ("", "") if it is one.
+
+    Args:
+        path: the path inside the table's folder.
+        given: the path as the table writes it.
+    """
+    try:
+        if path.is_file():
+            return "", ""
+        if path.exists():
+            return "this is a folder" if path.is_dir() else "this is not a regular file", "give the path of a photo"
+    except (OSError, ValueError) as error:
+        return f"the file cannot be opened ({getattr(error, 'strerror', '') or error})", ""
+    return "there is no such file", _advice(given)
+
+
+def _advice(given: str) -> str:
+    if given.startswith("~"):
+        return "write the folder's name instead of ~"
+    if given.lower().startswith("file:"):
+        return "write the path without file://"
+    if given != given.strip():
+        return f"remove the blank at the {'start' if given[0].isspace() else 'end'} of the path"
+    return "write / instead of \\" if "\\" in given else ""
 
 
 def _walk(root: Path, links: bool) -> Iterator[Path]:

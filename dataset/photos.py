@@ -16,15 +16,16 @@ recipe's aliases (`airplane: plane`) are other names for a label, as a folder an
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import NO_CLASS
-from dataset.listing import composed, existing, files_of
-from dataset.tables import Row, has_lists, read_lists, read_rows, wrong_encoding
+from dataset.listing import existing, files_of, identity_in, listed_name, problem_of_path
+from dataset.tables import Row, has_lists, read_lists, read_rows, refused_by, wrong_encoding
 
 TABLE = "SOURCES.tsv"
 PARTS = ("train", "val", "test")
@@ -36,6 +37,8 @@ _OTHER_PARTS = {
 """Names of other tools, in lower case -> ours."""
 Aliases = Mapping[str, str]
 """Alias -> label."""
+_OWN = ("path", "label", "split")
+"""Columns that SOURCES.tsv never fills in a table of labels."""
 UNLABELLED = -1
 """The label index of a photo without a label."""
 
@@ -123,9 +126,23 @@ def _folders_of(folder: Path, label: str, aliases: Aliases) -> list[Path]:
 
 
 def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
-    table = _sources(folder, where)
-    if has_lists(folder):
-        return [{**table.get(row["path"], {}), **row} for row in read_lists(folder, labels)]
+    sources = read_sources(folder, where)
+    listed = read_lists(folder, labels) if has_lists(folder) else _listed(folder, labels, aliases)
+    rows = [{**sources.get(listed_name(row["path"]), {}), **row} for row in listed]
+    _note_unused_sources(folder, sources, rows)
+    return rows
+
+
+def _note_unused_sources(folder: Path, sources: Mapping[str, Row], rows: Sequence[Row]) -> None:
+    """Rows of SOURCES.tsv that name no photo are harmless, unless photos lack a source because of it."""
+    unused = sources.keys() - {listed_name(row["path"]) for row in rows}
+    if unused and not all(row.get("source") for row in rows):
+        count = f"{len(unused)} of {number_of(len(sources), 'row')}"
+        note(f"{folder / TABLE}: {count} name no photo here, for example {min(unused)}")
+
+
+def _listed(folder: Path, labels: Sequence[str], aliases: Aliases) -> list[Row]:
+    """The photos in the folders of the labels, as rows of path, label and split."""
     rows, parts = [], split_parts(folder, labels, aliases)
     if parts:
         _refuse_misnamed_parts(folder)
@@ -139,7 +156,7 @@ def _rows_of_folder(folder: Path, labels: Sequence[str], where: Mapping[str, str
         for label, places in folders.items():
             for path in (path for place in places for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
-                rows.append({**table.get(composed(name), {}), "path": name, "label": label, "split": part})
+                rows.append({"path": name, "label": label, "split": part})
     return rows
 
 
@@ -159,22 +176,55 @@ def _refuse_misnamed_parts(folder: Path) -> None:
 
 
 def _rows_of_table(table: Path, labels: Sequence[str], where: Mapping[str, str], aliases: Aliases) -> list[Row]:
+    sources = read_sources(table.parent)
     rows: dict[str, Row] = {}
-    listed = [{"split": "", **row} for row in read_rows(table, ("path", "label", *where))]
+    more = next(iter(sources.values()), {})
+    columns = (column for column in where if column not in more)
+    listed = [{"split": "", **row} for row in read_rows(table, ("path", "label", *columns))]
     for row in listed:
-        row["label"] = aliases.get(row["label"], row["label"])
+        label = row["label"].strip()
+        row["label"] = aliases.get(label, label)
     _refuse_unknown_labels(listed, table, labels)
-    sources = _sources(table.parent, {})
-    for row in listed:
-        if row["label"]:
-            name = os.path.normpath(row["path"])
-            if file := existing(table.parent / name):
-                row["path"] = Path(os.path.relpath(file, table.parent)).as_posix()
-            if not row.get("source"):
-                row |= {"source": sources.get(composed(row["path"]), {}).get("source", "")}
-            _check(row, rows.get(name), table)
-            rows[name] = row
+    identity = identity_in(table.parent)
+    for row in _present([row for row in listed if row["label"]], table, identity):
+        key = identity(row["path"])
+        _check(row, rows.get(key), table)
+        rows[key] = _with_sources(row, sources)
     return sorted(rows.values(), key=lambda row: row["path"])
+
+
+def _present(rows: Sequence[Row], table: Path, identity: Callable[[str], str]) -> list[Row]:
+    """The rows whose photo is there, under its name on disk, without those that `dataset audit` moved away.
+
+    Raises:
+        InvalidInput: another photo is missing.
+    """
+    base, root, lost = table.parent, os.path.realpath(table.parent), []
+    for row in rows:
+        path = row["path"]
+        name = os.path.relpath(identity(path), root) if path.startswith("/") else path
+        if file := existing(base / name):
+            row["path"] = file.relative_to(base).as_posix()
+        else:
+            lost.append(row)
+    audit = base / "audit.tsv"
+    moved = refused_by(audit) if lost and audit.is_file() else ()
+    for row in lost:
+        if Path(identity(row["path"])) not in moved:
+            problem, fix = problem_of_path(base / row["path"], row["path"])
+            fix = wrong_encoding(row["path"]) or fix or f"paths are relative to {base}"
+            raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
+    if lost:
+        are = number_of(len(lost), "photo is", "photos are")
+        note(f"{table}: {are} left out, because {audit} refuses them and their files have been moved away")
+    missing = {id(row) for row in lost}
+    return [row for row in rows if id(row) not in missing]
+
+
+def _with_sources(row: Row, sources: Mapping[str, Row]) -> Row:
+    """The row with the columns of SOURCES.tsv that it leaves empty."""
+    facts = sources.get(listed_name(row["path"]), {})
+    return {**row, **{name: value for name, value in facts.items() if name not in _OWN and not row.get(name)}}
 
 
 def _refuse_unknown_labels(rows: Sequence[Row], table: Path, labels: Sequence[str]) -> None:
@@ -194,16 +244,24 @@ def _check(row: Row, before: Row | None, table: Path) -> None:
         problem, fix = f"unknown split {row['split']}", f"use one of {', '.join(PARTS)}"
     elif before and (before["label"], before["split"]) != (row["label"], row["split"]):
         problem, fix = "two rows differ", "delete one"
-    elif not (table.parent / row["path"]).is_file():
-        problem, fix = "there is no such file", "paths are relative to the table"
+    else:
+        problem, fix = problem_of_path(table.parent / row["path"], row["path"])
     if problem:
-        raise InvalidInput(f"{table}: {row['path']}: {problem}", wrong_encoding(row["path"]) or fix)
+        raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
 
 
-def _sources(folder: Path, where: Mapping[str, str]) -> dict[str, Row]:
+def read_sources(folder: Path, where: Collection[str] = ()) -> dict[str, Row]:
+    """The rows of a folder's SOURCES.tsv by `dataset.listing.listed_name` of their path; none without the file.
+
+    Args:
+        where: columns that it must have.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or a column is required and there is no file.
+    """
     path = folder / TABLE
     if path.is_file():
-        return {composed(row["path"]): row for row in read_rows(path, ("path", *where))}
+        return {listed_name(row["path"]): row for row in read_rows(path, ("path", *where))}
     if where:
         raise NotFound(f"photos cannot be selected by {', '.join(where)}, because {path} does not exist")
     return {}

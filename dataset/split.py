@@ -33,11 +33,10 @@ from common.words import number_of
 from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
-from dataset.listing import refused_by
 from dataset.photos import PARTS, TABLE, Photo, read_photos
 from dataset.splitting.search import FEW, assign
 from dataset.splitting.sources import RULES, assign_sources, missing_sources
-from dataset.tables import Row, read_rows, write_rows
+from dataset.tables import Row, read_rows, refused_by, write_rows
 
 
 @command(epilog="Example: python -m dataset split runs/drawn --recipe shapes --train 0.7 --out runs/split")
@@ -83,6 +82,9 @@ def split(
         raise InvalidInput(f"--out {out}: tables are separated by tabs", f"give {out.with_suffix('.tsv')}, or a folder")
     if out.suffix != ".tsv":
         require_absent(out)
+    for given in (place, audit, place / TABLE, place.parent / TABLE):
+        if given and given.resolve() == out.resolve():
+            raise InvalidInput(f"--out {out} would replace {given}, which this command reads", "give another --out")
     listed = read_photos(place, recipe.labels, aliases=recipe.aliases, outside=True)
     photos = usable([photo for photo in listed if not photo.is_copy], audit)
     if any(photo.label == len(recipe.labels) for photo in photos):
@@ -111,9 +113,9 @@ def usable(photos: Sequence[Photo], audit: Path | None) -> list[Photo]:
     """The photos that an audit does not refuse, all without one; says how many are left out.
 
     Raises:
-        NotFound: it refuses all.
+        UserError: it refuses all, or lists none.
     """
-    refused = refused_by(audit)
+    refused = refused_by(audit, [photo.path for photo in photos])
     chosen = [photo for photo in photos if photo.path.resolve() not in refused]
     if not chosen:
         raise NotFound(f"{audit} calls none of the {len(photos)} photos ok", "audit the folder again")

@@ -9,14 +9,17 @@ recipe holds out (`train.validation`); test.txt is the `test` part of the split.
 
 import codecs
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
+from common.console import note
 from common.errors import InvalidInput
 from common.files import write_whole, writing
 from common.words import number_of
+from dataset.listing import identity_in, problem_of_path
 
 Row = dict[str, str]
 
@@ -121,8 +124,12 @@ def wrong_encoding(text: str) -> str:
     if raw == text.encode("utf-8", "ignore"):
         return ""
     try:
-        guess = f"it looks like GBK ({raw.decode('gb2312')})"
+        pairs = re.search(rb"[\x81-\xfe]{2}", raw)  # most Chinese characters have two such bytes, an accent has one
+        chinese = raw.decode("gb18030") if pairs else ""
     except UnicodeDecodeError:
+        chinese = ""
+    guess = f"it looks like GBK ({chinese})"
+    if not chinese:
         guess = f"it looks like Windows-1252 ({raw.decode('cp1252', 'replace')})"
     return f"the table is not UTF-8, {guess}: save it as UTF-8 (in Excel: CSV UTF-8)"
 
@@ -165,6 +172,28 @@ def delimiter_of(lines: StringIO) -> str:
     return max(_MARKS, key=re.sub('"[^"]*"', "", header).count)
 
 
+def refused_by(audit: Path | None, photos: Sequence[Path] = ()) -> frozenset[Path]:
+    """The files (resolved) that the table of an audit does not call ok; none without a table.
+
+    Args:
+        photos: files that the audit is expected to list; a note says how many it does not.
+
+    Raises:
+        InvalidInput: it is not a table of `dataset audit`, or lists none of the photos.
+    """
+    if audit is None:
+        return frozenset()
+    rows = read_rows(audit, ("path", "verdict"))
+    verdicts = {(audit.parent / row["path"]).resolve(): row["verdict"] for row in rows}
+    unlisted = sum(photo.resolve() not in verdicts for photo in photos)
+    if unlisted and unlisted == len(photos):
+        raise InvalidInput(f"{audit} lists none of the {len(photos)} photos", "give the table of their audit")
+    if unlisted:
+        are = number_of(unlisted, "photo is", "photos are")
+        note(f"{are} not in {audit} and may be broken: audit the folder again to check")
+    return frozenset(path for path, verdict in verdicts.items() if verdict != "ok")
+
+
 def write_rows(
     path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]], fix: str = "give another --out"
 ) -> None:
@@ -203,7 +232,7 @@ def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
 
     Raises:
         InvalidInput: a list cannot be read, labels.txt differs from the recipe, a line is invalid, a photo is
-            missing, or a photo is in both lists.
+            missing, in both lists, or has two labels.
     """
     listed = _lines(folder / LABELS)
     if listed != list(labels):
@@ -213,14 +242,19 @@ def read_lists(folder: Path, labels: Sequence[str]) -> list[Row]:
             "give the recipe the same labels in the same order",
         )
     rows: dict[str, Row] = {}
+    identity = identity_in(folder)
     for name, part in LISTS.items():
         path = folder / f"{name}.txt"
         if name != "trainval" and not path.is_file():
             continue
         for number, line in enumerate(_lines(path), 1):
             row = {**_row(folder, f"{path}:{number}", line, listed), "split": part}
-            if rows.setdefault(row["path"], row)["split"] != part:
+            before = rows.setdefault(identity(row["path"]), row)
+            if before["split"] != part:
                 raise InvalidInput(f"{path}:{number}: {row['path']} is in trainval.txt too", "delete one of the lines")
+            if before["label"] != row["label"]:
+                problem = f"{path}:{number}: {row['path']} is {row['label']} here and {before['label']} before"
+                raise InvalidInput(problem, "delete one of the lines")
     return list(rows.values())
 
 
@@ -235,7 +269,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 
@@ -246,6 +280,8 @@ def _row(folder: Path, place: str, line: str, labels: Sequence[str]) -> Row:
         raise InvalidInput(
             f"{place}: invalid line {line[:60]!r}", f"write CLASS PATH, CLASS from 0 to {len(labels) - 1}"
         )
-    if not (folder / name).is_file():
-        raise InvalidInput(f"{place}: {name}: there is no such file", f"paths are relative to {folder}")
+    name = os.path.normpath(name)
+    problem, fix = problem_of_path(folder / name, name)
+    if problem:
+        raise InvalidInput(f"{place}: {name}: {problem}", fix or f"paths are relative to {folder}")
     return {"path": name, "label": labels[int(index)]}

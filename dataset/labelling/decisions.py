@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import Busy, UserError
+from common.errors import Busy, InvalidInput, UserError
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.entries import (
     COLUMNS,
@@ -23,9 +23,10 @@ from dataset.labelling.entries import (
     Entry,
     list_photos,
     read_labels,
-    read_sources,
 )
 from dataset.labelling.outside import TableInvalid, notice_of, stamp_of, wait_until_written
+from dataset.listing import composed, identity_in, listed_name
+from dataset.photos import read_sources
 from dataset.tables import Row, write_rows
 
 _ATTEMPTS = 3  # to write, while another program keeps changing the table
@@ -159,19 +160,36 @@ class Labelling:
 
     def _match_rows(self, names: Sequence[str]) -> list[Entry]:
         """An entry for each photo, with a new row if the table has none."""
-        known = {os.path.normpath(row["path"]): row for row in self._rows}
         root, base = self.folder.resolve(), self.table.parent.resolve()
         sources = read_sources(self.folder)
         entries = []
-        for name in names:
-            path = Path(os.path.relpath(root / name, base)).as_posix()
-            if path not in known:
-                known[path] = {**dict.fromkeys(self._columns, ""), "path": path}
-                self._rows.append(known[path])
-            row = known[path]
-            row["source"] = row["source"] or sources.get(name, "")
+        for name, row in zip(names, self._rows_of([root / name for name in names]), strict=True):
+            if row is None:
+                path = Path(os.path.relpath(root / name, base)).as_posix()
+                row = {**dict.fromkeys(self._columns, ""), "path": path}
+                self._rows.append(row)
+            row["source"] = row["source"] or sources.get(listed_name(name), {}).get("source", "")
             entries.append(Entry(name, root / name, row))
         return entries
+
+    def _rows_of(self, paths: Sequence[Path]) -> list[Row | None]:
+        """The row of each photo, also if the table writes its path or its accents in another way.
+
+        Raises:
+            InvalidInput: a photo has two rows.
+        """
+        identity = identity_in(self.table.parent)
+        known = {identity(row["path"]): row for row in self._rows}
+        files = [identity(str(path)) for path in paths]
+        others = {composed(file): known[file] for file in known.keys() - {*files}}
+        found = []
+        for file in files:
+            exact, other = known.get(file), others.pop(composed(file), None)
+            if exact and other:
+                problem = f"{self.table}: {other['path']}: there are two rows for this photo"
+                raise InvalidInput(problem, "delete one, they differ in how accents are stored")
+            found.append(exact or other)
+        return found
 
     def begin(self) -> None:
         """Write the table and the class folders once, to report a full or read-only disk before the first decision.

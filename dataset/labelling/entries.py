@@ -8,15 +8,13 @@
 Paths are relative to the table.
 """
 
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InvalidInput, NotFound
-from dataset.listing import files_of
-from dataset.photos import TABLE as SOURCES
+from dataset.listing import files_of, identity_in
 from dataset.tables import Row, read_rows, wrong_encoding
 
 COLUMNS = ("path", "label", "set_aside", "source", "labelled_by", "labelled_at")
@@ -97,24 +95,22 @@ def read_labels(table: Path, labels: Sequence[str]) -> list[Row]:
     """
     if not table.exists():
         return []
-    rows = [{**dict.fromkeys(COLUMNS, ""), **row} for row in read_rows(table, ("path", "label"))]
+    rows = [
+        {**dict.fromkeys(COLUMNS, ""), **row, "label": row["label"].strip()}
+        for row in read_rows(table, ("path", "label"))
+    ]
     unknown = Counter(row["label"] for row in rows if row["label"] not in ("", *labels))
-    seen: set[str] = set()
+    identity, seen = identity_in(table.parent), set()
     for row in rows:
-        _check(row, labels, seen, table, unknown)
-        seen.add(os.path.normpath(row["path"]))
+        name = identity(row["path"])
+        _check(row, labels, name in seen, table, unknown)
+        seen.add(name)
     return rows
 
 
-def read_sources(folder: Path) -> dict[str, str]:
-    """The sources of the photos by path, from the folder's SOURCES.tsv, if there is one."""
-    path = folder / SOURCES
-    return {row["path"]: row.get("source", "") for row in read_rows(path, ("path",))} if path.is_file() else {}
-
-
-def _check(row: Row, labels: Sequence[str], seen: set[str], table: Path, unknown: Counter[str]) -> None:
+def _check(row: Row, labels: Sequence[str], repeated: bool, table: Path, unknown: Counter[str]) -> None:
     problem = fix = ""
-    if os.path.normpath(row["path"]) in seen:
+    if repeated:
         problem, fix = "there are two rows for this photo", "delete one"
     elif row["label"] not in ("", *labels):
         rows = (

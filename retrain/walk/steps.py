@@ -10,10 +10,10 @@ from pathlib import Path
 from common.errors import NotFound, UserError
 from config.recipe import Recipe
 from dataset.labelling.decisions import Labelling
-from dataset.listing import list_files, refused_by
+from dataset.listing import list_files
 from dataset.photos import TABLE as SOURCES
 from dataset.photos import is_labelled, split_parts
-from dataset.tables import read_rows
+from dataset.tables import read_rows, refused_by
 from deploy.settings import read_settings
 from deploy.store import desired
 from deploy.store.mar import next_version, read_manifest

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import pytest
 import requests
@@ -36,6 +37,7 @@ from tests.helpers.commands import SHAPES, SHIPPED, command
 from tests.helpers.labelling import ANN, BEN, numbered, photos, serving, table
 
 LABELS = read_recipe(SHAPES).labels
+Form = Literal["NFC", "NFD"]
 
 
 def labelling(folder: Path, copies: ClassFolders | None = None) -> Labelling:
@@ -108,6 +110,28 @@ def test_hidden_files_and_tables_are_ignored_and_unusual_names_are_kept(tmp_path
     for index in range(4):
         work.decide(index, 0, Decision(LABELS[0]), "ann")
     assert labelling(tmp_path).progress().labelled == 4
+
+
+@pytest.mark.parametrize("written", ["{}/é.png", "./é.png", "../in/é.png"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_row_is_found_under_another_spelling_of_its_path(tmp_path: Path, written: str, form: Form) -> None:
+    folder = photos(tmp_path / "in", normalize("NFC", "é.png"), "b.png")
+    path = normalize(form, written.format(folder))
+    (folder / "labels.tsv").write_text(f"path\tlabel\n{path}\t{LABELS[0]} \n", encoding="utf-8")
+    (folder / "SOURCES.tsv").write_text(f"path\tsource\n{normalize(form, './é.png')}\tx\n", encoding="utf-8")
+    work = labelling(folder)
+    assert str(work.progress()) == "1 of 2 labelled, 0 set aside"
+    assert [(row["path"], row["source"]) for row in read_rows(folder / "labels.tsv")] == [(path, "x"), ("b.png", "")]
+
+
+def test_two_names_that_differ_in_how_accents_are_stored(tmp_path: Path) -> None:
+    names = [normalize(form, "é.png") for form in ("NFC", "NFD")]
+    photos(tmp_path, *names)
+    labelling(tmp_path).decide(0, 0, Decision(LABELS[0]), "ann")
+    assert str(labelling(tmp_path).progress()) == "1 of 2 labelled, 0 set aside"
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(UserError, match="there are two rows for this photo: delete one, they differ in how accents"):
+        labelling(tmp_path)
 
 
 @pytest.mark.parametrize(

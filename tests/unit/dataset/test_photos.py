@@ -1,5 +1,6 @@
 """Reading labelled photos, and dividing them by source."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -171,6 +172,89 @@ def test_composed_and_decomposed_names_are_the_same(tmp_path: Path, on_disk: For
     rows = [{"path": read(f"{label}/{name}"), "label": "a"}, {"path": "b/1.jpg", "label": "b"}]
     write_rows(tmp_path / "labels.tsv", ("path", "label"), rows)
     assert all(photo.path.is_file() for photo in read_photos(tmp_path / "labels.tsv", ("a", "b")))
+
+
+def labelled(table: Path, *rows: str, columns: str = "path\tlabel") -> Path:
+    table.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+    return table
+
+
+@pytest.mark.parametrize("other", ["{folder}/é.jpg", "./é.jpg", "../t/é.jpg", "sub/../é.jpg", "linked/../t/é.jpg"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_two_spellings_of_a_path_are_one_photo(tmp_path: Path, other: str, form: Form) -> None:
+    folder = make(tmp_path / "t", normalize("NFC", "é.jpg"), "sub/b.jpg", "../u/1.jpg")
+    (folder / "linked").symlink_to(tmp_path / "u")
+    other = normalize(form, other.format(folder=folder))
+    assert len(read_photos(labelled(folder / "t.tsv", "é.jpg\ta", f"{other}\ta", "sub/b.jpg\tb"), ("a", "b"))) == 2
+    with pytest.raises(UserError, match="two rows differ"):
+        read_photos(labelled(folder / "t.tsv", "é.jpg\ta", f"{other}\tb"), ("a", "b"))
+
+
+def test_absolute_paths_are_found_from_a_table_behind_a_link(tmp_path: Path) -> None:
+    folder = make(tmp_path / "deep/a/b/photos", "1.jpg", "2.jpg")
+    (tmp_path / "link").symlink_to(folder)
+    labelled(folder / "SOURCES.tsv", "1.jpg\tx", columns="path\tsource")
+    labelled(folder / "t.tsv", f"{folder}/1.jpg\ta", f"{tmp_path}/link/2.jpg\tb")
+    photos = read_photos(tmp_path / "link" / "t.tsv", ("a", "b"))
+    assert [(photo.path, photo.source) for photo in photos] == [
+        (tmp_path / "link/1.jpg", "x"),
+        (tmp_path / "link/2.jpg", "2.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("sub\\1.jpg", "there is no such file: write / instead of \\"),
+        ("~/1.jpg", "there is no such file: write the folder's name instead of ~"),
+        ("sub", "this is a folder: give the path of a photo"),
+        ("pipe", "this is not a regular file: give the path of a photo"),
+        ("1.jpg ", "there is no such file: remove the blank at the end of the path"),
+        ("2.jpg", "there is no such file: paths are relative to "),
+        (f"{'x' * 300}.jpg", "the file cannot be opened (File name too long)"),
+        (f"{'x' * 300}/1.jpg", "the file cannot be opened (File name too long)"),
+    ],
+)
+def test_a_path_that_is_no_photo_is_explained(tmp_path: Path, path: str, words: str) -> None:
+    make(tmp_path, "1.jpg", "sub/1.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=re.escape(f"{path}: {words}")):
+        read_photos(labelled(tmp_path / "t.tsv", f"{path}\ta"), ("a",))
+
+
+def test_blanks_around_a_label_are_ignored(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg", "2.jpg")
+    assert len(read_photos(labelled(tmp_path / "t.tsv", "1.jpg\ta ", "2.jpg\t b"), ("a", "b"))) == 2
+
+
+def test_a_table_can_be_selected_by_columns_of_the_sources(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    labelled(tmp_path / "SOURCES.tsv", "1.jpg\tx\tyes\tb", "2.jpg\ty\tno\tb", columns="path\tsource\tfree\tlabel")
+    table = labelled(tmp_path / "t.tsv", *(f"{name}.jpg\ta" for name in "123"))
+    assert [photo.source for photo in read_photos(table, ("a",), {"free": "yes"})] == ["x"]
+    with pytest.raises(UserError, match="has no column licence: its columns are path, label"):
+        read_photos(table, ("a",), {"licence": "x"})
+
+
+def test_sources_are_found_under_other_spellings_and_unused_ones_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    rows = ["a\\1.jpg\tx", "./a/2.jpg\ty", "B/1.jpg\tz", "c/9.jpg\tz"]
+    labelled(tmp_path / "SOURCES.tsv", *rows, columns="path\tsource")
+    assert [photo.source for photo in read_photos(tmp_path, ("a", "b"))] == ["x", "y", "b/1.jpg"]
+    assert "SOURCES.tsv: 2 of 4 rows name no photo here, for example B/1.jpg" in capsys.readouterr().err
+
+
+def test_photos_that_an_audit_moved_away_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path, "1.jpg", "3.jpg")
+    table = labelled(tmp_path / "t.tsv", "1.jpg\ta", "2.jpg\ta", "3.jpg\ta")
+    labelled(tmp_path / "audit.tsv", "1.jpg\tok", "2.jpg\tcorrupt", "3.jpg\tcorrupt", columns="path\tverdict")
+    assert [photo.path.name for photo in read_photos(table, ("a",))] == ["1.jpg", "3.jpg"]
+    assert "t.tsv: 1 photo is left out, because" in capsys.readouterr().err
+    labelled(tmp_path / "audit.tsv", "2.jpg\tok", columns="path\tverdict")
+    with pytest.raises(UserError, match=r"2\.jpg: there is no such file"):
+        read_photos(table, ("a",))
 
 
 def test_a_linked_folder_of_photos_is_read(tmp_path: Path) -> None:

@@ -245,6 +245,16 @@ def test_errors_are_reported_in_one_line(photos: Path, tmp_path: Path, arguments
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("out", ["labels.tsv", "./audit.tsv", "SOURCES.tsv"])
+def test_split_never_replaces_what_it_reads(tmp_path: Path, out: str) -> None:
+    for name in ("labels.tsv", "audit.tsv", "SOURCES.tsv"):
+        (tmp_path / name).write_text("path\tlabel\tsplit\tverdict\n")
+    words = [tmp_path / "labels.tsv", "--recipe", SHAPES, "--out", f"{tmp_path}/{out}"]
+    done = run(*words, "--audit", tmp_path / "audit.tsv")
+    assert done.exit_code == 1
+    assert "which this command reads: give another --out" in done.output
+
+
 def test_a_table_with_an_unknown_label_or_part_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "t.tsv"
     (tmp_path / "a.jpg").touch()

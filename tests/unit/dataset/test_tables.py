@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import InvalidInput
 from dataset.photos import read_photos
-from dataset.tables import read_rows
+from dataset.tables import read_lists, read_rows, refused_by
 
 ROWS = [{"path": "a/课.jpg", "label": "offline", "note": "x, y; z"}, {"path": "b.jpg", "label": "online", "note": ""}]
 TABS = 'path\tlabel\tnote\r\na/课.jpg\toffline\t"x, y; z"\r\nb.jpg\tonline\t\r\n'
@@ -76,6 +76,7 @@ def test_what_spreadsheets_add_is_read(tmp_path: Path) -> None:
     ("encoding", "line", "words"),
     [
         ("gb18030", "课.jpg\toffline", "there is no such file: the table is not UTF-8, it looks like GBK (课.jpg)"),
+        ("gb18030", "镕一.jpg\toffline", "it looks like GBK (镕一.jpg)"),
         ("gb18030", "a.jpg\t线下", "the table is not UTF-8, it looks like GBK (线下): save it as UTF-8"),
         ("cp1252", "a.jpg\tétude", "it looks like Windows-1252 (étude): save it as UTF-8 (in Excel: CSV UTF-8)"),
     ],
@@ -85,6 +86,53 @@ def test_the_encoding_of_an_unknown_cell_is_named(tmp_path: Path, encoding: str,
     (tmp_path / "t.tsv").write_bytes(f"path\tlabel\n{line}\n".encode(encoding))
     with pytest.raises(InvalidInput, match=re.escape(words)):
         read_photos(tmp_path / "t.tsv", ("offline", "online"))
+
+
+def lists(folder: Path, *lines: str) -> Path:
+    (folder / "a.jpg").write_bytes(b"x")
+    (folder / "labels.txt").write_text("\ufeffoffline\nonline\n", encoding="utf-8")
+    (folder / "trainval.txt").write_text("\n".join(lines))
+    return folder
+
+
+def test_lists_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    read = read_lists(lists(tmp_path, "0 a.jpg", "0 ./a.jpg"), ("offline", "online"))
+    assert read == [{"path": "a.jpg", "label": "offline", "split": ""}]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1 ./a.jpg", "trainval.txt:2: a.jpg is online here and offline before: delete one of the lines"),
+        ("1 b.jpg", "trainval.txt:2: b.jpg: there is no such file: paths are relative to "),
+        (f"1 {'x' * 300}.jpg", "the file cannot be opened (File name too long)"),
+    ],
+)
+def test_a_line_of_a_list_that_is_no_photo_is_refused(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        read_lists(lists(tmp_path, "0 a.jpg", line), ("offline", "online"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("b.jpg\tok\n", "audit.tsv lists none of the 1 photos: give the table of their audit"),
+        ("b.jpg\tok\na.jpg\tcorrupt\n", ""),
+    ],
+)
+def test_an_audit_of_other_photos_is_refused(tmp_path: Path, rows: str, words: str) -> None:
+    (tmp_path / "audit.tsv").write_text(f"path\tverdict\n{rows}")
+    if not words:
+        assert refused_by(tmp_path / "audit.tsv", [tmp_path / "a.jpg"]) == {tmp_path / "a.jpg"}
+        return
+    with pytest.raises(InvalidInput, match=re.escape(words)):
+        refused_by(tmp_path / "audit.tsv", [tmp_path / "a.jpg"])
+
+
+def test_photos_that_an_audit_does_not_list_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "audit.tsv").write_text("path\tverdict\nb.jpg\tok\n")
+    assert refused_by(tmp_path / "audit.tsv", [tmp_path / "a.jpg", tmp_path / "b.jpg"]) == frozenset()
+    assert "1 photo is not in" in capsys.readouterr().err
 
 
 def test_misspelt_labels_are_counted(tmp_path: Path) -> None:
