@@ -89,11 +89,13 @@ def label(
     recipe = read_recipe(name)
     table = table or folder / "labels.tsv"
     if table.suffix in (".csv", ".txt", ".xlsx"):
-        raise InvalidInput(f"--table {table}: it is written with tabs", f"give {table.with_suffix('.tsv')}")
+        new = table.with_suffix(".tsv")
+        convert = f"save {table.name} as tab-separated text under this name, and " if table.exists() else ""
+        raise InvalidInput(f"--table {table}: tables are separated by tabs", f"{convert}give {new}")
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     labels = (*recipe.labels, NO_CLASS)
     copies = ClassFolders(folders, folder, labels) if folders else None
-    refused = refused_by(audit, [folder.resolve() / name for name in list_photos(folder, table)] if audit else ())
+    refused = refused_by(audit, [(folder / name).resolve() for name in list_photos(folder, table)] if audit else ())
     if check:
         click.echo(_summary(Labelling(folder, table, labels, copies, refused)))
         return

@@ -146,13 +146,16 @@ def _listed(folder: Path, labels: Sequence[str], aliases: Aliases) -> list[Row]:
     rows, parts = [], split_parts(folder, labels, aliases)
     if parts:
         _refuse_misnamed_parts(folder)
+        _note_ignored(folder, [folder / part for part in parts], labels)
     for part in parts or [""]:
         folders = {label: _folders_of(folder / part, label, aliases) for label in labels}
         missing = [label for label, places in folders.items() if not places]
         if missing:
+            _refuse_misnamed_parts(folder)
             fix = _renaming(folder / part, missing) or "create one folder per label"
             raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", fix)
         folders[NO_CLASS] = _folders_of(folder / part, NO_CLASS, aliases)
+        _note_ignored(folder / part, [place for places in folders.values() for place in places], labels)
         for label, places in folders.items():
             for path in (path for place in places for path in files_of(place, links=True)):
                 name = path.relative_to(folder).as_posix()
@@ -165,6 +168,14 @@ def _renaming(folder: Path, missing: Sequence[str]) -> str:
     folders = {path.name.strip().casefold(): path.name for path in folder.iterdir() if path.is_dir()}
     near = {label: difflib.get_close_matches(label.casefold(), folders, 1, 0.8) for label in missing}
     return ", ".join(f"rename {folders[names[0]]!r} to {label!r}" for label, names in near.items() if names)
+
+
+def _note_ignored(folder: Path, used: Collection[Path], labels: Sequence[str]) -> None:
+    """Say which folders are not read although they are named like a label or a part: `Disc` beside `disc`."""
+    known = {name.casefold() for name in (*labels, NO_CLASS, *PARTS)}
+    for path in sorted(path for path in folder.iterdir() if path.name.strip().casefold() in known):
+        if path not in used and path.is_dir():
+            note(f"{path} is ignored: move its photos to a folder that is read, or remove it")
 
 
 def _refuse_misnamed_parts(folder: Path) -> None:

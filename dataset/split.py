@@ -34,6 +34,7 @@ from config.recipe import NO_CLASS, Recipe, read_recipe
 from dataset.auditing.duplicates import connected_groups, similar_groups
 from dataset.contact_sheet import printable
 from dataset.photos import PARTS, TABLE, Photo, read_photos
+from dataset.splitting.labels import different_labels
 from dataset.splitting.search import FEW, assign
 from dataset.splitting.sources import RULES, assign_sources, missing_sources
 from dataset.tables import Row, read_rows, refused_by, write_rows
@@ -105,6 +106,8 @@ def split(
     if warning := missing_sources(parts):
         fix = f"give --source-from, list the sources in {TABLE}, or let dataset groups propose them"
         err_console.print(f"[yellow]warning: {warning}: {fix}")
+    elif alone := sum(not photo.row.get("source") for photo in parts):
+        note(f"{alone} of {len(parts)} photos ({alone / len(parts):.0%}) name no source: each counts as its own")
     click.echo(f"{out}: {number_of(len(parts), 'photo')}")
     next_step("training", "train", name, "--data", out)
 
@@ -115,8 +118,9 @@ def usable(photos: Sequence[Photo], audit: Path | None) -> list[Photo]:
     Raises:
         UserError: it refuses all, or lists none.
     """
-    refused = refused_by(audit, [photo.path for photo in photos])
-    chosen = [photo for photo in photos if photo.path.resolve() not in refused]
+    files = [photo.path.resolve() for photo in photos]
+    refused = refused_by(audit, files)
+    chosen = [photo for photo, file in zip(photos, files, strict=True) if file not in refused]
     if not chosen:
         raise NotFound(f"{audit} calls none of the {len(photos)} photos ok", "audit the folder again")
     if len(chosen) < len(photos):
@@ -125,9 +129,14 @@ def usable(photos: Sequence[Photo], audit: Path | None) -> list[Photo]:
 
 
 def group(photos: Sequence[Photo], recipe: Recipe, near: bool) -> list[int]:
-    """A group number for each photo: photos that share a source or look alike, directly or through others."""
+    """A group number for each photo: photos that share a source or look alike, directly or through others.
+
+    A warning says if photos that look alike have different labels.
+    """
     sources = {source: index for index, source in enumerate(dict.fromkeys(photo.source for photo in photos))}
     alike = similar_groups([photo.path for photo in photos], recipe.limits, "comparing") if near else range(len(photos))
+    if warning := different_labels(photos, alike, recipe.labels):
+        note(f"warning: {printable(warning)}")
     # Items are the sources, followed by the groups of photos that look alike; each photo links one of each.
     source_of = np.array([sources[photo.source] for photo in photos], np.int64)
     alike_of = np.array(alike, np.int64) + len(sources)

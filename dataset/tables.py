@@ -176,7 +176,7 @@ def refused_by(audit: Path | None, photos: Sequence[Path] = ()) -> frozenset[Pat
     """The files (resolved) that the table of an audit does not call ok; none without a table.
 
     Args:
-        photos: files that the audit is expected to list; a note says how many it does not.
+        photos: files (resolved) that the audit is expected to list; a note says how many it does not.
 
     Raises:
         InvalidInput: it is not a table of `dataset audit`, or lists none of the photos.
@@ -185,7 +185,7 @@ def refused_by(audit: Path | None, photos: Sequence[Path] = ()) -> frozenset[Pat
         return frozenset()
     rows = read_rows(audit, ("path", "verdict"))
     verdicts = {(audit.parent / row["path"]).resolve(): row["verdict"] for row in rows}
-    unlisted = sum(photo.resolve() not in verdicts for photo in photos)
+    unlisted = sum(photo not in verdicts for photo in photos)
     if unlisted and unlisted == len(photos):
         raise InvalidInput(f"{audit} lists none of the {len(photos)} photos", "give the table of their audit")
     if unlisted:

@@ -17,12 +17,14 @@ from unicodedata import normalize
 
 import pytest
 import requests
+from click.testing import CliRunner
 from PIL import Image
 
 import dataset.tables
 from common.commands import pasteable
 from common.errors import UserError
 from config.recipe import read_recipe
+from dataset.label import label as label_command
 from dataset.label import locked
 from dataset.labelling.assignments import LEASE, AssignmentQueue
 from dataset.labelling.class_folders import ClassFolders
@@ -110,6 +112,14 @@ def test_hidden_files_and_tables_are_ignored_and_unusual_names_are_kept(tmp_path
     for index in range(4):
         work.decide(index, 0, Decision(LABELS[0]), "ann")
     assert labelling(tmp_path).progress().labelled == 4
+
+
+@pytest.mark.parametrize(("name", "fix"), [("labels.csv", "save labels.csv as tab"), ("new.csv", "give {}/new.tsv")])
+def test_a_table_of_another_kind_is_refused_with_the_way_to_convert_it(tmp_path: Path, name: str, fix: str) -> None:
+    (tmp_path / "labels.csv").touch()
+    words = [str(tmp_path), "--recipe", str(SHAPES), "--no-model", "--table", str(tmp_path / name)]
+    output = CliRunner().invoke(label_command, words).output
+    assert f"tables are separated by tabs: {fix.format(tmp_path)}" in output
 
 
 @pytest.mark.parametrize("written", ["{}/é.png", "./é.png", "../in/é.png"])

@@ -151,6 +151,7 @@ def test_hidden_files_and_notes_are_ignored(tmp_path: Path) -> None:
         (["Offline ", "online"], "has no folder offline: rename 'Offline ' to 'offline'"),
         (["offlin", "ONLINE"], "offline, online: rename 'offlin' to 'offline', rename 'ONLINE' to 'online'"),
         (["offline", "other"], "has no folder online: create one folder per label"),
+        (["training/offline", "validation/online"], "training is not a part of a split: rename it to train"),
         (["train/offline", "train/online", "valid/offline"], "valid is not a part of a split: rename it to val"),
         (["train/offline", "train/online", "Validation/a"], "Validation is not a part of a split: rename it to val"),
         (["train/offline", "train/online", "Test/offline"], "Test is not a part of a split: rename it to test"),
@@ -160,6 +161,24 @@ def test_folders_with_nearly_the_right_names_are_named(tmp_path: Path, folders: 
     make(tmp_path, *(f"{folder}/1.jpg" for folder in folders))
     with pytest.raises(UserError, match=re.escape(words)):
         read_photos(tmp_path, ("offline", "online"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "ignored"),
+    [
+        (["a", "b", "no_class", "other"], []),
+        (["a", "b", "A", "No_Class ", "train", "val"], ["A", "No_Class ", "train", "val"]),
+        (["train/a", "train/b", "val/a", "val/b", "a"], ["a"]),
+        (["train/a", "train/b", "train/B"], ["train/B"]),
+    ],
+)
+def test_folders_named_like_a_label_that_are_not_read_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], folders: list[str], ignored: list[str]
+) -> None:
+    make(tmp_path, *(f"{folder}/1.jpg" for folder in folders))
+    read_photos(tmp_path, ("a", "b"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" is ignored: ")[0] for line in lines] == [f"{tmp_path}/{name}" for name in ignored]
 
 
 @pytest.mark.parametrize(("on_disk", "written"), [("NFD", "NFC"), ("NFC", "NFD")])

@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import DEFAULT, Mock
 
@@ -60,6 +61,14 @@ def test_without_sources_split_warns_and_finds_them_by_a_rule(photos: Path, tmp_
         assert parts in ({"call_a": {"train"}, "call_b": {"val"}}, {"call_a": {"val"}, "call_b": {"train"}})
 
 
+def test_split_says_how_many_photos_name_no_source(photos: Path, tmp_path: Path) -> None:
+    table = photos / "SOURCES.tsv"
+    table.write_text(table.read_text().replace("disc/", "disk/"))
+    done = run(photos, "--recipe", SHAPES, "--out", tmp_path / "s.tsv")
+    assert "SOURCES.tsv: 10 of 30 rows name no photo here, for example disk/0000.jpg" in done.output
+    assert "10 of 30 photos (33%) name no source: each counts as its own" in done.output
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -82,6 +91,27 @@ def test_rules_for_sources(rule: str, expected: list[str]) -> None:
 def test_a_rule_that_finds_nothing_is_refused(rule: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         assign_sources([Photo(Path("a.jpg"), 0, "a.jpg")], ["a.jpg"], rule)
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        (
+            [0, 0, 2, 2, 4, 4],
+            "in 2 groups of near duplicates, for example 0.jpg (disc) and 1.jpg (stripe): correct the",
+        ),
+        (range(6), ""),
+    ],
+)
+def test_photos_that_look_alike_and_have_different_labels_are_counted(
+    looks: Sequence[int], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [Photo(Path(f"{index}.jpg"), label, "") for index, label in enumerate((0, 1, 1, 0, 2, 2))]
+    monkeypatch.setattr(dataset.split, "similar_groups", lambda *_: looks)
+    dataset.split.group(photos, read_recipe(SHAPES), near=True)
+    output = capsys.readouterr().err
+    assert words in output
+    assert bool(output) == bool(words)
 
 
 def test_copies_do_not_hide_that_no_source_is_named() -> None:
