@@ -90,12 +90,13 @@ def label(
     table = table or folder / "labels.tsv"
     if table.suffix in (".csv", ".txt", ".xlsx"):
         new = table.with_suffix(".tsv")
-        convert = f"save {table.name} as tab-separated text under this name, and " if table.exists() else ""
+        convert = f"save {table.name} as tab-separated text and " if table.exists() else ""
         raise InvalidInput(f"--table {table}: tables are separated by tabs", f"{convert}give {new}")
     suggestions = Suggestions(None if no_model else model or _shipped(recipe), recipe.labels)
     labels = (*recipe.labels, NO_CLASS)
     copies = ClassFolders(folders, folder, labels) if folders else None
-    refused = refused_by(audit, [(folder / name).resolve() for name in list_photos(folder, table)] if audit else ())
+    files = [(folder / file).resolve() for file in list_photos(folder, table, folders)] if audit else ()
+    refused = refused_by(audit, files)
     if check:
         click.echo(_summary(Labelling(folder, table, labels, copies, refused)))
         return

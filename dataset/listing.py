@@ -8,7 +8,7 @@ a file nor a folder.
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -81,15 +81,23 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def existing(path: Path) -> Path | None:
-    """The file or folder at a path, even if its name on disk is composed differently; None if none can be opened."""
+def names_in(folder: Path) -> dict[str, Path]:
+    """What is in a folder, by composed name."""
+    return {composed(path.name): path for path in sorted(folder.iterdir(), reverse=True)}
+
+
+def existing(path: Path, names: Callable[[Path], Mapping[str, Path]] = names_in) -> Path | None:
+    """The file or folder at a path, even if its name on disk is composed differently; None if none can be opened.
+
+    Args:
+        names: `names_in`, cached for many paths of one folder.
+    """
     try:
         if path.exists():
             return path
-        if not (parent := existing(path.parent) if path.parent != path else None) or not parent.is_dir():
+        if not (parent := existing(path.parent, names) if path.parent != path else None) or not parent.is_dir():
             return None
-        name = composed(path.name)
-        return next((other for other in sorted(parent.iterdir()) if composed(other.name) == name), None)
+        return names(parent).get(composed(path.name))
     except OSError:  # the name is too long, or the folder cannot be read: `problem_of_path` says so
         return None
 

@@ -18,13 +18,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import NO_CLASS
-from dataset.listing import existing, files_of, identity_in, listed_name, problem_of_path
+from dataset.listing import existing, files_of, identity_in, listed_name, names_in, problem_of_path
 from dataset.tables import Row, has_lists, read_lists, read_rows, refused_by, wrong_encoding
 
 TABLE = "SOURCES.tsv"
@@ -151,7 +152,8 @@ def _listed(folder: Path, labels: Sequence[str], aliases: Aliases) -> list[Row]:
         folders = {label: _folders_of(folder / part, label, aliases) for label in labels}
         missing = [label for label, places in folders.items() if not places]
         if missing:
-            _refuse_misnamed_parts(folder)
+            if not any(folders.values()):
+                _refuse_misnamed_parts(folder)
             fix = _renaming(folder / part, missing) or "create one folder per label"
             raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", fix)
         folders[NO_CLASS] = _folders_of(folder / part, NO_CLASS, aliases)
@@ -210,26 +212,32 @@ def _present(rows: Sequence[Row], table: Path, identity: Callable[[str], str]) -
     Raises:
         InvalidInput: another photo is missing.
     """
-    base, root, lost = table.parent, os.path.realpath(table.parent), []
+    base, root, names = table.parent, os.path.realpath(table.parent), cache(names_in)
+    found, lost = [], []
     for row in rows:
         path = row["path"]
         name = os.path.relpath(identity(path), root) if path.startswith("/") else path
-        if file := existing(base / name):
+        if file := existing(base / name, names):
             row["path"] = file.relative_to(base).as_posix()
+            found.append(row)
         else:
             lost.append(row)
-    audit = base / "audit.tsv"
-    moved = refused_by(audit) if lost and audit.is_file() else ()
-    for row in lost:
-        if Path(identity(row["path"])) not in moved:
-            problem, fix = problem_of_path(base / row["path"], row["path"])
-            fix = wrong_encoding(row["path"]) or fix or f"paths are relative to {base}"
-            raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
     if lost:
-        are = number_of(len(lost), "photo is", "photos are")
-        note(f"{table}: {are} left out, because {audit} refuses them and their files have been moved away")
-    missing = {id(row) for row in lost}
-    return [row for row in rows if id(row) not in missing]
+        _require_moved(lost, table, identity)
+    return found
+
+
+def _require_moved(lost: Sequence[Row], table: Path, identity: Callable[[str], str]) -> None:
+    """Require that `dataset audit` refused all lost photos, and say how many are left out."""
+    audit = table.parent / "audit.tsv"
+    moved = refused_by(audit) if audit.is_file() else ()
+    for path in (row["path"] for row in lost):
+        if Path(identity(path)) not in moved:
+            problem, fix = problem_of_path(table.parent / path, path)
+            fix = wrong_encoding(path) or fix or f"paths are relative to {table.parent}"
+            raise InvalidInput(f"{table}: {path}: {problem}", fix)
+    are = number_of(len(lost), "photo is", "photos are")
+    note(f"{table}: {are} left out, because {audit} refuses them and their files have been moved away")
 
 
 def _with_sources(row: Row, sources: Mapping[str, Row]) -> Row:

@@ -122,6 +122,15 @@ def test_a_table_of_another_kind_is_refused_with_the_way_to_convert_it(tmp_path:
     assert f"tables are separated by tabs: {fix.format(tmp_path)}" in output
 
 
+def test_an_audit_of_other_photos_is_refused(tmp_path: Path) -> None:
+    numbered(tmp_path / "in", 2)
+    (tmp_path / "audit.tsv").write_text("path\tverdict\n000.png\tok\n")
+    words = ["--recipe", str(SHAPES), "--no-model", "--check", "--audit", str(tmp_path / "audit.tsv")]
+    done = CliRunner().invoke(label_command, [str(tmp_path / "in"), *words])
+    assert done.exit_code == 1
+    assert "audit.tsv lists none of the 2 photos: give the table of their audit" in done.output
+
+
 @pytest.mark.parametrize("written", ["{}/é.png", "./é.png", "../in/é.png"])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_row_is_found_under_another_spelling_of_its_path(tmp_path: Path, written: str, form: Form) -> None:

@@ -8,7 +8,9 @@ from unicodedata import normalize
 
 import pytest
 
+import dataset.photos
 from common.errors import UserError
+from dataset.listing import names_in
 from dataset.photos import Photo, counts, read_photos
 from dataset.splitting.folds import folds, hold_out
 from dataset.tables import read_rows, write_rows
@@ -151,6 +153,7 @@ def test_hidden_files_and_notes_are_ignored(tmp_path: Path) -> None:
         (["Offline ", "online"], "has no folder offline: rename 'Offline ' to 'offline'"),
         (["offlin", "ONLINE"], "offline, online: rename 'offlin' to 'offline', rename 'ONLINE' to 'online'"),
         (["offline", "other"], "has no folder online: create one folder per label"),
+        (["offline", "tests"], "has no folder online: create one folder per label"),
         (["training/offline", "validation/online"], "training is not a part of a split: rename it to train"),
         (["train/offline", "train/online", "valid/offline"], "valid is not a part of a split: rename it to val"),
         (["train/offline", "train/online", "Validation/a"], "Validation is not a part of a split: rename it to val"),
@@ -274,6 +277,17 @@ def test_photos_that_an_audit_moved_away_are_left_out(tmp_path: Path, capsys: py
     labelled(tmp_path / "audit.tsv", "2.jpg\tok", columns="path\tverdict")
     with pytest.raises(UserError, match=r"2\.jpg: there is no such file"):
         read_photos(table, ("a",))
+
+
+def test_a_folder_is_listed_once_for_all_names_that_are_composed_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+    monkeypatch.setattr(dataset.photos, "names_in", lambda folder: (listed.append(folder), names_in(folder))[1])
+    make(tmp_path, *(normalize("NFD", f"é{number}.jpg") for number in range(9)))
+    table = labelled(tmp_path / "t.tsv", *(normalize("NFC", f"é{number}.jpg\ta") for number in range(9)))
+    assert len(read_photos(table, ("a",))) == 9
+    assert listed == [tmp_path]
 
 
 def test_a_linked_folder_of_photos_is_read(tmp_path: Path) -> None:
