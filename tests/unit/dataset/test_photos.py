@@ -283,7 +283,12 @@ def test_a_folder_is_listed_once_for_all_names_that_are_composed_differently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed: list[Path] = []
-    monkeypatch.setattr(dataset.photos, "names_in", lambda folder: (listed.append(folder), names_in(folder))[1])
+
+    def listing(folder: Path) -> dict[str, Path]:
+        listed.append(folder)
+        return names_in(folder)
+
+    monkeypatch.setattr(dataset.photos, "names_in", listing)
     make(tmp_path, *(normalize("NFD", f"é{number}.jpg") for number in range(9)))
     table = labelled(tmp_path / "t.tsv", *(normalize("NFC", f"é{number}.jpg\ta") for number in range(9)))
     assert len(read_photos(table, ("a",))) == 9
