@@ -12,8 +12,8 @@ from pathlib import Path
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import NO_CLASS, Recipe
-from dataset.listing import composed, files_of
-from dataset.photos import PARTS, TABLE, Photo, read_photos
+from dataset.listing import files_of, listed_name, problem_of_path
+from dataset.photos import PARTS, TABLE, Photo, read_photos, read_sources
 from dataset.tables import Row, read_rows
 from training.data.selection import conditions_of
 
@@ -82,12 +82,9 @@ def _rows_of_folder(folder: Path, where: Mapping[str, str]) -> list[tuple[Path, 
     table = next((place / TABLE for place in (folder, folder.parent) if (place / TABLE).is_file()), None)
     if table is None and where:
         raise NotFound(f"photos of {folder} cannot be selected by {', '.join(where)}: it has no {TABLE}")
-    rows = {composed(row["path"]): row for row in read_rows(table, ("path", *where))} if table else {}
     base = table.parent if table else folder
-    return [
-        (path, {key: value for key, value in rows.get(composed(os.path.relpath(path, base)), {}).items() if key})
-        for path in files_of(folder, links=True)
-    ]
+    rows = read_sources(base, where)
+    return [(path, rows.get(listed_name(os.path.relpath(path, base)), {})) for path in files_of(folder, links=True)]
 
 
 def _rows_of_table(table: Path, where: Mapping[str, str]) -> list[tuple[Path, Row]]:
@@ -99,9 +96,11 @@ def _rows_of_table(table: Path, where: Mapping[str, str]) -> list[tuple[Path, Ro
         if row.get("split", "") not in ("", *PARTS):
             problem = f"--outside {table}: {row['path']} has the split {row['split']!r}"
             raise InvalidInput(problem, f"write {', '.join(PARTS)}, or nothing")
-        if not (table.parent / row["path"]).is_file():
-            raise InvalidInput(f"{table}: {row['path']}: there is no such file", "paths are relative to the table")
-    return [(table.parent / row["path"], {key: value for key, value in row.items() if key}) for row in rows]
+        problem, fix = problem_of_path(table.parent / row["path"], row["path"])
+        if problem:
+            fix = fix or "paths are relative to the table"
+            raise InvalidInput(f"{table}: {row['path']}: {problem}", fix)
+    return [(table.parent / row["path"], row) for row in rows]
 
 
 def _outside(photo: Photo, base: Path) -> Photo:
