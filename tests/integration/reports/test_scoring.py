@@ -32,7 +32,7 @@ from reports.sample import sample
 from reports.score import score
 from reports.scoring.archives import Model
 from reports.scoring.job import Job, read_job, read_parts
-from reports.scoring.worker import Task
+from reports.scoring.worker import Task, give_back_memory
 from reports.scoring.workers import Pool
 from tests.helpers.commands import command
 from tests.helpers.feedback import PASSWORD, running, site_in
@@ -62,6 +62,21 @@ def test_a_relative_folder_is_unpacked_where_workers_find_it(
 def test_arrow_allocates_with_malloc_because_its_own_allocator_asks_for_huge_pages() -> None:
     code = "import reports.score, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).stdout == b"system\n"
+
+
+def test_freed_memory_is_given_back() -> None:
+    """Every hundredth piece stays, so that the end of the heap is in use."""
+    pieces = [bytes(600) for _ in range(200_000)]
+    kept, pieces = pieces[::100], []
+    before = allocated()
+    give_back_memory()
+    assert allocated() < before - 50_000
+    assert len(kept) == 2000
+
+
+def allocated() -> int:
+    """Memory of this process without the files that it maps, in KB."""
+    return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0])
 
 
 def test_workers_have_one_heap(started: tuple[Model, Pool]) -> None:
