@@ -10,6 +10,7 @@ import hashlib
 import json
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +23,6 @@ from dataset.auditing.hashing import HASH_SIDE, hash_photo
 Result = dict[str, Any]
 
 _SIDE = 2 * 4 * HASH_SIDE  # pixels: twice the side of the thumbnail that a hash is computed from
-
-
 _TRIMMED = 256  # photos between two calls of `give_back_memory`
 
 
@@ -154,13 +153,18 @@ def main(descriptor: str, folder: str) -> None:
         connection.send(f"{type(error).__name__}: {error}")
         return
     connection.send(classify.facts)
+    answer(connection, classify)
+
+
+def answer(connection: Connection, classify: Callable[[Task], Result]) -> None:
+    """Answer lists of tasks until the other side closes the connection."""
     answered = 0
     while True:
         try:
             tasks = connection.recv()
-        except (EOFError, ConnectionResetError):
+            connection.send([classify(Task(*task)) for task in tasks])
+        except (EOFError, ConnectionError):
             return
-        connection.send([classify(Task(*task)) for task in tasks])
         answered += len(tasks)
         if answered >= _TRIMMED:
             answered = 0

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import Pipe
 from pathlib import Path
 
 import click
@@ -30,6 +31,7 @@ from reports.counting.review import read_review
 from reports.drift import drift
 from reports.sample import sample
 from reports.score import score
+from reports.scoring import worker
 from reports.scoring.archives import Model
 from reports.scoring.job import Job, read_job, read_parts
 from reports.scoring.worker import Task, give_back_memory
@@ -72,6 +74,39 @@ def test_freed_memory_is_given_back() -> None:
     give_back_memory()
     assert allocated() < before - 50_000
     assert len(kept) == 2000
+
+
+def test_a_worker_gives_memory_back_every_256_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[Task] = []
+    given_back_after: list[int] = []
+    monkeypatch.setattr(worker, "give_back_memory", lambda: given_back_after.append(len(answered)))
+
+    def classify(task: Task) -> worker.Result:
+        answered.append(task)
+        return {}
+
+    ours, theirs = Pipe()
+    thread = threading.Thread(target=worker.answer, args=(theirs, classify))
+    thread.start()
+    for _ in range(20):
+        ours.send([Task(path="photo.jpg")] * 32)
+        assert ours.recv() == [{}] * 32
+    ours.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert given_back_after == [256, 512]
+
+
+def test_a_worker_ends_without_a_traceback_when_nobody_waits_for_its_answer() -> None:
+    ours, theirs = Pipe()
+
+    def classify(_: Task) -> worker.Result:
+        ours.close()
+        return {}
+
+    ours.send([Task(path="photo.jpg")])
+    worker.answer(theirs, classify)
+    assert ours.closed
 
 
 def allocated() -> int:
