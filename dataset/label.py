@@ -150,7 +150,8 @@ def locked(table: Path) -> Iterator[Callable[[str], None]]:
             announce("")
         yield announce
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that became read-only; the lock itself ends all the same
+            path.unlink()
         lock.release()
 
 

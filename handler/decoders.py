@@ -24,6 +24,7 @@ from handler.spec import Input, Limits
 _PROCESSES = 2  # one decodes; the other is ready at once when the first must be replaced, which takes 0.3 s
 _START = 0.25  # CPU seconds that the next process takes to start
 _WALL_FACTOR = 3  # by the clock a photo may take this many times its CPU time, because other processes go first
+_PATIENT_WALL_FACTOR = 100  # where nobody waits: what is answered must not depend on what else the machine does
 _NICENESS = 5  # other models and the front end go first; more would make the worker and its clients wait longer
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
@@ -36,11 +37,13 @@ class Decoders:
     Args:
         size: what photos are resized to.
         limits: of the recipe.
-        patient: give every photo its time, whatever was refused before (`handler.budget.Patience`).
+        patient: give every photo its CPU time, whatever was refused before (`handler.budget.Patience`) and however busy
+            the machine is. For work that no client waits for.
     """
 
     def __init__(self, size: Input, limits: Limits, patient: bool = False) -> None:
         self._size, self._limits, self._patient = size, limits, patient
+        self._wall_factor = _PATIENT_WALL_FACTOR if patient else _WALL_FACTOR
         self._lock = threading.Lock()
         self._patience = Patience(limits.photo_seconds)
         self._processes = [_Process(size, limits) for _ in range(_PROCESSES)]
@@ -57,7 +60,7 @@ class Decoders:
             patience = self._patience.left()
             seconds = min(self._limits.photo_seconds, budget.left(), patience)
             process = self._ready()
-            refused, content, spent = process.ask(data, seconds)
+            refused, content, spent = process.ask(data, seconds, self._wall_factor)
             budget.spend(spent if content is not None else max(spent, self._limits.photo_seconds))
             if (refused or content is None) and not self._patient:
                 self._patience.waste(spent)
@@ -114,17 +117,18 @@ class _Process:
             self._started = decoder.read(self._out.fileno(), 1) is not None
         return self._started and self._process.poll() is None
 
-    def ask(self, data: bytes, seconds: float) -> tuple[bool, bytes | None, float]:
+    def ask(self, data: bytes, seconds: float, wall_factor: float) -> tuple[bool, bytes | None, float]:
         """Have a photo decoded.
 
         Args:
             seconds: CPU time that it may use.
+            wall_factor: by the clock it may take this many times as long.
 
         Returns:
             whether the photo is refused, the pixels or the error, and the CPU seconds used. No content: the process
             ended before it answered.
         """
-        watch = threading.Timer(_WALL_FACTOR * seconds, self._process.send_signal, [signal.SIGPROF])
+        watch = threading.Timer(wall_factor * seconds, self._process.send_signal, [signal.SIGPROF])
         watch.start()
         try:
             decoder.write(self._in.fileno(), decoder.QUESTION.pack(seconds, len(data)), data)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common.errors import Busy, InvalidInput, UserError
+from common.errors import Busy, InvalidInput, NotFound, UserError
 from dataset.labelling.class_folders import ClassFolders
 from dataset.labelling.entries import (
     COLUMNS,
@@ -207,6 +207,7 @@ class Labelling:
         Raises:
             Conflict: the photo has changed since `revision`.
             ValueError: there is no such photo, label or reason.
+            NotFound: the file is not there any more, and a label is given.
             UserError: it cannot be written; nothing has changed.
         """
         self.change(index, revision, self.row_of(decision, by))
@@ -234,6 +235,12 @@ class Labelling:
 
     def _change(self, index: int, revision: int, values: Row) -> None:
         entry = self.unchanged(index, revision)
+        if not self.folder.is_dir():
+            raise NotFound(
+                f"there is no folder {self.folder} any more", "name it as before, or start again with its new name"
+            )
+        if values.get("label") and not entry.path.is_file():
+            raise NotFound(f"there is no file {entry.name} any more", "put it back, or set the photo aside")
         before = dict(entry.row)
         entry.row.update(values)
         try:

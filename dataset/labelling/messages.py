@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from common.errors import UserError
+from common.errors import NotFound, UserError
 from dataset.labelling.decisions import Conflict
 from dataset.labelling.outside import TableInvalid
 
@@ -39,6 +39,8 @@ def with_refusals(work: Callable[[dict[str, Any]], dict[str, Any]], body: dict[s
         raise Refusal(HTTPStatus.BAD_REQUEST, "invalid_request", str(error)) from error
     except TableInvalid as error:
         raise Refusal(HTTPStatus.CONFLICT, "table_invalid", shown(error.message)) from error
+    except NotFound as error:
+        raise Refusal(HTTPStatus.GONE, "no_file", shown(error.message)) from error
     except UserError as error:
         raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "not_written", shown(error.message)) from error
 

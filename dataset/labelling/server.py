@@ -130,6 +130,10 @@ class LabelPage:
         """A photo by its index; a request never contains a path."""
         try:
             path = self.queue.entry(request.path_params["index"]).path
+            version = f'"{path.stat().st_mtime_ns:x}-{path.stat().st_size:x}"'
+            headers = {"Cache-Control": "private, no-cache", "ETag": version}
+            if request.headers.get("if-none-match") == version:
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
             photo = read_photo(path, self.limits)
         except ValueError as error:
             return error_answer(Refusal(HTTPStatus.NOT_FOUND, "no_photo", str(error)))
@@ -141,7 +145,7 @@ class LabelPage:
         photo.thumbnail((side, side))
         buffer = BytesIO()
         photo.save(buffer, "JPEG", quality=88)
-        return Response(buffer.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
+        return Response(buffer.getvalue(), media_type="image/jpeg", headers=headers)
 
     def next(self, body: dict[str, Any]) -> dict[str, Any]:
         return self._show(self.queue.next(client_of(body)))
@@ -177,9 +181,11 @@ class LabelPage:
 
     def _named(self, name: str) -> int:
         """The index of the photo with this name, as the page shows it. Raises: ValueError: there is none."""
-        for index, entry in enumerate(self.queue.labelling.entries):
-            if composed(shown(entry.name)) == composed(name):
-                return index
+        names = [shown(entry.name) for entry in self.queue.labelling.entries]
+        for same in (str, composed):  # two names can differ only in how accents are stored
+            for index, other in enumerate(names):
+                if same(other) == same(name):
+                    return index
         raise ValueError(f"there is no photo {name} in {self.queue.labelling.folder}")
 
     def _person(self, body: dict[str, Any]) -> str:

@@ -24,6 +24,10 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 JUMPS = """window.jumps = 0; new PerformanceObserver((list) => { for (const shift of list.getEntries())
     window.jumps += shift.value; }).observe({ type: "layout-shift", buffered: true });"""
 
+PLACES = """[...document.querySelectorAll("#work button:not(.absent), footer label")].map((element) => {
+    const { left, top, right, bottom } = element.getBoundingClientRect();
+    return { of: element.closest("main, footer").localName, left, top, right, bottom }; })"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -119,6 +123,8 @@ def test_keys_work_on_other_keyboards(browser: Any, server: Serving) -> None:
     strike(page, "3", "Numpad3")
     expect(page.get_by_role("status")).to_have_text(f"000.png: {LABELS[2]}. Next: 001.png.")
     assert table(folder)["000.png"] == LABELS[2]
+    strike(page, "+", "Digit1")  # Czech: it would enlarge the photo
+    expect(page.get_by_role("status")).to_have_text(f"001.png: {LABELS[0]}. Next: 002.png.")
 
 
 def scale(page: Any) -> float:
@@ -231,6 +237,21 @@ def test_the_page_is_accessible_and_nothing_jumps(browser: Any, server: Serving,
     assert faults(page) == []
 
 
+@pytest.mark.parametrize(("width", "height"), [(360, 640), (600, 800), (800, 500), (1200, 600)])
+def test_long_names_move_no_button_and_nothing_overlaps(browser: Any, tmp_path: Path, width: int, height: int) -> None:
+    photos(tmp_path, *(f"{number}_{'a-very-long-name__' * number}.png" for number in range(1, 5)))
+    with serving(tmp_path, "--by", "ann") as server:
+        page = opened(browser, server, viewport={"width": width, "height": height})
+        places = page.evaluate(PLACES)
+        for key in ("s", "1", "2", "z"):
+            press(page, key)
+            assert page.evaluate(PLACES) == places
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("window.jumps") == 0
+        lowest = max(place["bottom"] for place in places if place["of"] == "main")
+        assert lowest <= page.evaluate("document.querySelector('footer').getBoundingClientRect().top")
+
+
 def test_a_photo_is_found_in_the_list_and_changed_by_keyboard_alone(browser: Any, server: Serving) -> None:
     page = opened(browser, server)
     folder = Path(server.state["table"]).parent
@@ -273,6 +294,7 @@ def test_a_photo_is_found_in_the_list_and_changed_by_keyboard_alone(browser: Any
     assert table(folder)["002.png"] == LABELS[2]
     expect(dialog.get_by_role("status")).to_have_text("0 photos")  # the list as it was left
     page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
     expect(page.locator("figcaption")).to_have_text("003.png")
     assert page.url == f"{server.url}/"
     press(page, "z")

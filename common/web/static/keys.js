@@ -26,9 +26,12 @@ export class Shortcuts {
   clear() { this.#byKey.clear(); }
 
   // The key's own character if it is a Latin letter or a shortcut, else the character of its place on a US keyboard: on
-  // a French keyboard the key of 1 gives "&", on a Russian or Korean one the key of Z gives another letter.
+  // a French keyboard the key of 1 gives "&", on a Russian or Korean one the key of Z gives another letter. In the row
+  // of digits the digit goes first, if it is a shortcut: there the French 6 gives "-", and the Czech 1 gives "+".
   #name({ key, code }) {
     const character = key.toLowerCase();
+    const digit = /^Digit(.)$/.exec(code)?.[1];
+    if (this.#byKey.has(digit)) return digit;
     if (this.#byKey.has(character) || /^[a-z]$/.test(character)) return character;
     return code.replace(/^(Key|Digit|Numpad)(?=.$)/, "").toLowerCase();
   }

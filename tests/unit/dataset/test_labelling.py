@@ -22,7 +22,7 @@ from PIL import Image
 
 import dataset.tables
 from common.commands import pasteable
-from common.errors import UserError
+from common.errors import NotFound, UserError
 from config.recipe import read_recipe
 from dataset.label import label as label_command
 from dataset.label import locked
@@ -247,6 +247,24 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     work.decide(0, 0, Decision(LABELS[0]), "ann")
     assert (tmp_path / "out" / LABELS[0] / "000.png").is_file()
+
+
+def test_a_photo_that_is_gone_gets_no_label_but_can_be_set_aside(tmp_path: Path) -> None:
+    work = labelling(numbered(tmp_path, 2))
+    (tmp_path / "000.png").unlink()
+    with pytest.raises(NotFound, match=r"there is no file 000\.png any more: put it back, or set the photo aside"):
+        work.decide(0, 0, Decision(LABELS[0]), "ann")
+    assert work.entries[0].undecided
+    work.decide(0, 0, Decision(set_aside="broken"), "ann")
+    assert table(tmp_path) == {"000.png": "broken", "001.png": ""}
+
+
+def test_a_folder_that_was_renamed_is_not_made_again(tmp_path: Path) -> None:
+    work = labelling(numbered(tmp_path / "in", 1))
+    (tmp_path / "in").rename(tmp_path / "out")
+    with pytest.raises(NotFound, match=r"there is no folder .*/in any more: name it as before"):
+        work.decide(0, 0, Decision(set_aside="broken"), "ann")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 # Class folders
@@ -533,6 +551,16 @@ def test_a_released_lock_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_whose_folder_became_read_only_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch, locked(tmp_path / "t.tsv"):
+        patch.setattr(Path, "unlink", refuse)
+    with locked(tmp_path / "t.tsv"):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_server_cleanly_and_it_prints_what_is_next(tmp_path: Path, number: int) -> None:
@@ -571,6 +599,11 @@ def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
         answer = requests.get(f"{server.url}/photo/0", timeout=20)
         assert answer.headers["Content-Type"] == "image/jpeg"
         assert Image.open(BytesIO(answer.content)).size == (800, 1600)
+        again = {"If-None-Match": answer.headers["ETag"]}
+        assert requests.get(f"{server.url}/photo/0", headers=again, timeout=20).status_code == 304
+        Image.new("RGB", (30, 20)).save(tmp_path / "a.tif")
+        replaced = requests.get(f"{server.url}/photo/0", headers=again, timeout=20)
+        assert Image.open(BytesIO(replaced.content)).size == (30, 20)
         broken = requests.get(f"{server.url}/photo/1", timeout=20)
         assert (broken.status_code, broken.json()["error"]["code"]) == (415, "unsupported_format")
         for path in ("photo/2", "photo/..%2f..%2fREADME.md", "static/..%2flabel.py", "photo/-1"):

@@ -122,6 +122,24 @@ def test_a_photo_that_takes_too_long_is_too_costly_and_the_next_is_answered(deco
 
 
 @pytest.mark.slow
+def test_where_nobody_waits_a_photo_gets_its_cpu_time_however_busy_the_machine_is() -> None:
+    """The process is stopped for longer than three times its limit, as it would be if others used the cores."""
+    answered = []
+    for patient in (False, True):
+        decoders = Decoders(SIZE, LIMITS, patient)
+        assert_answers(decoders)
+        process = psutil.Process(decoders.pids()[0])
+        process.suspend()
+        threading.Timer(4 * LIMITS.photo_seconds, process.resume).start()
+        try:
+            assert_answers(decoders)
+        except RequestError as error:
+            assert not patient, error.message
+            answered.append(error.code)
+    assert answered == ["too_costly"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["JPEG2000", "AVIF", "TIFF", "PNG"])
 def test_a_process_returns_the_memory_of_a_large_photo(form: str) -> None:
     decoders = Decoders(SIZE, Limits(photo_seconds=20))
