@@ -56,7 +56,8 @@ def main(photos: Path, name: str, fresh: bool, root: Path, **given: Any) -> None
     table. No photo is moved; what the audit refuses is left out.
 
     After Ctrl-C, a crash or a mistake, the same command continues with the step that was interrupted. The new model is
-    compared with the served one on the same photos. Nothing is rolled out: the last line is the command for it.
+    compared with the served one on the same photos, or with the shipped one if none is served. Nothing is rolled out:
+    the last line is the command for it.
     """
     recipe = read_recipe(name)
     if photos.is_file():
@@ -68,8 +69,12 @@ def main(photos: Path, name: str, fresh: bool, root: Path, **given: Any) -> None
     console.print(summary(finished))
     if told := comparison(plan):
         say(told)
-    if archive := plan.done.get("archive"):
+    archive, bundle = plan.done.get("archive"), plan.done.get("export")
+    if archive and plan.served():
         next_step("deploy", "rollout", archive, "--photos", plan.data)
+    elif archive and bundle:
+        say(f"no version of {recipe.name} is served yet: the server starts with the newest one, {archive.name}")
+        next_step("deploy", "up", "--bundle", bundle)
 
 
 def summary(finished: list[Finished]) -> Table:

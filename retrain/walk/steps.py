@@ -14,11 +14,12 @@ from dataset.listing import list_files
 from dataset.photos import TABLE as SOURCES
 from dataset.photos import is_labelled, split_parts
 from dataset.tables import read_rows, refused_by
-from deploy.settings import read_settings
+from deploy.settings import ROOT, read_settings
 from deploy.store import desired
 from deploy.store.mar import next_version, read_manifest
+from handler.spec import read_spec
 from training.records.index import latest_run
-from training.records.run import RUN, read_record
+from training.records.run import GRAPH, RECIPE, RUN, read_record
 
 STEPS = ("audit", "label", "split", "train", "prune", "evaluate", "export", "archive")
 NO_RIVAL = "none"
@@ -187,13 +188,26 @@ class Plan:
         return Step(words, _content(self.data), lambda started: _if_written(report, started))
 
     def rival(self) -> str | None:
-        """What the new model is compared with: as asked, or else the version that is served; None without one."""
-        asked, settings = self.request, read_settings()
+        """What the new model is compared with; None: nothing.
+
+        As asked, or else the version that is served, or else the shipped model of the recipe, which `make serve` would
+        serve if the store had no newer one.
+        """
+        asked, shipped = self.request, ROOT / "models" / self.request.recipe.name
         if asked.against:
             return None if asked.against == NO_RIVAL else asked.against
-        served = desired.default_of(desired.read(settings.var), asked.recipe.name)
+        if served := self.served():
+            return os.path.relpath(served)
+        if (shipped / GRAPH).is_file() and read_spec(shipped / RECIPE).labels == asked.recipe.labels:
+            return os.path.relpath(shipped)
+        return None
+
+    def served(self) -> Path | None:
+        """The archive of the version that is served, or will be when the server starts again; None if there is none."""
+        settings = read_settings()
+        served = desired.default_of(desired.read(settings.var), self.request.recipe.name)
         archive = settings.store / served.archive if served else None
-        return os.path.relpath(archive) if archive and archive.is_file() else None
+        return archive if archive and archive.is_file() else None
 
     def _export(self) -> Step:
         bundle = self.run / "bundle"

@@ -23,11 +23,11 @@ from training.compression.scope import aligned
 from training.evaluation.inference import predict_views
 from training.evaluation.measure import measure
 from training.evaluation.metrics import Scores, fit_temperature, score
-from training.evaluation.predictor import GRAPH, served
+from training.evaluation.predictor import served
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.models.reshape import changed_shapes
-from training.records.run import Exported, Metrics, Variant
+from training.records.run import GRAPH, Exported, Metrics, Variant
 
 FP16, INT8, MIXED = "fp16 weights, f32 arithmetic", "int8", "int8, some layers f32"
 NO_INT8 = f"int8 is skipped: its scales per channel need export.opset {INT8_OPSET} or more"

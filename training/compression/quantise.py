@@ -19,7 +19,8 @@ from dataset.photos import Photo
 from handler.image import preprocess
 from training.compression.gate import budget_used, compare
 from training.evaluation.measure import measure
-from training.evaluation.predictor import GRAPH, served
+from training.evaluation.predictor import served
+from training.records.run import GRAPH
 
 os.environ.setdefault("NNCF_CI", "ON")  # no telemetry
 TIE = 1e-3

@@ -21,9 +21,10 @@ from training.bundles.scope_output import with_scope
 from training.data.cache import Pictures
 from training.data.loader import naming
 from training.evaluation.inference import answer_for_scope
-from training.evaluation.predictor import GRAPH, served
+from training.evaluation.predictor import served
 from training.models.classifier import Classifier
 from training.models.scope import Scope
+from training.records.run import GRAPH
 
 WORTH_TELLING = 0.05
 """Log-odds."""

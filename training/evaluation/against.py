@@ -19,9 +19,9 @@ from common.statistics import Paired
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.evaluation.measure import Evaluation, measure
-from training.evaluation.predictor import GRAPH, Infer, load_predictor
+from training.evaluation.predictor import Infer, load_predictor
 from training.records.index import is_latest, latest_run
-from training.records.run import RECIPE
+from training.records.run import GRAPH, RECIPE
 
 SERVED = "served"
 """The name of the version that answers /predictions/NAME now."""

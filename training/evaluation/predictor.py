@@ -16,11 +16,10 @@ from config.recipe import Recipe, with_threshold
 from handler import engine
 from handler.image import Pixels, open_photo, to_input
 from training.evaluation.inference import answer_for_scope
-from training.records.run import read_recipe_of
+from training.records.run import GRAPH, read_recipe_of
 from training.records.weights import load_model
 
 STAGES = ("decode", "resize", "inference")
-GRAPH = "model.onnx"
 T = TypeVar("T")
 
 

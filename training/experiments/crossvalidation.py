@@ -22,12 +22,12 @@ from training.data.loader import check_readable, naming
 from training.data.selection import fingerprint, refuse_leak
 from training.evaluation.measure import as_jpeg, decoded
 from training.evaluation.metrics import Scores, score
-from training.evaluation.predictor import GRAPH, served
+from training.evaluation.predictor import served
 from training.fitting.distillation import TeacherRecipe
 from training.fitting.trainer import train_model
 from training.models.classifier import Classifier
 from training.records.folder import PROGRESS, digest, make_run
-from training.records.run import CrossValidated, Flips, Fold, Inputs, Metrics, RunRecord
+from training.records.run import GRAPH, CrossValidated, Flips, Fold, Inputs, Metrics, RunRecord
 
 JPEG_QUALITY = 75
 ORIGINAL, REENCODED = CONDITIONS = ("as they are", "all re-encoded as JPEG")

@@ -19,7 +19,7 @@ from common.words import number_of
 from config.recipe import Recipe, from_saved
 from training.data.selection import Fingerprint
 
-RUN, RECIPE = "run.json", "recipe.json"
+RUN, RECIPE, GRAPH = "run.json", "recipe.json", "model.onnx"
 CHANNEL = "channel"
 """`prune.method` of pruning that removes whole channels."""
 Epoch = dict[str, Any]

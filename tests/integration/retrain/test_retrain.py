@@ -15,7 +15,11 @@ from typing import Any
 
 import pytest
 
+from config.recipe import read_recipe
 from deploy.settings import ROOT
+from deploy.store import desired
+from deploy.store.mar import served_version
+from retrain.walk.steps import Plan, Request
 from tests.helpers.commands import command, newest
 from tests.helpers.running.forked import PYTHON, python_that_forks, run_forked, start_forked
 from tests.helpers.small import label_folders, small_recipe
@@ -144,6 +148,24 @@ def test_one_command_survives_a_kill(photos: Path, recipe: Path, environment: di
     done = run_forked([*words[:-2], "--skip", "evaluate"], ROOT, env)
     assert done.returncode == 0, done.stderr
     assert "step 3 of 8: split: done before" in done.stderr and "step 8 of 8: archive" in done.stderr
-    words = next_words(done.stdout, python)
-    assert words[:2] == ["deploy", "rollout"] and words[3] == "--photos"
-    assert (tmp_path / "store" / "shapes-1.0.mar").is_file() and Path(words[4]).is_file()
+    first = next_words(done.stdout, python)
+    assert "no version of shapes is served yet: the server starts with the newest one, shapes-1.0.mar" in done.stdout
+    assert first[:3] == ["deploy", "up", "--bundle"] and (Path(first[3]) / "model.onnx").is_file()
+
+    desired.write(tmp_path / "var", [served_version(tmp_path / "store" / "shapes-1.0.mar")])
+    again = run_forked([*words[:-2], "--skip", "evaluate"], ROOT, env)
+    assert again.returncode == 0, again.stderr
+    rollout = next_words(again.stdout, python)
+    assert rollout[:2] == ["deploy", "rollout"] and rollout[3] == "--photos" and Path(rollout[4]).is_file()
+
+
+def test_without_a_served_version_the_shipped_model_is_the_rival(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVE_VAR", str(tmp_path / "var"))
+    monkeypatch.setenv("SERVE_STORE", str(tmp_path / "store"))
+    known, other = read_recipe("classroom"), read_recipe("shapes")
+    assert Plan(Request(tmp_path, "classroom", known, tmp_path)).rival() == os.path.relpath(ROOT / "models/classroom")
+    assert Plan(Request(tmp_path, "shapes", other, tmp_path)).rival() is None
+    renamed = known.model_copy(update={"labels": ("room", "screen")})
+    assert Plan(Request(tmp_path, "classroom", renamed, tmp_path)).rival() is None
