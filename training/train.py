@@ -151,7 +151,8 @@ def _train(options: Options, first: bool) -> None:
         click.echo(f"{folder}: {record.summary}")
         return
     teacher = read_teacher(options.teacher, options.unlabelled, recipe)
-    kinds = trained_on(read_outside(options.outside, options.where, options.data, options.extra, recipe))
+    kinds = read_outside(options.outside, options.where, options.data, options.extra, recipe)
+    kinds = trained_on(kinds, asked=bool(options.outside))
     folder, record = train_run(recipe, photos, added, options.root, options.fresh, options.init_from, teacher, kinds)
     if not first:
         return

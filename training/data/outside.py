@@ -1,7 +1,8 @@
 """Photos of no class: from --outside, and those that --data and --extra label `no_class`.
 
 Their kind (logo, chart, flower ...) is their column `kind`, or else the subfolder that they are in; figures are given
-by kind. A `test` part is never trained on, as for photos of a class, and a `val` part is left for `evaluate`.
+by kind. A `test` part is never trained on, as for photos of a class, and a `val` part is left for `evaluate`. With fewer
+than LEAST photos left, --outside is refused; photos that are only labelled are left out, with a warning.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import NO_CLASS, Recipe
@@ -19,6 +21,9 @@ from training.data.selection import conditions_of
 
 OUTSIDE = -2
 """The label index of a photo of no class."""
+FOLDS = 5
+LEAST = 2 * FOLDS
+"""Photos of no class that the folds of training/fitting/scope.py need."""
 
 
 def read_outside(
@@ -42,17 +47,27 @@ def read_outside(
     return list({photo.path.resolve(): photo for photo in reversed(photos)}.values())[::-1]
 
 
-def trained_on(photos: Sequence[Photo]) -> list[Photo]:
+def trained_on(photos: Sequence[Photo], asked: bool = True) -> list[Photo]:
     """Those that a training may use.
 
+    Args:
+        asked: whether --outside was given. A few labelled photos alone must not stop a training: they are left out.
+
     Raises:
-        InvalidInput: all of them are held out.
+        InvalidInput: --outside was given, and fewer than LEAST are left.
     """
     chosen = [photo for photo in photos if photo.part in ("", PARTS[0])]
-    if photos and not chosen:
-        count = number_of(len(photos), "picture")
-        raise InvalidInput(f"{count} of no class: all are val or test, none is left to learn from", "split them again")
-    return chosen
+    if not photos or len(chosen) >= LEAST:
+        return chosen
+    held_out = len(photos) - len(chosen)
+    others = f" ({held_out} of {len(photos)} are held out)" if held_out else ""
+    problem = f"{number_of(len(chosen), 'photo')} of no class to train on{others}, but {LEAST} are needed"
+    fix = ", or split with a larger --train, for example 0.6" if held_out else ""
+    if asked:
+        raise InvalidInput(f"--outside: {problem}", f"add photos{fix}")
+    without = "the model is made without a scope and gives every photo one of its classes"
+    note(f"warning: {problem}, so {without}: label more photos {NO_CLASS}{fix}")
+    return []
 
 
 def kind_of(photo: Photo) -> str:

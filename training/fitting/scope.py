@@ -25,7 +25,7 @@ from config.recipe import Recipe
 from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import PhotoSet
-from training.data.outside import kind_of
+from training.data.outside import FOLDS, LEAST, kind_of
 from training.evaluation.inference import BATCH, DEVICE, answer_for_scope
 from training.evaluation.scope import Scoped, scored
 from training.models.classifier import Classifier
@@ -33,7 +33,6 @@ from training.models.scope import Scope, outside_of
 from training.records.run import ScopeFit
 
 Floats = npt.NDArray[np.float64]
-FOLDS = 5
 VIEWS = 3
 MOST_PHOTOS = 4000
 """Photos of each side whose features are computed; more would hardly change the fit."""
@@ -119,11 +118,11 @@ def fit_scope(
 
 def require_enough(photos: Sequence[Photo], outside: Sequence[Photo]) -> None:
     """Raises: InvalidInput: too few photos of the classes, or of no class, for the folds."""
-    if min(len(photos), len(outside)) < 2 * FOLDS:
+    if min(len(photos), len(outside)) < LEAST:
         raise InvalidInput(
-            f"--outside: {number_of(len(outside), 'photo')} of no class and {len(photos)} of the classes "
+            f"scope: {number_of(len(outside), 'photo')} of no class and {len(photos)} of the classes "
             f"cannot be divided into {FOLDS} folds",
-            f"give at least {2 * FOLDS} of each",
+            f"give at least {LEAST} of each",
         )
 
 

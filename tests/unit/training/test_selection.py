@@ -47,11 +47,26 @@ def test_pictures_of_no_class_that_are_all_held_out_are_refused(tmp_path: Path) 
     (tmp_path / "0.png").write_bytes(b"x")
     write_rows(table, ("path", "label", "split"), [{"path": "0.png", "label": NO_CLASS, "split": "val"}])
     held_out = read_outside((table,), (), (), (), recipe)
-    with pytest.raises(InvalidInput, match="1 picture of no class: all are val or test"):
+    with pytest.raises(InvalidInput, match=r"--outside: 0 photos of no class to train on \(1 of 1 are held out\)"):
         trained_on(held_out)
     write_rows(table, ("path", "label", "split"), [{"path": "0.png", "label": NO_CLASS, "split": "Train"}])
     with pytest.raises(InvalidInput, match=r"0\.png has the split 'Train': write train, val, test, or nothing"):
         read_outside((table,), (), (), (), recipe)
+
+
+def test_labelled_pictures_of_no_class_that_are_too_few_do_not_stop_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [Photo(tmp_path / f"{number}.png", -2, "", "train" if number < 9 else "val") for number in range(29)]
+    assert trained_on(photos, asked=False) == []
+    assert capsys.readouterr().err == (
+        "warning: 9 photos of no class to train on (20 of 29 are held out), but 10 are needed, so the model is made "
+        "without a scope and gives every photo one of its classes: label more photos no_class, or split with a "
+        "larger --train, for example 0.6\n"
+    )
+    with pytest.raises(InvalidInput, match="10 are needed: add photos, or split with a larger --train"):
+        trained_on(photos)
+    assert trained_on([*photos, photos[0]], asked=False) == [*photos[:9], photos[0]]
 
 
 def test_too_few_pictures_of_no_class_are_refused_before_the_training(tmp_path: Path) -> None:
