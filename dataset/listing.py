@@ -6,9 +6,10 @@ a file nor a folder.
 """
 
 import os
+import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import NoReturn
 
 from common.errors import InvalidInput
 
+_EXAMPLES = 3
 _NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 _SUFFIXES = {
     *(".csv", ".ods", ".parquet", ".tsv", ".xls", ".xlsm", ".xlsx"),
@@ -53,27 +55,38 @@ def files_of(folder: Path, links: bool = False) -> list[Path]:
 
     Raises:
         OSError: a folder cannot be listed.
-        InvalidInput: with `links`, the target of a link does not exist.
+        InvalidInput: with `links`, the targets of links do not exist.
     """
     return list_files(folder, links).files
 
 
 def list_files(folder: Path, links: bool = False) -> Listing:
     """As `files_of`, with what was left out."""
-    listing = Listing()
+    listing, dead = Listing(), []
     for path in _walk(folder, links):
         if path.name.startswith(".") and not _kind(path.name):
             continue
         if path.is_symlink() and not links:
             listing.links.append(path)
         elif path.is_symlink() and not path.exists():
-            raise InvalidInput(f"{path} is a link to {path.readlink()}, which does not exist", "remove the link")
+            dead.append(path)
         elif path.is_file() and _kind(path.name):
             listing.ignored.append(path)
         elif path.is_file():
             listing.files.append(path)
+    if dead:
+        raise _dead_links(folder, sorted(dead))
     listing.files.sort()
     return listing
+
+
+def _dead_links(folder: Path, dead: Sequence[Path]) -> InvalidInput:
+    if len(dead) == 1:
+        return InvalidInput(f"{dead[0]} is a link to {dead[0].readlink()}, which does not exist", "remove the link")
+    named = ", ".join(f"{path.relative_to(folder)} -> {path.readlink()}" for path in dead[:_EXAMPLES])
+    more = " ..." if len(dead) > _EXAMPLES else ""
+    fix = f"fetch the files, or remove the links; find {shlex.quote(str(folder))} -xtype l lists them"
+    return InvalidInput(f"{folder} has {len(dead)} links to files that do not exist ({named}{more})", fix)
 
 
 def composed(name: str) -> str:

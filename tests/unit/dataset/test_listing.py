@@ -1,6 +1,7 @@
 """Which files of a folder may be photos."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -64,4 +65,17 @@ def test_a_linked_hidden_folder_is_followed(tmp_path: Path) -> None:
 def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").symlink_to("gone/a.png")
     with pytest.raises(InvalidInput, match=r"a\.png is a link to gone/a\.png, which does not exist: remove the link"):
+        files_of(tmp_path, links=True)
+
+
+def test_links_to_nothing_are_named_together(tmp_path: Path) -> None:
+    put(tmp_path, "5.png")
+    for number in range(5):
+        (tmp_path / f"{number}.png").symlink_to(f"/gone/{number}")
+    named = re.escape(
+        "has 5 links to files that do not exist (0.png -> /gone/0, 1.png -> /gone/1, 2.png -> /gone/2 ...)"
+    )
+    with pytest.raises(
+        InvalidInput, match=f"{named}: fetch the files, or remove the links; find .* -xtype l lists them"
+    ):
         files_of(tmp_path, links=True)
