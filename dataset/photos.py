@@ -253,7 +253,8 @@ def _refuse_unknown_labels(rows: Sequence[Row], table: Path, labels: Sequence[st
     count = Counter(row["label"] for row in unknown)
     names = ", ".join(f"{label} ({number} rows)" if number > 1 else label for label, number in count.most_common(5))
     more = f" and {number_of(len(count) - 5, 'other')}" if len(count) > 5 else ""
-    fix = wrong_encoding("".join(count)) or f"use one of {', '.join(labels)}"
+    use = f"use one of {', '.join((*labels, NO_CLASS))}, or leave the label empty to leave a photo out (the column "
+    fix = wrong_encoding("".join(count)) or f"{use}set_aside may then say broken or unclear)"
     raise InvalidInput(f"{table}: {unknown[0]['path']}: unknown label {names}{more}", fix)
 
 

@@ -140,3 +140,14 @@ def test_misspelt_labels_are_counted(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text(f"path\tlabel\n{rows}a.jpg\tofline\n")
     with pytest.raises(InvalidInput, match=r"0.jpg: unknown label Ofline \(176 rows\), ofline: use one of offline"):
         read_photos(tmp_path / "t.tsv", ("offline", "online"))
+
+
+def test_an_unknown_label_says_how_to_leave_a_photo_out(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("path\tlabel\na.jpg\tunclear\n")
+    words = "unknown label unclear: use one of offline, online, no_class, or leave the label empty to leave a photo out"
+    with pytest.raises(InvalidInput, match=words + r" \(the column set_aside may then say broken or unclear\)"):
+        read_photos(tmp_path / "t.tsv", ("offline", "online"))
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "t.tsv").write_text("path\tlabel\tset_aside\na.jpg\t\tunclear\nb.jpg\toffline\nc.jpg\tonline\n")
+    assert [photo.path.name for photo in read_photos(tmp_path / "t.tsv", ("offline", "online"))] == ["b.jpg", "c.jpg"]
