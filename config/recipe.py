@@ -9,7 +9,6 @@ Defaults are the settings of the classroom document (sections 6.3 and 6.4; docs/
 otherwise.
 """
 
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from common.errors import InvalidInput, NotFound
+from common.words import did_you_mean
 from handler.spec import Section, Spec
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -370,8 +370,7 @@ def _find(name: str | Path) -> Path:
     if Path(name).suffix in (".yaml", ".yml"):
         return Path(name)
     if str(name) not in names():
-        near = difflib.get_close_matches(str(name), names(), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(str(name), names())
         raise NotFound(f"no recipe {name}", f"{hint}legal are {', '.join(names())}, or a path to a .yaml file")
     return FOLDER / f"{name}.yaml"
 
@@ -380,8 +379,7 @@ def _explain(entry: Any) -> str:
     key = ".".join(map(str, entry["loc"])) or "the recipe"
     if entry["type"] == "extra_forbidden":
         legal = _keys(entry["loc"][:-1])
-        near = difflib.get_close_matches(str(entry["loc"][-1]), legal, 1)
-        return f"{key}: unknown key; {f'did you mean {near[0]}? ' if near else ''}legal are {', '.join(legal)}"
+        return f"{key}: unknown key; {did_you_mean(str(entry['loc'][-1]), legal)}legal are {', '.join(legal)}"
     if entry["type"] == "missing":
         return f"{key}: missing"
     if entry["type"] == "value_error":  # one of our validators, whose message names the value and the fix

@@ -9,7 +9,6 @@ listed below its parent, and the newest run last. A run that another run, a bund
 model_store/ was made from is deleted only with --force; copies elsewhere are not known.
 """
 
-import difflib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from common.cli import command
 from common.commands import pasteable
 from common.console import compact_table, console
 from common.errors import InvalidInput, NotFound
-from common.words import number_of
+from common.words import did_you_mean, number_of
 from config.recipe import names
 from training.records.compare import as_table, compare_runs
 from training.records.delete import check_deletable, delete_runs
@@ -169,9 +168,7 @@ def _check(ids: Sequence[str], compare: bool, delete: bool) -> None:
 def _of_recipe(runs: list[Run], recipe: str | None) -> list[Run]:
     legal = {*names(), *(run.task for run in runs)}
     if recipe and recipe not in legal:
-        near = difflib.get_close_matches(recipe, legal, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise NotFound(f"--recipe {recipe}", f"{hint}legal are {', '.join(sorted(legal))}")
+        raise NotFound(f"--recipe {recipe}", f"{did_you_mean(recipe, legal)}legal are {', '.join(sorted(legal))}")
     return [run for run in runs if recipe in (None, run.task)]
 
 

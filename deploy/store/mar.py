@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import CheckFailed, InvalidInput, NotFound
 from common.files import write_json
+from common.words import instead_of
 from deploy.store.desired import ServedVersion
 
 if TYPE_CHECKING:
@@ -147,13 +148,18 @@ def find_archive(path: Path, store: Path) -> Archive:
     """
     match = _FILE.fullmatch(path.name)
     if match is None:
-        raise InvalidInput(f"{path} is not an archive", "give NAME-VERSION.mar, packed by scripts/archive.sh")
+        raise InvalidInput(f"{path} is not an archive", f"give NAME-VERSION.mar; {_others(path, store)}")
     mar = store / path.name
     if path.parent != Path() and path.resolve().parent != store and (path.exists() or not mar.is_file()):
         raise NotFound(f"{path} is not in the store", f"copy it and its .json to {store} first")
     if not mar.is_file():
-        raise NotFound(f"{mar} is missing", f"pack it with scripts/archive.sh BUNDLE {match['version']}")
+        pack = f"scripts/archive.sh BUNDLE {match['version']} packs a new one"
+        raise NotFound(f"{mar} does not exist", f"{_others(path, store)}; {pack}")
     return Archive(mar, match["name"], match["version"])
+
+
+def _others(path: Path, store: Path) -> str:
+    return instead_of(path.name, [mar.name for mar in store.glob("*.mar") if _FILE.fullmatch(mar.name)], store)
 
 
 def check_archive(archive: Archive) -> tuple[ArchiveManifest, Spec]:

@@ -179,7 +179,7 @@ def test_a_file_outside_the_store_is_refused(node: Node, tmp_path: Path) -> None
     other = tmp_path / "shapes-5.0.mar"
     other.write_bytes(b"")
     assert_refused(node, "is not in the store: copy it", "rollout", str(other))
-    assert_refused(node, "is missing: pack it", "rollout", "shapes-5.5.mar")
+    assert_refused(node, "does not exist: .*packs a new one", "rollout", "shapes-5.5.mar")
     assert_refused(node, "is not an archive: give NAME-VERSION.mar", "rollout", "README.md")
 
 

@@ -1,6 +1,7 @@
 """Compare with a former model on the same photos: a run, a bundle, an archive, or the version that is served."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.cli import ROOT
 from common.errors import InvalidInput, NotFound
 from common.statistics import Paired
+from common.words import instead_of
 from config.recipe import Recipe
 from dataset.photos import Photo
 from training.evaluation.measure import Evaluation, measure
 from training.evaluation.predictor import Infer, load_predictor
-from training.records.index import is_latest, latest_run
+from training.records.index import STORE, is_latest, latest_run
 from training.records.run import GRAPH, RECIPE
 
 SERVED = "served"
@@ -90,7 +93,8 @@ def former_model(name: str | None, recipe: Recipe) -> Iterator[Former | None]:
     """Open the model that a person named; None without a name.
 
     Args:
-        name: a run's or a bundle's folder, `latest`, an archive NAME-VERSION.mar, or `served`.
+        name: a run's or a bundle's folder, `latest`, an archive NAME-VERSION.mar (a path, or one of the store), or
+            `served`.
         recipe: of the new model; its name is that of the `served` version.
 
     Raises:
@@ -114,6 +118,8 @@ def _opened(name: str, model: str) -> Iterator[Former]:
         path = latest_run(name, recipe=model)
     else:
         path = Path(name)
+    if path.suffix == ".mar" and not path.is_file():
+        path = _in_store(name)
     if path.suffix != ".mar":
         if not path.is_dir():
             raise NotFound(f"--against {name} does not exist", f"give a run, a bundle, an archive, or {SERVED}")
@@ -127,6 +133,16 @@ def _opened(name: str, model: str) -> Iterator[Former]:
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise InvalidInput(f"--against {path} is not an archive: {error}", "give NAME-VERSION.mar") from error
         yield Former(path.stem, *load_predictor(Path(folder))[:2])
+
+
+def _in_store(name: str) -> Path:
+    """An archive of the store, named without its folder as in `deploy rollout`."""
+    store = ROOT / (os.environ.get("SERVE_STORE") or STORE)
+    path = store / Path(name).name
+    if not path.is_file() or Path(name).parent != Path():
+        names = [mar.name for mar in store.glob("*.mar")]
+        raise NotFound(f"--against {name} does not exist", instead_of(path.name, names, store))
+    return path
 
 
 def _served(model: str) -> Path:

@@ -3,7 +3,6 @@
 A run is a folder ROOT/RECIPE/ID whose name was given by training; other folders are never read as runs.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from common.console import note
 from common.errors import InvalidInput, NotFound, UserError
+from common.words import did_you_mean
 from config.recipe import Recipe
 from training.records.folder import CHECKPOINT, PARTIAL, PROGRESS, RUNS
 from training.records.run import RUN, RunRecord, read_recipe_of, read_record
@@ -114,8 +114,8 @@ def find(name: str, runs: Sequence[Run]) -> Run:
     if matches:
         folders = " or ".join(str(run.folder) for run in matches)
         raise InvalidInput(f"several recipes have a run {name}", f"give one of {folders}")
-    near = difflib.get_close_matches(Path(name).name, [run.id for run in runs], 1)
-    raise NotFound(f"no run {name}", f"did you mean {near[0]}?" if near else "python -m training runs lists them")
+    hint = did_you_mean(Path(name).name, [run.id for run in runs]).strip()
+    raise NotFound(f"no run {name}", hint or "python -m training runs lists them")
 
 
 def is_latest(name: str) -> bool:

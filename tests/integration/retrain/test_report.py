@@ -65,10 +65,12 @@ def test_a_wrong_model_to_compare_with_is_refused_before_any_photo_is_read(
     words = ("training", "evaluate", newest(runs, "prune"), "--data", drawn, "--against")
     refusals = {
         "nope": "--against nope does not exist",
-        "nope.mar": "nope.mar is not an archive",
+        "shapes-1.9.mar": f"1.9.mar does not exist: did you mean shapes-1.0.mar? {tmp_path} has shapes-1.0.mar",
+        "shapes-1.0.mar": "shapes-1.0.mar is not an archive",
         "served": "--against served: no version of shapes is served",
     }
+    (tmp_path / "shapes-1.0.mar").touch()
     for name, message in refusals.items():
-        done = command(*words, name, check=False, env={"SERVE_VAR": str(tmp_path)})
+        done = command(*words, name, check=False, env={"SERVE_VAR": str(tmp_path), "SERVE_STORE": str(tmp_path)})
         assert done.returncode == 1 and message in done.stderr
         assert "predicting" not in done.stderr

@@ -22,7 +22,7 @@ from deploy.settings import ROOT
 from deploy.store import copies, desired, journal
 from deploy.store.desired import ServedVersion
 from deploy.store.journal import Journal, State
-from deploy.store.mar import read_manifest, write_manifest
+from deploy.store.mar import find_archive, read_manifest, write_manifest
 
 HOLD = """
 import sys, time
@@ -309,3 +309,15 @@ def test_served_json_of_the_former_version_is_read_and_written_alike(tmp_path: P
     assert desired.read(tmp_path) == [ServedVersion("a", "1.0", "a-1.0.mar", "d1", default=True, workers=2)]
     desired.write(tmp_path, desired.read(tmp_path))
     assert json.loads((tmp_path / desired.FILE).read_text()) == rows
+
+
+def test_an_archive_that_the_store_lacks_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"classroom-1.0.mar does not exist: {tmp_path} is empty; scripts/archive.sh"):
+        find_archive(Path("classroom-1.0.mar"), tmp_path)
+    for version in ("1.0", "1.10", "1.9"):
+        (tmp_path / f"classroom-{version}.mar").touch()
+    has = f"{tmp_path} has classroom-1.0.mar, classroom-1.9.mar, classroom-1.10.mar"
+    with pytest.raises(UserError, match=rf"clasroom-1.0.mar does not exist: did you mean classroom-1.0.mar\? {has}; "):
+        find_archive(Path("clasroom-1.0.mar"), tmp_path)
+    with pytest.raises(UserError, match=f"1.0 is not an archive: give NAME-VERSION.mar; {has}"):
+        find_archive(Path("1.0"), tmp_path)
