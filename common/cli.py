@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from common.errors import UserError
+from common.words import nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder."""
@@ -105,11 +106,17 @@ class CommandGroup(_OneLineErrors, click.Group):
 
 
 def _elsewhere(message: str) -> str:
-    """Where the file is that was not found: a command that was pasted in another folder than the project's."""
+    """Where the file is that was not found: below the project's folder, if a command was pasted elsewhere, or beside
+    a misspelt name."""
     match = re.search(r"'([^']+)' does not exist", message)
-    if match is None or not (ROOT / match[1]).exists():
+    if match is None:
         return ""
-    return f"{ROOT / match[1]} does: give that, or run this in {ROOT}. "
+    path = Path(match[1])
+    if (ROOT / path).exists():
+        return f"{ROOT / path} does: give that, or run this in {ROOT}. "
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest(path.name, beside)
+    return f"Did you mean {path.parent / near}? " if near else ""
 
 
 @contextmanager

@@ -16,10 +16,15 @@ def number_of(count: int, noun: str, plural: str = "") -> str:
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
+def nearest(given: str, legal: Collection[str]) -> str:
+    """The legal name that is nearest to a wrong one; empty if none is near."""
+    return next(iter(difflib.get_close_matches(given, legal, 1)), "")
+
+
 def did_you_mean(given: str, legal: Collection[str]) -> str:
-    """The legal name that is nearest to a wrong one, as a question and a blank; empty if none is near."""
-    near = difflib.get_close_matches(given, legal, 1)
-    return f"did you mean {near[0]}? " if near else ""
+    """`nearest` as a question and a blank; empty if none is near."""
+    near = nearest(given, legal)
+    return f"did you mean {near}? " if near else ""
 
 
 def instead_of(given: str, legal: Collection[str], place: object) -> str:

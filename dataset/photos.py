@@ -23,12 +23,14 @@ from pathlib import Path
 
 from common.console import note
 from common.errors import InvalidInput, NotFound
-from common.words import number_of
+from common.words import instead_of, number_of
 from config.recipe import NO_CLASS
 from dataset.listing import existing, files_of, identity_in, listed_name, names_in, problem_of_path
 from dataset.tables import Row, has_lists, read_lists, read_rows, refused_by, wrong_encoding
 
 TABLE = "SOURCES.tsv"
+LABELLED = "labels.tsv"
+"""The table that `dataset label` writes into a folder."""
 PARTS = ("train", "val", "test")
 _OTHER_PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -97,7 +99,7 @@ def read_photos(
         if row["label"] == label and all(row.get(column) == value for column, value in (where or {}).items())
     ]
     if every_label:
-        _require_every_label(photos, labels, place)
+        _require_every_label(photos, rows, labels, place, where or {})
     return photos
 
 
@@ -154,7 +156,7 @@ def _listed(folder: Path, labels: Sequence[str], aliases: Aliases) -> list[Row]:
         if missing:
             if not any(folders.values()):
                 _refuse_misnamed_parts(folder)
-            fix = _renaming(folder / part, missing) or "create one folder per label"
+            fix = _renaming(folder / part, missing) or _table_in(folder) or "create one folder per label"
             raise NotFound(f"{folder / part} has no folder {', '.join(missing)}", fix)
         folders[NO_CLASS] = _folders_of(folder / part, NO_CLASS, aliases)
         _note_ignored(folder / part, [place for places in folders.values() for place in places], labels)
@@ -170,6 +172,11 @@ def _renaming(folder: Path, missing: Sequence[str]) -> str:
     folders = {path.name.strip().casefold(): path.name for path in folder.iterdir() if path.is_dir()}
     near = {label: difflib.get_close_matches(label.casefold(), folders, 1, 0.8) for label in missing}
     return ", ".join(f"rename {folders[names[0]]!r} to {label!r}" for label, names in near.items() if names)
+
+
+def _table_in(folder: Path) -> str:
+    """What to give instead of a flat folder whose photos are labelled in a table."""
+    return f"give {folder / LABELLED}" if (folder / LABELLED).is_file() else ""
 
 
 def _note_ignored(folder: Path, used: Collection[Path], labels: Sequence[str]) -> None:
@@ -287,7 +294,15 @@ def read_sources(folder: Path, where: Collection[str] = ()) -> dict[str, Row]:
     return {}
 
 
-def _require_every_label(photos: list[Photo], labels: Sequence[str], place: Path) -> None:
+def _require_every_label(
+    photos: list[Photo], rows: Sequence[Row], labels: Sequence[str], place: Path, where: Mapping[str, str]
+) -> None:
     empty = [label for label, count in counts(photos, labels).items() if not count]
-    if empty:
-        raise NotFound(f"{place} has no usable photo of {', '.join(empty)}")
+    if not empty:
+        return
+    fix = "; ".join(
+        instead_of(value, {row[column] for row in rows if row.get(column)}, f"the column {column}")
+        for column, value in where.items()
+    )
+    conditions = "".join(f" with --where {column}={value}" for column, value in where.items())
+    raise NotFound(f"{place} has no usable photo of {', '.join(empty)}{conditions}", fix)

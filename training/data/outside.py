@@ -1,8 +1,8 @@
 """Photos of no class: from --outside, and those that --data and --extra label `no_class`.
 
 Their kind (logo, chart, flower ...) is their column `kind`, or else the subfolder that they are in; figures are given
-by kind. A `test` part is never trained on, as for photos of a class, and a `val` part is left for `evaluate`. With fewer
-than LEAST photos left, --outside is refused; photos that are only labelled are left out, with a warning.
+by kind. A `test` part is never trained on, as for photos of a class, and a `val` part is left for `evaluate`. With
+fewer than LEAST photos left, --outside is refused; photos that are only labelled are left out, with a warning.
 """
 
 import os

@@ -114,7 +114,7 @@ def find(name: str, runs: Sequence[Run]) -> Run:
     if matches:
         folders = " or ".join(str(run.folder) for run in matches)
         raise InvalidInput(f"several recipes have a run {name}", f"give one of {folders}")
-    hint = did_you_mean(Path(name).name, [run.id for run in runs]).strip()
+    hint = did_you_mean(Path(name).name, [run.id for run in runs]).rstrip()
     raise NotFound(f"no run {name}", hint or "python -m training runs lists them")
 
 

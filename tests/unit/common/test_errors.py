@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import click
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from common.cli import command
 from common.errors import AlreadyExists, Busy, CannotWrite, CheckFailed, InvalidInput, NotFound, Unreachable, UserError
+from training.__main__ import main
 
 
 @pytest.mark.parametrize("kind", [AlreadyExists, Busy, CheckFailed, InvalidInput, NotFound, Unreachable, UserError])
@@ -52,3 +54,11 @@ def test_a_command_prints_one_line_and_exits_with_1() -> None:
 
     done = CliRunner().invoke(fail, ["cat"])
     assert (done.exit_code, done.stderr) == (1, "Error: there is no cat: look elsewhere\n")
+
+
+def test_a_misspelt_path_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "classroom").mkdir()
+    for given, words in (("clasroom", f"Did you mean {tmp_path}/classroom? See"), ("flowers", "does not exist. See")):
+        done = CliRunner().invoke(main, ["predict", str(tmp_path / given), "photo.jpg"])
+        assert done.exit_code == 1
+        assert words in done.stderr

@@ -96,15 +96,31 @@ def test_without_a_table_every_photo_is_a_separate_source(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ({"free": "maybe"}, "has no usable photo of a, b"),
+        ({"free": "maybe"}, "of a, b with --where free=maybe: the column free has no, yes"),
+        ({"free": "noo"}, r"of a, b with --where free=noo: did you mean no\? the column free has no, yes"),
         ({"licence": "x"}, "no column licence: its columns are path, source, free"),
     ],
 )
 def test_unsatisfiable_conditions_are_refused(tmp_path: Path, where: dict[str, str], words: str) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
-    (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\n")
+    (tmp_path / "SOURCES.tsv").write_text("path\tsource\tfree\na/1.jpg\t\tno\nb/1.jpg\t\tyes\n")
     with pytest.raises(UserError, match=words):
         read_photos(tmp_path, ("a", "b"), where)
+
+
+def test_a_label_that_no_row_has_is_answered_with_those_of_the_table(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg", "2.jpg")
+    (tmp_path / "t.tsv").write_text("path\tlabel\n1.jpg\toffline\n2.jpg\tonline\n")
+    words = r"with --where label=onlin: did you mean online\? the column label has offline, online"
+    with pytest.raises(UserError, match=words):
+        read_photos(tmp_path / "t.tsv", ("offline", "online"), {"label": "onlin"})
+
+
+def test_a_flat_folder_names_its_table_of_labels(tmp_path: Path) -> None:
+    make(tmp_path, "1.jpg")
+    (tmp_path / "labels.tsv").touch()
+    with pytest.raises(UserError, match=f"has no folder a, b: give {tmp_path}/labels.tsv"):
+        read_photos(tmp_path, ("a", "b"))
 
 
 def test_a_missing_class_folder_is_named(tmp_path: Path) -> None:
