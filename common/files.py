@@ -1,5 +1,6 @@
 """Files and folders are written under a temporary name and renamed when complete: a crash leaves the former content."""
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,6 +76,8 @@ def require_absent(path: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Create a folder that appears only when it is complete; after an error nothing is left.
 
+    What a killed call for the same folder has left is removed first.
+
     Yields:
         a temporary folder next to `path` to fill; it becomes `path` when the block ends.
 
@@ -85,7 +88,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     require_absent(path)
     with writing(path, "free some disk space, or give another --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_temporary_prefix(path)) as work:
+        for left in _unfinished(path):
+            with suppress(OSError), _locked(left):  # a running call holds its own
+                _remove_folder(left)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_temporary_prefix(path)) as work, ExitStack() as stack:
+            with suppress(OSError):  # a file system without locks: nothing is removed there
+                stack.enter_context(_locked(Path(work)))
             folder = Path(work) / "new"
             folder.mkdir()
             try:
@@ -99,11 +107,32 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what killed calls that write `path` have left; only one process may use `path` at a time."""
-    for left in path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????"):
+    for left in _unfinished(path):
         if left.is_file():
             left.unlink(missing_ok=True)
-        elif left.is_dir() and {entry.name for entry in left.iterdir()} <= {"new"}:
-            shutil.rmtree(left, ignore_errors=True)
+        else:
+            _remove_folder(left)
+
+
+def _unfinished(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f"{glob.escape(_temporary_prefix(path))}????????")
+
+
+def _remove_folder(left: Path) -> None:
+    """Remove a temporary folder of `new_folder`; nothing else."""
+    if left.is_dir() and {entry.name for entry in left.iterdir()} <= {"new"}:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder. Raises: OSError: another process holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

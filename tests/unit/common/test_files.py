@@ -4,10 +4,13 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from common.cli import ROOT
 from common.errors import AlreadyExists, CannotWrite
 from common.files import copy_whole, legal_name, new_folder, write_json, write_whole, writing
 
@@ -124,3 +127,22 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_new_folder_removes_what_a_killed_call_has_left_but_nothing_of_a_running_one(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from common.files import new_folder\n"
+        "with new_folder(Path(sys.argv[1]) / 'out') as folder:\n"
+        "    (folder / 'a').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=False)
+    killed = {path.name for path in tmp_path.iterdir()}
+    assert len(killed) == 1
+    (tmp_path / ".out.mine1234").mkdir()
+    (tmp_path / ".out.mine1234" / "a").touch()
+    with new_folder(tmp_path / "out") as running:
+        assert not killed & {path.name for path in tmp_path.iterdir()}
+        with pytest.raises(CannotWrite), new_folder(tmp_path / "out"):
+            assert running.is_dir()
+            raise OSError("out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.mine1234", "out"]
