@@ -36,10 +36,13 @@ class Source:
     """A data set of torchvision.
 
     `read`: (folder of the downloads, part) -> label and writer of each photo. `files`: the downloads, below --files.
+    `extracted`: what torchvision extracts from them, a pattern below --files. It never looks at a download again while
+    that exists, even if it is damaged.
     """
 
     read: Callable[[Path, str], Iterator[tuple[str, Writer]]]
     files: tuple[str, ...]
+    extracted: str
 
 
 @command(epilog="Example: python -m dataset fetch mnist --out runs/mnist")
@@ -74,10 +77,10 @@ def _read(name: str, files: Path, part: str) -> Iterator[tuple[str, Writer]]:
         yield from source.read(files, part)
     except (RuntimeError, OSError, EOFError) as error:  # urllib's errors are OSErrors, a digest's RuntimeErrors
         paths = ", ".join(str(files / file) for file in source.files)
-        raise NotFound(
-            f"{name} cannot be downloaded ({' '.join(str(error).split())[:120]})",
-            f"download {paths} yourself, then run this again",
-        ) from error
+        fix, reason = f"download {paths} yourself, then run this again", " ".join(str(error).split())[:120]
+        if any(files.glob(source.extracted)):
+            fix = f"delete {files}/{source.extracted} and run this again; if that cannot download the files, {fix}"
+        raise NotFound(f"{name} cannot be read ({reason})", fix) from error
 
 
 def _cifar10(files: Path, part: str) -> Iterator[tuple[str, Writer]]:
@@ -126,13 +129,16 @@ def _copy(source: Path) -> Writer:
 
 
 SOURCES = {
-    "cifar10": Source(_cifar10, ("cifar-10-python.tar.gz",)),
+    "cifar10": Source(_cifar10, ("cifar-10-python.tar.gz",), "cifar-10-batches-py"),
     "mnist": Source(
         _mnist,
         tuple(
             f"MNIST/raw/{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
         ),
+        "MNIST/raw/*-ubyte",
     ),
-    "pets": Source(_pets, ("oxford-iiit-pet/images.tar.gz", "oxford-iiit-pet/annotations.tar.gz")),
+    "pets": Source(
+        _pets, ("oxford-iiit-pet/images.tar.gz", "oxford-iiit-pet/annotations.tar.gz"), "oxford-iiit-pet/*/"
+    ),
 }
 """Name of the recipe -> the data set that it is for."""

@@ -64,6 +64,16 @@ def test_without_a_download_the_error_says_which_file_goes_where(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files"]
 
 
+def test_the_fix_of_a_damaged_extracted_file_is_to_delete_it(tmp_path: Path) -> None:
+    raw = tmp_path / "files" / "MNIST" / "raw"
+    write_mnist(raw, 30)
+    with (raw / "train-images-idx3-ubyte").open("r+b") as file:
+        file.truncate(10_000)
+    done = run("mnist", "--out", tmp_path / "out", "--files", tmp_path / "files")
+    assert done.exit_code == 1
+    assert f"delete {raw}/*-ubyte and run this again" in done.stderr
+
+
 def test_an_existing_folder_is_never_written_into(tmp_path: Path) -> None:
     done = run("mnist", "--out", tmp_path)
     assert done.exit_code == 1
