@@ -23,6 +23,7 @@ from PIL import Image
 from rich.progress import track
 
 from common.cli import command
+from common.commands import next_step
 from common.console import err_console
 from common.errors import InvalidInput, NotFound
 from common.files import new_folder, require_absent
@@ -56,8 +57,10 @@ def convert(kind: str, folder: Path, out: Path) -> None:
     with new_folder(out) as work:
         write_lines(work / LABELS, labels)
         copied = {part: _copy(place, work, part, lines) for part, lines in lists.items()}
-    summary = ", ".join(f"{count} of {len(lists[part])} photos in {part}" for part, count in copied.items())
+        _require_every_class(copied["trainval"], labels)
+    summary = ", ".join(f"{len(rows)} of {len(lists[part])} photos in {part}" for part, rows in copied.items())
     click.echo(f"{out}: {number_of(len(labels), 'class', 'classes')}, {summary}")
+    next_step("training", "train", kind, "--data", out)
 
 
 def oxford(folder: Path) -> Path:
@@ -114,9 +117,15 @@ def _line(path: Path, number: int, text: str) -> Line:
     return Line(words[0], int(words[1]) - 1)
 
 
-def _copy(place: Path, work: Path, part: str, lines: list[Line]) -> int:
-    """Copy the photos of a part and write its list. Returns: the number of photos."""
-    rows = []
+def _require_every_class(copied: list[Line], labels: list[str]) -> None:
+    if empty := sorted({*labels} - {line.label for line in copied}):
+        problem = f"no photo of {', '.join(empty)} in trainval can be read, so no model could be trained"
+        raise InvalidInput(problem, "unpack images.tar.gz again")
+
+
+def _copy(place: Path, work: Path, part: str, lines: list[Line]) -> list[Line]:
+    """Copy the photos of a part that can be read, and write its list. Returns: their lines."""
+    rows, copied = [], []
     for line in track(lines, part, console=err_console, transient=True):
         source = place / "images" / f"{line.name}.jpg"
         path = Path(part) / line.label / source.name
@@ -126,8 +135,9 @@ def _copy(place: Path, work: Path, part: str, lines: list[Line]) -> int:
         (work / path.parent).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, work / path)
         rows.append(f"{line.index} {path.as_posix()}")
+        copied.append(line)
     write_lines(work / f"{part}.txt", rows)
-    return len(rows)
+    return copied
 
 
 def _readable(path: Path) -> bool:

@@ -35,6 +35,7 @@ def test_lists_have_the_format_of_the_document(oxford: Path, tmp_path: Path) -> 
     done = convert(oxford, tmp_path / "pets")
     assert done.exit_code == 0, done.output
     assert "american_bulldog_3.jpg cannot be read and is left out" in done.output
+    assert f"-m training train pets --data {tmp_path / 'pets'}" in done.output.splitlines()[-1]
     assert (tmp_path / "pets" / "labels.txt").read_text().split() == LABELS
     lines = (tmp_path / "pets" / "trainval.txt").read_text().splitlines()
     assert lines[:2] == [
@@ -47,6 +48,15 @@ def test_lists_have_the_format_of_the_document(oxford: Path, tmp_path: Path) -> 
     ] == "1 test/american_bulldog/american_bulldog_19.jpg"
     source = oxford / "oxford-iiit-pet" / "images" / "Abyssinian_0.jpg"
     assert (tmp_path / "pets" / "trainval" / "Abyssinian" / "Abyssinian_0.jpg").read_bytes() == source.read_bytes()
+
+
+def test_a_class_without_a_readable_photo_is_named(oxford: Path, tmp_path: Path) -> None:
+    for path in (oxford / "oxford-iiit-pet" / "images").glob("american_bulldog_*"):
+        path.write_bytes(b"")
+    done = convert(oxford, tmp_path / "pets")
+    assert done.exit_code == 1
+    assert "no photo of american_bulldog in trainval can be read, so no model could be trained: unpack" in done.output
+    assert not (tmp_path / "pets").exists()
 
 
 @pytest.mark.slow
