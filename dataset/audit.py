@@ -265,6 +265,8 @@ def _report(rows: Sequence[Row], folder: Path, out: Path, recipe: str) -> None:
     click.echo(
         f"{out}: verdict and reason of {number_of(len(rows), 'file')}" + (f", {len(moved)} moved away" if moved else "")
     )
+    if not count["ok"]:
+        return
     resolved = read_recipe(recipe)
     labelled = is_labelled(folder, resolved.labels, resolved.aliases)
     next_step("dataset", "stats" if labelled else "label", folder, "--recipe", recipe)

@@ -167,6 +167,14 @@ def test_every_file_of_a_folder_is_in_the_table(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*"))) == 11  # two folders, eight files, the table: no journal is left
 
 
+def test_without_a_usable_photo_there_is_no_next_step(tmp_path: Path) -> None:
+    put(tmp_path, a_dot_jpg=b"no photo")
+    done = run(tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "only 0 photos are usable" in done.stderr
+    assert "next:" not in done.output
+
+
 @pytest.mark.slow
 def test_ten_files_are_named_and_the_others_counted(tmp_path: Path) -> None:
     put(tmp_path, **{f"{number}_dot_html": b"<html>" for number in range(21)})
