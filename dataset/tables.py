@@ -25,6 +25,8 @@ Row = dict[str, str]
 
 _MARKS = {"\t": "a tab", ";": "a semicolon", ",": "a comma"}
 """What may separate the columns of a table, and its name."""
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+"""Bytes that no header of a table has."""
 LABELS = "labels.txt"
 LISTS = {"trainval": "", "test": "test"}
 """Name of a list -> the part of a split that it holds."""
@@ -42,15 +44,22 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     """
     try:
         text = text_of_table(path.read_bytes(), path)
+    except IsADirectoryError as error:
+        raise InvalidInput(f"{path} is a folder, not a table", "give the table in it") from error
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read as a table: {error}") from error
+        raise InvalidInput(f"{path} cannot be read as a table: {error.strerror}") from error
     lines = StringIO(text, newline="")
     mark = delimiter_of(lines)
     rows = numbered_rows(csv.reader(lines, delimiter=mark, strict=True), number_of_header(text, lines), path)
     present = [name.strip() for name in next(rows, (0, []))[1]]
     missing = [column for column in columns if column not in present]
+    if missing and not any(present):
+        raise InvalidInput(f"{path} is empty", f"write its header, with the columns {', '.join(columns)}, and its rows")
     if missing:
-        raise InvalidInput(f"{path} has no column {', '.join(missing)}", f"its columns are {', '.join(present)}")
+        found = ", ".join(present)
+        found = found if len(found) < 200 else f"{found[:80]} ..."
+        fix = wrong_encoding(found) or f"its columns are {found}"
+        raise InvalidInput(f"{path} has no column {', '.join(missing)}", fix)
     return [_row_of(cells, present, mark, f"{path}, row {number}") for number, cells in rows if cells]
 
 
@@ -147,6 +156,8 @@ def text_of_table(data: bytes, path: Path) -> str:
             raise InvalidInput(f"{path} is damaged UTF-16: {error}", "save the table as UTF-8") from error
     if b"\0" in data:
         raise InvalidInput(f"{path} {_kind_of(data)}", "save it as UTF-8 (in Excel: CSV UTF-8)")
+    if _CONTROL.search(data[: data.find(b"\n") + 1] or data):
+        raise InvalidInput(f"{path} is a binary file, not a table", "give a table of text, in UTF-8")
     return data.decode("utf-8-sig", "surrogateescape")
 
 

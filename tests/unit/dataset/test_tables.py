@@ -38,12 +38,22 @@ def test_tables_of_excel_are_read(tmp_path: Path, mark: bytes, encoding: str, te
         (codecs.BOM_UTF16_LE + TABS.encode("utf-16-le")[:-1], "is damaged UTF-16"),
         (b"PK\x03\x04\0\0", "is a spreadsheet or another binary file, not a table in UTF-8: save it as UTF-8"),
         (b"name\tkind\n", "has no column path, label: its columns are name, kind"),
+        (b"", "t.csv is empty: write its header, with the columns path, label, and its rows"),
+        (b"\n\n", "t.csv is empty: write its header"),
+        (b"\xd0\xcf" * 1000, "has no column path, label: the table is not UTF-8, it looks like GBK"),
+        (b"\xd0\xcf\x10\xe0" * 1000, "t.csv is a binary file, not a table: give a table of text, in UTF-8"),
     ],
 )
 def test_another_encoding_is_named(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "t.csv").write_bytes(data)
-    with pytest.raises(InvalidInput, match=re.escape(words)):
+    with pytest.raises(InvalidInput, match=re.escape(words)) as refused:
         read_rows(tmp_path / "t.csv", ("path", "label"))
+    assert len(refused.value.message) < 400
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=f"{tmp_path} is a folder, not a table: give the table in it"):
+        read_rows(tmp_path)
 
 
 UNMATCHED = ": the quotation marks of a cell do not match"
