@@ -5,8 +5,8 @@
     python -m deploy predict --grpc room.jpg
 
 prints one JSON line for each photo, in order: the answer as received, plus `photo` and the HTTP `status`. A bad photo
-gets a line with its `error`; the others are still answered, and the exit code is 1. With --grpc the photos are sent to
-TorchServe's gRPC port; the answers are the same.
+gets a line with its `error`; the others are still answered, and the exit code is 1. If the model is not served, the
+command ends. With --grpc the photos are sent to TorchServe's gRPC port; the answers are the same.
 """
 
 import json
@@ -18,8 +18,9 @@ from typing import Any
 import click
 
 from common.cli import command
-from common.console import note, say
+from common.console import say
 from common.errors import NotFound, Unreachable
+from common.words import did_you_mean
 from deploy.settings import Settings, read_settings
 from deploy.store import desired
 from deploy.torchserve.management import Client, request_body
@@ -35,14 +36,12 @@ def predict(photos: tuple[Path, ...], model: str | None, detail: bool, by_grpc: 
     settings = read_settings()
     name = model or default_model(settings)
     lines = _by_grpc(settings, name, photos, detail) if by_grpc else _by_http(settings, name, photos, detail)
-    failed, unknown = 0, False
+    failed = 0
     for line in lines:
+        if line.get("status") == HTTPStatus.NOT_FOUND:
+            raise NotFound(f"{name} is not served", _served_instead(settings, name))
         say(json.dumps(line, ensure_ascii=False))
         failed += "error" in line
-        unknown = unknown or line.get("status") == HTTPStatus.NOT_FOUND
-    if unknown:
-        served = ", ".join(f"{entry.name}/{entry.version}" for entry in desired.read(settings.var))
-        note(f"{name} is not served: give --model with one of {served or 'none: nothing is served'}")
     if failed:
         raise SystemExit(1)
 
@@ -90,6 +89,13 @@ def default_model(settings: Settings) -> str:
     if not entries:
         raise NotFound("nothing is served", "start the server with make serve, or give --model NAME")
     return entries[0].name
+
+
+def _served_instead(settings: Settings, name: str) -> str:
+    served = {f"{entry.name}/{entry.version}": entry.name for entry in desired.read(settings.var)}
+    if not served:
+        return "nothing is served here; start the server with make serve"
+    return f"{did_you_mean(name, [*served.values(), *served])}give --model with one of {', '.join(served)}"
 
 
 def _unreadable(photo: Path, error: OSError) -> dict[str, Any]:

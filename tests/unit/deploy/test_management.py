@@ -16,19 +16,21 @@ from click.testing import CliRunner
 from common.errors import NotFound, Unreachable, UserError
 from deploy.predict import predict
 from deploy.settings import HOST, Settings, read_settings
+from deploy.store import desired
+from deploy.store.desired import ServedVersion
 from deploy.torchserve import keys
 from deploy.torchserve.management import Client, content
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with the headers and the body of the request; /slow after a second, /refused with a 400."""
+    """Answers with headers and body of the request; /slow after a second, /refused with 400, clasroom with 404."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if self.path == "/slow":
             time.sleep(1)
         answer = json.dumps({"headers": dict(self.headers), "body": body, "message": "no such archive"}).encode()
-        self.send_response(400 if self.path == "/refused" else 200)
+        self.send_response(400 if self.path == "/refused" else 404 if "clasroom" in self.path else 200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer if self.path != "/text" else b"x" * len(answer))
@@ -120,3 +122,19 @@ def test_predict_prints_one_line_per_photo(settings: Settings, monkeypatch: pyte
     expected = {"image_id": photo.name, "image_base64": base64.b64encode(b"\xff\xd8photo").decode()}
     assert json.loads(answered["body"]) == expected | ({"detail": True} if detail else {})
     assert (unreadable["status"], unreadable["error"]["code"]) == (None, "unreadable_file")
+
+
+def test_predict_names_what_is_served_instead_of_a_wrong_model(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.predict.read_settings", lambda: settings)
+    (settings.var / "a.jpg").write_bytes(b"\xff\xd8photo")
+    words = [str(settings.var / "a.jpg"), "--model", "clasroom"]
+    done = CliRunner().invoke(predict, words)
+    nothing = "clasroom is not served: nothing is served here; start the server with make serve"
+    assert (done.exit_code, done.stdout, done.stderr) == (1, "", f"Error: {nothing}\n")
+    desired.write(settings.var, [ServedVersion("classroom", "1.0", "classroom-1.0.mar", "0" * 64, default=True)])
+    done = CliRunner().invoke(predict, words)
+    assert done.stderr == (
+        "Error: clasroom is not served: did you mean classroom? give --model with one of classroom/1.0\n"
+    )
