@@ -110,7 +110,8 @@ def existing(path: Path, names: Callable[[Path], Mapping[str, Path]] = names_in)
             return path
         if not (parent := existing(path.parent, names) if path.parent != path else None) or not parent.is_dir():
             return None
-        return names(parent).get(composed(path.name))
+        found = names(parent).get(composed(path.name))
+        return found if found and found.exists() else None  # a link to nothing is listed too
     except OSError:  # the name is too long, or the folder cannot be read: `problem_of_path` says so
         return None
 
@@ -146,6 +147,8 @@ def problem_of_path(path: Path, given: str) -> tuple[str, str]:
             return "", ""
         if path.exists():
             return "this is a folder" if path.is_dir() else "this is not a regular file", "give the path of a photo"
+        if path.is_symlink():
+            return f"this is a link to {path.readlink()}, which does not exist", "fetch the file, or remove the row"
     except (OSError, ValueError) as error:
         return f"the file cannot be opened ({getattr(error, 'strerror', '') or error})", ""
     return "there is no such file", _advice(given)

@@ -238,11 +238,14 @@ def _require_moved(lost: Sequence[Row], table: Path, identity: Callable[[str], s
     """Require that `dataset audit` refused all lost photos, and say how many are left out."""
     audit = table.parent / "audit.tsv"
     moved = refused_by(audit) if audit.is_file() else ()
-    for path in (row["path"] for row in lost):
-        if Path(identity(path)) not in moved:
-            problem, fix = problem_of_path(table.parent / path, path)
-            fix = wrong_encoding(path) or fix or f"paths are relative to {table.parent}"
-            raise InvalidInput(f"{table}: {path}: {problem}", fix)
+    if missing := [row["path"] for row in lost if Path(identity(row["path"])) not in moved]:
+        path = missing[0]
+        problem, fix = problem_of_path(table.parent / path, path)
+        fix = wrong_encoding(path) or fix or f"paths are relative to {table.parent}"
+        others = (
+            f" (and {number_of(len(missing) - 1, 'other row has', 'other rows have')} no file)" if missing[1:] else ""
+        )
+        raise InvalidInput(f"{table}: {path}: {problem}{others}", fix)
     are = number_of(len(lost), "photo is", "photos are")
     note(f"{table}: {are} left out, because {audit} refuses them and their files have been moved away")
 

@@ -116,6 +116,14 @@ def test_a_label_that_no_row_has_is_answered_with_those_of_the_table(tmp_path: P
         read_photos(tmp_path / "t.tsv", ("offline", "online"), {"label": "onlin"})
 
 
+def test_rows_without_a_file_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").symlink_to("/gone")
+    (tmp_path / "t.tsv").write_text("path\tlabel\n1.jpg\ta\n2.jpg\tb\n3.jpg\tb\n")
+    words = r"1.jpg: this is a link to /gone, which does not exist \(and 2 other rows have no file\): fetch the file"
+    with pytest.raises(UserError, match=words):
+        read_photos(tmp_path / "t.tsv", ("a", "b"))
+
+
 def test_a_flat_folder_names_its_table_of_labels(tmp_path: Path) -> None:
     make(tmp_path, "1.jpg")
     (tmp_path / "labels.tsv").touch()
