@@ -92,8 +92,8 @@ def prune(
     added, others = read_extra(extra, recipe), read_unlabelled(unlabelled)
     refuse_leak(added, validation)
     refuse_leak(others, validation, "--unlabelled")
-    kinds = trained_on(read_outside(outside, where, data, extra, recipe), asked=bool(outside))
-    kinds = outside_of_run(run, record, kinds)
+    usable = trained_on(read_outside(outside, where, data, extra, recipe), asked=bool(outside))
+    kinds = outside_of_run(run, record, usable)
     refuse_both(kinds, [*training, *validation, *added])
     if kinds:
         require_enough([*training, *validation], kinds)
