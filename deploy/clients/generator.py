@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from common.errors import UserError
 from deploy.torchserve.keys import read_key
+from deploy.torchserve.management import PROBE
+from handler.requestlog import HEADER
 
 LIMIT_S = 10.0
 NUMBER = "########"
@@ -203,6 +205,7 @@ def _head(plan: Plan) -> bytes:
     allowed = f"Authorization: Bearer {key}\r\n" if key else ""
     return (
         f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n{allowed}Content-Type: application/json\r\n"
+        f"{HEADER}: {PROBE}\r\n"
     ).encode()
 
 

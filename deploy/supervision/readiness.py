@@ -160,8 +160,7 @@ class Readiness:
             UserError: there is no answer, or it is wrong or an error.
         """
         question = self._question_of(name)
-        headers = {"X-Request-Id": "keeper"}
-        answer = self.client.ask("inference", "POST", f"/predictions/{name}", json=question.body, headers=headers)
+        answer = self.client.predict(name, question.body)
         content = answer.json()
         # Versions need not agree on a drawn pattern.
         label = question.golden.label if question.golden.shows_label else None

@@ -14,7 +14,8 @@ from typing import Any
 
 from common.errors import UserError
 from deploy.settings import Settings
-from deploy.torchserve.management import Client
+from deploy.torchserve.management import PROBE, Client
+from handler.requestlog import HEADER
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def load_of(model: str, body: dict[str, Any], label: str) -> Callable[[Settings,
 
 def _milliseconds(client: Client, model: str, body: bytes, label: str) -> float | None:
     started = time.perf_counter()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", HEADER: PROBE}
     try:
         answer = client.ask("inference", "POST", f"/predictions/{model}", data=body, headers=headers)
         correct = answer.ok and answer.json().get("result") == label

@@ -15,6 +15,7 @@ from common.errors import Unreachable, UserError
 from deploy.settings import Settings
 from deploy.store.profile import ServingOptions
 from deploy.torchserve.keys import read_key
+from handler.requestlog import HEADER
 
 CONNECT_S = 5
 ANSWER_S = 120
@@ -23,6 +24,11 @@ IDLE_POLL_S = 0.05
 IDLE_POLLS = 4
 """A version is idle if so many polls in a row find its queue empty and no worker computing."""
 LOGS = "see var/logs/ts_log.log"
+PROBE = "photoloop-probe"
+"""X-Request-Id of every request that this project sends by itself, for the keeper, a rollout, a load or a shadow. The
+request log has it as `client_request_id`."""
+PROBES = frozenset({PROBE, "keeper"})
+"""Earlier versions of the keeper sent the second one."""
 
 
 class KeyAuth(AuthBase):
@@ -102,8 +108,9 @@ class Client:
         return content(answer)
 
     def predict(self, model: str, body: dict[str, Any], **arguments: Any) -> requests.Response:
-        """Post JSON to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
-        return self.ask("inference", "POST", f"/predictions/{model}", json=body, **arguments)
+        """Post JSON as a probe to /predictions/MODEL, where MODEL may be NAME or NAME/VERSION."""
+        headers = {HEADER: PROBE}
+        return self.ask("inference", "POST", f"/predictions/{model}", json=body, headers=headers, **arguments)
 
     def register(self, archive: str, name: str, options: ServingOptions | None = None) -> None:
         """Register an archive NAME-VERSION.mar of the store by its file name; returns when its workers are ready.

@@ -33,7 +33,8 @@ from common.errors import UserError
 from deploy.host.log import log
 from deploy.host.processes import signal_when_parent_dies
 from deploy.settings import Settings, read_settings
-from deploy.torchserve.management import Client
+from deploy.torchserve.management import PROBE, Client
+from handler.requestlog import HEADER
 from traffic.front import route
 from traffic.front.folder import shadow_socket
 from traffic.front.nodes import settings_of
@@ -154,7 +155,7 @@ def ask(client: Client, model: str, copy: Copy) -> Answer:
     """Ask one version; an error is an answer without a label."""
     begun = time.perf_counter()
     try:
-        headers = {**copy.headers, "X-Detail": "true"}
+        headers = {**copy.headers, "X-Detail": "true", HEADER: PROBE}
         answer = client.ask("inference", "POST", f"/predictions/{model}", data=copy.body, headers=headers)
         label, confidence = _read(answer)
     except UserError:

@@ -14,12 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from common.errors import NotFound, Unreachable, UserError
+from deploy.clients import generator
 from deploy.predict import predict
 from deploy.settings import HOST, Settings, read_settings
 from deploy.store import desired
 from deploy.store.desired import ServedVersion
-from deploy.torchserve import keys
-from deploy.torchserve.management import Client, content
+from deploy.torchserve import keys, load
+from deploy.torchserve.management import PROBE, Client, content
+from traffic.shadow import program
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -57,6 +59,29 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 def test_a_request_carries_the_key_of_its_address(settings: Settings, address: str) -> None:
     headers = content(Client(settings).ask(address, "POST", "/"))["headers"]
     assert headers["Authorization"] == f"Bearer {address}-key"
+
+
+def test_a_prediction_of_the_project_itself_is_marked_as_a_probe(settings: Settings) -> None:
+    headers = content(Client(settings).predict("classroom", {}))["headers"]
+    assert headers["X-Request-Id"] == PROBE
+
+
+def test_requests_of_loads_and_shadows_are_marked_as_probes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+
+    def ask(*_: object, headers: dict[str, str], **__: object) -> None:
+        sent.append(headers["X-Request-Id"])
+        raise Unreachable("stopped")
+
+    client = Client(settings)
+    monkeypatch.setattr(client, "ask", ask)
+    load._milliseconds(client, "classroom", b"", "online")
+    program.ask(client, "classroom/1.1", program.Copy("classroom", {}, b""))
+    assert sent == [PROBE, PROBE]
+    head = generator._head(generator.Plan("http://127.0.0.1/predictions/classroom", None, [{}], rate=1.0))
+    assert f"X-Request-Id: {PROBE}\r\n".encode() in head
 
 
 def test_a_given_key_is_not_replaced(settings: Settings) -> None:
