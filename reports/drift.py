@@ -52,7 +52,7 @@ def drift(scores: Path, against: Path | None, label: str | None, metrics: Path |
     show(days, distances, alarms, MEASURES)
     if metrics:
         with writing(metrics):
-            write_whole(metrics, as_metrics(distances, alarms, MEASURES, ',source="scores"').encode())
+            write_whole(metrics, as_metrics(days, distances, alarms, MEASURES, 'source="scores"').encode())
     if farthest:
         write_csv(farthest, PHOTO_COLUMNS, photos_of_alarm(jobs, label_of(job, label), days, distances, alarms))
 

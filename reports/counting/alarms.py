@@ -1,16 +1,20 @@
 """What is said about days in alarm: rows of a table, words, metrics, and the photos that differ most."""
 
 from collections.abc import Sequence
+from datetime import datetime, time, timedelta
 
 import numpy as np
 import pyarrow as pa
 
 from reports.counting.days import COLUMNS, MEASURES, Days, farthest
+from reports.manifest.dates import CHINA
 from reports.scoring.job import Job, read_parts
 from reports.shares.drift import Flags, Floats, last_alarm
 
 FARTHEST = 20
 """Photos, or requests, of an alarm that are listed for review."""
+FRESH = timedelta(days=4)
+"""From the begin of the last day with requests, how long its alarms are reported."""
 ALARM_COLUMNS = ("day", "measure", "value", "distance")
 PHOTO_COLUMNS = ("measure", "photo_id", "source", "published_at")
 
@@ -32,17 +36,24 @@ def in_words(distances: Floats, alarms: Flags, measures: Sequence[str]) -> str:
     return f"{int(alarms.any(axis=1).sum())} / {compared}" + (f" ({names})" if names else "")
 
 
-def as_metrics(distances: Floats, alarms: Flags, measures: Sequence[str], more: str = "") -> str:
-    """The last day as Prometheus text: the distance of each measure, and whether it is in alarm.
+def as_metrics(
+    days: Days, distances: Floats, alarms: Flags, measures: Sequence[str], labels: str, now: datetime | None = None
+) -> str:
+    """The last day as Prometheus text: when it began, the distance of each measure, and whether it is in alarm.
 
     Args:
-        more: further labels of each series, as `,name="value"`.
+        labels: of each series, as `name="value"`.
+        now: of traffic: a last day that is more than `FRESH` before is over, so only its time is written.
     """
-    lines = ["# TYPE photoloop_drift_distance gauge", "# TYPE photoloop_drift_alarm gauge"]
+    lines = [f"# TYPE photoloop_drift_{name} gauge" for name in ("day_timestamp_seconds", "distance", "alarm")]
+    if not days.dates:
+        return "\n".join([*lines, ""])
+    last = datetime.combine(days.dates[-1], time(), CHINA)
+    lines.append(f"photoloop_drift_day_timestamp_seconds{{{labels}}} {last.timestamp():.0f}")
     for index, name in enumerate(measures):
-        if not np.isnan(distances[-1, index]):
-            lines.append(f'photoloop_drift_distance{{measure="{name}"{more}}} {distances[-1, index]:.3f}')
-            lines.append(f'photoloop_drift_alarm{{measure="{name}"{more}}} {int(alarms[-1, index])}')
+        if not np.isnan(distances[-1, index]) and (now is None or now - last < FRESH):
+            lines.append(f'photoloop_drift_distance{{measure="{name}",{labels}}} {distances[-1, index]:.3f}')
+            lines.append(f'photoloop_drift_alarm{{measure="{name}",{labels}}} {int(alarms[-1, index])}')
     return "\n".join([*lines, ""])
 
 

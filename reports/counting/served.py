@@ -1,7 +1,6 @@
-"""Daily counts of the requests that a node answered, from its request log (`handler/requestlog.py`).
+"""Daily counts of the requests of clients that a node answered, from its request log (`handler/requestlog.py`).
 
-The log is rotated, so it holds a few days on a busy node. Therefore the counts are kept in a file of their own, and
-each run adds what the log says. A day that is partly rotated away is not replaced by fewer photos.
+Probes of this project itself (`PROBES`) are left out.
 """
 
 import contextlib
@@ -12,29 +11,35 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-import numpy as np
+from pydantic import Field
 
 from common.errors import InvalidInput
-from reports.counting.days import FEW, Days
+from deploy.torchserve.management import PROBES
+from reports.counting.days import FEW
 from reports.manifest.dates import CHINA
 
 PER_PHOTO = ("confidence", "features", "brightness", "contrast")
 MEASURES = ("label", "unsure", "out_of_scope", "errors", "size", *PER_PHOTO, *(f"label_{name}" for name in PER_PHOTO))
 """`label_...`: of the photos that were answered with the label whose share is compared."""
 
+OF_THE_PHOTOS = ("errors", "size", "brightness", "contrast")
+"""Measures that stay comparable when another version of the model answers."""
+
 LOG = "requests*.log*"
 _CUT = 1e-5
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass
 class Sums:
     """A mean and its error, from the number of values, their sum and the sum of their squares."""
 
-    count: int = 0
+    count: Count = 0
     total: float = 0.0
     squares: float = 0.0
 
@@ -58,15 +63,16 @@ class Day:
     """What a model answered on a day.
 
     `judged`: photos of which the model knows whether they are in scope. `looks`: label -> measure of `PER_PHOTO` -> its
-    sums over the photos with that label.
+    sums over the photos with that label. `versions`: version -> requests.
     """
 
-    photos: int = 0
+    photos: Count = 0
     labels: Counter[str] = field(default_factory=Counter)
-    unsure: int = 0
-    judged: int = 0
-    out_of_scope: int = 0
+    unsure: Count = 0
+    judged: Count = 0
+    out_of_scope: Count = 0
     codes: Counter[str] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
     size: Sums = field(default_factory=Sums)
     looks: dict[str, dict[str, Sums]] = field(default_factory=dict)
 
@@ -74,6 +80,7 @@ class Day:
         """Count a request. Its size is log2(bytes of a photo)."""
         photos, results, looks = int(line["photos"]), line["results"], looks_of(line)
         self.photos += photos
+        self.versions[str(line.get("version"))] += 1
         self.codes[str(line["code"])] += 1
         self.unsure += int(line["unsure"])
         for (label, _), values in zip(results, looks, strict=True):
@@ -108,20 +115,6 @@ class Day:
             *(self.looks.get(label, {}).get(name, Sums()).mean(least) for name in PER_PHOTO),
         ]  # fmt: skip
         return [value for value, _ in pairs], [error for _, error in pairs]
-
-    def content(self) -> dict[str, Any]:
-        """What `read` reads."""
-        looks = {label: {name: vars(one) for name, one in sums.items()} for label, sums in self.looks.items()}
-        return {**vars(self), "size": vars(self.size), "looks": looks}
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any]) -> Self:
-        """A day as the file of counts holds it; files of earlier versions have no `looks`."""
-        looks = content.get("looks", {})
-        sums = {label: {name: Sums(**one) for name, one in named.items()} for label, named in looks.items()}
-        plain = {name: content[name] for name in ("photos", "unsure", "judged", "out_of_scope")}
-        labels, codes = Counter(content["labels"]), Counter(content["codes"])
-        return cls(**plain, labels=labels, codes=codes, size=Sums(**content["size"]), looks=sums)
 
 
 def looks_of(line: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -170,13 +163,14 @@ def read_lines(folder: Path, model: str) -> Iterator[tuple[date, dict[str, Any]]
     Raises:
         InvalidInput: there is no such log.
     """
-    files = sorted(folder.glob(LOG))
+    found = sorted(folder.glob(LOG), reverse=True)
+    files = {path.name.removesuffix(".gz"): path for path in found}.values()
     if not files:
         raise InvalidInput(f"{folder} has no requests.log", "give the folder var/logs of a node that has served")
     for text in _lines(files):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             line = json.loads(text)
-            if line["model"] == model:
+            if line["model"] == model and line.get("client_request_id") not in PROBES:
                 yield datetime.fromisoformat(line["time"]).astimezone(CHINA).date(), line
 
 
@@ -205,34 +199,3 @@ def _lines(files: Iterable[Path]) -> Iterator[bytes]:
                 yield from file
         except (OSError, EOFError, zlib.error):  # rotated away, or half-written
             continue
-
-
-def merged(kept: Mapping[date, Day], found: Mapping[date, Day]) -> dict[date, Day]:
-    """Both, in the order of their dates; of a day that both have, the one with more photos."""
-    days = {**kept, **{day: counts for day, counts in found.items() if counts.photos >= _photos(kept.get(day))}}
-    return dict(sorted(days.items()))
-
-
-def _photos(day: Day | None) -> int:
-    return day.photos if day else 0
-
-
-def as_content(days: Mapping[date, Day]) -> dict[str, Any]:
-    """The content of the file of counts."""
-    return {day.isoformat(): counts.content() for day, counts in days.items()}
-
-
-def from_content(content: Mapping[str, Any]) -> dict[date, Day]:
-    """Raises: ValueError, KeyError, TypeError: it is not the content of a file of counts."""
-    return {date.fromisoformat(day): Day.read(counts) for day, counts in content.items()}
-
-
-def as_days(days: Mapping[date, Day], label: str, until: date) -> Days:
-    """The measures of all days before `until`, without gaps, in the order of `MEASURES`."""
-    known = {day: counts for day, counts in days.items() if day < until}
-    first = min(known, default=until)
-    dates = [first + timedelta(days=index) for index in range((max(known) - first).days + 1)] if known else []
-    rows = [known.get(day, Day()).measures(label) for day in dates]
-    shape = (len(dates), len(MEASURES))
-    values, errors = (np.array([row[index] for row in rows], np.float64).reshape(shape) for index in (0, 1))
-    return Days(dates, np.array([known.get(day, Day()).photos for day in dates], np.int64), values, errors)

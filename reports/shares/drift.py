@@ -6,6 +6,8 @@ A distance is in units of the spread of the days before (median absolute deviati
 of the day's own sampling error together. There are no p-values: with 100,000 photos a day every one of them is 0.
 """
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,9 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
-def find_alarms(values: Floats, errors: Floats) -> tuple[Floats, Flags]:
+def find_alarms(
+    values: Floats, errors: Floats, bases: Sequence[Sequence[Hashable]] | None = None
+) -> tuple[Floats, Flags]:
     """Compare each day with the days before.
 
     A day in alarm does not become what later days are compared with.
@@ -31,6 +35,7 @@ def find_alarms(values: Floats, errors: Floats) -> tuple[Floats, Flags]:
     Args:
         values: measures by day, shape (days, measures); NaN: not measured.
         errors: their sampling errors, as standard deviations, same shape.
+        bases: same shape: a day is only compared with days of the same base, for example of the same model version.
 
     Returns:
         distances, shape (days, measures), NaN where nothing can be said; and alarms, same shape.
@@ -38,11 +43,12 @@ def find_alarms(values: Floats, errors: Floats) -> tuple[Floats, Flags]:
     distances = np.full(values.shape, np.nan)
     alarms = np.zeros(values.shape, np.bool_)
     for measure in range(values.shape[1]):
-        usual: list[float] = []
+        known: dict[Hashable, list[float]] = {}
         far_before = False
         for day, value in enumerate(values[:, measure]):
             if np.isnan(value):
                 continue
+            usual = known.setdefault(bases[day][measure] if bases else None, [])
             distance = _distance(value, usual[-DAYS:], errors[day, measure])
             distances[day, measure] = distance
             far = bool(distance > LIMIT)

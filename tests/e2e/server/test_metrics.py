@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from deploy.torchserve.keys import read_key
 from deploy.torchserve.process import Server
 from handler.requestlog import cpu_ms
 from reports.counting.alarms import as_metrics
+from reports.counting.days import Days
 from tests.helpers.commands import SHIPPED
 from tests.helpers.endpoint import batches_logged
 from tests.helpers.waiting import eventually
@@ -408,7 +410,9 @@ def scraped(server: Server, followed: Followed) -> list[Sample]:
 
     def both() -> list[Sample]:
         answer = requests.get(server.settings.url("metrics") + "/metrics", timeout=10)
-        drift = as_metrics(np.zeros((1, 1)), np.zeros((1, 1), bool), ("size",), ',source="served",model="classroom"')
+        days = Days([date(2022, 3, 14)], np.ones(1, np.int64), np.zeros((1, 1)), np.zeros((1, 1)))
+        quiet = np.zeros((1, 1)), np.zeros((1, 1), bool)
+        drift = as_metrics(days, *quiet, ("size",), 'source="served",model="classroom"')
         scrape = read(answer.text) + read(drift) + of_ours(followed[0])
         return scrape if samples(scrape, "CPUUtilization") else []
 
