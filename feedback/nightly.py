@@ -26,7 +26,7 @@ from feedback.delivery.release import sign
 from feedback.delivery.upload import upload
 from feedback.learning import night as nights
 from feedback.learning import snapshot as snapshots
-from feedback.learning.client import Agreed, FeedbackServer
+from feedback.learning.client import Agreed, FeedbackServer, read_token
 from feedback.learning.gate import LEAST_NEW
 from feedback.learning.night import Night, Plan
 from feedback.photos.frozen import frozen_hashes
@@ -91,7 +91,7 @@ def nightly(
     plan = replace(plan, base=tuple(place.resolve() for place in base))
     with nights.only_one(plan.work) as lock:
         plan = replace(plan, lock=lock)
-        client = FeedbackServer(server, token_file.read_text(encoding="utf-8").strip())
+        client = FeedbackServer(server, read_token(token_file))
         rows = list(client.agreed())
         _forget(plan.work, rows)
         night = nights.unfinished(plan) or _begin(plan, client, rows)

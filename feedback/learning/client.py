@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -11,6 +13,9 @@ from common.errors import AlreadyExists, InvalidInput, Unreachable, UserError
 
 TIMEOUT_S = (5, 60)
 MOST_BYTES = 60 * 2**20
+_TOKEN = re.compile(r"[\w-]{20,100}", re.ASCII)
+_NEW_TOKEN = "make one with: python -m feedback user token NAME --scope nightly, or reports for reports sample"
+_OTHER = "correct the address: these are not the pages of feedback"
 _URL = re.compile(r"/uploads/[0-9a-f]{32}\.(jpg|png|webp)", re.ASCII)
 
 
@@ -20,6 +25,7 @@ class Agreed:
 
     id: int
     label: str
+    sha256: str
     url: str
     chain: int
     uploader: int | None
@@ -37,6 +43,7 @@ class Agreed:
             agreed = cls(
                 id=int(row["id"]),
                 label=str(row["name"]),
+                sha256=str(row["sha256"]),
                 url=str(row["url"]),
                 chain=int(row["chain"]),
                 uploader=None if row["uploader"] is None else int(row["uploader"]),
@@ -50,25 +57,44 @@ class Agreed:
         return agreed
 
 
+def read_token(path: Path) -> str:
+    """The token in a file. No error shows what is in the file.
+
+    Raises:
+        InvalidInput: it holds no token.
+    """
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        token = ""
+    if not _TOKEN.fullmatch(token):
+        raise InvalidInput(f"{path} does not hold one token and nothing else", _NEW_TOKEN)
+    return token
+
+
 class FeedbackServer:
     """The web application of the serving machine.
 
     Args:
         url: for example http://10.0.0.5:5000
-        token: with the scope `nightly`.
+        token: with the scope `nightly`, or `reports` for samples.
+
+    Raises:
+        InvalidInput: the URL is not valid.
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def agreed(self) -> Iterator[Agreed]:
         """All photos with an agreed label, by id."""
         after = 0
-        while rows := self._ask("GET", "/user-labels", params={"detail": "1", "after": after}).json():
-            yield from map(Agreed.read, rows)
-            after = int(rows[-1]["id"])
+        while rows := self._json("GET", "/user-labels", list, params={"detail": "1", "after": after}):
+            page = [Agreed.read(row) for row in rows]
+            yield from page
+            after = page[-1].id
 
     def photo(self, agreed: Agreed) -> bytes:
         """A photo's file."""
@@ -78,10 +104,21 @@ class FeedbackServer:
             raise InvalidInput(f"{agreed.url} has more than {MOST_BYTES} bytes")
         return data
 
+    def require_reports(self) -> None:
+        """Check that the site answers and takes samples with this token, by sending one without a photo.
+
+        Raises:
+            Unreachable, UserError: it does not.
+        """
+        reply = self._send("POST", "/samples")
+        if reply.status_code != requests.codes.bad_request or not _message(reply):
+            self._require_ok(reply, "/samples")
+            raise InvalidInput(f"{self.url}/samples answers {reply.status_code}", _OTHER)
+
     def send_sample(self, data: bytes, name: str, result: str, confidence: float, probability: float) -> int:
         """Send a photo of a report's sample to the review; its id. Needs a token with the scope `reports`."""
         fields = {"result": result, "confidence": confidence, "probability": probability}
-        return int(self._ask("POST", "/samples", files={"file": (name, data)}, data=fields).json()["id"])
+        return int(self._json("POST", "/samples", dict, files={"file": (name, data)}, data=fields)["id"])
 
     def newest_version(self) -> int:
         """The version that was announced last; 0 if there is none."""
@@ -110,9 +147,24 @@ class FeedbackServer:
         self._require_ok(reply, path)
         return reply
 
+    def _json(self, method: str, path: str, kind: type, **arguments: Any) -> Any:
+        """The answer's JSON, which must be of a kind."""
+        try:
+            content = self._ask(method, path, **arguments).json()
+        except ValueError:
+            content = None
+        if not isinstance(content, kind):
+            raise InvalidInput(f"{self.url}{path} answers without the expected JSON", _OTHER)
+        return content
+
     def _require_ok(self, reply: requests.Response, path: str) -> None:
-        if not reply.ok:
-            raise UserError(f"{self.url}{path} answers {reply.status_code}: {_message(reply)}")
+        if reply.status_code < requests.codes.multiple_choices:
+            return
+        problem, message = f"{self.url}{path} answers {reply.status_code}", _message(reply)
+        if not message:
+            raise InvalidInput(problem, _OTHER)
+        refused = reply.status_code in (requests.codes.unauthorized, requests.codes.forbidden)
+        raise UserError(f"{problem}: {message}", _NEW_TOKEN if refused else "")
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         headers = {"Accept": "application/json"}
@@ -121,11 +173,41 @@ class FeedbackServer:
                 method, self.url + path, timeout=TIMEOUT_S, headers=headers, allow_redirects=False, **arguments
             )
         except requests.RequestException as error:
-            raise Unreachable(f"{self.url} does not answer: {error}", "is the web application running?") from error
+            fix = "start the pages there, or correct the address"
+            raise Unreachable(f"{self.url} does not answer: {_reason(error)}", fix) from error
+
+
+def _checked(url: str) -> str:
+    """The URL without a slash at its end.
+
+    Raises:
+        InvalidInput: it is not valid.
+    """
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port
+        valid = False
+    if not valid:
+        raise InvalidInput(f"{url!r} is not an address", "write http://HOST:PORT or https://HOST")
+    return url.rstrip("/")
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost reason of a failed request, without the classes of its libraries."""
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {TIMEOUT_S[1]} s"
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return "the connection broke"
 
 
 def _message(reply: requests.Response) -> str:
+    """The message of an error of the web application; empty if another program answered."""
     try:
         return str(reply.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return reply.text[:100]
+        return ""

@@ -29,6 +29,19 @@ _LEGAL = {
 }
 
 
+def require_drawn_with(folder: Path, **options: int | None) -> None:
+    """Check that a sample was drawn with these options; None is not checked, nor are samples of earlier versions.
+
+    Raises:
+        InvalidInput: it was drawn with another value.
+    """
+    kept = json.loads((folder / ORIGIN).read_text(encoding="utf-8")) if (folder / ORIGIN).exists() else {}
+    for name, value in options.items():
+        if value is not None and (former := kept.get(name, value)) != value:
+            fix = f"leave out --{name}, or draw another sample with another --out"
+            raise InvalidInput(f"{folder} was drawn with --{name} {former}, not {value}", fix)
+
+
 def origin_of(job: Job, label: str) -> dict[str, str]:
     """What a sample is drawn from, for `ORIGIN`."""
     return {"model_digest": job.digest, "manifest_digest": job.manifest_digest, "label": label}

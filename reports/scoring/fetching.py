@@ -101,7 +101,8 @@ def _checked(host: str, port: int, allowed: Collection[str]) -> str:
         raise FetchError("fetch_failed", f"the host {host!r} is unknown") from error
     addresses = [str(entry[4][0]) for entry in found]
     if host not in allowed and (private := next((one for one in addresses if not is_public(one)), None)):
-        raise FetchError("fetch_blocked", f"{host} is {private}, an address of a private network: see --allow-host")
+        named = host if host == private else f"{host} ({private})"
+        raise FetchError("fetch_blocked", f"{named} is an address of a private network: see --allow-host")
     return addresses[0]
 
 

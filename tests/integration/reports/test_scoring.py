@@ -295,15 +295,15 @@ def test_the_sample_is_reviewed_by_two_people_and_its_labels_come_back(scores: J
     with running(site) as url:
         words = [str(scores.folder), "--out", str(review), "--feedback", url, *words]
         sample.main(words, standalone_mode=False)
-        sent = json.loads((review / "sent.json").read_text())
+        sent = json.loads((review / "sent.json").read_text())["photos"]
         drawn = {row["file"]: row for row in table(review / "sample.csv")}
         assert sent.keys() == drawn.keys()
         assert table(review / "photos" / "labels.tsv") == []
-        for file, number in sent.items():
+        for file, row in sent.items():
             for person in people:
-                site.album.review(number, person, f"label:{drawn[file]['label']}")
+                site.album.review(row["id"], person, f"label:{drawn[file]['label']}")
         sample.main(words, standalone_mode=False)
-    assert json.loads((review / "sent.json").read_text()) == sent
+    assert json.loads((review / "sent.json").read_text())["photos"] == sent
     with (review / "photos" / "labels.tsv").open() as file:
         labels = {row["path"]: row["label"] for row in csv.DictReader(file, delimiter="\t")}
     assert labels == {name: row["label"] for name, row in drawn.items()}

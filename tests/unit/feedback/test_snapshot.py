@@ -16,6 +16,7 @@ LABELS = ("circle", "square")
 
 def agreed(number: int, uploader: int | None = 1, **changes: object) -> Agreed:
     row = {"id": number, "name": LABELS[number % 2], "url": f"/uploads/{number:032x}.jpg", "chain": number}
+    row |= {"sha256": f"{number:064x}"}
     return Agreed.read({**row, "uploader": uploader, "reason": "upload", "probability": 1.0, **changes})
 
 

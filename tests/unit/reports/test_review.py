@@ -1,5 +1,6 @@
 """The reviewed sample, of scores that are written without a model: labels go to their photos, or an error says why."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -19,21 +20,27 @@ from reports.counting.review import Reviewed, read_review
 from reports.sample import sample, suffix_of
 from reports.scoring.job import Job, read_job
 from reports.scoring.schema import part_schema
+from tests.helpers.feedback import jpeg
 from tests.helpers.reports import table
 
 LABELS = ("room", "call")
 MONDAY = datetime(2022, 3, 7, 4, tzinfo=UTC)
 
 
+def photo_of(number: int) -> bytes:
+    return jpeg(number, side=48)
+
+
 def job_of(folder: Path, count: int = 40, **more: Sequence[Any]) -> Job:
     """Scores of photos that exist, half of them answered `call`. Each keyword is a column."""
     (folder / "parts").mkdir(parents=True)
-    (folder / "photo.jpg").write_bytes(b"a photo")
+    for number in range(count):
+        (folder / f"{number}.jpg").write_bytes(photo_of(number))
     columns = {
         "photo_id": [f"p{number}" for number in range(count)],
-        "source": [str(folder / "photo.jpg")] * count,
+        "source": [str(folder / f"{number}.jpg") for number in range(count)],
         "published_at": [MONDAY + timedelta(days=number % 14) for number in range(count)],
-        "sha256": [f"{number:064x}" for number in range(count)],
+        "sha256": [hashlib.sha256(photo_of(number)).hexdigest() for number in range(count)],
         "label": [LABELS[number % 2] for number in range(count)],
         **more,
     }
@@ -212,17 +219,32 @@ def test_photos_that_cannot_be_read_are_left_out_and_none_at_all_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "folder.jpg").mkdir()
-    kept = tmp_path / "scores" / "photo.jpg"
+    kept = tmp_path / "scores" / "0.jpg"
     sources = [str(kept), str(tmp_path / "folder.jpg"), str(tmp_path / "gone.jpg"), "http://127.0.0.1/1.jpg"]
     job = job_of(tmp_path / "scores", 4, source=sources)
     run(sample, job.folder, "--out", tmp_path / "review")
     said = capsys.readouterr()
     assert "1 photo to review: 0 answered call, 1 answered otherwise, 0 out of scope" in said.out
-    assert said.err.count("left out: ") == 3
+    assert "left out 3 photos:" in said.err
+    assert f"{tmp_path / 'gone.jpg'}: there is no such file any more" in said.err
+    assert "127.0.0.1 is an address of a private network" in said.err
     kept.unlink()
-    with pytest.raises(click.ClickException, match=r"none of the 4 photos drawn from .* can be read: put them back"):
+    with pytest.raises(click.ClickException, match=r"none of the 4 photos drawn from .* can be used: put them back"):
         run(sample, job.folder, "--out", tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_a_photo_that_changed_since_it_was_scored_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(tmp_path / "scores")
+    for number in range(30):
+        (tmp_path / "scores" / f"{number}.jpg").write_bytes(b"another photo")
+    run(sample, job.folder, "--out", tmp_path / "review")
+    said = capsys.readouterr()
+    assert {row["photo_id"] for row in table(tmp_path / "review" / "sample.csv")} == {f"p{n}" for n in range(30, 40)}
+    assert "left out 30 photos, the first 5 of them:" in said.err
+    assert said.err.count("it has changed since it was scored") == 5
 
 
 @pytest.mark.parametrize(
