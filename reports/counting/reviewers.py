@@ -15,7 +15,7 @@ from feedback.learning.client import FeedbackServer
 from reports.counting.sampled import COLUMNS, OUTSIDE, read_sample
 
 SENT = "sent.json"
-"""In the folder of the sample: the address of the review, and each file that was sent with its id there and its digest."""
+"""In the folder of the sample: the address of the review, and the id there and digest of each file that was sent."""
 LABELS = "labels.tsv"
 """The labels, beside the photos, as the labelling page writes them."""
 

@@ -10,8 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -61,32 +63,53 @@ def fetch(task: Task, limits: Limits) -> Task:
 def _from_web(url: str, limits: Limits) -> bytes:
     deadline = time.monotonic() + limits.seconds
     for _ in range(_REDIRECTS + 1):
-        connection = _connect(url, limits, deadline)
-        try:
+        with _connected(url, limits, deadline) as connection:
             answer = _ask(connection, url)
             if answer.status in (301, 302, 303, 307, 308):
                 url = _target(url, answer.getheader("Location") or "")
                 continue
             if answer.status != 200:
                 raise FetchError(f"http_{answer.status}", f"the server answered {answer.status} {answer.reason}")
-            return _body(answer, connection, limits, deadline)
-        finally:
-            connection.close()
+            return _body(answer, limits)
     raise FetchError("fetch_failed", f"more than {_REDIRECTS} redirects")
 
 
-def _connect(url: str, limits: Limits, deadline: float) -> http.client.HTTPConnection:
+@contextmanager
+def _connected(url: str, limits: Limits, deadline: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection that ends at the deadline: a socket's timeout is for each read, and a server may send bytes slowly.
+
+    Raises:
+        TimeoutError: the block was not done at the deadline.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     address = _checked(host, port, limits.allowed)
-    left = _left(deadline)
-    sock: Any = socket.create_connection((address, port), timeout=left)
+    connection = http.client.HTTPConnection(host, port)
+    sock: Any = socket.create_connection((address, port), timeout=_left(deadline))
     if parts.scheme == "https":
-        sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-    connection = http.client.HTTPConnection(host, port, timeout=left)
+        sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     connection.sock = sock
-    return connection
+    timer = threading.Timer(deadline - time.monotonic(), _end, [sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        if parts.scheme == "https":
+            sock.do_handshake()
+        yield connection
+    except (OSError, http.client.HTTPException):
+        _left(deadline)
+        raise
+    else:
+        _left(deadline)
+    finally:
+        timer.cancel()
+        connection.close()
+
+
+def _end(sock: socket.socket) -> None:
+    with suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # that of TLS would change what another thread reads from
 
 
 def _checked(host: str, port: int, allowed: Collection[str]) -> str:
@@ -136,19 +159,15 @@ def _target(url: str, location: str) -> str:
     return target
 
 
-def _body(answer: http.client.HTTPResponse, connection: Any, limits: Limits, deadline: float) -> bytes:
+def _body(answer: http.client.HTTPResponse, limits: Limits) -> bytes:
     parts: list[bytes] = []
     size = 0
-    while True:
-        if connection.sock is not None:
-            connection.sock.settimeout(_left(deadline))
-        if not (part := answer.read1(_CHUNK)):
-            return b"".join(parts)
+    while part := answer.read1(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > limits.bytes:
             raise FetchError("image_too_large", f"the photo has more than {limits.bytes} bytes")
-        _left(deadline)
+    return b"".join(parts)
 
 
 def _left(deadline: float) -> float:

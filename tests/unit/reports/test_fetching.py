@@ -1,6 +1,9 @@
 """Which addresses are never fetched from, however they are written, and whatever a name resolves to."""
 
+import contextlib
 import socket
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -35,6 +38,35 @@ def test_no_spelling_of_this_machine_is_fetched_from(host: str) -> None:
     assert task.error[0] == "fetch_blocked", task.error
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheme", "first", "more"),
+    [
+        ("http", b"HTTP/1.1 200 OK\r\n", b"X-More: headers\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n", b"a part of the photo"),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"a part of the photo"),
+        ("https", b"\x16\x03\x03\x04\x00", b"\0"),
+    ],
+    ids=["headers", "body", "body with a length", "handshake"],
+)
+def test_a_server_that_sends_a_little_at_a_time_is_left_at_the_limit(scheme: str, first: bytes, more: bytes) -> None:
+    def answer() -> None:
+        with server, server.accept()[0] as client, contextlib.suppress(OSError):
+            client.sendall(first)
+            for _ in range(60):
+                time.sleep(0.1)
+                client.sendall(more)
+
+    server = socket.create_server(("127.0.0.1", 0))
+    url = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/x.jpg"
+    threading.Thread(target=answer, daemon=True).start()
+    started = time.monotonic()
+    task = fetch(Task(url), Limits(10**6, seconds=0.6, allowed=frozenset({"127.0.0.1"})))
+    assert task.error
+    assert task.error[0] == "fetch_timeout", task.error
+    assert time.monotonic() - started < 3
+
+
 def test_a_url_that_is_none_is_an_error_row() -> None:
     assert (fetch(Task("http://[bad/1.jpg"), Limits(9)).error or ("",))[0] == "fetch_failed"
 
@@ -58,3 +90,9 @@ def test_a_name_with_one_private_address_is_blocked_and_no_second_answer_is_aske
     assert codes == ["fetch_blocked", "fetch_failed"]
     assert connected == [("93.184.216.34", 80)]
     assert answers == [["10.0.0.1"]]
+
+
+def test_a_blocked_host_is_named_once_with_its_address() -> None:
+    said = [(fetch(Task(f"http://{host}/1.jpg"), Limits(9)).error or "")[1] for host in ("10.0.0.1", "localhost")]
+    assert said[0] == "10.0.0.1 is an address of a private network: see --allow-host"
+    assert said[1].startswith(("localhost (127.0.0.1) is", "localhost (::1) is"))
