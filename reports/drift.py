@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from common.cli import command
-from common.console import compact_table, console, say
+from common.console import compact_table, console, note, say
 from common.errors import InvalidInput
 from common.files import write_whole, writing
 from common.words import number_of
@@ -43,6 +43,8 @@ def drift(scores: Path, against: Path | None, label: str | None, metrics: Path |
     if against and len({one.manifest_digest for one in jobs}) == 1:
         raise InvalidInput(f"{scores} and {against} are scores of the same photos", "give those of the days before")
     days = measure_days(jobs, label_of(job, label))
+    if twice := sum(one.photos for one in jobs) - int(days.photos.sum()):
+        note(f"{number_of(twice, 'photo')} of {scores} are in {against} as well, and counted once")
     if len(days.dates) <= MIN_DAYS:
         raise InvalidInput(
             f"the scores cover {number_of(len(days.dates), 'day')}, and a day needs {MIN_DAYS} before it",

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 
 import numpy as np
-import pyarrow as pa
 
-from reports.counting.days import COLUMNS, MEASURES, Days, farthest
+from reports.counting.days import MEASURES, Days, farthest, rows_of
 from reports.manifest.dates import CHINA
-from reports.scoring.job import Job, read_parts
+from reports.scoring.job import Job
 from reports.shares.drift import Flags, Floats, last_alarm
 
 FARTHEST = 20
@@ -64,6 +63,6 @@ def photos_of_alarm(
     if (found := last_alarm(days.values, distances, alarms)) is None:
         return []
     day, measure, sign = found
-    table = pa.concat_tables([read_parts(job, (*COLUMNS, "photo_id", "source")) for job in jobs])
+    table = rows_of(jobs, ("photo_id", "source"))
     rows = table.take(farthest(table, label, day, measure, sign, FARTHEST)).to_pylist()
     return [{**row, "measure": MEASURES[measure]} for row in rows]

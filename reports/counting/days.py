@@ -52,7 +52,28 @@ def measure_days(jobs: Sequence[Job], label: str) -> Days:
     Raises:
         InvalidInput: parts are missing or damaged.
     """
-    return measure_table(pa.concat_tables([read_parts(job, COLUMNS) for job in jobs]), label)
+    return measure_table(rows_of(jobs), label)
+
+
+def rows_of(jobs: Sequence[Job], more: Sequence[str] = ()) -> pa.Table:
+    """The rows of one or more complete jobs, with `COLUMNS` and more. A photo of several jobs is there once.
+
+    Raises:
+        InvalidInput: parts are missing or damaged.
+    """
+    names = dict.fromkeys((*COLUMNS, *more, "photo_id", "sha256"))
+    table = pa.concat_tables([read_parts(job, names) for job in jobs])
+    return table.filter(_first_of_each(table)) if len(jobs) > 1 else table
+
+
+def _first_of_each(table: pa.Table) -> pa.Array:
+    """Whether no earlier row has the same id and bytes. What could not be read is not known to be the same."""
+    seen: set[tuple[str, str]] = set()
+    first = []
+    for photo_id, sha256 in zip(table["photo_id"].to_pylist(), table["sha256"].to_pylist(), strict=True):
+        first.append(not sha256 or (photo_id, sha256) not in seen)
+        seen.add((photo_id, sha256))
+    return pa.array(first)
 
 
 def measure_table(table: pa.Table, label: str) -> Days:

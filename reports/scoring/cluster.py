@@ -9,6 +9,7 @@ starts is on loopback, without dashboard and usage reports.
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,8 +17,9 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-from common.errors import CheckFailed, NotFound, Unreachable
+from common.errors import CheckFailed, InvalidInput, NotFound, Unreachable
 from deploy.store.profile import cores
 from reports.scoring.archives import unpacked
 from reports.scoring.fetching import Limits, fetch
@@ -35,6 +37,7 @@ _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _MODE = "RAY_AUTH_MODE"
 _STORE = 256 * 2**20  # bytes of shared memory; the rows of a part are about 1 MB
 _TRIES = 3  # of a part whose actor died
+_CONNECT_S = 5
 
 
 class Scorer:
@@ -72,6 +75,7 @@ class Cluster:
 
     Raises:
         NotFound: Ray is not installed.
+        InvalidInput: the address is not valid.
         Unreachable: the cluster does not answer.
         CheckFailed: the archive does not start there.
     """
@@ -79,6 +83,8 @@ class Cluster:
     def __init__(self, mar: Path, limits: Limits, connections: int, jobs: int | None, address: str | None) -> None:
         if find_spec("ray") is None:
             raise NotFound("Ray is not installed", "run .venv/bin/python -m pip install -r requirements/ray.txt")
+        if address and address != "auto":
+            _require_listening(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # a line a second while a cluster refuses the token
         if not address or address.startswith((LOCAL, "localhost")):  # a driver with another address finds no node there
@@ -134,6 +140,27 @@ class Cluster:
                     idle.append(one)
         except ray.exceptions.RayError as error:
             raise _failed(error) from error
+
+
+def _require_listening(address: str) -> None:
+    """Check that something listens at HOST:PORT: Ray itself tries for a minute, and prints its log.
+
+    Raises:
+        InvalidInput, Unreachable: it is not an address, or nothing listens there.
+    """
+    try:
+        parts = urlsplit(f"//{address.removeprefix('ray://')}")
+        place = parts.hostname or "", parts.port or 0
+    except ValueError:
+        place = "", 0
+    if not all(place):
+        raise InvalidInput(f"--ray-address {address} is not an address", "write HOST:PORT, or auto")
+    try:
+        socket.create_connection(place, _CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or f"no answer within {_CONNECT_S} s"
+        fix = "correct --ray-address, or start a cluster with ray start"
+        raise Unreachable(f"no Ray cluster answers at {address}: {reason}", fix) from error
 
 
 def _failed(error: Exception) -> Exception:

@@ -1,24 +1,35 @@
-"""Score manifests in a test: a pool of one worker that all tests of a file share, and rows that can be compared."""
+"""Scores in a test: made by a pool of one worker that all tests of a file share, or written without a model."""
 
 import csv
+import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.files import write_json
 from deploy.settings import ROOT
 from reports.manifest.opening import open_manifest
 from reports.score import run
 from reports.scoring.archives import Model, unpacked
-from reports.scoring.job import Job, create_job, read_parts
+from reports.scoring.job import Job, create_job, read_job, read_parts
+from reports.scoring.schema import part_schema
 from reports.scoring.workers import Fetch, Pool
+from tests.helpers.feedback import jpeg
 from tests.helpers.light import pack_quickly, write_coloured_photos, write_light_bundle
 from tests.helpers.running.forked import start_forked
 
 HEADER = "photo_id,path,url,institution,region,published_at\n"
 PART = 8
+LABELS = ("room", "call")
+MONDAY = datetime(2022, 3, 7, 4, tzinfo=UTC)
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -75,3 +86,35 @@ def killed_when(reached: Callable[[], bool], words: list[str], temporary: Path) 
             assert running.poll() is None
             time.sleep(0.001)
         running.kill()
+
+
+def photo_of(number: int) -> bytes:
+    """The bytes of a photo of `job_of`."""
+    return jpeg(number, side=48)
+
+
+def job_of(folder: Path, count: int = 40, **more: Sequence[Any]) -> Job:
+    """Scores of photos that exist, half of them answered `call`. Each keyword is a column."""
+    (folder / "parts").mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number}.jpg").write_bytes(photo_of(number))
+    columns = {
+        "photo_id": [f"p{number}" for number in range(count)],
+        "source": [str(folder / f"{number}.jpg") for number in range(count)],
+        "published_at": [MONDAY + timedelta(days=number % 14) for number in range(count)],
+        "sha256": [hashlib.sha256(photo_of(number)).hexdigest() for number in range(count)],
+        "label": [LABELS[number % 2] for number in range(count)],
+        **more,
+    }
+    same = {"institution": "x", "region": "BJ", "confidence": 0.9, "unsure": False, "in_scope": True, "scope": 0.9}
+    same |= {"error_code": "", "model_digest": "d" * 64, "bytes": 1000, "brightness": 99.0}
+    rows = [{**same, **dict(zip(columns, cells, strict=True))} for cells in zip(*columns.values(), strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows, part_schema((), LABELS)), folder / "parts" / "00000.parquet")
+    facts = {"model": "m", "version": "1", "digest": "d" * 64, "labels": LABELS, "manifest": "m.csv", "extra": ()}
+    write_json(folder / "job.json", {**facts, "manifest_digest": "m", "photos": count, "created": "", "part": count})
+    return read_job(folder)
+
+
+def invoke(program: click.Command, *words: object) -> None:
+    """Run a command in this process."""
+    program.main([str(word) for word in words], standalone_mode=False)

@@ -12,7 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.errors import UserError
 from deploy.settings import ROOT
+from reports.scoring.cluster import Cluster
+from reports.scoring.fetching import Limits
 from reports.scoring.job import Job, read_job
 from tests.helpers.commands import command
 from tests.helpers.reports import PART, killed_when, rows
@@ -44,6 +47,21 @@ def test_ray_gives_the_same_rows_listens_on_loopback_only_and_leaves_nothing(
     assert listening == {"127.0.0.1"}
     assert {path.name for path in tmp_path.iterdir()} <= {"s", ".s.lock", ".ses", ".cache"}  # no .ray with a token
     assert not Path(f"/tmp/photoloop-ray-{running.pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        (f"127.0.0.1:{free_port()}", "no Ray cluster answers at 127.0.0.1:[0-9]+: Connection refused: correct"),
+        ("127.0.0.1", "is not an address: write HOST:PORT, or auto"),
+        ("127.0.0.1:port", "is not an address: write HOST:PORT, or auto"),
+    ],
+)
+def test_a_wrong_address_is_one_line_at_once(address: str, problem: str, mar: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=problem):
+        Cluster(mar, Limits(1000), 1, None, address)
+    assert time.monotonic() - started < 5
 
 
 def addresses(launcher: int) -> set[str]:

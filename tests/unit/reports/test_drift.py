@@ -1,19 +1,25 @@
 """Drift on bootstrapped days: quiet ones stay quiet, and three kinds of change are found within two days."""
 
+import json
 import math
 import random
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from common.files import write_json
 from dataset.auditing.hashing import hash_photo
 from dataset.draw import draw
-from reports.counting.days import MEASURES, farthest, hash_bits, measure_table
+from reports.counting.days import MEASURES, farthest, hash_bits, measure_days, measure_table
+from reports.drift import drift
 from reports.manifest.dates import CHINA
+from reports.scoring.job import Job, read_job
 from reports.shares.drift import find_alarms, last_alarm
+from tests.helpers.reports import MONDAY, invoke, job_of
 
 Photo = dict[str, Any]
 DAYS, PHOTOS, CHANGE = 60, 300, 40
@@ -141,3 +147,23 @@ def test_the_bits_of_a_hash_are_read_in_full() -> None:
     assert bits[0].all()
     assert np.isnan(bits[1]).all()
     assert bits[2].tolist() == [1] + [0] * 143
+
+
+def test_photos_that_both_scores_have_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def scores(name: str, numbers: range) -> Job:
+        job = job_of(
+            tmp_path / name,
+            len(numbers),
+            photo_id=[f"p{number}" for number in numbers],
+            sha256=[f"{number:064x}" for number in numbers],
+            published_at=[MONDAY + timedelta(days=number // 6) for number in numbers],
+        )
+        facts = json.loads((job.folder / "job.json").read_text())
+        write_json(job.folder / "job.json", {**facts, "manifest_digest": name})
+        return read_job(job.folder)
+
+    march, april = scores("march", range(120)), scores("april", range(90, 180))
+    invoke(drift, april.folder, "--against", march.folder)
+    said = capsys.readouterr()
+    assert f"30 photos of {april.folder} are in {march.folder} as well, and counted once" in said.err
+    assert measure_days([march, april], "call").photos.tolist() == [6] * 30

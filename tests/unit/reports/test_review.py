@@ -1,16 +1,12 @@
 """The reviewed sample, of scores that are written without a model: labels go to their photos, or an error says why."""
 
-import hashlib
 import json
 import re
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from common.errors import InvalidInput, NotFound
@@ -19,42 +15,7 @@ from reports.build import build
 from reports.counting.review import Reviewed, read_review
 from reports.sample import sample, suffix_of
 from reports.scoring.job import Job, read_job
-from reports.scoring.schema import part_schema
-from tests.helpers.feedback import jpeg
-from tests.helpers.reports import table
-
-LABELS = ("room", "call")
-MONDAY = datetime(2022, 3, 7, 4, tzinfo=UTC)
-
-
-def photo_of(number: int) -> bytes:
-    return jpeg(number, side=48)
-
-
-def job_of(folder: Path, count: int = 40, **more: Sequence[Any]) -> Job:
-    """Scores of photos that exist, half of them answered `call`. Each keyword is a column."""
-    (folder / "parts").mkdir(parents=True)
-    for number in range(count):
-        (folder / f"{number}.jpg").write_bytes(photo_of(number))
-    columns = {
-        "photo_id": [f"p{number}" for number in range(count)],
-        "source": [str(folder / f"{number}.jpg") for number in range(count)],
-        "published_at": [MONDAY + timedelta(days=number % 14) for number in range(count)],
-        "sha256": [hashlib.sha256(photo_of(number)).hexdigest() for number in range(count)],
-        "label": [LABELS[number % 2] for number in range(count)],
-        **more,
-    }
-    same = {"institution": "x", "region": "BJ", "confidence": 0.9, "unsure": False, "in_scope": True, "scope": 0.9}
-    same |= {"error_code": "", "model_digest": "d" * 64, "bytes": 1000, "brightness": 99.0}
-    rows = [{**same, **dict(zip(columns, cells, strict=True))} for cells in zip(*columns.values(), strict=True)]
-    pq.write_table(pa.Table.from_pylist(rows, part_schema((), LABELS)), folder / "parts" / "00000.parquet")
-    facts = {"model": "m", "version": "1", "digest": "d" * 64, "labels": LABELS, "manifest": "m.csv", "extra": ()}
-    write_json(folder / "job.json", {**facts, "manifest_digest": "m", "photos": count, "created": "", "part": count})
-    return read_job(folder)
-
-
-def run(program: click.Command, *words: object) -> None:
-    program.main([str(word) for word in words], standalone_mode=False)
+from tests.helpers.reports import MONDAY, invoke, job_of, table
 
 
 @pytest.fixture
@@ -64,7 +25,7 @@ def job(tmp_path: Path) -> Job:
 
 @pytest.fixture
 def review(job: Job, tmp_path: Path) -> Path:
-    run(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
+    invoke(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
     return tmp_path / "review"
 
 
@@ -88,7 +49,7 @@ def right(found: Reviewed) -> list[int]:
 def test_photo_ids_that_look_like_files_of_the_sample_keep_their_labels(tmp_path: Path) -> None:
     """Number N of the manifest is not file N of the sample, and what is called so there is another photo."""
     job = job_of(tmp_path / "scores", photo_id=[f"{number:04d}.jpg" for number in range(1, 41)])
-    run(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
+    invoke(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
     review = tmp_path / "review"
     assert any(row["file"] != row["photo_id"] for row in table(review / "sample.csv"))
     for key in ("file", "photo_id"):
@@ -101,7 +62,7 @@ def test_photo_ids_that_look_like_files_of_the_sample_keep_their_labels(tmp_path
 
 def test_a_label_in_blanks_and_a_photo_id_that_looks_like_a_formula_are_found(tmp_path: Path) -> None:
     job = job_of(tmp_path / "scores", photo_id=[f"{'-@='[number % 3]}x{number}" for number in range(40)])
-    run(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
+    invoke(sample, job.folder, "--count", 40, "--out", tmp_path / "review")
     lines = truth(tmp_path / "review", "photo_id").replace("'", "").replace("\n", " \n")
     found = labelled(tmp_path / "review", job, lines)
     assert (right(found), found.unlabelled, found.notes) == ([20, 20], 0, ())
@@ -150,7 +111,7 @@ def test_a_review_of_other_scores_or_of_another_label_is_refused(
     if "digest" not in facts:  # of which the parts disagree with the job
         words = ["--label", label, "--feedback", "http://127.0.0.1:9", "--token-file", review / "token"]
         with pytest.raises(click.ClickException, match=problem):
-            run(sample, job.folder, "--out", review, *words)
+            invoke(sample, job.folder, "--out", review, *words)
 
 
 def test_a_review_of_an_earlier_version_is_accepted_with_a_note(review: Path, job: Job) -> None:
@@ -176,7 +137,7 @@ def test_a_damaged_row_of_the_sample_is_named(review: Path, job: Job, column: st
 def built(job: Job, review: Path, lines: str, out: Path) -> dict[str, Any]:
     """What the page of a reviewed report says about the review and the period."""
     (review / "labels.csv").write_text(lines)
-    run(build, job.folder, "--review", review, "--labels", review / "labels.csv", "--out", out)
+    invoke(build, job.folder, "--review", review, "--labels", review / "labels.csv", "--out", out)
     data = json.loads(re.findall(r'id="data">(.*?)</script>', (out / "index.html").read_text())[0])
     return {**data["facts"], **dict(data["basis"])}
 
@@ -211,7 +172,7 @@ def test_the_report_says_how_many_photos_were_reviewed_and_why_shares_are_not_co
 def test_one_date_far_from_all_others_is_refused_with_its_photo(tmp_path: Path) -> None:
     job = job_of(tmp_path / "scores", 2, published_at=[datetime(1899, 12, 29, 17, tzinfo=UTC), MONDAY])
     with pytest.raises(click.ClickException, match=r"spans 6377 weeks, from 1899-12-30 \(p0\) to 2022-03-07 \(p1\)"):
-        run(build, job.folder, "--out", tmp_path / "site")
+        invoke(build, job.folder, "--out", tmp_path / "site")
     assert not (tmp_path / "site").exists()
 
 
@@ -222,7 +183,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_none_at_all_is_an_error(
     kept = tmp_path / "scores" / "0.jpg"
     sources = [str(kept), str(tmp_path / "folder.jpg"), str(tmp_path / "gone.jpg"), "http://127.0.0.1/1.jpg"]
     job = job_of(tmp_path / "scores", 4, source=sources)
-    run(sample, job.folder, "--out", tmp_path / "review")
+    invoke(sample, job.folder, "--out", tmp_path / "review")
     said = capsys.readouterr()
     assert "1 photo to review: 0 answered call, 1 answered otherwise, 0 out of scope" in said.out
     assert "left out 3 photos:" in said.err
@@ -230,7 +191,7 @@ def test_photos_that_cannot_be_read_are_left_out_and_none_at_all_is_an_error(
     assert "127.0.0.1 is an address of a private network" in said.err
     kept.unlink()
     with pytest.raises(click.ClickException, match=r"none of the 4 photos drawn from .* can be used: put them back"):
-        run(sample, job.folder, "--out", tmp_path / "again")
+        invoke(sample, job.folder, "--out", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -240,7 +201,7 @@ def test_a_photo_that_changed_since_it_was_scored_is_left_out(
     job = job_of(tmp_path / "scores")
     for number in range(30):
         (tmp_path / "scores" / f"{number}.jpg").write_bytes(b"another photo")
-    run(sample, job.folder, "--out", tmp_path / "review")
+    invoke(sample, job.folder, "--out", tmp_path / "review")
     said = capsys.readouterr()
     assert {row["photo_id"] for row in table(tmp_path / "review" / "sample.csv")} == {f"p{n}" for n in range(30, 40)}
     assert "left out 30 photos, the first 5 of them:" in said.err

@@ -17,10 +17,8 @@ from feedback.web.site import Site
 from reports.sample import sample
 from reports.scoring.job import Job
 from tests.helpers.feedback import PASSWORD, running, site_in
+from tests.helpers.reports import LABELS, invoke, job_of
 from tests.helpers.s3 import free_port
-from tests.unit.reports.test_review import job_of, run
-
-LABELS = ("room", "call")
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ class Reviewing:
     def send(self, site: Site, url: str, *more: object) -> None:
         self.token.write_text(site.people.add_token("reports", "reports"))
         words = ["--out", self.out, "--feedback", url, "--token-file", self.token]
-        run(sample, self.job.folder, *words, *more)
+        invoke(sample, self.job.folder, *words, *more)
 
     def sent(self) -> dict[str, int]:
         content = json.loads((self.out / "sent.json").read_text())
@@ -116,7 +114,7 @@ def test_labels_that_somebody_wrote_are_kept(review: Reviewing, site: Site, caps
 
 def test_a_photo_that_is_missing_from_the_sample_is_one_line(review: Reviewing, site: Site) -> None:
     with running(site) as url:
-        run(sample, review.job.folder, "--out", review.out)
+        invoke(sample, review.job.folder, "--out", review.out)
         next((review.out / "photos").iterdir()).unlink()
         with pytest.raises(click.ClickException, match=r"cannot be read: No such file or directory: put it back, or"):
             review.send(site, url)
@@ -206,5 +204,5 @@ def test_nothing_is_drawn_if_the_site_does_not_answer_or_refuses_the_token(revie
         review.token.write_text("x" * 43)
         words = ["--out", review.out, "--feedback", url, "--token-file", review.token]
         with pytest.raises(click.ClickException, match="answers 401"):
-            run(sample, review.job.folder, *words)
+            invoke(sample, review.job.folder, *words)
     assert not review.out.exists()
