@@ -42,7 +42,8 @@ function drawSummary() {
   const said = (key, row) => filled(key, { week: row.week, name: name(), value: best(row)[0], low: best(row)[1], high: best(row)[2] });
   const lines = [];
   if (speed) lines.push(filled("moved_line", speed));
-  if (speed && speed.days_to_half !== null) lines.push(filled("half_line", { half: speed.days_to_half, most: text(speed.days_to_most) }));
+  if (speed && speed.days_to_half !== null) lines.push(filled("half_line", speed));
+  if (speed && speed.days_to_most !== null) lines.push(filled("most_line", speed));
   if (country.length) {
     lines.push(said("peak_line", country.reduce((a, b) => (best(b)[0] > best(a)[0] ? b : a))));
     lines.push(said("share_line", country[country.length - 1]));

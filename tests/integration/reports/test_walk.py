@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,8 @@ from reports.scoring.job import Job
 from reports.scoring.worker import Task
 from reports.scoring.workers import Pool
 from tests.helpers.commands import SHIPPED
-from tests.helpers.reports import HEADER, pool_of, rows, scored, table
+from tests.helpers.reports import HEADER, MONDAY, invoke, job_of, pool_of, rows, scored, table
 from tests.helpers.running.browser import running_browser
-
-
-def invoke(program: click.Command, *words: object) -> None:
-    program.main([str(word) for word in words], standalone_mode=False)
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +258,36 @@ def test_the_page_speaks_chinese_and_prints_on_a4(browser: Any, site: Path, tmp_
     pdf = page.pdf(format="A4")
     assert pdf.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 12
+
+
+@pytest.fixture(scope="module")
+def printed(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The text of the pages of a printed report of 16 weeks, in which two of three institutions moved."""
+    if not shutil.which("pdftotext"):
+        pytest.skip("pdftotext is not installed")
+    folder, count = tmp_path_factory.mktemp("printed"), 16 * 12
+    moved = [number % 16 > 6 and number % 3 != 0 for number in range(count)]
+    job = job_of(
+        folder / "scores",
+        count,
+        published_at=[MONDAY + timedelta(weeks=number % 16) for number in range(count)],
+        institution=[f"i{number % 3}" for number in range(count)],
+        label=["call" if one else "room" for one in moved],
+    )
+    invoke(build, job.folder, "--out", folder / "site")
+    opened(browser, folder / "site").pdf(path=str(folder / "a.pdf"), format="A4")
+    words = ["pdftotext", "-layout", str(folder / "a.pdf"), "-"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split("\f")
+
+
+def test_the_head_of_a_printed_table_is_on_the_page_of_its_first_rows(printed: list[str]) -> None:
+    (page,) = [page for page in printed if "All regions" in page]
+    assert "W10" in page.partition("All regions")[2]
+
+
+def test_what_is_unknown_is_not_said_in_the_summary(printed: list[str]) -> None:
+    assert "to half of the institutions: 0 days." in printed[0]
+    assert "to most" not in printed[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
