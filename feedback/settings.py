@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InvalidInput
-from deploy.host.var import FEEDBACK
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
+FOLDER = "feedback"
+"""Folder below SERVE_VAR for the database, the photos and the secrets; deploy/host/var.py knows it, too."""
+
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("SERVE_WEB_PORT", "5000", "the upload and review pages, HTTP; 0: do not start them"),
     ("SERVE_WEB_HOST", HOST, "address that the pages listen on; others than the loopback need a proxy with HTTPS"),
@@ -66,8 +68,8 @@ class Settings:
 
     @property
     def folder(self) -> Path:
-        """The folder of this service's own files: the database, the photos and the secrets."""
-        return self.var / FEEDBACK
+        """The folder of this service's own files."""
+        return self.var / FOLDER
 
     @property
     def spool(self) -> Path:
@@ -84,7 +86,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     environ = os.environ if environ is None else environ
     value = {name: environ.get(name) or default for name, default, _ in ROWS}
     var = (ROOT / (environ.get("SERVE_VAR") or "var")).resolve()
-    folder = var / FEEDBACK
+    folder = var / FOLDER
     port = _number(environ.get("SERVE_INFERENCE_PORT") or "8080", "SERVE_INFERENCE_PORT", 1, 65535)
     server = value["FEEDBACK_SERVER"].rstrip("/")
     if bool(server) != bool(value["FEEDBACK_TOKEN"]):

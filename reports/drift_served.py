@@ -36,7 +36,12 @@ from reports.shares.drift import MIN_DAYS, find_alarms, last_alarm
 @click.option("--counts", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File of daily counts.")
 @click.option("--model", default="classroom", show_default=True, help="Name under which the model is served.")
 @click.option("--label", help="Label whose share is compared.  [default: the last of the recipe]")
-@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Ignore the days before, for example before a change.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="Ignore the days before, for example before a change that is to stay.",
+)
 @click.option("--metrics", type=click.Path(path_type=Path), help="File for Prometheus' textfile collector.")
 @click.option(
     "--farthest", type=click.Path(path_type=Path), help="CSV of the requests that differ most on the last day in alarm."

@@ -57,9 +57,9 @@ SHOWN = 5
 @command(epilog="Example: python -m reports sample scores/1 --count 300 --out review/1")
 @click.argument("scores", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the photos.")
-@click.option("--count", show_default="300", type=click.IntRange(2, 10_000), help="Photos to draw.")
+@click.option("--count", type=click.IntRange(2, 10_000), help="Photos to draw.  [default: 300]")
 @click.option("--label", help="Label whose share is reported.  [default: the last of the recipe]")
-@click.option("--seed", show_default="0", type=int, help="The same seed draws the same photos.")
+@click.option("--seed", type=int, help="The same seed draws the same photos.  [default: 0]")
 @click.option("--allow-host", multiple=True, help="Host in a private network that photos may come from.")
 @click.option("--feedback", help="Address of the feedback pages, for example http://10.0.0.5:5000: review there.")
 @click.option(

@@ -11,11 +11,9 @@ MARK = "deploying.lock"
 METRICS = "metrics"
 """Folder of texts for Prometheus that other programs write, NAME.prom; the keeper adds them to its own /metrics."""
 
-FEEDBACK = "feedback"
-"""Folder of the pages, whose commands may run before the first start of the server."""
-
 _MARKS = (MARK, "served.json", "key_file.json")  # the other two: folders of early versions
-_NOTHING = {"lost+found", FEEDBACK}  # the first one is in an empty file system
+_NOTHING = {"lost+found", "feedback"}
+"""In an empty file system; and the folder of the pages, whose commands may run before the first start of the server."""
 
 
 def claim(folder: Path) -> None:

@@ -333,7 +333,7 @@ class Endpoint:
     def __init__(self, content: dict[str, Any], status: int = 200) -> None:
         self.content, self.status, self.requests = content, status, 0
 
-    def ask(self, *_: Any, **__: Any) -> Any:
+    def predict(self, *_: Any, **__: Any) -> Any:
         self.requests += 1
         return SimpleNamespace(
             ok=self.status == 200, status_code=self.status, text=json.dumps(self.content), json=lambda: self.content
