@@ -136,7 +136,9 @@ def _snapshot(folder: Path, fed: Sequence[Row], parts: Parts, labels: Sequence[s
             hashes, chains = [*hashes, value], [*chains, chain]
         suffix = {".png": ".png", ".webp": ".webp"}.get(row.path.suffix.lower(), ".jpg")
         url, uploader = f"/uploads/{number:032x}{suffix}", sources.index(row.source)
-        agreed.append((Agreed(number, row.label, url, chain, uploader, "upload", 1.0), row.path.read_bytes()))
+        data = row.path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        agreed.append((Agreed(number, row.label, digest, url, chain, uploader, "upload", 1.0), data))
     frozen = _hashes_of(parts.never, folder.parent)
     snapshots.write(folder, snapshots.choose(agreed, labels, frozen, len(parts.base)))
     return folder
