@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,9 @@ def _elsewhere(message: str) -> str:
     path = Path(match[1])
     if (ROOT / path).exists():
         return f"{ROOT / path} does: give that, or run this in {ROOT}. "
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    beside: list[str] = []
+    with suppress(OSError):  # there is no such folder, or it may not be listed
+        beside = [entry.name for entry in path.parent.iterdir()]
     near = nearest(path.name, beside)
     return f"Did you mean {path.parent / near}? " if near else ""
 

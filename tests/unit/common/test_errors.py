@@ -62,3 +62,14 @@ def test_a_misspelt_path_is_answered_with_the_nearest(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, ["predict", str(tmp_path / given), "photo.jpg"])
         assert done.exit_code == 1
         assert words in done.stderr
+
+
+def test_a_path_in_a_folder_that_may_not_be_listed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        done = CliRunner().invoke(main, ["predict", str(tmp_path / "clasroom"), "photo.jpg"])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "does not exist. See" in done.stderr
