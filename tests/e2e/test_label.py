@@ -294,11 +294,22 @@ def test_a_photo_is_found_in_the_list_and_changed_by_keyboard_alone(browser: Any
     assert table(folder)["002.png"] == LABELS[2]
     expect(dialog.get_by_role("status")).to_have_text("0 photos")  # the list as it was left
     page.keyboard.press("Escape")
-    expect(dialog).to_be_hidden()
     expect(page.locator("figcaption")).to_have_text("003.png")
     assert page.url == f"{server.url}/"
     press(page, "z")
     assert table(folder) == {"000.png": LABELS[0], "001.png": LABELS[1], "002.png": "no_class", "003.png": ""}
+
+
+def test_a_key_right_after_the_list_was_closed_is_not_lost(browser: Any, server: Serving) -> None:
+    """Until the next frame the hidden search keeps the focus; both happen in one task here."""
+    page = opened(browser, server)
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page.evaluate("""() => {
+        document.getElementById("list").close();
+        const key = new KeyboardEvent("keydown", { key: "2", code: "Digit2", bubbles: true });
+        document.getElementById("search").dispatchEvent(key); }""")
+    expect(page.get_by_role("status").first).to_have_text(f"000.png: {LABELS[1]}. Next: 001.png.")
 
 
 def test_a_link_opens_one_photo(browser: Any, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ export class Shortcuts {
   }
 
   #handle(event) {
-    const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
+    // A field of a dialog that has just been closed keeps the focus until the next frame: nobody types there any more.
+    const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select") && event.target.checkVisibility();
     if (typing || !this.enabled() || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
     if (event.defaultPrevented || document.querySelector("dialog:modal")) return;
     const name = this.#name(event);

@@ -611,6 +611,15 @@ def test_the_photo_is_shown_upright_small_and_as_jpeg(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_each_of_two_names_that_differ_in_how_accents_are_stored_is_opened(tmp_path: Path) -> None:
+    names = [normalize(form, "Café.png") for form in ("NFC", "NFD")]
+    photos(tmp_path, *names)
+    with serving(tmp_path) as server:
+        opened = [server.post("open", name=name).json()["photo"]["name"] for name in names]
+        assert opened == names
+
+
+@pytest.mark.slow
 def test_labels_get_distinct_keys_as_far_as_there_are_any(tmp_path: Path) -> None:
     labels = [f"label {number}" for number in range(40)]
     (tmp_path / "many.yaml").write_text(
