@@ -5,8 +5,9 @@ A `room` shows a lesson in a room: heads in rows before a board or a projected s
 or a group that faces the camera. A `call` shows the window of a call: tiles, names, a tool bar, a shared page. `rooms`
 and `screens` are more varied: rooms with laptops, large screens and faces close to the camera; laptops and phones in a
 call, virtual classrooms that are mostly a slide, one caller who fills the screen, virtual rooms seen from above.
-`lessons` are virtual classrooms alone. `papers` show no class: logos, charts, maps, posters. `pictures` are papers or
-single things: plants, animals, vehicles. The other drawings are plain marks for tests with any number of classes.
+`lessons` are virtual classrooms alone, and `waiting` are calls in which nobody shows a camera. `papers` show no class:
+logos, charts, maps, posters. `pictures` are papers or single things: plants, animals, vehicles. The other drawings are
+plain marks for tests with any number of classes.
 """
 
 import random
@@ -20,6 +21,7 @@ from dataset.drawing.papers import papers
 from dataset.drawing.rooms import changed_photo, room, rooms
 from dataset.drawing.screens import lessons, photographed_screens, screens
 from dataset.drawing.things import pictures
+from dataset.drawing.windows import waiting
 
 
 def draw(kind: str, seed: int, photos: Sequence[Image.Image] = ()) -> Image.Image:
@@ -51,6 +53,7 @@ DRAWINGS: dict[str, Callable[[random.Random, int, int], Image.Image]] = {
     "rooms": rooms,
     "screens": screens,
     "lessons": lessons,
+    "waiting": waiting,
     "papers": papers,
     "pictures": pictures,
     "discs": marks(disc),

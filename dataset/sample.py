@@ -6,7 +6,8 @@ writes runs/drawn/LABEL/0000.jpg ... and SOURCES.tsv, in which every drawn photo
 licence. Other rows of SOURCES.tsv stay. If the recipe has a drawing for `no_class`, photos of none of its labels are
 drawn too. If it is interrupted, run it again to continue. `--photos PHOTOS` draws every second photo with photos of one
 source of PHOTOS: their rooms get laptops or bars, and cameras of calls show parts of them. Of a split, only the
-training part is used.
+training part is used. `--draw online=waiting` draws that label as another kind; `dataset/draw.py` tells what each kind
+shows.
 """
 
 import random
@@ -25,7 +26,7 @@ from common.errors import InvalidInput
 from common.files import write_whole, writing
 from common.words import number_of
 from config.recipe import NO_CLASS, Recipe, read_recipe
-from dataset.draw import WITH_PHOTOS, draw
+from dataset.draw import DRAWINGS, WITH_PHOTOS, draw
 from dataset.listing import composed
 from dataset.photos import PARTS, Photo, read_photos
 from dataset.splitting.records import record, recorded
@@ -56,12 +57,33 @@ class Drawing(NamedTuple):
     type=click.Path(exists=True, path_type=Path),
     help="Label folders, a split or a table: every second drawing is made with photos of rooms from here.",
 )
-def sample(folder: Path, name: str, count: int, seed: int, photos: Path | None) -> None:
+@click.option(
+    "--draw",
+    "chosen",
+    multiple=True,
+    metavar="LABEL=KIND",
+    callback=lambda context, option, pairs: _kinds(pairs),
+    help=f"Draw this label as one of: {', '.join(DRAWINGS)}.  [repeatable]",
+)
+def sample(folder: Path, name: str, count: int, seed: int, photos: Path | None, chosen: Mapping[str, str]) -> None:
     """Draw sample photos into FOLDER, one folder per label."""
     recipe = read_recipe(name)
+    unknown = [label for label in chosen if label not in (*recipe.labels, NO_CLASS)]
+    if unknown:
+        known = ", ".join((*recipe.labels, NO_CLASS))
+        raise InvalidInput(f"--draw {unknown[0]}: recipe {recipe.name} has no such label", f"give one of {known}")
+    recipe = recipe.model_copy(update={"drawn": {**recipe.drawn, **chosen}})
     draw_set(folder, recipe, count, seed, read_photos(photos, recipe.labels) if photos else ())
     click.echo(f"{folder}: {number_of(count, 'drawn photo')} for each of {', '.join(_labels(recipe))}")
     next_step("dataset", "audit", folder, "--recipe", name)
+
+
+def _kinds(pairs: Sequence[str]) -> dict[str, str]:
+    """LABEL=KIND of --draw, by label."""
+    for pair in pairs:
+        if pair.partition("=")[2] not in DRAWINGS:
+            raise click.BadParameter(f"{pair}: write LABEL=KIND with a kind of {', '.join(DRAWINGS)}")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def draw_set(folder: Path, recipe: Recipe, count: int, seed: int, photos: Sequence[Photo] = ()) -> None:

@@ -53,6 +53,35 @@ def phone(rng: random.Random, width: int, height: int, camera: Camera) -> Image.
     return image
 
 
+def waiting(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A call in which nobody shows a camera: a letter or a name in a nearly empty window, often behind a list."""
+    dark = rng.random() < 0.9
+    image = Image.new("RGB", (width, height), tone(rng, 5, 55, 12) if dark else tone(rng, 200, 240, 8))
+    pen, short = ImageDraw.Draw(image), min(width, height)
+    top, bottom = height * rng.choice([0, 0, 0.03, 0.05]), height * rng.choice([1, 1, 0.95])
+    bar = height * rng.choice([0, 0.06, 0.09, 0.12])
+    pen.rectangle((0, 0, width, top), fill=tone(rng, 30, 250, 30))
+    _task_bar(pen, rng, (0, bottom, width, height))
+    middle = top + (bottom - bar - top) * rng.uniform(0.4, 0.55)
+    ink = (255, 255, 255) if dark else (40, 45, 55)
+    if rng.random() < 0.7:
+        draw, r = rng.choice([pen.ellipse, pen.rectangle]), short * rng.uniform(0.05, 0.16)
+        draw((width / 2 - r, middle - r, width / 2 + r, middle + r), fill=tone(rng, 60, 220, 90))
+        pen.text((width / 2, middle), rng.choice(NAMES)[0], (255, 255, 255), anchor="mm", font_size=r * 1.1)
+    else:
+        pen.text((width / 2, middle), rng.choice(NAMES), ink, anchor="mm", font_size=short * rng.uniform(0.06, 0.16))
+    pen.text((width * 0.01, bottom - bar - 4), rng.choice(NAMES), ink, anchor="ls", font_size=max(8, short * 0.03))
+    if rng.random() < 0.4:
+        w = short * rng.uniform(0.14, 0.25)
+        left = rng.choice([(width - w) / 2, width - w - 6, 6])
+        paste(image, _letter(rng, int(w), int(w * 0.8)), (left, top + 6, left + w, top + 6 + w * 0.8))
+    if bar:
+        _buttons(pen, rng, (0, bottom - bar, width, bottom), round_ones=rng.random() < 0.3)
+    if rng.random() < 0.35:
+        _list(pen, rng, width, height)
+    return image
+
+
 def page(rng: random.Random, width: int, height: int) -> Image.Image:
     """A document, program text or slide: no call."""
     dark = rng.random() < 0.3
@@ -64,6 +93,31 @@ def page(rng: random.Random, width: int, height: int) -> Image.Image:
         left = edge + (width - edge) * column / 2
         text_page(pen, rng, (left, 0, left + (width - edge) / rng.choice([1, 2]), height))
     return image
+
+
+def _task_bar(pen: ImageDraw.ImageDraw, rng: random.Random, box: Box) -> None:
+    """The bar of a desktop with small marks; of no height, nothing."""
+    x0, y0, x1, y1 = box
+    pen.rectangle(box, fill=tone(rng, 10, 250, 20))
+    side = (y1 - y0) / 2
+    for place in range(rng.randrange(4, 14)):
+        x = x0 + (x1 - x0) * (0.02 + 0.03 * place)
+        pen.rectangle((x, y0 + side / 2, x + side, y1 - side / 2), fill=tone(rng, 40, 230, 80))
+
+
+def _list(pen: ImageDraw.ImageDraw, rng: random.Random, width: int, height: int) -> None:
+    """Names with a word to click on beside some of them, and a button below."""
+    w, h = width * rng.uniform(0.22, 0.45), height * rng.uniform(0.2, 0.7)
+    x, y = (width - w) / 2 + rng.uniform(-0.1, 0.1) * width, height * rng.uniform(0.05, 0.15)
+    light = rng.random() < 0.7
+    pen.rounded_rectangle((x, y, x + w, y + h), 5, fill=tone(rng, 235, 255, 6) if light else tone(rng, 10, 50, 8))
+    ink, size = (60, 65, 75) if light else (220, 220, 225), max(8, min(width, height) * 0.028)
+    for line in range(1, min(7, int(h / size / 2.2) - 1)):
+        base = y + line * size * 2.2
+        pen.text((x + size, base), rng.choice(NAMES), ink, anchor="ls", font_size=size)
+        if rng.random() < 0.5:
+            pen.text((x + w - size, base), "Admit", (30, 110, 220), anchor="rs", font_size=size)
+    pen.rounded_rectangle((x + w * 0.6, y + h - size * 2, x + w - size, y + h - size * 0.6), 3, fill=(30, 110, 230))
 
 
 def _background(rng: random.Random) -> Colour:

@@ -21,7 +21,7 @@ from training.compression.export import FP16, INT8, MIXED, export_model
 from training.compression.quantise import quantise, quantise_within
 from training.fitting.loop import optimise
 from training.models.classifier import Classifier
-from training.models.scope import Scope
+from training.models.scope import LEVELS, Scope
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_openvino_computes_every_convolution_in_int8(recipe: Recipe, few: list[P
 
     changed = override(recipe, "backbone", name="efficientnet_lite0", weights="none")
     model = build(changed.backbone, 3)
-    model.scope = Scope(1280 + 2 * (80 + 112 + 192), 2)
-    graph = with_scope(quantise(to_onnx(model, changed), changed, few), model.scope)
+    model.scope = Scope(1280 + 2 * (80 + 112 + 192) + LEVELS, 2)
+    graph = with_scope(quantise(to_onnx(model, changed), changed, few), model.scope, model.pool)
     compiled = Core().compile_model(Core().read_model(graph.SerializeToString()), "CPU")
     kinds = {
         node.get_friendly_name(): node.get_rt_info()["primitiveType"].astype(str)

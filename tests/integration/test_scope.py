@@ -27,7 +27,7 @@ from tests.helpers.pictures import encode
 from tests.helpers.small import random_bundle, unpacked
 from training.bundles.goldens import GOLDEN_SEED, NO_CLASS_DRAWING, draw_goldens
 from training.bundles.scope_output import _features, with_scope
-from training.models.scope import Scope, features_of
+from training.models.scope import COLOUR_STEP, Scope, colours_of, features_of
 from training.records.run import read_recipe_of, read_record
 
 INSIDE = encode(draw("discs", 3), "JPEG", quality=85)
@@ -39,7 +39,8 @@ def features(graph: onnx.ModelProto, recipe: Recipe, data: bytes) -> torch.Tenso
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     graph.graph.output.pop()
     photo = preprocess(data, recipe.input, recipe.limits)[None]
-    return features_of(torch.from_numpy(session.run(None, {recipe.export.input: photo})[1]))
+    last = torch.from_numpy(session.run(None, {recipe.export.input: photo})[1])
+    return features_of(last, (), colours_of(torch.from_numpy(photo), COLOUR_STEP * recipe.backbone.pool))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scope.weight.copy_(10 * direction)
     scope.scale.zero_()
     scope.bias.fill_(float(-10 * ((inside + outside) / 2 @ direction)))
-    (folder / "model.onnx").write_bytes(with_scope(graph, scope).SerializeToString())
+    (folder / "model.onnx").write_bytes(with_scope(graph, scope, recipe.backbone.pool).SerializeToString())
     write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
     shutil.rmtree(folder / "goldens")
     draw_goldens(folder, recipe)

@@ -1,10 +1,11 @@
 """The second output of a graph: the probability that the photo is in scope.
 
-It is added to the graph that was chosen, behind the features of the last layer and of the middle. So int8 leaves it
-alone, the logits stay what they were, and its few operations (one product of channels x components) are in f32.
+It is added to the graph that was chosen, behind the features of the last layer and of the middle, and behind the input
+for the colours. So int8 leaves it alone, the logits stay what they were, and its few operations are in f32.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from itertools import count, takewhile
 from typing import Any
@@ -17,15 +18,22 @@ from onnx import TensorProto, helper, numpy_helper
 from common.errors import InvalidInput
 from config.recipe import SCOPE_OUTPUT
 from training.bundles.onnx_export import MAPS
-from training.models.scope import Scope
+from training.models.scope import COLOUR_STEP, COLOUR_WEIGHT, LEVELS, NEARLY_GREY, Scope
 
 _LAST = ("Gemm", "MatMul")
 _QUANTISATION = ("QuantizeLinear", "DequantizeLinear")
-_ATTRIBUTES: dict[str, dict[str, Any]] = {"Concat": {"axis": 1}, "LpNormalization": {"axis": 1, "p": 2}}
+_ATTRIBUTES: dict[str, dict[str, Any]] = {
+    "Cast": {"to": TensorProto.FLOAT},
+    "Concat": {"axis": 1},
+    "LpNormalization": {"axis": 1, "p": 2},
+}
 
 
-def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
+def with_scope(graph: onnx.ModelProto, scope: Scope, pool: int) -> onnx.ModelProto:
     """A copy of a graph with the output `in_scope`, float32 (batch, 1).
+
+    Args:
+        pool: the model's.
 
     Raises:
         InvalidInput: the logits do not come from a linear layer.
@@ -33,7 +41,7 @@ def with_scope(graph: onnx.ModelProto, scope: Scope) -> onnx.ModelProto:
     graph = copy.deepcopy(graph)
     made = {name for node in graph.graph.node for name in node.output}
     maps = list(takewhile(made.__contains__, (f"{MAPS}{number}" for number in count())))
-    nodes, tensors = _operations(_features(graph), maps, scope)
+    nodes, tensors = _operations(graph.graph.input[0], COLOUR_STEP * pool, _features(graph), maps, scope)
     graph.graph.node.extend(nodes)
     graph.graph.initializer.extend(tensors)
     batch = graph.graph.output[0].type.tensor_type.shape.dim[0].dim_param or "batch"
@@ -56,14 +64,18 @@ def _features(graph: onnx.ModelProto) -> str:
     return str(name)
 
 
-def _operations(last: str, maps: Sequence[str], scope: Scope) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _operations(
+    photos: onnx.ValueInfoProto, step: int, last: str, maps: Sequence[str], scope: Scope
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """The nodes of `features_of` and of `Scope.forward`; some sums are products with ones, which every opset has.
 
     Args:
+        photos, step: what `colours_of` gets.
         last, maps: the names of what `features_of` gets.
     """
     channels, components = scope.basis.shape
-    ones = torch.ones(max(channels, components), 1)
+    planes, height, width = (size.dim_value for size in photos.type.tensor_type.shape.dim[1:])
+    ones = torch.ones(max(channels, components, LEVELS), 1)
     values = {
         "weight": scope.weight,
         "mean": scope.mean,
@@ -72,11 +84,18 @@ def _operations(last: str, maps: Sequence[str], scope: Scope) -> tuple[list[onnx
         "bias": scope.bias.view(1),
         "ones_channels": ones[:channels],
         "ones_components": ones[:components],
+        "ones_levels": ones[:LEVELS],
+        "one": torch.ones(1),
+        "bits": torch.tensor([1 / math.log(2)]),
+        "levels": torch.arange(1, LEVELS + 1).view(1, -1, 1, 1),
+        "nearly_grey": torch.tensor([NEARLY_GREY]),
+        "colour_weight": torch.tensor([COLOUR_WEIGHT]),
     }
     steps = [
         ("LpNormalization", "last", "unit"),
         *(step for name in maps for step in _statistics(name)),
-        ("Concat", "unit", *(f"{name}/unit" for name in maps), "features"),
+        *_colours(planes),
+        ("Concat", "unit", *(f"{name}/unit" for name in maps), "colours", "features"),
         ("Sub", "features", "mean", "centred"),
         ("MatMul", "centred", "basis", "explained"),
         ("Mul", "explained", "explained", "explained_squares"),
@@ -92,18 +111,57 @@ def _operations(last: str, maps: Sequence[str], scope: Scope) -> tuple[list[onnx
     ]
 
     def named(name: str) -> str:
-        outside = {"last": last, SCOPE_OUTPUT: SCOPE_OUTPUT}
+        outside = {"photos": photos.name, "last": last, SCOPE_OUTPUT: SCOPE_OUTPUT}
         return outside.get(name, name if name.startswith(MAPS) else f"scope/{name}")
 
     nodes = [
-        helper.make_node(kind, [named(n) for n in names[:-1]], [named(names[-1])], **_ATTRIBUTES.get(kind, {}))
+        helper.make_node(kind, [named(n) for n in names[:-1]], [named(names[-1])], **_attributes(kind, names))
         for kind, *names in steps
     ]
     tensors = [
         numpy_helper.from_array(value.detach().numpy().astype(np.float32), named(name))
         for name, value in values.items()
     ]
-    return nodes, tensors
+    places = {
+        "rows": np.arange(0, height, step),
+        "columns": np.arange(0, width, step),
+        **{f"plane{place}": np.array([place]) for place in range(planes)},
+    }
+    return nodes, tensors + [numpy_helper.from_array(value, named(name)) for name, value in places.items()]
+
+
+def _attributes(kind: str, names: Sequence[str]) -> dict[str, Any]:
+    if kind == "Gather":
+        return {"axis": {"rows": 2, "columns": 3}.get(names[1], 1)}
+    return _ATTRIBUTES.get(kind, {})
+
+
+def _colours(planes: int) -> list[tuple[str, ...]]:
+    """The steps of `colours_of`."""
+    each = [f"seen{place}" for place in range(planes)]
+    return [
+        ("Gather", "photos", "rows", "some_rows"),
+        ("Gather", "some_rows", "columns", "pixels"),
+        ("Cast", "pixels", "seen"),
+        *(("Gather", "seen", f"plane{place}", name) for place, name in enumerate(each)),
+        ("Max", *each, "largest"),
+        ("Min", *each, "smallest"),
+        ("Sub", "largest", "smallest", "strength"),
+        ("Add", "strength", "one", "strength_and_one"),
+        ("Log", "strength_and_one", "nats"),
+        ("Mul", "nats", "bits", "level"),
+        ("Sub", "level", "levels", "from_level"),
+        ("Abs", "from_level", "far"),
+        ("Sub", "one", "far", "near"),
+        ("Relu", "near", "at_level"),
+        ("GlobalAveragePool", "at_level", "pooled_levels"),
+        ("Flatten", "pooled_levels", "shares"),
+        ("MatMul", "shares", "ones_levels", "coloured"),
+        ("Add", "coloured", "nearly_grey", "most"),
+        ("Div", "shares", "most", "parts"),
+        ("Sqrt", "parts", "roots"),
+        ("Mul", "roots", "colour_weight", "colours"),
+    ]
 
 
 def _statistics(maps: str) -> list[tuple[str, ...]]:

@@ -40,13 +40,13 @@ def aligned(model: Classifier, graph: onnx.ModelProto, recipe: Recipe, photos: S
     scope = copy.deepcopy(model.scope)
     pictures = Pictures(recipe, megabytes=0)
     expected = torch.cat([_of_model(model, scope, photo, pictures) for photo in photos])
-    moved = float((expected - _of_graph(with_scope(graph, scope), recipe, photos, pictures)).median())
+    moved = float((expected - _of_graph(with_scope(graph, scope, model.pool), recipe, photos, pictures)).median())
     if not abs(moved) < float("inf"):
         raise CheckFailed("the graph's in_scope is not a number", "export it with export.int8 never")
     if abs(moved) > WORTH_TELLING:
         note(f"scope: the graph's log-odds are moved by {moved:+.2f}, so that int8 costs no photo of a class")
     scope.bias += moved
-    return with_scope(graph, scope)
+    return with_scope(graph, scope, model.pool)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from training.data.selection import conditions_of
 OUTSIDE = -2
 """The label index of a photo of no class."""
 FOLDS = 5
+"""At least."""
 LEAST = 2 * FOLDS
 """Photos of no class that the folds of training/fitting/scope.py need."""
 

@@ -13,7 +13,7 @@ from dataset.photos import Photo
 from training.data.cache import Pictures
 from training.data.loader import batches
 from training.models.classifier import Classifier
-from training.models.scope import features_of
+from training.models.scope import COLOUR_STEP, colours_of, features_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BATCH = 8
@@ -46,7 +46,7 @@ def answer_for_scope(model: Classifier, pixels: Tensor) -> Answer:
     """As `answer`, with the features that the model's scope sees."""
     with model.watched() as maps:
         output = answer(model, model.head, pixels)
-    return Answer(output.logits, features_of(output.features, maps))
+    return Answer(output.logits, features_of(output.features, maps, colours_of(pixels, COLOUR_STEP * model.pool)))
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """Whether a photo is in scope: the probability that it shows one of the classes, from features of the network.
 
-The features are the input of the last layer and, if the backbone names layers in its middle, the mean and the standard
+The features are the input of the last layer; if the backbone names layers in its middle, the mean and the standard
 deviation of each channel there: what a picture is made of (lines, text, the grain of a camera) is still seen in the
-middle, and no longer at the end (docs/log.md).
+middle, and no longer at the end; and how strong the colours are: charts and screens have pure ones, photos pale ones
+(docs/log.md).
 
 Two parts, both cheap, because the features are there already:
 
@@ -22,6 +23,14 @@ from torch import Tensor, nn
 
 PREFIX = "scope."
 """Begins the names of these tensors in a run's weights."""
+LEVELS = 8
+"""Strengths of colours: 1, 3, 7 ... 255 of 255."""
+COLOUR_STEP = 4
+"""In pixels of the network: one in sixteen is looked at."""
+COLOUR_WEIGHT = 0.5
+"""Length of the colours' features; those of each layer have 1 (docs/log.md)."""
+NEARLY_GREY = 1e-3
+"""With a smaller share of coloured pixels, the colours' features fade."""
 
 
 class Scope(nn.Module):
@@ -56,15 +65,33 @@ class Scope(nn.Module):
         return features @ self.weight - self.scale * outside_of(features, self.mean, self.basis) + self.bias
 
 
-def features_of(last: Tensor, maps: Sequence[Tensor] = ()) -> Tensor:
+def features_of(last: Tensor, maps: Sequence[Tensor], colours: Tensor) -> Tensor:
     """What a scope sees, shape (N, channels).
 
     Args:
         last: the input of the last layer, shape (N, channels of it); it gets length 1.
         maps: the outputs of layers in the middle, shape (N, channels of it, height, width); the means and standard
             deviations of each together get length 1.
+        colours: of `colours_of`.
     """
-    return torch.cat([normalised(last), *(normalised(_statistics(map_.float())) for map_ in maps)], 1)
+    return torch.cat([normalised(last), *(normalised(_statistics(map_.float())) for map_ in maps), colours], 1)
+
+
+def colours_of(photos: Tensor, step: int) -> Tensor:
+    """How strong the colours of a photo are, shape (N, LEVELS), length COLOUR_WEIGHT, or 0 if it is grey.
+
+    The strength of a colour is the largest channel minus the smallest. Its logarithm falls between two of the LEVELS
+    and counts for both. Grey pixels are left out: a photo in black and white is no chart.
+
+    Args:
+        photos: uint8, shape (N, channels, height, width).
+        step: every step-th pixel of every step-th row is looked at.
+    """
+    seen = photos[:, :, ::step, ::step].float()
+    strength = (seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True) + 1).log2()
+    levels = torch.arange(1, LEVELS + 1, device=photos.device).view(1, -1, 1, 1)
+    shares = (1 - (strength - levels).abs()).relu().mean((2, 3))
+    return (shares / (shares.sum(1, keepdim=True) + NEARLY_GREY)).sqrt() * COLOUR_WEIGHT
 
 
 def _statistics(maps: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import Recipe
+from training.evaluation.inference import answer_for_scope
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.models.reshape import reshape, shapes_in
@@ -53,7 +55,7 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
         reshape(model, shapes)
         model.scope = scope_of(shapes)
         safetensors.torch.load_model(model, str(path))
-        outputs, channels = model.network.get_parameter(f"{model.head}.weight").shape
+        outputs = model.network.get_parameter(f"{model.head}.weight").shape[0]
     except SafetensorError as error:
         raise _damaged(path, error) from error
     except (OSError, RuntimeError) as error:
@@ -63,13 +65,20 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
             f"{path} has {number_of(outputs, 'output')}, but its recipe has {number_of(len(recipe.labels), 'label')}",
             "train it again",
         )
-    if model.scope is not None and model.middle and len(model.scope.mean) == channels:
+    model.eval()
+    if model.scope is not None and len(model.scope.mean) != _seen_by_scope(model, recipe):
         note(
-            f"{path.parent}: in_scope was fitted without the middle of the network and is left out: fit it again with "
+            f"{path.parent}: in_scope was fitted by an earlier version and is left out: fit it again with "
             "training export --outside"
         )
         model.scope = None
-    return model.eval()
+    return model
+
+
+@torch.no_grad()
+def _seen_by_scope(model: Classifier, recipe: Recipe) -> int:
+    """The number of features that a scope gets."""
+    return answer_for_scope(model, torch.zeros(1, *recipe.input.shape, dtype=torch.uint8)).features.shape[1]
 
 
 def saved_shapes(folder: Path) -> dict[str, list[int]]:

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from common.errors import UserError
@@ -19,10 +20,10 @@ from dataset.drawing.papers import papers
 from dataset.drawing.rooms import framed
 from dataset.drawing.things import things
 from dataset.drawing.tools import Corners, stand
-from dataset.drawing.windows import full_frame, page, phone, window
+from dataset.drawing.windows import full_frame, page, phone, waiting, window
 from dataset.drawing.worlds import world
 from dataset.photos import Photo, read_photos
-from dataset.sample import draw_set
+from dataset.sample import draw_set, sample
 from dataset.tables import read_rows
 
 LABELS = ("disc", "stripe", "cross")
@@ -77,6 +78,16 @@ def test_a_lesson_is_mostly_a_slide() -> None:
     assert sum(cameras > 0.005 for cameras in shares) in range(3, 13), "some have cameras, some have none"
 
 
+def test_a_window_in_which_nobody_shows_a_camera_is_nearly_empty_and_mostly_dark() -> None:
+    def commonest(image: Image.Image) -> tuple[float, int]:
+        count, colour = max(image.getcolors(image.width * image.height) or [])
+        return count / (image.width * image.height), max(colour)
+
+    shares, levels = zip(*(commonest(waiting(random.Random(seed), 400, 300)) for seed in range(20)), strict=True)
+    assert min(shares) > 0.4
+    assert 12 <= sum(level < 80 for level in levels) < 20
+
+
 def test_things_have_no_paper_of_one_colour() -> None:
     def paper(image: Image.Image) -> float:
         small = image.convert("RGB").resize((200, 150), Image.Resampling.NEAREST)
@@ -129,6 +140,21 @@ def test_photos_of_no_class_are_drawn_only_for_a_recipe_that_names_them(tmp_path
     photos = read_photos(tmp_path / "more", recipe.labels, outside=True)
     assert [photo.label for photo in photos] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert len(read_photos(tmp_path / "more", recipe.labels)) == 6
+
+
+def test_a_label_can_be_drawn_as_another_kind(tmp_path: Path) -> None:
+    asked = [str(tmp_path / "some"), "--recipe", "shapes", "--count", "1", "--draw", "disc=waiting"]
+    assert CliRunner().invoke(sample, asked, catch_exceptions=False).exit_code == 0
+    kinds = {label: draw(kind, 0) for label, kind in (("disc", "waiting"), ("cross", "crosses"))}
+    for label, expected in kinds.items():
+        with Image.open(tmp_path / "some" / label / "0000.jpg") as drawn:
+            assert drawn.size == expected.size
+            assert np.abs(np.asarray(drawn, np.int16) - np.asarray(expected, np.int16)).mean() < 8
+    for wrong, told in (("disc", "LABEL=KIND"), ("disc=moon", "LABEL=KIND"), ("moon=disc", "LABEL=KIND")):
+        result = CliRunner().invoke(sample, [*asked[:-1], wrong])
+        assert result.exit_code == 2 and told in result.output
+    result = CliRunner().invoke(sample, [*asked[:-1], "moon=discs"])
+    assert result.exit_code != 0 and "no such label" in result.output
 
 
 def test_rows_of_other_photos_stay_and_fewer_drawings_keep_their_rows(tmp_path: Path) -> None:
