@@ -6,8 +6,8 @@ or a group that faces the camera. A `call` shows the window of a call: tiles, na
 and `screens` are more varied: rooms with laptops, large screens and faces close to the camera; laptops and phones in a
 call, virtual classrooms that are mostly a slide, one caller who fills the screen, virtual rooms seen from above.
 `lessons` are virtual classrooms alone, and `waiting` are calls in which nobody shows a camera. `papers` show no class:
-logos, charts, maps, posters. `pictures` are papers or single things: plants, animals, vehicles. The other drawings are
-plain marks for tests with any number of classes.
+logos, charts, maps, posters; `prints` are photographs of such. `pictures` are papers or single things: plants, animals,
+vehicles. The other drawings are plain marks for tests with any number of classes.
 """
 
 import random
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image
 
 from dataset.drawing.calls import call
+from dataset.drawing.devices import prints
 from dataset.drawing.marks import cross, disc, marks, stripe
 from dataset.drawing.papers import papers
 from dataset.drawing.rooms import changed_photo, room, rooms
@@ -55,6 +56,7 @@ DRAWINGS: dict[str, Callable[[random.Random, int, int], Image.Image]] = {
     "lessons": lessons,
     "waiting": waiting,
     "papers": papers,
+    "prints": prints,
     "pictures": pictures,
     "discs": marks(disc),
     "stripes": marks(stripe),

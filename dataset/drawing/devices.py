@@ -1,12 +1,14 @@
-"""Photographs of a laptop, a monitor, a tablet or a phone."""
+"""Photographs of a laptop, a monitor, a tablet or a phone, or of printed pages."""
 
 import math
 import random
 
 from PIL import Image, ImageDraw, ImageFilter
 
+from dataset.drawing.papers import papers
 from dataset.drawing.people import SKIN
-from dataset.drawing.tools import Colour, Corners, Point, shade, stand, tone
+from dataset.drawing.things import things
+from dataset.drawing.tools import Colour, Corners, Point, photograph, shade, stand, tone
 
 
 def desk(rng: random.Random, width: int, height: int) -> Image.Image:
@@ -55,6 +57,42 @@ def place_phone(image: Image.Image, rng: random.Random, screen: Image.Image, sha
     if rng.random() < 0.5:
         _hand(image, rng, x, y, w, h)
     _mount(image, rng, screen, corners, tone(rng, 8, 40, 5), min(w, h) * 0.05)
+
+
+def prints(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A photograph of pages or books: one to three on a desk, or many side by side."""
+    image = desk(rng, width, height)
+    if rng.random() < 0.5:
+        _side_by_side(image, rng)
+    else:
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            _page(image, rng)
+    if rng.random() < 0.5:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2)))
+    return photograph(image, rng, noise=rng.uniform(2, 8))
+
+
+def _page(image: Image.Image, rng: random.Random) -> None:
+    width, height = image.size
+    h = height * rng.uniform(0.5, 0.98)
+    w = min(width * 0.98, h * (rng.uniform(0.62, 0.8) if rng.random() < 0.6 else rng.uniform(1.2, 1.6)))
+    show = papers if rng.random() < 0.8 else things
+    corners = _quadrilateral(
+        rng, width * rng.uniform(0.35, 0.65), height * rng.uniform(0.42, 0.58), w, h, rng.choice([0.03, 0.15, 0.5])
+    )
+    stand(image, show(rng, int(w), int(h)), corners)
+
+
+def _side_by_side(image: Image.Image, rng: random.Random) -> None:
+    rows = rng.choice([1, 2, 2, 3])
+    columns = rng.randrange(max(2, rows), 6)
+    width, height = image.width / columns, image.height / rows
+    for place in range(rows * columns):
+        w, h = width * rng.uniform(0.75, 0.99), height * rng.uniform(0.8, 1)
+        x = (place % columns + 0.5 + rng.uniform(-0.03, 0.03)) * width
+        corners = _quadrilateral(rng, x, (place // columns + 0.5) * height, w, h, rng.choice([0.01, 0.03, 0.06]))
+        if rng.random() < 0.95:
+            stand(image, papers(rng, max(40, int(w)), max(40, int(h))), corners)
 
 
 def _quadrilateral(rng: random.Random, x: float, y: float, w: float, h: float, turn: float = 0.06) -> Corners:

@@ -11,17 +11,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 from common.errors import CheckFailed
 from common.files import write_json
-from config.recipe import Recipe, read_recipe, with_threshold
+from config.recipe import SCOPE_OUTPUT, Recipe, read_recipe, with_threshold
 from dataset.draw import draw
 from deploy.archive import pack
 from deploy.torchserve import probes
 from handler import goldens
 from handler.image import preprocess
 from handler.spec import read_spec
-from tests.helpers.commands import command
+from tests.helpers.commands import SHIPPED, command
 from tests.helpers.handler import ask, encoded, started
 from tests.helpers.pictures import encode
 from tests.helpers.small import random_bundle, unpacked
@@ -164,3 +165,19 @@ def test_export_fits_the_scope_and_leaves_the_classes_as_they_are(
         recipe.export.input: preprocess(encode(draw(NO_CLASS_DRAWING, 50), "PNG"), recipe.input, recipe.limits)[None]
     }
     assert onnxruntime.InferenceSession(target / "model.onnx").run(None, logo)[1].item() < recipe.answer.scope_threshold
+
+
+def test_the_shipped_model_keeps_rooms_in_black_and_white_and_windows_without_a_camera_in_scope() -> None:
+    recipe = read_recipe_of(SHIPPED)
+    session = onnxruntime.InferenceSession(SHIPPED / "model.onnx")
+
+    def in_scope(picture: Image.Image) -> bool:
+        photo = preprocess(encode(picture, "JPEG", quality=90), recipe.input, recipe.limits)[None]
+        (value,) = session.run([SCOPE_OUTPUT], {recipe.export.input: photo})
+        return bool(value.item() >= (recipe.answer.scope_threshold or 1))
+
+    grey = [draw("rooms", 1000 + seed).convert("L").convert("RGB") for seed in range(12)]
+    empty = [draw("waiting", 1000 + seed) for seed in range(12)]
+    others = [draw("pictures", 1000 + seed) for seed in range(24)]
+    kept = [sum(map(in_scope, pictures)) for pictures in (grey, empty, others)]
+    assert kept[0] >= 11 and kept[1] >= 11 and kept[2] <= 2, kept

@@ -10,11 +10,10 @@ from common.console import note
 from common.errors import InvalidInput, NotFound
 from common.words import number_of
 from config.recipe import Recipe
-from training.evaluation.inference import answer_for_scope
 from training.models.classifier import Classifier
 from training.models.registry import build
 from training.models.reshape import reshape, shapes_in
-from training.models.scope import scope_of
+from training.models.scope import LEVELS, scope_of
 from training.records.run import RunRecord, read_recipe_of, read_record
 
 WEIGHTS = "model.safetensors"
@@ -77,8 +76,11 @@ def load_weights(path: Path, recipe: Recipe) -> Classifier:
 
 @torch.no_grad()
 def _seen_by_scope(model: Classifier, recipe: Recipe) -> int:
-    """The number of features that a scope gets."""
-    return answer_for_scope(model, torch.zeros(1, *recipe.input.shape, dtype=torch.uint8)).features.shape[1]
+    """The number of features that `features_of` makes."""
+    with model.watched() as maps:
+        model(torch.zeros(1, *recipe.input.shape, dtype=torch.uint8))
+    last = model.network.get_parameter(f"{model.head}.weight").shape[1]
+    return last + LEVELS + sum(2 * map_.shape[1] for map_ in maps)
 
 
 def saved_shapes(folder: Path) -> dict[str, list[int]]:

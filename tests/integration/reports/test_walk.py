@@ -222,7 +222,7 @@ def test_the_numbers_of_the_page_are_those_of_the_csv_files(browser: Any, site: 
     )
     assert outside
     bounds = [round(100 * some / (counted + outside), 1) for some in (positive, positive + outside)]
-    assert re.fullmatch(r"0 / [1-9]\d?", facts["outside_reviewed"])  # they are posters
+    assert re.fullmatch(r"[0-3] / [1-9]\d?", facts["outside_reviewed"])  # posters, and some calls that show a slide
     assert re.fullmatch(r"\d+ / \d+( \([a-z_, ]+\))?", facts["drift"])
     assert facts["scope_range"] == f"{bounds[0]} – {bounds[1]} %"
 
