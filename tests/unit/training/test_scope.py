@@ -11,14 +11,17 @@ from onnx import helper, numpy_helper
 
 from common.errors import UserError
 from config.recipe import NO_CLASS, read_recipe
+from dataset.draw import draw
+from dataset.photos import Photo
 from dataset.tables import write_rows
 from tests.helpers.commands import SHAPES
 from training.bundles.onnx_export import to_onnx
 from training.bundles.scope_output import with_scope
+from training.data.cache import Pictures
 from training.data.outside import LEAST, kind_of, read_outside, trained_on
-from training.evaluation.inference import answer_for_scope
+from training.evaluation.inference import Answer, answer_for_scope
 from training.evaluation.scope import Scoped, scored
-from training.fitting.scope import KEPT, _fit, _folds, _mixed, _out_of_fold, _scope, _Side, threshold_of
+from training.fitting.scope import KEPT, _features, _fit, _folds, _mixed, _out_of_fold, _scope, _Side, threshold_of
 from training.models.registry import build
 from training.models.scope import COLOUR_STEP, COLOUR_WEIGHT, LEVELS, Scope, colours_of, features_of
 from training.records.weights import WEIGHTS, load_weights, save_model
@@ -171,6 +174,25 @@ def test_colours_tell_pure_ones_from_pale_ones_and_leave_grey_out() -> None:
     assert colours.argmax(1).tolist()[:3] == [7, 3, 3]
     assert torch.allclose(colours[1], colours[2], atol=0.01)
     assert float(colours[3].abs().max()) == 0
+
+
+def test_each_photo_is_seen_unchanged_augmented_and_in_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def answer(model: torch.nn.Module, pixels: torch.Tensor) -> Answer:
+        seen.append(pixels)
+        return Answer(torch.zeros(len(pixels), 1), torch.zeros(len(pixels), 2))
+
+    monkeypatch.setattr("training.fitting.scope.answer_for_scope", answer)
+    recipe = read_recipe(SHAPES)
+    draw("discs", 0).save(tmp_path / "disc.png")
+    photo = Photo(tmp_path / "disc.png", 0, "", "", {})
+    assert _features(torch.nn.Identity(), [photo], recipe, Pictures(recipe)).shape == (3, 1, 2)  # type: ignore[arg-type]
+    unchanged, augmented, grey = (pixels.float() for pixels in seen)
+    assert not torch.equal(unchanged, augmented)
+    assert not torch.equal(unchanged, unchanged[:, :1].expand_as(unchanged))
+    assert torch.equal(grey, grey[:, :1].expand_as(grey))
+    assert float((grey.mean(1) - unchanged.mean(1)).abs().max()) <= 0.5
 
 
 def test_few_photos_get_more_folds_and_few_sources_fewer() -> None:
