@@ -81,7 +81,7 @@ def colours_of(photos: Tensor, step: int) -> Tensor:
     """How strong the colours of a photo are, shape (N, LEVELS), length COLOUR_WEIGHT, or 0 if it is grey.
 
     The strength of a colour is the largest channel minus the smallest. Its logarithm falls between two of the LEVELS
-    and counts for both. Grey pixels are left out: a photo in black and white is no chart.
+    and counts for both. Grey pixels are left out, so that a photo in black and white does not look like a chart.
 
     Args:
         photos: uint8, shape (N, channels, height, width).
